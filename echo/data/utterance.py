@@ -1,0 +1,46 @@
+"""What every source of data yields, and how a corpus hands it to training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from echo.data.audio import Audio
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it."""
+
+    id: str  # unique within its source
+    audio: Audio
+    text: str
+    duration: float  # seconds, by header or manifest: for batching, before anything is decoded
+    speaker: str | None = None
+    where: str = ""  # "train.jsonl:12", for messages
+    extra: Mapping[str, Any] = field(default_factory=dict)  # the source's further columns
+
+
+class Corpus(Protocol):
+    """What a run trains and is measured on."""
+
+    def train_epoch(self, epoch: int) -> Sequence[Utterance]:
+        """The training utterances of one epoch: always the same for the same number."""
+        ...
+
+    def eval_utterances(self) -> Sequence[Utterance]:
+        """The utterances that WER is measured on."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedCorpus:
+    """A corpus whose epochs are all the same utterances."""
+
+    train: Sequence[Utterance]
+    eval: Sequence[Utterance]
+
+    def train_epoch(self, epoch: int) -> Sequence[Utterance]:
+        return self.train
+
+    def eval_utterances(self) -> Sequence[Utterance]:
+        return self.eval
