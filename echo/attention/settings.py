@@ -1,0 +1,104 @@
+"""What can be set of an attention block, and what each setting may be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+Form = Literal["plain", "hybrid", "adaptive"]
+Temperature = Literal["span", "learned"]
+LocalInput = Literal["shared", "input", "projected"]
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """One block's attention. Lengths count positions of that block: encoder frames after the
+    convolutions (20 ms each), or tokens in the decoder.
+
+    A `plain` block is Whisper's and ignores the rest; `hybrid` uses the fields under "hard
+    windows", `adaptive` those under "trainable span".
+    """
+
+    form: Form = "adaptive"
+    max_span: int = 32  # M: the widest local span
+    temp_scale: float = 0.01  # c: how strongly the span moves the softmax temperature
+    sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+
+    # hard windows
+    window: int = 32  # W: the widest local window
+    max_dist: int = 128  # R: the furthest relative distance
+
+    # trainable span
+    ramp: int = 8  # positions over which the window's edge fades out
+    span_per_head: bool = False
+    temperature: Temperature = "span"  # from the span as in the hybrid form, or one per head
+    local_input: LocalInput = "shared"  # where the local branch's query, key and value come from
+
+    def __post_init__(self) -> None:
+        for field, choices in (
+            ("form", Form),
+            ("temperature", Temperature),
+            ("local_input", LocalInput),
+        ):
+            value = getattr(self, field)
+            if value not in get_args(choices):
+                allowed = ", ".join(get_args(choices))
+                raise ValueError(f"attention {field} is {value!r}, but must be one of: {allowed}")
+        for field in ("max_span", "window", "max_dist", "ramp"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"attention {field} is {value!r}, but must be a whole number >= 1")
+        for field in ("sharpen_longer", "span_per_head"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(
+                    f"attention {field} is {getattr(self, field)!r}, but must be true or false"
+                )
+        if not isinstance(self.temp_scale, int | float) or not 0 <= self.temp_scale < 1:
+            raise ValueError(
+                f"attention temp_scale is {self.temp_scale!r}, but must be a number in [0, 1)"
+            )
+        if self.form == "hybrid":
+            # A window longer than its attended part would drop the frames in between.
+            for bound in ("max_span", "max_dist"):
+                if self.window > getattr(self, bound):
+                    raise ValueError(
+                        f"attention window ({self.window}) must not exceed {bound} "
+                        f"({getattr(self, bound)}): frames beyond it would be lost"
+                    )
+
+    @property
+    def is_plain(self) -> bool:
+        return self.form == "plain"
+
+    @classmethod
+    def from_value(cls, value: Any) -> "AttentionSettings":
+        """Reads a form's name, or a mapping of fields.
+
+        Raises:
+            ValueError: the value names an unknown form or field, or a field's value is not allowed.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(form=value)  # type: ignore[arg-type]  # checked on construction
+        if not isinstance(value, Mapping):
+            raise ValueError(f"attention is {value!r}, but must be a form's name or a mapping")
+        known = [field.name for field in fields(cls)]
+        for key in value:
+            if key not in known:
+                raise ValueError(f"attention has no field {key!r}; it has: {', '.join(known)}")
+        return cls(**value)
+
+
+def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSettings]:
+    """Spreads one stack's setting over its layers: one value for all, or a list with one each.
+
+    Raises:
+        ValueError: the list's length is not the number of layers, or an entry is not allowed.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != layers:
+            raise ValueError(
+                f"attention.{stack} lists {len(value)} blocks, but there are {layers} layers"
+            )
+        return [AttentionSettings.from_value(entry) for entry in value]
+    return [AttentionSettings.from_value(value)] * layers
