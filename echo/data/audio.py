@@ -15,6 +15,9 @@ from echo.errors import DataError
 
 SAMPLE_RATE = 16_000
 
+# What soundfile raises for a bad file; TypeError is for headerless .raw, whose rate nobody knows.
+UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError)
+
 
 class Audio(Protocol):
     """Something that can be decoded into one utterance's samples."""
@@ -76,13 +79,20 @@ def decode(source: Path | io.BytesIO, name: str) -> torch.Tensor:
     Raises:
         DataError: the recording is missing, unreadable, damaged or empty.
     """
+    return to_mono_16k(*read(source, name), name)
+
+
+def read(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
+    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz.
+
+    Raises:
+        DataError: the recording is missing, unreadable or damaged.
+    """
     try:
         samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        if isinstance(source, Path) and not source.is_file():
-            raise DataError(f"{name}: no such recording") from None
-        raise DataError(f"{name}: cannot be read as audio ({error})") from None
-    return to_mono_16k(torch.from_numpy(samples.T), rate, name)
+    except UNREADABLE as error:
+        raise unreadable(source, name, error) from None
+    return torch.from_numpy(samples.T), rate
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
@@ -101,18 +111,27 @@ def resampler(rate: int, new_rate: int) -> Resample:
     return Resample(rate, new_rate)
 
 
-def header_duration(path: Path) -> float:
-    """Seconds of audio by the file's header, without decoding.
+def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
+    """Seconds of audio by the recording's header, without decoding.
+
+    A file goes by its path in messages where it is given no other name.
 
     Raises:
-        DataError: the file is missing, unreadable or empty.
+        DataError: the recording is missing, unreadable or empty.
     """
+    name = name or str(source)
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError) as error:
-        if not path.is_file():
-            raise DataError(f"{path}: no such recording") from None
-        raise DataError(f"{path}: cannot be read as audio ({error})") from None
+        info = soundfile.info(source)
+    except UNREADABLE as error:
+        raise unreadable(source, name, error) from None
     if info.frames <= 0 or info.samplerate <= 0:
-        raise DataError(f"{path}: the recording is empty")
+        raise DataError(f"{name}: the recording is empty")
     return info.frames / info.samplerate
+
+
+def unreadable(source: Path | io.BytesIO, name: str, error: Exception) -> DataError:
+    if isinstance(source, Path) and not source.is_file():
+        return DataError(f"{name}: no such recording")
+    # libsndfile's own message repeats the path, or the address of a buffer: keep its reason.
+    reason = str(getattr(error, "error_string", error)).rstrip(".")
+    return DataError(f"{name}: cannot be read as audio ({reason})")

@@ -1,0 +1,149 @@
+"""The command line. Heavy imports stay inside the commands, so that help is quick."""
+
+import logging
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from echo.errors import EchoError
+
+app = typer.Typer(
+    help="Train Whisper-style speech recognition with focused attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
+]
+
+
+@app.command()
+def pilot(
+    overrides: Overrides = None,
+    config: Annotated[
+        Optional[Path], typer.Option(help="The pilot's settings; by default a small spoken corpus.")
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Where to write; by default runs/NAME_OF_CONFIG.")
+    ] = None,
+) -> None:
+    """Train Echo and Whisper side by side and compare them."""
+    from echo.config import apply_overrides, read_yaml
+    from echo.pilot import format_table, read_pilot, run_pilot
+
+    path = config or Path(str(files("echo.configs") / "pilot.yaml"))
+    out = out or Path("runs") / path.stem
+    content = apply_overrides(read_yaml(path), overrides or [])
+    rows = run_pilot(read_pilot(content, str(path)), out)
+    print("\n" + format_table(rows))
+    print(f"Curves, transcripts and pilot.json are in {out}/")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's settings.")],
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="The run's folder; by default runs/NAME_OF_CONFIG.")
+    ] = None,
+) -> None:
+    """Train a model."""
+    from echo.config import load_config
+    from echo.train.run import start_run
+
+    out = out or Path("runs") / config.stem
+    start_run(load_config(config, overrides or []), out)
+    print(f"Trained; the checkpoints are in {out}/checkpoints/")
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Go on with a run that was stopped, from its last checkpoint."""
+    from echo.train.run import resume_run
+
+    resume_run(run)
+    print(f"Trained; the checkpoints are in {run}/checkpoints/")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
+    data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
+    pad_to: Annotated[
+        Optional[float],
+        typer.Option(help="Pad with silence to so many seconds; by default as trained."),
+    ] = None,
+    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Where to write transcripts and error rates.")
+    ] = None,
+) -> None:
+    """Measure WER and CER on a data set."""
+    from echo.config import DecodeSettings
+    from echo.data.sources import read_source
+    from echo.evaluate.load import load_model
+    from echo.evaluate.measure import evaluate_model
+
+    if checkpoint not in ("best", "last"):
+        raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
+    on_error = "skip" if skip_errors else "raise"
+    utterances = read_source(data, on_error=on_error)
+    loaded = load_model(model, checkpoint)
+    evaluation = evaluate_model(
+        loaded.model,
+        loaded.tokenizer,
+        utterances,
+        DecodeSettings(beams=beams),
+        loaded.pad_to_seconds if pad_to is None else pad_to,
+        on_error,
+        progress=True,
+    )
+    for name, counts in (
+        ("WER", evaluation.wer),
+        ("CER", evaluation.cer),
+        ("WER, normalised", evaluation.wer_normalised),
+        ("CER, normalised", evaluation.cer_normalised),
+    ):
+        print(
+            f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
+            f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
+        )
+    done = len(evaluation.transcripts.utterances)
+    print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
+    if out:
+        evaluation.write(out)
+
+
+@data_app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="A manifest, table, folder, or hub id.")],
+) -> None:
+    """Report all problems of a data set at once."""
+    from echo.data.check import check_source, format_report
+
+    report = check_source(data)
+    print(format_report(report))
+    if report.problems:
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Runs the command line; a user's error is one sentence and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    for noisy in ("httpx", "transformers", "datasets", "filelock", "fsspec", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app()
+    except EchoError as error:
+        print(f"echo-asr: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,240 @@
+"""A run's settings: nested dataclasses, filled from YAML and `key=value` overrides.
+
+Strict: a key that no field bears, or a value of another type than its field's, is an error that
+names the key.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from echo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The shape of a model trained from scratch; with `init`, the checkpoint gives it instead."""
+
+    d_model: int = 144
+    encoder_layers: int = 4
+    decoder_layers: int = 2
+    heads: int = 6
+    ffn_dim: int | None = None  # 4 d_model where not given
+    n_mels: int = 80
+    max_seconds: float = 30.0  # the longest audio that the encoder takes
+    max_tokens: int = 448  # the longest transcript that the decoder takes
+    dropout: float = 0.1
+    # See echo.attention.settings: {encoder: ..., decoder: ...}.
+    attention: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """The tokenizer trained on the run's transcripts; with `init`, the checkpoint's is used."""
+
+    kind: Literal["characters", "bpe"] = "characters"
+    size: int | None = None  # BPE's vocabulary
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What is done to training audio."""
+
+    speed: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # factors, one at random
+    freq_masks: int = 1  # SpecAugment: how many bands are masked,
+    freq_mask_width: int = 20  # and how wide one is at the most, in mel bins
+    time_masks: int = 2  # how many stretches of time,
+    time_mask_width: int = 20  # how long one is at the most, in frames,
+    time_mask_share: float = 0.1  # and in shares of the utterance
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where utterances come from: `train` and `eval` sources, or a built-in `corpus`."""
+
+    train: str | None = None
+    eval: str | None = None
+    corpus: Literal["fsdd", "espeak"] | None = None
+    root: str | None = None  # where the built-in corpus lies, or is kept
+    audio_column: str | None = None  # of a Hugging Face data set,
+    text_column: str | None = None
+    speaker_column: str | None = None
+    on_error: Literal["raise", "skip"] = "raise"  # what a bad utterance does
+    lowercase: bool = False  # transcripts, where a tokenizer is trained on them
+    workers: int = 1  # processes that decode and augment; 0 for none
+    max_batch_seconds: float = 60.0  # of padded audio in a batch
+    max_batch_size: int = 64  # utterances in a batch
+    pad_to_seconds: float | None = None  # pad every batch so far, as Whisper does to 30 s
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    ctc_weight: float | None = None  # 0.3 from scratch and 0 from a checkpoint where not given
+    label_smoothing: float = 0.0
+    span_penalty: float = 0.0  # on the mean span scale of adaptive blocks
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    max_steps: int = 2000
+    learning_rate: float = 1.5e-3
+    schedule: Literal["linear", "cosine"] = "cosine"
+    warmup_steps: int = 100
+    weight_decay: float = 0.01  # of matrices alone
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    max_grad_norm: float = 1.0
+    accumulation: int = 1  # batches a step
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where a GPU has it
+    log_every: int = 20  # steps
+    eval_every: int = 250
+    eval_utterances: int = 100  # of the evaluation set, for WER during training
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How transcripts are decoded for WER."""
+
+    beams: int = 1
+    max_batch_seconds: float = 240.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole training run."""
+
+    seed: int = 1
+    init: str | None = None  # a Whisper or Echo checkpoint to start from
+    model: ModelSettings = field(default_factory=ModelSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+
+
+Settings = TypeVar("Settings")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's YAML file and applies `key=value` overrides.
+
+    Raises:
+        ConfigError: naming the file or key at fault.
+    """
+    return build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {type(content).__name__}, not a mapping of settings")
+    return content
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Sets dotted keys, `train.max_steps=100`, with values read as YAML."""
+    result = dict(content)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{override!r} is not of the form key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{key}: {text!r} is not a YAML value") from None
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        result = merge(result, value)
+    return result
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays `changes` over `base`, mappings key by key."""
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            value = merge(result[key], value)
+        result[key] = value
+    return result
+
+
+def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Settings:
+    """Fills a settings dataclass from a mapping, checking every key and type.
+
+    Raises:
+        ConfigError: naming `source` and the key at fault.
+    """
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{source}: {key or 'the config'} is {content!r}, not a mapping")
+    kinds = get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for name, value in content.items():
+        path = f"{key}.{name}" if key else str(name)
+        if name not in known:
+            raise ConfigError(f"{source}: unknown key {path!r}; there are: {', '.join(known)}")
+        values[name] = convert(kinds[name], value, source, path)
+    return cls(**values)
+
+
+def convert(kind: Any, value: Any, source: str, key: str) -> Any:
+    """Checks one value against its field's type; whole numbers may stand for floats."""
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, source, key)  # type: ignore[arg-type]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        (inner,) = (a for a in arguments if a is not types.NoneType)
+        return convert(inner, value, source, key)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        allowed = ", ".join(map(str, arguments))
+        raise ConfigError(f"{source}: {key} is {value!r}, but must be one of: {allowed}")
+    if origin is list and isinstance(value, list):
+        return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return value
+    if kind is float and isinstance(value, str):
+        try:  # YAML 1.1 reads 1e-3 as a string
+            return float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (
+        kind is int and isinstance(value, bool)
+    ):
+        return value
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        kind, "a list" if origin is list else "a mapping"
+    )
+    raise ConfigError(f"{source}: {key} is {value!r}, but must be {wanted}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A settings dataclass as plain YAML values, everything resolved."""
+    return dataclasses.asdict(config)
+
+
+def save_yaml(content: Mapping[str, Any], path: Path) -> None:
+    """Writes a mapping in its own order."""
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), "utf-8")

@@ -1,0 +1,183 @@
+"""Everything that is wrong with a data set, found in one pass, and what it holds."""
+
+import hashlib
+import io
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from echo.data.audio import (
+    SAMPLE_RATE,
+    Audio,
+    AudioArray,
+    AudioBytes,
+    AudioFile,
+    read,
+    to_mono_16k,
+)
+from echo.data.sources import Columns, scan_source
+from echo.data.sources.columns import USUAL
+from echo.data.sources.datasets import DatasetAudio
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+MIN_SECONDS = 0.1
+FULL_SCALE = 0.999  # a sample this loud was probably louder
+MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
+SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
+
+BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
+BAR_WIDTH = 40
+
+
+@dataclass
+class Report:
+    """What a data set holds, over the recordings that decode, and its problems."""
+
+    spec: str
+    rows: int = 0
+    durations: list[float] = field(default_factory=list)  # seconds, as decoded
+    speakers: Counter[str] = field(default_factory=Counter)
+    formats: Counter[tuple[int, int]] = field(default_factory=Counter)  # (rate in Hz, channels)
+    words: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    # By kind, one sentence a finding, each naming its row.
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def check_source(
+    spec: str,
+    columns: Columns = USUAL,
+    max_seconds: float | None = 30.0,
+    max_chars: int | None = 448 * 4,
+) -> Report:
+    """Reads every row and decodes every recording of a source that `read_source` takes.
+
+    Args:
+        spec, columns: as for `read_source`.
+        max_seconds: the longest recording to accept; the default is what Whisper's encoder hears.
+        max_chars: the longest text to accept; by default 448 tokens, the length of Whisper's
+            decoder, at four characters each, which is English's average.
+
+    Raises:
+        DataError: the source as a whole cannot be read, or holds no row.
+    """
+    report = Report(spec)
+    seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
+    rows = scan_source(spec, columns)
+    for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
+        report.rows += 1
+        if isinstance(row, DataError):
+            report.problems["unusable rows"].append(str(row))
+            continue
+        try:
+            samples, rate = as_recorded(row.audio)
+            to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+        except DataError as error:
+            report.problems["unreadable recordings"].append(f"{row.where}: {error}")
+            continue
+        describe(report, row, samples, rate)
+        for kind, finding in [
+            *audio_flaws(row, samples, rate, max_seconds),
+            *text_flaws(row, max_chars),
+            *repeats(row, samples, seen),
+        ]:
+            report.problems[kind].append(f"{row.where}: {finding}")
+    return report
+
+
+def as_recorded(audio: Audio) -> tuple[torch.Tensor, int]:
+    """(channels, samples) and the rate in Hz, before the mixing and resampling of `load`."""
+    match audio:
+        case DatasetAudio():
+            return as_recorded(audio.fetch())
+        case AudioFile(path):
+            return read(path, str(path))
+        case AudioBytes(content, name):
+            return read(io.BytesIO(content), name)
+        case AudioArray(samples, rate):
+            tensor = torch.as_tensor(samples, dtype=torch.float32)
+            return tensor.reshape(-1, tensor.shape[-1]), rate
+        case _:
+            return audio.load()[None], SAMPLE_RATE
+
+
+def describe(report: Report, row: Utterance, samples: torch.Tensor, rate: int) -> None:
+    report.durations.append(samples.shape[-1] / rate)
+    report.formats[rate, samples.shape[0]] += 1
+    report.words.update(row.text.split())
+    report.characters.update(row.text)
+    if row.speaker is not None:
+        report.speakers[row.speaker] += 1
+
+
+def audio_flaws(
+    row: Utterance, samples: torch.Tensor, rate: int, max_seconds: float | None
+) -> Iterator[tuple[str, str]]:
+    seconds = samples.shape[-1] / rate
+    if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
+        yield "wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given"
+    if seconds < MIN_SECONDS:
+        yield "too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s"
+    if max_seconds is not None and seconds > max_seconds:
+        yield "too long", f"lasts {seconds:.2f} s, more than {max_seconds:g} s"
+    if samples.abs().max() < SILENCE:
+        yield "silent", "is digital silence"
+    clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
+    if clipped > MAX_CLIPPED:
+        yield "clipped", f"{clipped:.1%} of its samples are at full scale"
+
+
+def text_flaws(row: Utterance, max_chars: int | None) -> Iterator[tuple[str, str]]:
+    if max_chars is not None and len(row.text) > max_chars:
+        yield "long texts", f"has {len(row.text)} characters of text, more than {max_chars}"
+
+
+def repeats(
+    row: Utterance, samples: torch.Tensor, seen: dict[str | bytes, str]
+) -> Iterator[tuple[str, str]]:
+    """Recordings go by their samples, so that a copy under another name is found as well."""
+    recording = hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
+    if (first := seen.setdefault(recording, row.where)) != row.where:
+        yield "repeated recordings", f"has the same recording as {first}"
+    if (first := seen.setdefault(row.id, row.where)) != row.where:
+        yield "repeated ids", f"has the same id as {first}: {row.id!r}"
+
+
+def format_report(report: Report) -> str:
+    """The report as plain text, for a terminal."""
+    hours = sum(report.durations) / 3600
+    lines = [f"{report.spec}: {report.rows} rows, {hours:.2f} hours"]
+    if report.durations:
+        lines += [f"speakers: {len(report.speakers) or 'not named'}"]
+        lines += ["recordings:"]
+        for (rate, channels), count in report.formats.most_common():
+            lines += [f"  {count} at {rate} Hz, {channels} channel{'s' * (channels > 1)}"]
+        lines += ["seconds: " + summary(report.durations), *histogram(report.durations)]
+        lines += [f"words: {report.words.total()}, {len(report.words)} different"]
+        lines += [f"characters: {''.join(sorted(report.characters))!r}"]
+    lines += [f"problems: {sum(map(len, report.problems.values())) or 'none'}"]
+    for kind, findings in report.problems.items():
+        lines += [f"  {kind} ({len(findings)}):", *(f"    {finding}" for finding in findings)]
+    return "\n".join(lines)
+
+
+def summary(durations: list[float]) -> str:
+    low, middle, high = np.quantile(durations, (0, 0.5, 1))
+    return f"{low:.2f} to {high:.2f}, median {middle:.2f}"
+
+
+def histogram(durations: list[float]) -> list[str]:
+    counts, _ = np.histogram(durations, BIN_EDGES)
+    filled = np.flatnonzero(counts)
+    return [
+        f"  {BIN_EDGES[i]:>4g} to {BIN_EDGES[i + 1]:<4g}"
+        f" {'#' * math.ceil(BAR_WIDTH * counts[i] / counts.max()):<{BAR_WIDTH}} {counts[i]}"
+        for i in range(filled[0], filled[-1] + 1)
+    ]

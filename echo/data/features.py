@@ -1,0 +1,62 @@
+"""Log-mel features as Whisper has them, and SpecAugment."""
+
+from functools import lru_cache
+
+import torch
+from torchaudio.transforms import MelSpectrogram, SpecAugment
+
+from echo.config import AugmentSettings
+from echo.data.audio import SAMPLE_RATE
+
+N_FFT = 400
+HOP_LENGTH = 160
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+
+
+@lru_cache(maxsize=4)
+def mel_spectrogram(n_mels: int) -> MelSpectrogram:
+    return MelSpectrogram(
+        SAMPLE_RATE,
+        n_fft=N_FFT,
+        hop_length=HOP_LENGTH,
+        n_mels=n_mels,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+
+
+def log_mel(samples: torch.Tensor, n_mels: int) -> torch.Tensor:
+    """Computes what `WhisperFeatureExtractor` does, without padding to 30 s.
+
+    Args:
+        samples: (samples,) at 16 kHz.
+
+    Returns:
+        (n_mels, frames), a frame for each 10 ms begun.
+    """
+    frames = -(-len(samples) // HOP_LENGTH)
+    # Silence follows the recording, as in Whisper's padded input; its frames are cut off again.
+    padded = torch.nn.functional.pad(samples, (0, N_FFT))
+    log_power = mel_spectrogram(n_mels)(padded)[:, :frames].clamp(min=1e-10).log10()
+    return (log_power.maximum(log_power.max() - 8) + 4) / 4
+
+
+@lru_cache(maxsize=4)
+def spec_augment(
+    freq_masks: int, freq_mask_width: int, time_masks: int, time_mask_width: int, share: float
+) -> SpecAugment:
+    return SpecAugment(time_masks, time_mask_width, freq_masks, freq_mask_width, p=share)
+
+
+def augment(features: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
+    """Masks random bands and stretches of (n_mels, frames) with the mean. Draws from torch's
+    global generator."""
+    if not settings.freq_masks and not settings.time_masks:
+        return features
+    return spec_augment(
+        settings.freq_masks,
+        settings.freq_mask_width,
+        settings.time_masks,
+        settings.time_mask_width,
+        settings.time_mask_share,
+    )(features)

@@ -1,0 +1,262 @@
+"""From utterances to batches of tensors."""
+
+import logging
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+from torchaudio.transforms import Speed
+
+from echo.config import DataSettings
+from echo.data.audio import SAMPLE_RATE
+from echo.data.batching import EpochBatches, Item, bucket
+from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, augment, log_mel
+from echo.data.tokenizer import encode_transcript
+from echo.data.utterance import Corpus, Utterance
+from echo.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100  # the label that no loss is taken of
+MAX_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the model can take."""
+
+    n_mels: int
+    max_frames: int  # of features, 10 ms each
+    max_tokens: int
+
+    @classmethod
+    def of(cls, config: Any) -> "Limits":
+        """A Whisper or Echo config's; each encoder position takes two frames of features."""
+        return cls(
+            config.num_mel_bins, 2 * config.max_source_positions, config.max_target_positions
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    utterance: Utterance
+    features: torch.Tensor  # (n_mels, frames)
+    tokens: list[int]  # from decoder start to end of text
+
+
+@dataclass(frozen=True)
+class Batch:
+    utterances: list[Utterance]
+    input_features: torch.Tensor  # (B, n_mels, frames)
+    attention_mask: torch.Tensor  # (B, frames), 1 at valid frames
+    decoder_input_ids: torch.Tensor  # (B, tokens)
+    labels: torch.Tensor  # (B, tokens), IGNORED at padding
+    skipped: list[str]  # what was wrong with utterances left out
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.utterances,
+            self.input_features.to(device, non_blocking=True),
+            self.attention_mask.to(device, non_blocking=True),
+            self.decoder_input_ids.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.skipped,
+        )
+
+
+class ExampleReader:
+    """Decodes an utterance into an example, or says why it cannot be one.
+
+    With `pad_to_seconds`, silence is appended up to that length and counts as audio: Whisper's
+    own way, at 30 s.
+    """
+
+    def __init__(
+        self, tokenizer: Any, limits: Limits, pad_to_seconds: float | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.limits = limits
+        self.min_samples = round((pad_to_seconds or 0) * SAMPLE_RATE)
+
+    def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
+        """Raises DataError, naming the place, for audio or text that the model cannot take."""
+        samples = utterance.audio.load()
+        if speed != 1.0:
+            samples, _ = speed_change(speed)(samples)
+        if len(samples) < self.min_samples:
+            samples = F.pad(samples, (0, self.min_samples - len(samples)))
+        frames = -(-len(samples) // HOP_LENGTH)
+        check_frames(utterance, frames, self.limits)
+        return Example(utterance, log_mel(samples, self.limits.n_mels), self.tokens(utterance))
+
+    def tokens(self, utterance: Utterance) -> list[int]:
+        """The transcript's token ids, from decoder start to end of text."""
+        tokens = encode_transcript(self.tokenizer, utterance.text)
+        if len(tokens) - 1 > self.limits.max_tokens:
+            raise DataError(
+                f"{utterance.where or utterance.id}: the transcript is {len(tokens) - 1} tokens "
+                f"long, but the decoder takes {self.limits.max_tokens}"
+            )
+        return tokens
+
+    def check(self, utterance: Utterance) -> None:
+        """As `read`, by what is known without decoding the recording."""
+        check_frames(utterance, round(utterance.duration * FRAMES_PER_SECOND), self.limits)
+        self.tokens(utterance)
+
+
+def check_frames(utterance: Utterance, frames: int, limits: Limits) -> None:
+    if frames > limits.max_frames:
+        raise DataError(
+            f"{utterance.where or utterance.id}: the audio is {frames / FRAMES_PER_SECOND:.1f} s "
+            f"long, but the encoder takes {limits.max_frames / FRAMES_PER_SECOND:.1f} s"
+        )
+
+
+@lru_cache(maxsize=16)
+def speed_change(factor: float) -> Speed:
+    """A resampler that plays at another speed, kept because its kernel is costly to build."""
+    return Speed(SAMPLE_RATE, factor)
+
+
+class TrainingSet(Dataset):
+    """Reads and augments training examples. The draws for one depend on the run's seed, the
+    epoch and the utterance alone: not on workers, batches or what was drawn before."""
+
+    def __init__(
+        self, corpus: Corpus, reader: ExampleReader, settings: DataSettings, seed: int
+    ) -> None:
+        self.corpus = corpus
+        self.reader = reader
+        self.settings = settings
+        self.seed = seed
+        self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
+
+    def __getitem__(self, item: Item) -> Example | DataError:
+        if self.epoch[0] != item.epoch:
+            self.epoch = (item.epoch, self.corpus.train_epoch(item.epoch))
+        utterance = self.epoch[1][item.index]
+        try:
+            example = self.reader.read(utterance, item.speed)
+        except DataError as error:
+            if self.settings.on_error == "raise":
+                raise
+            return error
+        with torch.random.fork_rng(devices=[]):
+            draw = f"{self.seed}-{item.epoch}-{utterance.id}"
+            torch.manual_seed(zlib.crc32(draw.encode()))
+            features = augment(example.features, self.settings.augment)
+        return Example(utterance, features, example.tokens)
+
+
+class Collator:
+    """Pads examples to one batch."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[str]:
+        """A batch, or only what was wrong where no example is left."""
+        skipped = [str(e) for e in examples if isinstance(e, DataError)]
+        good = [e for e in examples if isinstance(e, Example)]
+        if not good:
+            return skipped
+        lengths = torch.tensor([e.features.shape[1] for e in good])
+        frames = int(lengths.max())
+        features = torch.zeros(len(good), good[0].features.shape[0], frames)
+        for row, example in zip(features, good, strict=True):
+            row[:, : example.features.shape[1]] = example.features
+        tokens = [torch.tensor(e.tokens) for e in good]
+        return Batch(
+            utterances=[e.utterance for e in good],
+            input_features=features,
+            attention_mask=(torch.arange(frames) < lengths[:, None]).long(),
+            decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
+            labels=pad_sequence([t[1:] for t in tokens], True, IGNORED),
+            skipped=skipped,
+        )
+
+
+def training_loader(
+    corpus: Corpus,
+    batches: EpochBatches,
+    reader: ExampleReader,
+    settings: DataSettings,
+    seed: int,
+) -> DataLoader:
+    """An endless loader over the sampler's batches."""
+    return DataLoader(
+        TrainingSet(corpus, reader, settings, seed),
+        batch_sampler=batches,  # type: ignore[arg-type]  # yields Items, not ints
+        collate_fn=Collator(reader.tokenizer.pad_token_id),
+        num_workers=settings.workers,
+        prefetch_factor=4 if settings.workers else None,
+        pin_memory=torch.cuda.is_available(),
+        # Without one of its own the loader would draw from the generator that dropout uses.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def evaluation_batches(
+    utterances: Sequence[Utterance],
+    reader: ExampleReader,
+    max_batch_seconds: float,
+    on_error: str = "raise",
+) -> Iterator[Batch]:
+    """Batches of all utterances, longest first, so that what does not fit in memory fails at
+    once. Utterances that cannot be read are logged and left out where `on_error` is "skip"."""
+    collate = Collator(reader.tokenizer.pad_token_id)
+    durations = [max(u.duration, reader.min_samples / SAMPLE_RATE) for u in utterances]
+    for indices in reversed(bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)):
+        examples: list[Example | DataError] = []
+        for index in indices:
+            try:
+                examples.append(reader.read(utterances[index]))
+            except DataError as error:
+                if on_error == "raise":
+                    raise
+                logger.warning("skipped: %s", error)
+        batch = collate(examples)
+        if isinstance(batch, Batch):
+            yield batch
+
+
+def check_utterances(
+    utterances: Sequence[Utterance], reader: ExampleReader, on_error: str
+) -> list[Utterance]:
+    """The utterances that the model can take, by what is known without decoding.
+
+    Raises:
+        DataError: one does not fit and `on_error` is "raise", or none does.
+    """
+    fitting = []
+    for utterance in utterances:
+        try:
+            reader.check(utterance)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            logger.warning("skipped: %s", error)
+        else:
+            fitting.append(utterance)
+    if not fitting:
+        raise DataError("no utterance is left that the model can take")
+    if len(fitting) < len(utterances):
+        logger.warning(
+            "%d of %d utterances skipped", len(utterances) - len(fitting), len(utterances)
+        )
+    return fitting
+
+
+def sample(utterances: Sequence[Utterance], count: int, seed: int = 0) -> list[Utterance]:
+    """A fixed random choice of `count` utterances, or all where there are no more."""
+    if count >= len(utterances):
+        return list(utterances)
+    return random.Random(seed).sample(list(utterances), count)

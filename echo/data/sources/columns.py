@@ -1,0 +1,101 @@
+"""Which column of a row holds what, and the checks on its cells that all readers share."""
+
+import reprlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from echo.errors import DataError
+
+Record = Mapping[str, Any]
+
+# The usual names, the likeliest first: NeMo's manifests, Hugging Face's data sets, Common Voice.
+# A hub data set's `audio` comes before its `path`, which need not exist on this machine.
+AUDIO = ("audio_filepath", "audio", "file_name", "path")
+TEXT = ("text", "sentence", "transcription", "transcript")
+SPEAKER = ("speaker", "client_id", "speaker_id")
+
+
+class Keys(NamedTuple):
+    """The columns found in one table or row."""
+
+    audio: str
+    text: str
+    speaker: str | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns (or JSON keys) to read; None takes the first of the usual names present."""
+
+    audio: str | None = None
+    text: str | None = None
+    speaker: str | None = None
+
+    def among(self, found: Collection[str]) -> Keys:
+        """Picks from the column names that a source has.
+
+        Raises:
+            DataError: a named column is absent, or there is no audio or text column.
+        """
+        speaker = next((name for name in SPEAKER if name in found), None)
+        return Keys(
+            audio=pick("audio", (self.audio,) if self.audio else AUDIO, found),
+            text=pick("text", (self.text,) if self.text else TEXT, found),
+            speaker=pick("speaker", (self.speaker,), found) if self.speaker else speaker,
+        )
+
+
+USUAL = Columns()
+
+
+def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
+    for name in names:
+        if name in found:
+            return name
+    wanted = " or ".join(repr(name) for name in names)
+    have = ", ".join(repr(name) for name in found) or "nothing"
+    raise DataError(f"no {role} column: expected {wanted}, found {have}")
+
+
+def text_of(record: Record, key: str) -> str:
+    text = record[key]
+    if not isinstance(text, str):
+        raise DataError(f"{key!r} must be a string, not {reprlib.repr(text)}")
+    if not text.strip():
+        raise DataError(f"{key!r} is empty")
+    return encodable(text.strip(), key)
+
+
+def label_of(record: Record, key: str | None) -> str | None:
+    """A name such as a speaker's or an utterance's; corpora often number them."""
+    label = None if key is None else record.get(key)
+    if label is None or label == "":
+        return None
+    if isinstance(label, bool) or not isinstance(label, (str, int)):
+        raise DataError(f"{key!r} must be a string or a whole number, not {reprlib.repr(label)}")
+    return encodable(str(label), key)
+
+
+def encodable(text: str, key: str | None) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which nothing can write
+        raise DataError(f"{key!r} is not valid Unicode: {reprlib.repr(text)}") from None
+    return text
+
+
+def duration_of(record: Record) -> float | None:
+    """Seconds, if the record says so."""
+    seconds = record.get("duration")
+    if seconds is None or seconds == "":
+        return None
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds < 1e9:  # the upper bound refuses infinity, too
+        raise DataError(f"'duration' must be a number of seconds, not {reprlib.repr(seconds)}")
+    return float(seconds)
+
+
+def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
+    used = {*keys, "duration", "id"}
+    return {key: value for key, value in record.items() if key not in used}

@@ -1,0 +1,69 @@
+"""What the readers of text files share: their lines, and rows that name recordings on disk."""
+
+import reprlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from echo.data.audio import AudioFile, header_duration
+from echo.data.sources.columns import Columns, Record, duration_of, extra_of, label_of, text_of
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, each with its end.
+
+    Raises:
+        DataError: the file cannot be opened, or a line is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}:{number}: is not UTF-8 text") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def file_utterance(
+    record: Record, columns: Columns, folders: list[Path], where: str
+) -> Utterance | DataError:
+    """The utterance of a row that names a recording, which is looked for in `folders` in turn.
+
+    The header is read only where the row gives no duration, so that a long manifest opens fast.
+    """
+    try:
+        keys = columns.among(record)
+        text = text_of(record, keys.text)
+        name = record[keys.audio]
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{keys.audio!r} must be a path, not {reprlib.repr(name)}")
+        path = find_recording(name, folders)
+        return Utterance(
+            id=label_of(record, "id") or name,
+            audio=AudioFile(path),
+            text=text,
+            duration=duration_of(record) or header_duration(path),
+            speaker=label_of(record, keys.speaker),
+            where=where,
+            extra=extra_of(record, keys),
+        )
+    except DataError as error:
+        return DataError(f"{where}: {error}")
+
+
+def find_recording(name: str, folders: list[Path]) -> Path:
+    for folder in folders:
+        path = folder / name  # an absolute name stays as it is
+        try:
+            status = path.stat()
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            continue
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size == 0:
+                raise DataError(f"the recording {str(path)!r} is empty")
+            return path
+    places = " or ".join(repr(str(folder)) for folder in folders)
+    raise DataError(f"no recording {reprlib.repr(name)} in {places}")

@@ -1,0 +1,39 @@
+"""JSON lines: NeMo's manifests, and the metadata.jsonl of Hugging Face's audio folders."""
+
+import json
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from echo.data.sources.columns import Columns, Record
+from echo.data.sources.files import file_utterance, read_lines
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+
+def read_manifest(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+    """One utterance a line; paths are relative to the manifest, blank lines are passed over."""
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            try:
+                record = parse(line)
+            except DataError as error:
+                yield DataError(f"{where}: {error}")
+            else:
+                yield file_utterance(record, columns, [path.parent], where)
+
+
+def parse(line: str) -> Record:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"is not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # numbers or brackets beyond Python's limits
+        raise DataError(f"is not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise DataError(f"is not a JSON object: {reprlib.repr(record)}")
+    if record.get("offset"):
+        # To read on would train on the start of the recording with the text of its middle.
+        raise DataError("'offset' is not supported: cut the recording into files of its own")
+    return record

@@ -1,0 +1,112 @@
+"""From one string to utterances: recognises the kind of source and says what is wrong with it."""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from echo.data.sources.columns import USUAL, Columns
+from echo.data.sources.datasets import read_hub, read_saved
+from echo.data.sources.librispeech import TRANSCRIPTS, read_librispeech
+from echo.data.sources.manifest import read_manifest
+from echo.data.sources.table import read_table
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+log = logging.getLogger(__name__)
+
+MANIFESTS = (".jsonl", ".json")
+TABLES = (".csv", ".tsv")
+HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
+MAX_WARNINGS = 20
+
+
+def read_source(
+    spec: str, columns: Columns = USUAL, on_error: Literal["raise", "skip"] = "raise"
+) -> list[Utterance]:
+    """Reads the utterances of a source; recordings are not decoded yet.
+
+    Args:
+        spec: a manifest (.jsonl, .json), a table (.csv, .tsv), a folder with metadata.csv or
+            metadata.jsonl, a folder in LibriSpeech's layout, a data set that `save_to_disk` wrote
+            (`path` or `path@split`), or one of the hub (`org/name:config@split`).
+        columns: where the columns do not have one of their usual names.
+        on_error: "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
+
+    Raises:
+        DataError: the source cannot be read, a row cannot be used, or no row is left.
+    """
+    utterances: list[Utterance] = []
+    bad: list[DataError] = []
+    ids: set[str] = set()
+    for row in scan_source(spec, columns):
+        if isinstance(row, DataError):
+            if on_error == "raise":
+                raise row
+            bad.append(row)
+            if len(bad) <= MAX_WARNINGS:
+                log.warning("skipped: %s", row)
+            continue
+        if row.id in ids:  # the same recording twice is allowed, but results go by id
+            row = replace(row, id=f"{row.id}#{len(utterances)}")
+        ids.add(row.id)
+        utterances.append(row)
+    if not utterances:
+        raise DataError(f"{spec}: none of its {len(bad)} rows can be used; the first is {bad[0]}")
+    if bad:
+        log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(utterances))
+    return utterances
+
+
+def scan_source(spec: str, columns: Columns = USUAL) -> Iterator[Utterance | DataError]:
+    """Yields every row in order: an utterance, or the reason why the row is none.
+
+    Raises:
+        DataError: the source as a whole cannot be read, or holds no row.
+    """
+    empty = True
+    for row in open_source(spec, columns):
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{spec}: holds no utterances")
+
+
+def open_source(spec: str, columns: Columns) -> Iterator[Utterance | DataError]:
+    path = Path(spec)
+    if path.is_dir():
+        return open_folder(path, columns)
+    suffix = path.suffix.lower()
+    if path.exists():
+        if suffix in MANIFESTS:
+            return read_manifest(path, columns)
+        if suffix in TABLES:
+            return read_table(path, columns)
+        known = ", ".join(MANIFESTS + TABLES)
+        raise DataError(f"{spec}: is not a kind of file that holds a data set ({known})")
+    folder, _, split = spec.rpartition("@")
+    if folder and Path(folder).is_dir():
+        return read_saved(Path(folder), split, columns)
+    hub = HUB_ID.fullmatch(spec)
+    if hub and suffix not in MANIFESTS + TABLES:
+        return read_hub(hub["name"], hub["config"], hub["split"], columns)
+    raise DataError(f"{spec}: no such file or folder")
+
+
+def open_folder(folder: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return read_saved(folder, None, columns)
+    if (folder / "metadata.csv").is_file():
+        return read_table(folder / "metadata.csv", columns)
+    if (folder / "metadata.jsonl").is_file():
+        return read_manifest(folder / "metadata.jsonl", columns)
+    if next(folder.rglob(TRANSCRIPTS), None):
+        return read_librispeech(folder)
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix in MANIFESTS + TABLES)
+    hint = f"; did you mean one of its files, {', '.join(tables)}?" if tables else ""
+    raise DataError(
+        f"{folder}: holds no data set: no metadata.csv, metadata.jsonl, {TRANSCRIPTS} "
+        f"or data set saved by `datasets`{hint}"
+    )

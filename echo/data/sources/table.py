@@ -1,0 +1,58 @@
+"""CSV and TSV: Common Voice's tables, metadata.csv, and any other with a header."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from echo.data.sources.columns import Columns
+from echo.data.sources.files import file_utterance, read_lines
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+
+def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+    """One utterance a row; recordings lie in `clips/` beside the table, or beside it.
+
+    Raises:
+        DataError: there is no header, or it lacks a column.
+    """
+    if path.suffix.lower() == ".tsv":
+        # As Common Voice writes them: nothing is quoted, and a sentence may hold a lone quote mark.
+        reader = csv.reader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        # Strict, or an unclosed quote would swallow the rows after it without a word.
+        reader = csv.reader(read_lines(path), strict=True)
+    header = read_header(path, reader, columns)
+    folders = [path.parent / "clips", path.parent]
+    while True:
+        where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield DataError(f"{where}: is not CSV ({error})")
+            continue
+        if not cells:  # a blank line
+            continue
+        if len(cells) != len(header):
+            yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
+            continue
+        record: dict[str, Any] = dict(zip(header, cells, strict=True))
+        with suppress(KeyError, ValueError):  # what is no number is refused with the other checks
+            record["duration"] = float(record["duration"])
+        yield file_utterance(record, columns, folders, where)
+
+
+def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> list[str]:
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise DataError(f"{path}:1: is not CSV ({error})") from None
+    try:
+        columns.among(header)
+    except DataError as error:
+        raise DataError(f"{path}:1: {error}") from None
+    return header

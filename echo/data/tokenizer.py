@@ -1,0 +1,133 @@
+"""Tokenizers: those trained for a run from scratch, and those of existing checkpoints."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, WhisperTokenizer
+
+from echo.errors import DataError
+
+# The ids of the text come first and <|notimestamps|> last: Whisper's decoding takes every id
+# after that one for a timestamp. Padding has its own token, so that the end is learned.
+SPECIAL_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|pad|>", "<|notimestamps|>")
+BPE_SIZE = 512
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    kind: Literal["characters", "bpe"] = "characters",
+    size: int | None = None,
+) -> WhisperTokenizer:
+    """Makes a tokenizer from transcripts; the same texts make the same vocabulary.
+
+    Args:
+        kind: "characters" has one token for each character that occurs in the texts, and
+            `encode_transcript` refuses any other; "bpe" is byte-level, so that nothing is unknown.
+        size: how many tokens "bpe" has at most, the special ones included; 512 unless told.
+
+    Raises:
+        DataError: the texts are all empty, or `size` is too small for the 256 bytes.
+    """
+    lines = [_as_spoken(text) for text in texts]
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        raise DataError("a tokenizer cannot be trained: the transcripts hold no text")
+    vocab, merges = _characters(lines) if kind == "characters" else _bpe(lines, size or BPE_SIZE)
+    for token in SPECIAL_TOKENS:
+        vocab[token] = len(vocab)
+    # WhisperTokenizer, because pipelines and `generate` call methods that only it has, and
+    # because `AutoTokenizer` finds it by name. It is always a byte-level BPE.
+    return WhisperTokenizer(
+        vocab=vocab,
+        merges=merges,
+        pad_token="<|pad|>",
+        extra_special_tokens=["<|startoftranscript|>", "<|notimestamps|>"],
+        predict_timestamps=True,  # leaves <|notimestamps|> out of the prompt
+    )
+
+
+def load_tokenizer(source: str | Path) -> WhisperTokenizer:
+    """Loads the tokenizer in a folder, or of a checkpoint on the hub.
+
+    Raises:
+        DataError: there is none, or it is not a Whisper tokenizer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{source}: no tokenizer can be loaded ({reason})") from None
+    if not isinstance(tokenizer, WhisperTokenizer):
+        raise DataError(f"{source}: holds a {type(tokenizer).__name__}, not a WhisperTokenizer")
+    return tokenizer
+
+
+def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
+    """The decoder's whole target sequence, from the decoder's start token to end-of-text.
+
+    A trained tokenizer gives [<|startoftranscript|>, text..., <|endoftext|>]; a Whisper
+    checkpoint's puts its further prompt (language, task, <|notimestamps|>) after the first. The
+    decoder reads ids[:-1] and its labels are ids[1:]. White space counts as single spaces.
+
+    Raises:
+        DataError: the text has characters that the tokenizer lacks, or its special tokens.
+    """
+    spoken = _as_spoken(text)
+    ids = tokenizer(spoken).input_ids
+    if (decoded := tokenizer.decode(ids, skip_special_tokens=True)) != spoken:
+        lost = "".join(sorted(set(spoken) - set(decoded)))
+        raise DataError(
+            f'the tokenizer cannot write "{text}": it keeps "{decoded.strip()}", without "{lost}"'
+        )
+    return ids
+
+
+def decode_transcripts(
+    tokenizer: WhisperTokenizer, ids: list[list[int]] | np.ndarray | torch.Tensor
+) -> list[str]:
+    """The text of each sequence of (batch, tokens) ids, without special tokens."""
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _as_spoken(text: str) -> str:
+    # In Whisper's vocabulary a word begins with its space, and so does the text it decodes: a
+    # checkpoint finds its first word far likelier with the space than without.
+    return " " + " ".join(text.split())
+
+
+def _byte_level(text: str) -> str:
+    """Writes the text's UTF-8 bytes as the printable characters that stand for them in a BPE."""
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
+        text
+    )
+    return "".join(piece for piece, _ in pieces)
+
+
+def _characters(lines: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    characters = sorted({_byte_level(character) for line in lines for character in line})
+    # A character of several bytes is put together from the left, a byte at a time.
+    steps = [(c[: i - 1], c[i - 1], c[:i]) for c in characters for i in range(2, len(c) + 1)]
+    tokens = dict.fromkeys(characters)
+    tokens |= dict.fromkeys(token for step in steps for token in step)
+    merges = dict.fromkeys((left, right) for left, right, _ in steps)
+    return {token: i for i, token in enumerate(tokens)}, list(merges)
+
+
+def _bpe(lines: list[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    bytes_ = pre_tokenizers.ByteLevel.alphabet()
+    least = len(bytes_) + len(SPECIAL_TOKENS)
+    if size < least:
+        raise DataError(f"a BPE tokenizer of {size} tokens is too small: it needs {least} or more")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(SPECIAL_TOKENS), initial_alphabet=bytes_, show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [(left, right) for left, right in model["merges"]]

@@ -1,0 +1,90 @@
+"""Transcribing a set of utterances by free decoding."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from echo.config import DecodeSettings
+from echo.data.features import FRAMES_PER_SECOND
+from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
+from echo.data.tokenizer import decode_transcripts
+from echo.data.utterance import Utterance
+from echo.model import EchoForConditionalGeneration
+
+# No language is spoken at more tokens a second, so a model that never ends is stopped here.
+MAX_TOKENS_PER_SECOND = 30
+MIN_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What was heard, in the utterances' own order without those left out."""
+
+    utterances: list[Utterance]
+    texts: list[str]
+    seconds: float  # of work: decoding audio, features and transcription
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio per second of work."""
+        return sum(u.duration for u in self.utterances) / max(self.seconds, 1e-9)
+
+
+def transcribe_set(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    utterances: Sequence[Utterance],
+    settings: DecodeSettings,
+    pad_to_seconds: float | None = None,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> Transcripts:
+    """Decodes all utterances, greedily or with beams, with a cache, in batches of like length.
+
+    Leaves the model in the mode (training or evaluation) that it was in.
+    """
+    reader = ExampleReader(tokenizer, Limits.of(model.config), pad_to_seconds)
+    training = model.training
+    model.eval()
+    order = {u.id: i for i, u in enumerate(utterances)}
+    found: list[tuple[int, Utterance, str]] = []
+    started = time.perf_counter()
+    with tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False) as bar:
+        for batch in evaluation_batches(
+            utterances, reader, settings.max_batch_seconds, on_error
+        ):
+            texts = decode_batch(model, tokenizer, batch, settings.beams)
+            found += [
+                (order[u.id], u, text) for u, text in zip(batch.utterances, texts, strict=True)
+            ]
+            bar.update(len(texts))
+    seconds = time.perf_counter() - started
+    model.train(training)
+    found.sort(key=lambda entry: entry[0])
+    return Transcripts([u for _, u, _ in found], [text for _, _, text in found], seconds)
+
+
+@torch.inference_mode()
+def decode_batch(
+    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, beams: int = 1
+) -> list[str]:
+    """The transcripts of one batch."""
+    batch = batch.to(model.device)
+    longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
+    prompt = 4  # at most: start, language, task, no timestamps
+    ids = model.generate(
+        batch.input_features.to(model.dtype),
+        attention_mask=batch.attention_mask,
+        max_new_tokens=min(
+            MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * longest),
+            model.config.max_target_positions - prompt,
+        ),
+        num_beams=beams,
+        do_sample=False,
+    )
+    return decode_transcripts(tokenizer, ids)

@@ -1,0 +1,54 @@
+"""A model to evaluate, from wherever it lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, WhisperConfig
+
+from echo.data.tokenizer import load_tokenizer
+from echo.errors import EchoError
+from echo.model import EchoConfig, EchoForConditionalGeneration
+from echo.train.checkpoint import CheckpointFolder
+
+WHISPER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    model: EchoForConditionalGeneration
+    tokenizer: Any
+    pad_to_seconds: float | None  # what the model was trained on
+
+
+def load_model(source: str, which: str = "best") -> LoadedModel:
+    """Loads a run's checkpoint, an Echo or Whisper folder, or one of the hub.
+
+    A Whisper checkpoint becomes an Echo model whose blocks are all plain, which is the same
+    model on the same code path.
+
+    Raises:
+        EchoError: there is no such model, or it is neither Echo's nor Whisper's.
+    """
+    path = Path(source)
+    pad_to_seconds = None
+    if (path / "config.yaml").exists():
+        from echo.train.run import load_run_config
+
+        pad_to_seconds = load_run_config(path).data.pad_to_seconds
+        source = str(CheckpointFolder(path).path(which))
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise EchoError(f"{source}: is neither a run nor a model ({reason})") from None
+    if isinstance(config, EchoConfig):
+        model = EchoForConditionalGeneration.from_pretrained(source, config=config)
+    elif isinstance(config, WhisperConfig):
+        pad_to_seconds = WHISPER_SECONDS
+        plain = {"encoder": "plain", "decoder": "plain"}
+        config = EchoConfig(**{**config.to_dict(), "model_type": "echo"}, attention=plain)
+        model = EchoForConditionalGeneration.from_pretrained(source, config=config)
+    else:
+        raise EchoError(f"{source}: is a {config.model_type} model, not Echo's or Whisper's")
+    return LoadedModel(model.float().eval(), load_tokenizer(source), pad_to_seconds)

@@ -1,0 +1,95 @@
+"""One model on one set: transcripts, error rates and speed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from echo.config import DecodeSettings
+from echo.data.utterance import Utterance
+from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.evaluate.metrics import (
+    ErrorCounts,
+    character_errors,
+    english_normaliser,
+    word_errors,
+)
+from echo.model import EchoForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Error counts as the texts are, and after Whisper's English normaliser."""
+
+    transcripts: Transcripts
+    references: list[str]  # normalised
+    hypotheses: list[str]  # normalised
+    wer: ErrorCounts
+    cer: ErrorCounts
+    wer_normalised: ErrorCounts
+    cer_normalised: ErrorCounts
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary, as JSON has it."""
+        return {
+            "utterances": len(self.transcripts.utterances),
+            "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
+            "rtfx": self.transcripts.rtfx,
+            "wer": self.wer.to_dict(),
+            "cer": self.cer.to_dict(),
+            "wer_normalised": self.wer_normalised.to_dict(),
+            "cer_normalised": self.cer_normalised.to_dict(),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Writes `evaluation.json` and, an object per utterance, `utterances.jsonl`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = json.dumps(self.to_dict(), indent=2)
+        (folder / "evaluation.json").write_text(summary + "\n", encoding="utf-8")
+        with (folder / "utterances.jsonl").open("w", encoding="utf-8") as file:
+            for utterance, text, reference, hypothesis in zip(
+                self.transcripts.utterances,
+                self.transcripts.texts,
+                self.references,
+                self.hypotheses,
+                strict=True,
+            ):
+                line = {
+                    "id": utterance.id,
+                    "duration": round(utterance.duration, 3),
+                    "speaker": utterance.speaker,
+                    "reference": utterance.text,
+                    "hypothesis": text,
+                    "wer": word_errors([utterance.text], [text]).to_dict(),
+                    "wer_normalised": word_errors([reference], [hypothesis]).to_dict(),
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def evaluate_model(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    utterances: Sequence[Utterance],
+    settings: DecodeSettings,
+    pad_to_seconds: float | None = None,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> Evaluation:
+    """Transcribes the set and counts errors."""
+    transcripts = transcribe_set(
+        model, tokenizer, utterances, settings, pad_to_seconds, on_error, progress
+    )
+    raw = [u.text for u in transcripts.utterances]
+    normalise = english_normaliser(tokenizer)
+    references = [normalise(text) for text in raw]
+    hypotheses = [normalise(text) for text in transcripts.texts]
+    return Evaluation(
+        transcripts,
+        references,
+        hypotheses,
+        wer=word_errors(raw, transcripts.texts),
+        cer=character_errors(raw, transcripts.texts),
+        wer_normalised=word_errors(references, hypotheses),
+        cer_normalised=character_errors(references, hypotheses),
+    )

@@ -1,0 +1,64 @@
+"""Word and character error rates at corpus level."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jiwer
+from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Errors in so many reference units (words, or characters)."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference: int
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference unit; of an empty reference, 0 without errors and else 1."""
+        return self.errors / self.reference if self.reference else float(self.errors > 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rate": self.rate, **asdict(self)}
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Minimum word edits over the whole set. Empty references count what is inserted."""
+    return count(references, hypotheses, jiwer.process_words, lambda text: len(text.split()))
+
+
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Minimum character edits, spaces included, over the whole set."""
+    return count(references, hypotheses, jiwer.process_characters, lambda text: len(text.strip()))
+
+
+def count(
+    references: Sequence[str], hypotheses: Sequence[str], process: Any, length: Any
+) -> ErrorCounts:
+    # jiwer takes no empty reference; all that is said there is an insertion.
+    pairs = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
+    invented = sum(
+        length(h) for r, h in zip(references, hypotheses, strict=True) if not r.strip()
+    )
+    if not pairs:
+        return ErrorCounts(0, 0, invented, 0)
+    measured = process([r for r, _ in pairs], [h for _, h in pairs])
+    return ErrorCounts(
+        measured.substitutions,
+        measured.deletions,
+        measured.insertions + invented,
+        measured.hits + measured.substitutions + measured.deletions,
+    )
+
+
+def english_normaliser(tokenizer: Any) -> EnglishTextNormalizer:
+    """Whisper's normaliser of English, with the spellings that a checkpoint's tokenizer carries."""
+    return EnglishTextNormalizer(getattr(tokenizer, "english_spelling_normalizer", None) or {})

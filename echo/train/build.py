@@ -1,0 +1,81 @@
+"""A run's model and tokenizer, from its config."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from echo.config import RunConfig
+from echo.data.features import FRAMES_PER_SECOND
+from echo.data.tokenizer import train_tokenizer
+from echo.data.utterance import Utterance
+from echo.errors import ConfigError
+from echo.model import EchoConfig, EchoForConditionalGeneration
+
+FRAMES_PER_POSITION = 2  # the second convolution's stride
+
+
+def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
+    """A tokenizer trained on the transcripts."""
+    return train_tokenizer(
+        [u.text for u in utterances], config.tokenizer.kind, config.tokenizer.size
+    )
+
+
+def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGeneration:
+    """A model with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ConfigError: the settings do not make a model.
+    """
+    model = config.model
+    try:
+        echo_config = EchoConfig(
+            vocab_size=len(tokenizer),
+            num_mel_bins=model.n_mels,
+            d_model=model.d_model,
+            encoder_layers=model.encoder_layers,
+            decoder_layers=model.decoder_layers,
+            encoder_attention_heads=model.heads,
+            decoder_attention_heads=model.heads,
+            encoder_ffn_dim=model.ffn_dim or 4 * model.d_model,
+            decoder_ffn_dim=model.ffn_dim or 4 * model.d_model,
+            dropout=model.dropout,
+            max_source_positions=round(model.max_seconds * FRAMES_PER_SECOND)
+            // FRAMES_PER_POSITION,
+            max_target_positions=model.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+            attention=model.attention,
+            ctc=ctc_weight(config) > 0,
+        )
+        built = EchoForConditionalGeneration(echo_config)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from None
+    built.generation_config = GenerationConfig(
+        pad_token_id=echo_config.pad_token_id,
+        bos_token_id=echo_config.bos_token_id,
+        eos_token_id=echo_config.eos_token_id,
+        decoder_start_token_id=echo_config.decoder_start_token_id,
+        max_length=echo_config.max_target_positions,
+        is_multilingual=False,
+        return_timestamps=False,
+    )
+    return built
+
+
+def ctc_weight(config: RunConfig) -> float:
+    """The weight of the CTC loss: by default 0.3 from scratch, and none from a checkpoint."""
+    if config.loss.ctc_weight is not None:
+        return config.loss.ctc_weight
+    return 0.0 if config.init else 0.3
+
+
+def special_ids(tokenizer: Any) -> torch.Tensor:
+    """The tokens that are not part of a text."""
+    return torch.tensor(sorted(tokenizer.all_special_ids))

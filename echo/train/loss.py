@@ -1,0 +1,77 @@
+"""The training loss: the decoder's cross-entropy, joined by CTC on the encoder.
+
+Losses are sums, with the number of target tokens beside them, so that an accumulated step can be
+normalised by all of its tokens at once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from echo.data.loading import IGNORED
+from echo.model import EchoOutput
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """Sums over a batch's target tokens. `total` is what to minimise."""
+
+    total: torch.Tensor
+    decoder: torch.Tensor
+    ctc: torch.Tensor
+
+
+def joint_loss(
+    output: EchoOutput,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor,
+    ctc_weight: float,
+    label_smoothing: float,
+    special_ids: torch.Tensor,
+    blank: int,
+) -> LossSums:
+    """(1 - ctc_weight) · cross-entropy + ctc_weight · CTC.
+
+    Args:
+        output: the model's, with CTC logits where `ctc_weight` is not 0.
+        labels: (B, tokens), IGNORED at padding.
+        attention_mask: (B, frames) over the features.
+        special_ids: tokens that are not part of the text, which CTC does not emit.
+        blank: CTC's blank token.
+    """
+    decoder = F.cross_entropy(
+        output.logits.float().transpose(1, 2),
+        labels,
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    if ctc_weight == 0:
+        return LossSums(decoder, decoder.detach(), torch.zeros_like(decoder))
+    assert output.ctc_logits is not None
+    ctc = ctc_loss(output.ctc_logits, labels, attention_mask, special_ids, blank)
+    total = (1 - ctc_weight) * decoder + ctc_weight * ctc
+    return LossSums(total, decoder.detach(), ctc.detach())
+
+
+def ctc_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor,
+    special_ids: torch.Tensor,
+    blank: int,
+) -> torch.Tensor:
+    """The sum of the utterances' CTC losses; 0 for one too short for its transcript."""
+    is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
+    # Text comes first in a row once what is not text has been sorted behind it.
+    order = is_text.int().sort(dim=1, descending=True, stable=True).indices
+    return F.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1),
+        labels.gather(1, order).clamp(min=0),
+        input_lengths=attention_mask[:, ::2].sum(1),
+        target_lengths=is_text.sum(1),
+        blank=blank,
+        reduction="sum",
+        zero_infinity=True,
+    )

@@ -1,0 +1,47 @@
+"""What a run writes down while it trains: `metrics.jsonl` and TensorBoard scalars."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Recorder:
+    """Appends one JSON object per event, and the same numbers to TensorBoard.
+
+    A resumed run goes on where its checkpoint stood: later lines are dropped.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self.path = run / "metrics.jsonl"
+        kept = [event for event in read_metrics(run) if event["step"] <= step]
+        self.path.write_text("".join(json.dumps(event) + "\n" for event in kept))
+        self.file = self.path.open("a", encoding="utf-8")
+        self.writer = SummaryWriter(run / "tensorboard", purge_step=step + 1 if step else None)
+
+    def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Writes one event; `kind` ("train", "eval") groups its scalars."""
+        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        self.writer.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The events of a run so far; a last line cut off by a crash is left out."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events

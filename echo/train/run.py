@@ -1,0 +1,80 @@
+"""A run folder, from a config to a trained model."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate.utils import set_seed
+
+from echo.config import RunConfig, build, read_yaml, save_yaml, to_dict
+from echo.data.corpora import build_corpus
+from echo.data.loading import ExampleReader, Limits, check_utterances
+from echo.data.tokenizer import load_tokenizer
+from echo.data.utterance import Corpus, FixedCorpus
+from echo.errors import ConfigError
+from echo.model import EchoForConditionalGeneration
+from echo.train.build import build_model, build_tokenizer
+from echo.train.checkpoint import CheckpointFolder, Progress
+from echo.train.loop import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Progress:
+    """Trains a new model in a new folder.
+
+    Raises:
+        ConfigError: the folder holds another run, or the settings contradict each other.
+        DataError: the data are not as they should be.
+    """
+    if (run / "config.yaml").exists():
+        raise ConfigError(
+            f"{run}: holds another run; resume it with 'echo-asr resume {run}', or choose "
+            "another folder"
+        )
+    set_seed(config.seed)
+    corpus = corpus or build_corpus(config.data, config.seed)
+    tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+    model = build_model(config, tokenizer)
+    corpus = fit_corpus(corpus, config, ExampleReader(tokenizer, Limits.of(model.config)))
+    run.mkdir(parents=True, exist_ok=True)
+    save_yaml(to_dict(config), run / "config.yaml")
+    return Trainer(config, run, corpus, model, tokenizer).train()
+
+
+def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
+    """Goes on with a run from its last checkpoint.
+
+    Raises:
+        ConfigError: the folder holds no run.
+        EchoError: the run has no checkpoint yet.
+    """
+    config = load_run_config(run)
+    corpus = corpus or build_corpus(config.data, config.seed)
+    path, state, progress = CheckpointFolder(run).load("last")
+    tokenizer = load_tokenizer(path)
+    model = EchoForConditionalGeneration.from_pretrained(path)
+    corpus = fit_corpus(corpus, config, ExampleReader(tokenizer, Limits.of(model.config)))
+    trainer = Trainer(config, run, corpus, model, tokenizer)
+    trainer.resume(state, progress)
+    return trainer.train()
+
+
+def load_run_config(run: Path) -> RunConfig:
+    """The resolved config that a run folder holds."""
+    path = run / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
+    return build(RunConfig, read_yaml(path), str(path))
+
+
+def fit_corpus(corpus: Corpus, config: RunConfig, reader: ExampleReader) -> Corpus:
+    """Checks every utterance before training begins, rather than an hour into it. Only a corpus
+    that is the same in every epoch can be checked so; its own reader answers for another."""
+    if not isinstance(corpus, FixedCorpus):
+        return corpus
+    return replace(
+        corpus,
+        train=check_utterances(corpus.train, reader, config.data.on_error),
+        eval=check_utterances(corpus.eval, reader, config.data.on_error),
+    )

@@ -1,0 +1,23 @@
+"""Fixtures for every test."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real recordings and reference numbers, which is no part of the project."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("ECHO_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip(f"needs the shared data: no folder {folder} (set ECHO_SHARED)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Makes every test draw the same numbers, alone or among others."""
+    torch.manual_seed(0)

@@ -1,0 +1,363 @@
+"""Every kind of source gives the same utterances, and every bad row one sentence."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from recordings import tone, write, write_manifest
+
+from echo.data.sources import Columns, read_source, scan_source
+from echo.errors import DataError
+
+ROW = {"audio_filepath": "a.wav", "text": "hello"}
+
+
+def refusal(spec: str, columns: Columns | None = None) -> str:
+    """The message with which a source is refused; one line, as all are."""
+    with pytest.raises(DataError) as caught:
+        read_source(spec, columns or Columns())
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Real data
+
+
+@pytest.mark.parametrize("name", ["librispeech/dev.jsonl", "speechocean762/dev.jsonl"])
+def test_reads_real_manifests(shared: Path, name: str) -> None:
+    path = shared / "data" / name
+    utterances = read_source(str(path))
+    assert len(utterances) == len(path.read_text().splitlines())
+    assert len({utterance.id for utterance in utterances}) == len(utterances)
+    first = utterances[0]
+    assert first.speaker
+    assert first.where == f"{path}:1"
+    assert first.audio.load().shape[0] / 16_000 == pytest.approx(first.duration, abs=0.01)
+
+
+def test_keeps_further_keys(shared: Path) -> None:
+    first = read_source(str(shared / "data/speechocean762/dev.jsonl"))[0]
+    assert first.extra == {"age": "6"}
+
+
+def test_reads_librispeech_layout(shared: Path) -> None:
+    utterances = read_source(str(shared / "data/librispeech/layout-sample"))
+    first = utterances[0]
+    assert len(utterances) == 12
+    assert (first.id, first.speaker) == ("26-495-0000", "26")
+    assert first.text.startswith("in sixteen sixty five written by a citizen")
+    assert first.audio.load().shape[0] / 16_000 == pytest.approx(first.duration)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg", ".opus"])
+def test_decodes_every_format(tmp_path: Path, suffix: str, rate: int, channels: int) -> None:
+    if (suffix, rate) == (".opus", 44_100):
+        rate = 24_000  # Opus has no 44.1 kHz
+    write(tmp_path / f"a{suffix}", tone(1.5, rate, channels), rate)
+    spec = write_manifest(tmp_path / "m.jsonl", {**ROW, "audio_filepath": f"a{suffix}"})
+    (utterance,) = read_source(spec)
+    samples = utterance.audio.load()
+    assert utterance.duration == pytest.approx(1.5, abs=0.01)
+    assert samples.shape == pytest.approx((24_000,), abs=160)
+    # The tone is still there, at its pitch and nearly as loud.
+    spectrum = samples[:16_000].numpy()
+    assert np.abs(np.fft.rfft(spectrum)).argmax() == 440
+    assert spectrum.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+
+# Kinds of source
+
+
+def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
+    inside, outside = write(tmp_path / "m/a.wav"), write(tmp_path / "b.wav")
+    spec = write_manifest(
+        tmp_path / "m/m.jsonl",
+        {"audio_filepath": "a.wav", "text": " one ", "speaker": 7, "duration": 3, "lang": "en"},
+        "",
+        {"audio_filepath": str(outside), "text": "two", "id": "second"},
+        {"audio_filepath": "a.wav", "text": "again"},
+    )
+    first, second, third = read_source(spec)
+    assert (first.text, first.speaker, first.duration) == ("one", "7", 3.0)
+    assert (first.audio.path, first.extra) == (inside, {"lang": "en"})
+    assert (second.id, second.duration, second.where) == ("second", 1.0, f"{spec}:3")
+    assert second.audio.path == outside
+    assert (first.id, third.id) == ("a.wav", "a.wav#2")
+
+
+def test_columns_name_other_keys(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    spec = write_manifest(tmp_path / "m.json", {"wav": "a.wav", "said": "hi", "who": "x"})
+    (utterance,) = read_source(spec, Columns("wav", "said", "who"))
+    assert (utterance.text, utterance.speaker, utterance.extra) == ("hi", "x", {})
+
+
+def test_common_voice(tmp_path: Path) -> None:
+    write(tmp_path / "clips/a.mp3")
+    (tmp_path / "train.tsv").write_text(
+        'client_id\tpath\tsentence\tup_votes\nc1\ta.mp3\t"A lone quote mark, a comma.\t2\n'
+    )
+    (utterance,) = read_source(str(tmp_path / "train.tsv"))
+    assert utterance.text == '"A lone quote mark, a comma.'
+    assert (utterance.speaker, utterance.extra) == ("c1", {"up_votes": "2"})
+    assert utterance.audio.load().shape == (16_000,)
+    assert "did you mean one of its files, train.tsv?" in refusal(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "header", ["path,sentence", "audio_filepath,text", "file_name,transcription"]
+)
+def test_csv(tmp_path: Path, header: str) -> None:
+    write(tmp_path / "a.wav")
+    (tmp_path / "t.csv").write_text(f'\ufeff{header},duration\r\na.wav,"well, ""no""",2.5\r\n')
+    (utterance,) = read_source(str(tmp_path / "t.csv"))
+    assert (utterance.text, utterance.duration) == ('well, "no"', 2.5)
+
+
+def test_audio_folder(tmp_path: Path) -> None:
+    write(tmp_path / "sub/a.wav")
+    write_manifest(tmp_path / "metadata.jsonl", {"file_name": "sub/a.wav", "text": "lines"})
+    assert [u.text for u in read_source(str(tmp_path))] == ["lines"]
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\nsub/a.wav,table\n")
+    assert [u.text for u in read_source(str(tmp_path))] == ["table"]
+
+
+def test_librispeech_keeps_mixed_case(tmp_path: Path) -> None:
+    write(tmp_path / "1/2/1-2-0.wav")
+    (tmp_path / "1/2/1-2.trans.txt").write_text("1-2-0 Hello THERE\n")
+    assert [u.text for u in read_source(str(tmp_path))] == ["Hello THERE"]
+    (tmp_path / "1/2/1-2.trans.txt").write_text("1-2-0 HELLO\n1-2-1 GONE\n")
+    assert "1-2.trans.txt:2: no recording '1-2-1.flac' in" in refusal(str(tmp_path))
+
+
+def with_audio(rows: list[dict]) -> datasets.Dataset:
+    """A data set whose `audio` is an Audio column, made without the library's own encoder."""
+    return datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
+
+
+def test_saved_dataset(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", tone(2.0))
+    rows = [
+        {"audio": {"bytes": path.read_bytes(), "path": "x.flac"}, "sentence": "a", "client_id": 5},
+        {"audio": {"bytes": None, "path": str(path)}, "sentence": "b", "client_id": 6},
+        {"audio": {"bytes": None, "path": "gone.flac"}, "sentence": "c", "client_id": 6},
+        {"audio": {"bytes": b"noise", "path": None}, "sentence": "d", "client_id": 6},
+        {"audio": None, "sentence": "e", "client_id": 6},
+        {"audio": {"bytes": path.read_bytes(), "path": None}, "sentence": None, "client_id": 6},
+    ]
+    spec = str(tmp_path / "set")
+    # Plain structs: an Audio column would make `save_to_disk` look for the missing file.
+    datasets.Dataset.from_list(rows).save_to_disk(spec)
+    first, second, *problems = scan_source(spec)
+    for utterance, text, speaker in ((first, "a", "5"), (second, "b", "6")):
+        assert (utterance.text, utterance.speaker, utterance.duration) == (text, speaker, 2.0)
+        assert utterance.audio.load().shape == (32_000,)
+    assert [str(problem) for problem in problems] == [
+        f"{spec}[2]: gone.flac: no such recording",
+        f"{spec}[3]: {spec}[3]: cannot be read as audio (Format not recognised)",
+        f"{spec}[4]: 'audio' holds no recording: neither bytes, nor a path, nor floats",
+        f"{spec}[5]: 'sentence' must be a string, not None",
+    ]
+    assert refusal(f"{spec}@train") == f"{spec}: has no splits, so leave out '@train'"
+    assert "no text column: expected 'said', found 'audio', 'sentence'" in refusal(
+        spec, Columns(text="said")
+    )
+
+
+def test_saved_splits(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.wav").read_bytes()
+    rows = [{"audio": {"bytes": content, "path": None}, "text": "hi"}]
+    spec = str(tmp_path / "set")
+    datasets.DatasetDict(train=with_audio(rows), test=with_audio(rows * 2)).save_to_disk(spec)
+    assert len(read_source(f"{spec}@test")) == 2
+    choices = f"there is '{spec}@train', '{spec}@test'"
+    assert refusal(spec) == f"{spec}: name a split; {choices}"
+    assert refusal(f"{spec}@dev") == f"{spec}: no split 'dev'; {choices}"
+
+
+def test_saved_samples(tmp_path: Path) -> None:
+    rows = [{"audio": [0.5] * 800, "sampling_rate": 8_000, "text": "hi"}]
+    spec = str(tmp_path / "set")
+    datasets.Dataset.from_list(rows).save_to_disk(spec)
+    (utterance,) = read_source(spec)
+    assert utterance.duration == 0.1
+    assert utterance.audio.load().shape == (1_600,)
+
+
+def test_damaged_saved_dataset(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text("{")
+    assert refusal(str(tmp_path)).startswith(f"{tmp_path}: cannot be loaded (")
+
+
+def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write(tmp_path / "a.wav").read_bytes()
+    asked = []
+
+    def load_dataset(name: str, config: str | None, split: str) -> datasets.Dataset:
+        asked.append((name, config, split))
+        if name == "org/gone":
+            raise ConnectionError("no\nnetwork")
+        return with_audio([{"audio": {"bytes": content, "path": None}, "text": "hi"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train", "test"])
+    (utterance,) = read_source("org/name:en-GB@train[:1%]")
+    assert utterance.where == "org/name@train[:1%][0]"
+    assert asked == [("org/name", "en-GB", "train[:1%]")]
+    assert refusal("org/name").startswith("org/name: name a split; there is 'org/name@train'")
+    assert refusal("org/gone@test") == (
+        "org/gone: is no file or folder here, and cannot be loaded from the hub (no network)"
+    )
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{oops", "is not JSON (Expecting property name enclosed in double quotes at column 2)"),
+        ("[1, 2]", "is not a JSON object: [1, 2]"),
+        ("[" * 100_000, "is not JSON ("),
+        ({"text": "x"}, "no audio column: expected 'audio_filepath' or 'audio' or"),
+        ({"audio_filepath": "a.wav"}, "no text column: expected 'text' or"),
+        ({**ROW, "text": 3}, "'text' must be a string, not 3"),
+        ({**ROW, "text": " \t"}, "'text' is empty"),
+        ({**ROW, "text": "\ud800"}, "'text' is not valid Unicode"),
+        ({**ROW, "audio_filepath": ["a.wav"]}, "'audio_filepath' must be a path, not ['a.wav']"),
+        ({**ROW, "audio_filepath": "b.wav"}, "no recording 'b.wav' in"),
+        ({**ROW, "audio_filepath": "a\0.wav"}, "no recording 'a\\x00.wav' in"),
+        ({**ROW, "audio_filepath": "x" * 5_000}, "no recording 'xxx"),
+        ({**ROW, "audio_filepath": "folder"}, "no recording 'folder' in"),
+        ({**ROW, "audio_filepath": "zero.wav", "duration": 1}, "zero.wav' is empty"),
+        ({**ROW, "audio_filepath": "header.wav"}, "header.wav: the recording is empty"),
+        ({**ROW, "audio_filepath": "noise.wav"}, "noise.wav: cannot be read as audio (Format"),
+        ({**ROW, "audio_filepath": "samples.raw"}, "samples.raw: cannot be read as audio ("),
+        ({**ROW, "duration": "2"}, "'duration' must be a number of seconds, not '2'"),
+        ({**ROW, "duration": -1}, "'duration' must be a number of seconds, not -1"),
+        ({**ROW, "duration": float("nan")}, "'duration' must be a number of seconds, not nan"),
+        ({**ROW, "duration": True}, "'duration' must be a number of seconds, not True"),
+        ({**ROW, "speaker": {}}, "'speaker' must be a string or a whole number, not {}"),
+        ({**ROW, "speaker": "\ud800"}, "'speaker' is not valid Unicode"),
+        ({**ROW, "offset": 1.5}, "'offset' is not supported"),
+    ],
+)
+def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
+    write(tmp_path / "a.wav")
+    write(tmp_path / "header.wav", tone(0))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "zero.wav").touch()
+    for name in ("noise.wav", "samples.raw"):
+        (tmp_path / name).write_bytes(b"noise")
+    spec = write_manifest(tmp_path / "m.jsonl", ROW, row)
+    assert refusal(spec).startswith(f"{spec}:2: ")
+    assert message in refusal(spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", ":1: no audio column: expected 'audio_filepath' or"),
+        ("path,words\na.wav,hi\n", ":1: no text column: expected 'text' or 'sentence' or"),
+        ("path,text\n", ": holds no utterances"),
+        ("path,text\na.wav,hi\na.wav\n", ":3: has 1 columns, but the header 2"),
+        ('path,text\na.wav,"hi\na.wav,ho\n', ":2: is not CSV (unexpected end of data)"),
+        ("path,text,duration\na.wav,hi,long\n", ":2: 'duration' must be a number of seconds, not"),
+        ("path,text\na.wav,\n", ":2: 'text' is empty"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, content: str, message: str) -> None:
+    write(tmp_path / "a.wav")
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    assert refusal(str(path)).startswith(f"{path}{message}")
+
+
+def test_no_source(tmp_path: Path) -> None:
+    assert refusal(str(tmp_path / "m.jsonl")).endswith("m.jsonl: no such file or folder")
+    assert refusal("data/m.jsonl") == "data/m.jsonl: no such file or folder"
+    assert "holds no data set: no metadata.csv" in refusal(str(tmp_path))
+    assert "is not a kind of file that holds a data set" in refusal(str(write(tmp_path / "a.wav")))
+    assert refusal(write_manifest(tmp_path / "m.json", "")).endswith("holds no utterances")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ol\xe9"}')
+    assert refusal(str(tmp_path / "latin.jsonl")).endswith("latin.jsonl:1: is not UTF-8 text")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.touch(mode=0o000)
+    assert refusal(str(path)) == f"{path}: cannot be read (Permission denied)"
+
+
+def test_skipping(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "a.wav")
+    spec = write_manifest(tmp_path / "m.jsonl", *[{}] * 25, ROW)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_source(spec, on_error="skip")) == 1
+    assert len(caplog.messages) == 21
+    assert caplog.messages[0].startswith(f"skipped: {spec}:1: no audio column")
+    assert caplog.messages[-1] == f"{spec}: skipped 25 of 26 rows"
+    spec = write_manifest(tmp_path / "m.jsonl", {}, {})
+    with pytest.raises(DataError, match=f"none of its 2 rows can be used.*{re.escape(spec)}:1"):
+        read_source(spec, on_error="skip")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+records = st.fixed_dictionaries(
+    {},
+    optional={
+        "audio_filepath": st.just("a.wav") | json_values,
+        "text": st.just("hello") | json_values,
+        "duration": json_values,
+        "speaker": json_values,
+        "offset": json_values,
+        "id": json_values,
+    },
+)
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(b"[" * 50_000)
+@example(b'{"duration": ' + b"9" * 5_000 + b"}")
+@example(b'{"audio_filepath": "a.wav", "text": "x", "duration": 1e999}')
+@given(line=st.binary() | st.text().map(str.encode) | records)
+def test_any_line_is_an_utterance_or_a_data_error(tmp_path: Path, line: bytes | dict) -> None:
+    path = tmp_path / "m.jsonl"
+    if isinstance(line, dict):
+        write_manifest(path, line)
+    else:
+        path.write_bytes(line)
+    if not (tmp_path / "a.wav").exists():
+        soundfile.write(tmp_path / "a.wav", tone(0.1), 16_000)
+    try:
+        rows = list(scan_source(str(path)))
+    except DataError:
+        return
+    for row in rows:
+        if isinstance(row, DataError):
+            str(row).encode()  # can be printed
+        else:
+            assert row.text
+            assert row.duration > 0
