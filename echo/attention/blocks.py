@@ -191,13 +191,14 @@ class HybridAttention(FocusedAttention):
 
 
 class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
-    """The default: a soft window whose span is learned, over the global branch's own query, key
-    and value, at the cost of one projection more than plain attention.
+    """The default: a soft window whose span is learned, by default over the global branch's own
+    query, key and value, so that it costs no projection.
 
-    The skeleton's y = W_p [L ; G] + b_p follows G's output projection, and a product of two
-    linear maps is one: `out_proj` is that product, `local_proj` W_p's half for L. It starts at
-    zero, so that a block with Whisper's weights gives Whisper's output until training moves it.
-    The span is read off G before its projection, for the same reason.
+    Each channel of each head adds its local view to its global one with a gain of its own, and
+    Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o. That is the skeleton's
+    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o], since both branches mix the same values.
+    The gain starts at zero, so that a block with Whisper's weights gives Whisper's output until
+    training moves it. The span is read off G before its projection, which is as linear.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.settings = settings
         self.causal = causal
         self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
-        self.local_proj = nn.Linear(dims, dims, bias=False)
+        self.local_gain = nn.Parameter(torch.zeros(dims))
         self.window = AdaptiveWindow(settings.max_span, settings.ramp, causal)
         if settings.local_input == "projected":
             self.local_q_proj = nn.Linear(dims, dims)
@@ -223,7 +224,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        weights = {"local_proj.weight": torch.zeros_like(self.local_proj.weight)}
+        weights = {"local_gain": torch.zeros_like(self.local_gain)}
         if self.settings.temperature == "learned":
             weights["log_temperature"] = torch.zeros(self.heads)
         return weights
@@ -254,7 +255,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
             scale=self.head_dim**-0.5 / self.temperature(span),
             valid=valid,
         )
-        return self.out_proj(attended) + self.local_proj(merge_heads(local_out)), span
+        return self.out_proj(attended + self.local_gain * merge_heads(local_out)), span
 
     def project_local(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> the local branch's query, key and value, each (B, H, T, d)."""

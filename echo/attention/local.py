@@ -8,7 +8,12 @@ of scores, so its time and memory grow linearly with the sequence.
 import torch
 import torch.nn.functional as F
 
+from echo.attention.biased import biased_attention
 from echo.attention.windows import WindowRule
+
+# The bias of a key that is not seen. Not -inf: rows of padding, which see no key at all, then
+# stay finite, and their gradients with them.
+LEAST = -1e30
 
 
 def local_attention(
@@ -37,7 +42,8 @@ def local_attention(
     # The scale goes into the query, where it costs d multiplications and not K.
     query = query * (scale[..., None] if isinstance(scale, torch.Tensor) else scale)
     block = max(rule.left, rule.right)
-    blocks_pay = key.shape[2] > 3 * block and query.shape[2] == key.shape[2]
+    # Blocks form 3 scores for each position of theirs, but in smaller products and more copies.
+    blocks_pay = key.shape[2] > 6 * block and query.shape[2] == key.shape[2]
     attend = local_attention_blocks if blocks_pay else local_attention_dense
     return attend(query, key, value, rule, span, valid, lengths)
 
@@ -53,17 +59,27 @@ def local_attention_dense(
 ) -> torch.Tensor:
     """The definition. Arguments as for `local_attention`, with the query scaled already."""
     queries, keys = query.shape[2], key.shape[2]
-    positions = torch.arange(keys, device=query.device)
-    weights = rule.weights(
-        positions[keys - queries :, None],
-        positions,
-        span[..., None],
-        None if lengths is None else lengths[:, None, None, None],
-    )
-    valid = None if valid is None else valid[:, None, None]
-    bias, seen = log_weights(weights, valid, query.dtype)
-    scores = query @ key.transpose(-1, -2) + bias
-    return (scores.softmax(-1) @ value) * seen
+    span = span[..., None]
+    if rule.stationary and span.shape[2] == 1:
+        # One row of distances holds all there is to know of the window.
+        distances = torch.arange(1 - keys, queries, device=query.device).flip(0)
+        weights = rule.weights(distances + keys - queries, distances.new_zeros(1), span, None)
+        bias = toeplitz(bias_of(weights), queries, keys)
+    else:
+        positions = torch.arange(keys, device=query.device)
+        length = None if lengths is None else lengths[:, None, None, None]
+        weights = rule.weights(positions[keys - queries :, None], positions, span, length)
+        bias = bias_of(weights)
+    if valid is not None:
+        bias = torch.where(valid[:, None, None], bias, LEAST)
+    attended = biased_attention(query, key, value, bias)
+    return drop_blind(attended, weights) if rule.may_be_empty else attended
+
+
+def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """(..., 1, rows + columns - 1) -> (..., rows, columns): entry (i, j) is diagonal j - i, the
+    first diagonal being that of the lower left corner."""
+    return diagonals[..., 0, :].unfold(-1, columns, 1).flip(-2)
 
 
 def local_attention_blocks(
@@ -112,24 +128,21 @@ def local_attention_blocks(
         span,
         None if lengths is None else lengths[:, None, None, None, None],
     )
-    bias, seen = log_weights(weights, inside[:, None, :, None], query.dtype)
-    scores = query @ neighbours(key).transpose(-1, -2) + bias
-    attended = (scores.softmax(-1) @ neighbours(value)) * seen
+    # Only here do blocks that share their geometry get a bias each.
+    bias = torch.where(inside[:, None, :, None], bias_of(weights), LEAST)
+    attended = biased_attention(query, neighbours(key), neighbours(value), bias)
+    if rule.may_be_empty:
+        attended = drop_blind(attended, weights)
     return attended.flatten(2, 3)[:, :, :T]
 
 
-def log_weights(
-    weights: torch.Tensor, valid: torch.Tensor | None, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is added to the scores for weights m, and whether (1 or 0) a query sees any key.
+def bias_of(weights: torch.Tensor) -> torch.Tensor:
+    """log m, with LEAST for log 0."""
+    # The gradient of log at 0 is infinite, and times the mask's 0 it is not a number.
+    log = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
+    return log.masked_fill(weights <= 0, LEAST)
 
-    The least value stands for log 0, not -inf: rows of padding, which see no valid key, then
-    stay finite, and their gradients with them.
-    """
-    allowed = weights > 0
-    if valid is not None:
-        allowed = allowed & valid
-    least = torch.finfo(dtype).min / 4
-    # log is taken of allowed weights only: its gradient at 0 is infinite.
-    bias = torch.where(allowed, torch.where(allowed, weights, 1).log(), least)
-    return bias.to(dtype), allowed.any(-1, keepdim=True).to(dtype)
+
+def drop_blind(attended: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Zeros for queries whose window is empty."""
+    return attended * (weights > 0).any(-1, keepdim=True).to(attended.dtype)

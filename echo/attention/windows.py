@@ -29,6 +29,11 @@ class WindowRule(Protocol):
         """Whether m depends on the distance between the positions alone."""
         ...
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a query may see no key at all, not even its own position."""
+        ...
+
     def weights(
         self,
         query: torch.Tensor,
@@ -52,6 +57,7 @@ class AdaptiveWindow:
     causal: bool
 
     stationary = True
+    may_be_empty = False
 
     @property
     def left(self) -> int:
@@ -89,6 +95,7 @@ class HardWindow:
     causal: bool
 
     stationary = False
+    may_be_empty = True
 
     @property
     def left(self) -> int:

@@ -76,13 +76,12 @@ def decode_batch(
     """The transcripts of one batch."""
     batch = batch.to(model.device)
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
-    prompt = 4  # at most: start, language, task, no timestamps
     ids = model.generate(
         batch.input_features.to(model.dtype),
         attention_mask=batch.attention_mask,
-        max_new_tokens=min(
+        max_length=min(
             MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * longest),
-            model.config.max_target_positions - prompt,
+            model.config.max_target_positions,
         ),
         num_beams=beams,
         do_sample=False,

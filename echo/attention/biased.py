@@ -1,0 +1,69 @@
+"""softmax(q kᵀ + bias) v, where the bias has a gradient.
+
+`scaled_dot_product_attention` has no fast kernel on the CPU for such a bias, and autograd through
+the single operations keeps and copies more than it need: this is the same sum with one score
+matrix kept and everything batched for the matrix product. `gradcheck` holds it to account.
+"""
+
+from typing import Any
+
+import torch
+
+
+class BiasedAttention(torch.autograd.Function):
+    """See `biased_attention`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> torch.Tensor:
+        q, k, v = flat(query), flat(key), flat(value)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(*query.shape[:-1], key.shape[-2])
+        # In half precision the softmax alone is taken in float32.
+        weights = (scores.float() if scores.dtype.itemsize < 4 else scores).add_(bias).softmax(-1)
+        weights = weights.to(v.dtype)
+        attended = torch.bmm(flat(weights), v)
+        ctx.save_for_backward(q, k, v, weights, attended)
+        ctx.bias_shape, ctx.bias_dtype = bias.shape, bias.dtype
+        return attended.view(query.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        q, k, v, weights, attended = ctx.saved_tensors
+        lead = weights.shape[:-2]
+        g, p = flat(grad.to(v.dtype)), flat(weights)
+        dv = torch.bmm(p.transpose(1, 2), g)
+        ds = torch.bmm(g, v.transpose(1, 2))
+        ds = ds.sub_((g * attended).sum(-1, keepdim=True)).mul_(p)
+        dq, dk = torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q)
+        db = None
+        if ctx.needs_input_grad[3]:
+            db = ds.view(weights.shape).sum_to_size(ctx.bias_shape).to(ctx.bias_dtype)
+        return (*(x.unflatten(0, lead) for x in (dq, dk, dv)), db)  # type: ignore[return-value]
+
+
+def flat(x: torch.Tensor) -> torch.Tensor:
+    """(..., R, C) -> (N, R, C), contiguous: strided matrices would be multiplied one by one."""
+    return x.reshape(-1, *x.shape[-2:]).contiguous()
+
+
+def biased_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Attends with a differentiable bias.
+
+    Args:
+        query: (..., Q, d), scaled already.
+        key, value: (..., K, d).
+        bias: broadcasts to (..., Q, K); finite.
+
+    Returns:
+        (..., Q, d).
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        key, value = key.to(query.dtype), value.to(query.dtype)
+        return BiasedAttention.apply(query, key, value, bias)

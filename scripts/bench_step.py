@@ -1,0 +1,109 @@
+"""Seconds per training step: Echo beside plain Whisper, and beside 30 s padding.
+
+Both models take the same batches of connected digits (`--data`, the Free Spoken Digit Dataset),
+in one process and in turn, so that a noisy machine disturbs them alike.
+
+    python scripts/bench_step.py --data ../shared/data/fsdd
+"""
+
+import argparse
+import statistics
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from echo.config import RunConfig, merge, read_yaml
+from echo.data.batching import EpochBatches, Position
+from echo.data.corpora import build_corpus
+from echo.data.loading import Batch, ExampleReader, Limits, training_loader
+from echo.pilot import read_pilot
+from echo.train.build import build_model, build_tokenizer
+from echo.train.loop import Trainer
+
+
+def load_batches(config: RunConfig, corpus, reader: ExampleReader, count: int) -> list[Batch]:
+    sampler = EpochBatches(
+        corpus,
+        config.seed,
+        config.data.max_batch_seconds,
+        config.data.max_batch_size,
+        config.data.augment.speed,
+        Position(),
+    )
+    loader = training_loader(corpus, sampler, reader, config.data, config.seed)
+    return list(islice(loader, count))
+
+
+def timed(trainer: Trainer, batch: Batch) -> float:
+    started = time.perf_counter()
+    trainer.step([batch])
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="configs/pilot_digits.yaml")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--batches", type=int, default=40)
+    parser.add_argument("--padded-batches", type=int, default=3, help="also at 30 s; 0 for none")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    content = merge(
+        read_yaml(arguments.config),
+        {
+            "data": {"root": arguments.data, "workers": 0},
+            "train": {"precision": arguments.precision},
+            "model": {"max_seconds": 30},
+        },
+    )
+    contenders = read_pilot(content, arguments.config)
+    config = contenders[0].config
+    corpus = build_corpus(config.data, config.seed)
+    tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+    trainers = {}
+    for contender in contenders:
+        torch.manual_seed(0)
+        model = build_model(contender.config, tokenizer)
+        model.train()
+        trainers[contender.name] = Trainer(
+            contender.config, Path("unused"), corpus, model, tokenizer
+        )
+    limits = Limits.of(model.config)
+    batches = load_batches(config, corpus, ExampleReader(tokenizer, limits), arguments.batches)
+
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    for turn, batch in enumerate(batches):
+        for name in list(trainers) if turn % 2 else reversed(trainers):
+            seconds[name].append(timed(trainers[name], batch))
+    warm = 5
+    print(f"{len(batches) - warm} batches of {config.data.max_batch_seconds:.0f} s of audio")
+    medians = {name: statistics.median(values[warm:]) for name, values in seconds.items()}
+    baseline = list(medians)[-1]
+    for name, median in medians.items():
+        ratios = [
+            a / b for a, b in zip(seconds[name][warm:], seconds[baseline][warm:], strict=True)
+        ]
+        print(
+            f"{name:10} median {1000 * median:6.1f} ms a step, "
+            f"{statistics.median(ratios):.3f} times {baseline}"
+        )
+
+    if arguments.padded_batches:
+        padded = load_batches(
+            config,
+            corpus,
+            ExampleReader(tokenizer, limits, pad_to_seconds=30),
+            arguments.padded_batches,
+        )
+        for name, trainer in trainers.items():
+            ratios = [timed(trainer, p) / timed(trainer, b) for p, b in zip(padded, batches)]
+            print(f"{name:10} at 30 s padding: {statistics.median(ratios):.1f} times the time")
+
+
+if __name__ == "__main__":
+    main()
