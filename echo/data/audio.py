@@ -102,6 +102,9 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
     mono = samples.mean(0)
+    # The kernel's size grows with the numbers in rate : 16 kHz once they are reduced. An odd rate
+    # such as 44,056 Hz is taken for the nearest that shares 25 Hz with 16 kHz: 0.02 % off.
+    rate = max(25, 25 * round(rate / 25))
     return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
 
 

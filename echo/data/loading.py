@@ -2,7 +2,6 @@
 
 import logging
 import random
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ from torchaudio.transforms import Speed
 from echo.config import DataSettings
 from echo.data.audio import SAMPLE_RATE
 from echo.data.batching import EpochBatches, Item, bucket
-from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, augment, log_mel
+from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
 from echo.data.tokenizer import encode_transcript
 from echo.data.utterance import Corpus, Utterance
 from echo.errors import DataError
@@ -149,10 +148,8 @@ class TrainingSet(Dataset):
             if self.settings.on_error == "raise":
                 raise
             return error
-        with torch.random.fork_rng(devices=[]):
-            draw = f"{self.seed}-{item.epoch}-{utterance.id}"
-            torch.manual_seed(zlib.crc32(draw.encode()))
-            features = augment(example.features, self.settings.augment)
+        rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
+        features = spec_augment(example.features, self.settings.augment, rng)
         return Example(utterance, features, example.tokens)
 
 
