@@ -1,10 +1,11 @@
 """The command line. Heavy imports stay inside the commands, so that help is quick."""
 
 import logging
+import os
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,7 +22,7 @@ data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_mar
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
-    Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
 ]
 
 
@@ -29,10 +30,10 @@ Overrides = Annotated[
 def pilot(
     overrides: Overrides = None,
     config: Annotated[
-        Optional[Path], typer.Option(help="The pilot's settings; by default a small spoken corpus.")
+        Path | None, typer.Option(help="The pilot's settings; by default a small spoken corpus.")
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="Where to write; by default runs/NAME_OF_CONFIG.")
+        Path | None, typer.Option(help="Where to write; by default runs/NAME_OF_CONFIG.")
     ] = None,
 ) -> None:
     """Train Echo and Whisper side by side and compare them."""
@@ -52,7 +53,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="The run's settings.")],
     overrides: Overrides = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="The run's folder; by default runs/NAME_OF_CONFIG.")
+        Path | None, typer.Option(help="The run's folder; by default runs/NAME_OF_CONFIG.")
     ] = None,
 ) -> None:
     """Train a model."""
@@ -80,23 +81,23 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
     pad_to: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(help="Pad with silence to so many seconds; by default as trained."),
     ] = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
     out: Annotated[
-        Optional[Path], typer.Option(help="Where to write transcripts and error rates.")
+        Path | None, typer.Option(help="Where to write transcripts and error rates.")
     ] = None,
 ) -> None:
     """Measure WER and CER on a data set."""
-    from echo.config import DecodeSettings
+    from echo.config import DecodeSettings, OnError
     from echo.data.sources import read_source
     from echo.evaluate.load import load_model
     from echo.evaluate.measure import evaluate_model
 
     if checkpoint not in ("best", "last"):
         raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
-    on_error = "skip" if skip_errors else "raise"
+    on_error: OnError = "skip" if skip_errors else "raise"
     utterances = read_source(data, on_error=on_error)
     loaded = load_model(model, checkpoint)
     evaluation = evaluate_model(
@@ -139,9 +140,10 @@ def check(
 
 def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    for noisy in ("httpx", "transformers", "datasets", "filelock", "fsspec", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("echo").setLevel(logging.INFO)
+    # Bars for loading a file of weights would break up the bar of the training.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except EchoError as error:

@@ -15,6 +15,8 @@ import yaml
 
 from echo.errors import ConfigError
 
+OnError = Literal["raise", "skip"]
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -64,7 +66,7 @@ class DataSettings:
     audio_column: str | None = None  # of a Hugging Face data set,
     text_column: str | None = None
     speaker_column: str | None = None
-    on_error: Literal["raise", "skip"] = "raise"  # what a bad utterance does
+    on_error: OnError = "raise"  # what a bad utterance does
     lowercase: bool = False  # transcripts, where a tokenizer is trained on them
     workers: int = 1  # processes that decode and augment; 0 for none
     max_batch_seconds: float = 60.0  # of padded audio in a batch
@@ -220,8 +222,10 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
             pass
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and not (
-        kind is int and isinstance(value, bool)
+    if (
+        isinstance(kind, type)
+        and isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
     ):
         return value
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(

@@ -19,9 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.models.whisper.modeling_whisper import (
     WhisperAttention,
     WhisperDecoder,
-    WhisperDecoderLayer,
     WhisperEncoder,
-    WhisperEncoderLayer,
     WhisperForConditionalGeneration,
     WhisperModel,
     WhisperPreTrainedModel,
@@ -29,7 +27,13 @@ from transformers.models.whisper.modeling_whisper import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from echo.attention.blocks import FORMS, FocusedAttention, HybridAttention, LayerCache
+from echo.attention.blocks import (
+    FORMS,
+    AdaptiveAttention,
+    BranchProjection,
+    HybridAttention,
+    LayerCache,
+)
 from echo.attention.settings import AttentionSettings, resolve_layers
 
 
@@ -79,7 +83,7 @@ class EchoPreTrainedModel(WhisperPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, FocusedAttention):
+        if isinstance(module, AdaptiveAttention | BranchProjection):
             for name, weight in module.initial_weights().items():
                 init.copy_(module.get_parameter(name), weight)
 
@@ -142,7 +146,7 @@ class EchoCrossAttention(WhisperAttention):
     """Cross-attention that masks padded frames: Whisper's decoder gives its layers no mask for
     them, so it travels as the keyword argument `encoder_mask`."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -192,8 +196,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
 
     def forward(
         self,
-        input_features: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        input_features: Any = None,
+        attention_mask: Any = None,
         encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
@@ -254,13 +258,13 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, WhisperForConditionalGen
 
 
 def swap_attention(
-    layer: WhisperEncoderLayer | WhisperDecoderLayer,
+    layer: Any,
     settings: AttentionSettings,
     config: EchoConfig,
     causal: bool,
     layer_idx: int = 0,
 ) -> None:
-    """Gives a Whisper layer the self-attention of its settings."""
+    """Gives a Whisper encoder or decoder layer the self-attention of its settings."""
     if settings.is_plain:
         return
     heads = config.decoder_attention_heads if causal else config.encoder_attention_heads

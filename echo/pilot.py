@@ -141,9 +141,10 @@ def format_table(rows: list[dict[str, Any]]) -> str:
         ),
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))) + " |"
-        for line in cells
-    ]
-    lines.insert(1, "| " + " | ".join("-" * (w - 1) + (":" if i else "-") for i, w in enumerate(widths)) + " |")
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for line in (cells[0], rule, *cells[1:]):
+        name, *numbers = line
+        numbers = [n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True)]
+        lines.append("| " + " | ".join([name.ljust(widths[0]), *numbers]) + " |")
     return "\n".join(lines) + "\n"

@@ -101,7 +101,9 @@ def main() -> None:
             arguments.padded_batches,
         )
         for name, trainer in trainers.items():
-            ratios = [timed(trainer, p) / timed(trainer, b) for p, b in zip(padded, batches)]
+            ratios = [
+                timed(trainer, p) / timed(trainer, b) for p, b in zip(padded, batches, strict=False)
+            ]
             print(f"{name:10} at 30 s padding: {statistics.median(ratios):.1f} times the time")
 
 

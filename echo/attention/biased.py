@@ -32,7 +32,7 @@ class BiasedAttention(torch.autograd.Function):
         return attended.view(query.shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         q, k, v, weights, attended = ctx.saved_tensors
         lead = weights.shape[:-2]
         g, p = flat(grad.to(v.dtype)), flat(weights)
@@ -43,7 +43,7 @@ class BiasedAttention(torch.autograd.Function):
         db = None
         if ctx.needs_input_grad[3]:
             db = ds.view(weights.shape).sum_to_size(ctx.bias_shape).to(ctx.bias_dtype)
-        return (*(x.unflatten(0, lead) for x in (dq, dk, dv)), db)  # type: ignore[return-value]
+        return (*(x.unflatten(0, lead) for x in (dq, dk, dv)), db)
 
 
 def flat(x: torch.Tensor) -> torch.Tensor:

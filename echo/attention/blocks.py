@@ -57,7 +57,7 @@ class LayerCache:
 
 
 class FocusedAttention(nn.Module):
-    """What the forms share: how they are called, and where they begin."""
+    """What the forms share: how they are called."""
 
     settings: AttentionSettings
     causal: bool
@@ -105,9 +105,21 @@ class FocusedAttention(nn.Module):
         """The form's own computation; `valid` is (B, T), None where all frames are."""
         raise NotImplementedError
 
+
+class BranchProjection(nn.Linear):
+    """W_p [L ; G] + b_p."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.load_state_dict(self.initial_weights())
+
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Parameters that let the block begin as its global branch alone."""
-        raise NotImplementedError
+        """Parameters that let a block begin as its global branch alone."""
+        nothing = torch.zeros(self.out_features, self.in_features - self.out_features)
+        return {
+            "weight": torch.cat([nothing, torch.eye(self.out_features)], dim=1),
+            "bias": torch.zeros(self.out_features),
+        }
 
 
 class HybridAttention(FocusedAttention):
@@ -133,17 +145,8 @@ class HybridAttention(FocusedAttention):
         self.ln_global = nn.LayerNorm(dims)
         self.global_attn = MultiHeadAttention(dims, heads, dropout)
         self.span_predictor = SpanPredictor(dims, 1)
-        self.projection = nn.Linear(2 * dims, dims)
+        self.projection = BranchProjection(2 * dims, dims)
         self.window = HardWindow(settings.max_span, settings.window, settings.max_dist, causal)
-        self.load_state_dict(self.initial_weights(), strict=False)
-
-    def initial_weights(self) -> dict[str, torch.Tensor]:
-        dims = self.projection.out_features
-        nothing, everything = torch.zeros(dims, dims), torch.eye(dims)
-        return {
-            "projection.weight": torch.cat([nothing, everything], dim=1),
-            "projection.bias": torch.zeros(dims),
-        }
 
     def branches(
         self,
@@ -164,9 +167,7 @@ class HybridAttention(FocusedAttention):
         local = local_keys = split_heads(self.ln_local(x), self.heads)
         if cache is not None:
             local_keys, _ = cache.extend_local(local, local)
-        temperature = span_temperature(
-            span, self.settings.temp_scale, self.settings.sharpen_longer
-        )
+        temperature = span_temperature(span, self.settings.temp_scale, self.settings.sharpen_longer)
         local_out = local_attention(
             local,
             local_keys,
@@ -224,6 +225,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
+        """Parameters that let the block begin as its global branch alone."""
         weights = {"local_gain": torch.zeros_like(self.local_gain)}
         if self.settings.temperature == "learned":
             weights["log_temperature"] = torch.zeros(self.heads)

@@ -93,7 +93,7 @@ def local_attention_blocks(
 ) -> torch.Tensor:
     """The same over blocks: each block of queries sees its own block of keys and the one before,
     and, unless the rule looks back only, the one after."""
-    B, H, T, d = query.shape
+    T = query.shape[2]
     size = max(rule.left, rule.right)
     count = -(-T // size)
     tail = count * size - T
@@ -116,10 +116,7 @@ def local_attention_blocks(
     query_positions = starts + torch.arange(size, device=query.device)
     key_positions = starts - size + torch.arange(spread * size, device=query.device)
     inside = (key_positions >= 0) & (key_positions < T)  # (count, spread * size)
-    if valid is None:
-        inside = inside[None]
-    else:
-        inside = inside & valid[:, key_positions.clamp(0, T - 1)]
+    inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
     # Blocks share their geometry, so one block's distances stand for all of them.
     some = slice(0, 1) if rule.stationary else slice(None)
     weights = rule.weights(

@@ -25,7 +25,7 @@ def build_corpus(settings: DataSettings, seed: int) -> Corpus:
     if settings.corpus == "espeak":
         from echo.data.espeak import SpokenCommands
 
-        return SpokenCommands(*([Path(settings.root)] if settings.root else []))
+        return SpokenCommands(cache=Path(settings.root) if settings.root else None)
     from echo.data.sources import Columns, read_source
     from echo.data.utterance import FixedCorpus
 

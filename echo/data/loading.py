@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import Speed
 
-from echo.config import DataSettings
+from echo.config import DataSettings, OnError
 from echo.data.audio import SAMPLE_RATE
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
@@ -77,9 +77,7 @@ class ExampleReader:
     own way, at 30 s.
     """
 
-    def __init__(
-        self, tokenizer: Any, limits: Limits, pad_to_seconds: float | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Any, limits: Limits, pad_to_seconds: float | None = None) -> None:
         self.tokenizer = tokenizer
         self.limits = limits
         self.min_samples = round((pad_to_seconds or 0) * SAMPLE_RATE)
@@ -191,7 +189,7 @@ def training_loader(
     """An endless loader over the sampler's batches."""
     return DataLoader(
         TrainingSet(corpus, reader, settings, seed),
-        batch_sampler=batches,  # type: ignore[arg-type]  # yields Items, not ints
+        batch_sampler=batches,  # yields Items, not ints
         collate_fn=Collator(reader.tokenizer.pad_token_id),
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
@@ -205,7 +203,7 @@ def evaluation_batches(
     utterances: Sequence[Utterance],
     reader: ExampleReader,
     max_batch_seconds: float,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
 ) -> Iterator[Batch]:
     """Batches of all utterances, longest first, so that what does not fit in memory fails at
     once. Utterances that cannot be read are logged and left out where `on_error` is "skip"."""
@@ -226,7 +224,7 @@ def evaluation_batches(
 
 
 def check_utterances(
-    utterances: Sequence[Utterance], reader: ExampleReader, on_error: str
+    utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
 ) -> list[Utterance]:
     """The utterances that the model can take, by what is known without decoding.
 

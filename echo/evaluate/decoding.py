@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from echo.config import DecodeSettings
+from echo.config import DecodeSettings, OnError
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
@@ -41,7 +41,7 @@ def transcribe_set(
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
     pad_to_seconds: float | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     progress: bool = False,
 ) -> Transcripts:
     """Decodes all utterances, greedily or with beams, with a cache, in batches of like length.
@@ -55,9 +55,7 @@ def transcribe_set(
     found: list[tuple[int, Utterance, str]] = []
     started = time.perf_counter()
     with tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False) as bar:
-        for batch in evaluation_batches(
-            utterances, reader, settings.max_batch_seconds, on_error
-        ):
+        for batch in evaluation_batches(utterances, reader, settings.max_batch_seconds, on_error):
             texts = decode_batch(model, tokenizer, batch, settings.beams)
             found += [
                 (order[u.id], u, text) for u, text in zip(batch.utterances, texts, strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echo.config import DecodeSettings
+from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.metrics import (
@@ -73,7 +73,7 @@ def evaluate_model(
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
     pad_to_seconds: float | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     progress: bool = False,
 ) -> Evaluation:
     """Transcribes the set and counts errors."""

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jiwer
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+# The same counts as a metric module, for `evaluate.load`.
+METRIC_PATH = str(Path(__file__).with_name("asr_errors"))
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,7 @@ def count(
 ) -> ErrorCounts:
     # jiwer takes no empty reference; all that is said there is an insertion.
     pairs = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
-    invented = sum(
-        length(h) for r, h in zip(references, hypotheses, strict=True) if not r.strip()
-    )
+    invented = sum(length(h) for r, h in zip(references, hypotheses, strict=True) if not r.strip())
     if not pairs:
         return ErrorCounts(0, 0, invented, 0)
     measured = process([r for r, _ in pairs], [h for _, h in pairs])

@@ -5,7 +5,6 @@ A checkpoint is written under a temporary name and renamed when it is whole, so 
 """
 
 import json
-import os
 import random
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -107,7 +106,7 @@ def replace_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def random_state() -> dict[str, Any]:
@@ -117,7 +116,7 @@ def random_state() -> dict[str, Any]:
         "python": [version, list(internal), gauss],
         "numpy": {
             k: v.tolist() if isinstance(v, np.ndarray) else v
-            for k, v in np.random.get_state(legacy=False)["state"].items()  # type: ignore[call-overload]
+            for k, v in np.random.get_state(legacy=False)["state"].items()
         },
         "torch": torch.get_rng_state(),
     }
@@ -130,7 +129,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     legacy = np.random.get_state(legacy=False)
-    legacy["state"] = {  # type: ignore[call-overload]
+    legacy["state"] = {
         "key": np.array(state["numpy"]["key"], dtype=np.uint32),
         "pos": state["numpy"]["pos"],
     }

@@ -55,9 +55,7 @@ class Trainer:
         self.optimiser = build_optimiser(model, config.train)
         self.schedule = build_schedule(self.optimiser, config.train)
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
-        self.reader = ExampleReader(
-            tokenizer, Limits.of(model.config), config.data.pad_to_seconds
-        )
+        self.reader = ExampleReader(tokenizer, Limits.of(model.config), config.data.pad_to_seconds)
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.ctc_weight = ctc_weight(config)
         self.checkpoints = CheckpointFolder(run)
@@ -200,7 +198,7 @@ class Trainer:
         steps, self.recent = self.recent, []
         if recorder is None:
             return
-        values = {
+        values: dict[str, Any] = {
             key: torch.stack([torch.as_tensor(s[key]) for s in steps]).float().mean().item()
             for key in steps[0]
         }

@@ -40,6 +40,7 @@ def joint_loss(
         special_ids: tokens that are not part of the text, which CTC does not emit.
         blank: CTC's blank token.
     """
+    assert output.logits is not None
     decoder = F.cross_entropy(
         output.logits.float().transpose(1, 2),
         labels,

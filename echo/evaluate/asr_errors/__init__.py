@@ -1,0 +1,1 @@
+"""A metric module in the layout that `evaluate.load` reads."""

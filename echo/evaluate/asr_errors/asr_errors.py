@@ -1,0 +1,40 @@
+"""WER and CER with their counts, as a metric of Hugging Face's `evaluate`.
+
+import evaluate
+from echo.evaluate.metrics import METRIC_PATH
+
+evaluate.load(METRIC_PATH).compute(references=[...], predictions=[...])
+"""
+
+from typing import Any
+
+import datasets
+import evaluate
+
+from echo.evaluate.metrics import character_errors, word_errors
+
+
+class AsrErrors(evaluate.Metric):
+    """Corpus-level error rates of transcripts, without normalisation."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Word and character error rates with insertions, deletions, substitutions.",
+            citation="",
+            inputs_description="references and predictions: one transcript each per utterance.",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+        words = word_errors(references, predictions)
+        characters = character_errors(references, predictions)
+        return {
+            "wer": words.rate,
+            "cer": characters.rate,
+            "substitutions": words.substitutions,
+            "deletions": words.deletions,
+            "insertions": words.insertions,
+            "reference_words": words.reference,
+        }

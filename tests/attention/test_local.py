@@ -1,0 +1,108 @@
+"""The local branch: both implementations against a plain formula, and their gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echo.attention.biased import biased_attention
+from echo.attention.local import local_attention, local_attention_blocks, local_attention_dense
+from echo.attention.windows import AdaptiveWindow, HardWindow
+
+
+def by_the_formula(query, key, value, rule, span, valid, lengths):
+    """m_ij · exp(q_i · k_j), normalised; zeros where a query sees nothing."""
+    positions = torch.arange(key.shape[2])
+    length = None if lengths is None else lengths[:, None, None, None]
+    weights = rule.weights(positions[:, None], positions, span[..., None], length)
+    weights = weights * valid[:, None, None] * torch.exp(query @ key.mT)
+    total = weights.sum(-1, keepdim=True)
+    return weights @ value / total.masked_fill(total == 0, 1)
+
+
+def draw(frames, heads=2, d=4, spans=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def new(*shape):
+        x = torch.randn(*shape, dtype=torch.double, generator=generator)
+        return x.requires_grad_()
+
+    span = torch.rand(2, 1, spans, dtype=torch.double, generator=generator).requires_grad_()
+    lengths = torch.tensor([frames, max(1, 2 * frames // 3)])
+    valid = torch.arange(frames) < lengths[:, None]
+    qkv = [new(2, heads, frames, d) for _ in range(3)]
+    return *qkv, span, valid, lengths
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.integers(1, 70),
+    max_span=st.integers(1, 12),
+    narrower=st.integers(0, 11),
+    ramp=st.integers(1, 6),
+    hard=st.booleans(),
+    causal=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_both_implementations_follow_the_formula(
+    frames, max_span, narrower, ramp, hard, causal, seed
+):
+    rule = (
+        HardWindow(max_span, max(1, max_span - narrower), 100, causal)
+        if hard
+        else AdaptiveWindow(max_span, ramp, causal)
+    )
+    query, key, value, span, valid, lengths = draw(frames, spans=frames if causal else 1, seed=seed)
+    ends = None if causal else lengths
+    expected = by_the_formula(query, key, value, rule, span, valid, ends)
+    inputs = [query, key, value] + ([] if hard else [span])
+    seen = valid[:, None, :, None]
+    expected_gradients = torch.autograd.grad((expected * seen).sin().sum(), inputs)
+    for attend in (local_attention_dense, local_attention_blocks):
+        found = attend(query, key, value, rule, span, valid, ends)
+        torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
+        gradients = torch.autograd.grad((found * seen).sin().sum(), inputs)
+        for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+            torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_gradients_of_biased_attention_are_right():
+    shapes = ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 5), (2, 1, 4, 6))
+    inputs = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(biased_attention, inputs)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_hard_window_too_short_for_any_frame_gives_zeros(causal):
+    query, key, value, _, valid, lengths = draw(9)
+    span = torch.full((2, 1, 1), 0.01, dtype=torch.double)  # floor(10 · 0.01) = 0 frames
+    rule = HardWindow(10, 10, 100, causal)
+    out = local_attention(query, key, value, rule, span, 1.0, valid, None if causal else lengths)
+    assert (out == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_overflow_on_long_input(dtype):
+    query, key, value = (
+        (30 * torch.randn(1, 2, 3000, 8)).to(dtype).requires_grad_() for _ in range(3)
+    )
+    span = torch.tensor([[[0.7]]], requires_grad=True)
+    out = local_attention(query, key, value, AdaptiveWindow(32, 8, False), span, 1.0)
+    out.float().sum().backward()
+    for tensor in (out, query.grad, key.grad, value.grad, span.grad):
+        assert torch.isfinite(tensor).all()
+
+
+def test_the_span_decides_how_far_a_query_looks():
+    """With equal scores, the weight on a distant key appears only once the span reaches it."""
+    T, far = 41, 10
+    zeros = torch.zeros(1, 1, T, 1)
+    value = torch.zeros(1, 1, T, 1)
+    value[0, 0, 20 + far] = 1
+    rule = AdaptiveWindow(max_span=16, ramp=2, causal=False)
+    heard = [
+        local_attention(zeros, zeros, value, rule, torch.full((1, 1, 1), s), 1.0)[0, 0, 20].item()
+        for s in (0.1, 0.4, 0.7, 0.95)
+    ]
+    assert heard[0] == heard[1] == 0
+    assert 0 < heard[3] < heard[2]

@@ -1,0 +1,60 @@
+import random
+from itertools import islice
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echo.data.audio import AudioArray
+from echo.data.batching import EpochBatches, Position, bucket
+from echo.data.utterance import FixedCorpus, Utterance
+
+
+def corpus(durations):
+    audio = AudioArray(torch.zeros(160).numpy(), 16_000, "silence")
+    utterances = [Utterance(str(i), audio, "a", d) for i, d in enumerate(durations)]
+    return FixedCorpus(utterances, utterances[:1])
+
+
+@given(
+    st.lists(st.floats(0.1, 30), max_size=80),
+    st.floats(1, 100),
+    st.integers(1, 20),
+    st.none() | st.integers(),
+)
+def test_batches_hold_every_utterance_once_and_keep_the_limits(durations, seconds, size, seed):
+    rng = None if seed is None else random.Random(seed)
+    batches = bucket(durations, seconds, size, rng)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(durations)))
+    for batch in batches:
+        assert 1 <= len(batch) <= size
+        longest = max(durations[i] for i in batch)
+        assert len(batch) == 1 or len(batch) * longest <= seconds
+
+
+def sampler(start=Position(), rank=0, world=1, seed=3):  # noqa: B008
+    durations = [random.Random(0).uniform(0.5, 8) for _ in range(60)]
+    return EpochBatches(corpus(durations), seed, 20, 8, [0.9, 1.0, 1.1], start, rank, world)
+
+
+def test_sampling_goes_on_from_any_position_as_if_never_stopped():
+    whole = list(islice(sampler(), 60))
+    positions = list(islice(sampler().positions(), 60))
+    for done in (1, 7, 13, 40):
+        resumed = islice(sampler(positions[done - 1]), 60 - done)
+        assert list(resumed) == whole[done:]
+
+
+def test_epochs_differ_and_seeds_too():
+    first, second = sampler().epoch_batches(0), sampler().epoch_batches(1)
+    assert first != second
+    assert first != sampler(seed=4).epoch_batches(0)
+    assert first == sampler().epoch_batches(0)
+
+
+def test_processes_share_an_epoch_evenly():
+    whole = sampler().epoch_batches(0)
+    parts = [sampler(rank=rank, world=3).epoch_batches(0) for rank in range(3)]
+    assert len({len(part) for part in parts}) == 1
+    together = [batch for batches in zip(*parts, strict=True) for batch in batches]
+    assert together == whole[: len(whole) - len(whole) % 3]

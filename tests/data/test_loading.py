@@ -1,0 +1,116 @@
+"""Batches, and what becomes of utterances that cannot be read."""
+
+import logging
+
+import pytest
+import torch
+
+from echo.config import AugmentSettings, DataSettings
+from echo.data.audio import AudioArray, AudioFile
+from echo.data.batching import EpochBatches, Position
+from echo.data.loading import (
+    IGNORED,
+    ExampleReader,
+    Limits,
+    check_utterances,
+    evaluation_batches,
+    training_loader,
+)
+from echo.data.tokenizer import train_tokenizer
+from echo.data.utterance import FixedCorpus, Utterance
+from echo.errors import DataError
+
+LIMITS = Limits(n_mels=80, max_frames=300, max_tokens=12)
+
+
+def utterance(name, seconds=1.0, text="one two"):
+    samples = torch.randn(round(16_000 * seconds), generator=torch.Generator().manual_seed(1))
+    return Utterance(name, AudioArray(samples.numpy(), 16_000, name), text, seconds, where=name)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return ExampleReader(train_tokenizer(["one two three"]), LIMITS)
+
+
+def load(corpus, reader, count=1, **settings):
+    data = DataSettings(workers=0, **settings)
+    sampler = EpochBatches(corpus, 1, 60, 4, data.augment.speed, Position())
+    batches = iter(training_loader(corpus, sampler, reader, data, 1))
+    return [next(batches) for _ in range(count)]
+
+
+def test_labels_are_the_next_tokens_and_the_end_is_learned(reader):
+    utterances = [utterance("a"), utterance("b", 0.5, "three")]
+    (batch,) = evaluation_batches(utterances, reader, 60)
+    tokenizer = reader.tokenizer
+    for tokens, labels, u in zip(
+        batch.decoder_input_ids, batch.labels, batch.utterances, strict=True
+    ):
+        wanted = [i for i in labels.tolist() if i != IGNORED]
+        assert tokenizer.decode(wanted, skip_special_tokens=True).strip() == u.text
+        assert wanted[-1] == tokenizer.eos_token_id
+        assert tokens[1 : len(wanted)].tolist() == wanted[:-1]
+        assert (tokens[len(wanted) :] == tokenizer.pad_token_id).all()
+    lengths = batch.attention_mask.sum(1).tolist()
+    assert sorted(lengths) == [50, 100]
+
+
+def test_draws_depend_on_the_utterance_and_epoch_alone(reader):
+    """Whatever it is batched with, an utterance is augmented alike; and anew in each epoch."""
+    few = FixedCorpus([utterance("a")], [])
+    many = FixedCorpus([utterance("a"), utterance("b"), utterance("c", 0.7)], [])
+    still = AugmentSettings(speed=[1.0])
+    found = []
+    for corpus in (few, many):
+        (batch,) = load(corpus, reader, augment=still)
+        index = [u.id for u in batch.utterances].index("a")
+        found.append(batch.input_features[index, :, :100])
+    assert torch.equal(*found)
+    first, second = load(few, reader, count=2, augment=still)
+    assert not torch.equal(first.input_features, second.input_features)
+
+
+def test_silence_up_to_30_seconds_counts_as_audio():
+    reader = ExampleReader(train_tokenizer(["one two"]), Limits(80, 3000, 12), 30)
+    (batch,) = evaluation_batches([utterance("a")], reader, 60)
+    assert batch.input_features.shape == (1, 80, 3000)
+    assert batch.attention_mask.all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (utterance("long", 4), "long: the audio is 4.0 s long, but the encoder takes 3.0 s"),
+        (
+            utterance("wordy", text="one two three one two"),
+            "wordy: the transcript is 23 tokens long, but the decoder takes 12",
+        ),
+        (utterance("odd", text="zwölf"), "the tokenizer cannot write"),
+    ],
+)
+def test_what_the_model_cannot_take_is_found_before_training(reader, bad, message, caplog):
+    with pytest.raises(DataError, match=message):
+        check_utterances([utterance("good"), bad], reader, "raise")
+    with caplog.at_level(logging.WARNING):
+        kept = check_utterances([utterance("good"), bad], reader, "skip")
+    assert [u.id for u in kept] == ["good"]
+    assert message in caplog.text
+    assert "1 of 2 utterances skipped" in caplog.text
+    with pytest.raises(DataError, match="no utterance is left"):
+        check_utterances([bad], reader, "skip")
+
+
+def test_a_recording_found_bad_in_training_is_skipped_and_counted(reader, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF nothing of the kind")
+    bad = Utterance("bad", AudioFile(broken), "one", 1.0)
+    corpus = FixedCorpus([utterance("a"), bad], [])
+    (batch,) = load(corpus, reader, on_error="skip")
+    assert [u.id for u in batch.utterances] == ["a"]
+    assert len(batch.skipped) == 1
+    assert "broken.wav: cannot be read as audio" in batch.skipped[0]
+    (nothing,) = load(FixedCorpus([bad], []), reader, on_error="skip")
+    assert len(nothing) == 1
+    with pytest.raises(DataError, match=r"broken\.wav: cannot be read"):
+        load(corpus, reader, on_error="raise")
