@@ -52,6 +52,8 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=mixed_precision(config))
         self.spans: dict[str, torch.Tensor] = {}
         self.watch_spans(model)
+        # Whisper's sinusoids are fixed, which loading a checkpoint forgets.
+        model.model.encoder.embed_positions.requires_grad_(False)
         self.optimiser = build_optimiser(model, config.train)
         self.schedule = build_schedule(self.optimiser, config.train)
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)

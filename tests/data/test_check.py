@@ -4,9 +4,9 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from recordings import tone, write, write_manifest
 
 from echo.data.check import check_source, format_report
+from tests.data.recordings import tone, write, write_manifest
 
 
 def test_real_data_has_no_problems(shared: Path) -> None:

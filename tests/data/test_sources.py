@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from recordings import tone, write, write_manifest
 
 from echo.data.sources import Columns, read_source, scan_source
 from echo.errors import DataError
+from tests.data.recordings import tone, write, write_manifest
 
 ROW = {"audio_filepath": "a.wav", "text": "hello"}
 

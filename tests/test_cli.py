@@ -1,0 +1,81 @@
+"""The command line: what a user sees when something is wrong."""
+
+import sys
+
+import pytest
+
+from echo.cli import main
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["echo-asr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    output = capsys.readouterr()
+    return stopped.value.code, output.out, output.err
+
+
+def manifest(folder, line):
+    path = folder / "data.jsonl"
+    path.write_text(line + "\n")
+    return path
+
+
+CASES = {
+    "a missing config": (["train", "none.yaml"], "none.yaml: cannot be read"),
+    "a wrong key": (["train", "configs/train.yaml", "trian.max_steps=1"], "unknown key 'trian'"),
+    "a wrong override": (["train", "configs/train.yaml", "seed"], "'seed' is not of the form"),
+    "no data": (["train", "configs/train.yaml"], "data.train and data.eval must both be given"),
+    "a missing manifest": (
+        ["train", "configs/train.yaml", "data.train=no.jsonl", "data.eval=no.jsonl"],
+        "no.jsonl",
+    ),
+    "a missing corpus": (
+        ["pilot", "--config", "configs/pilot_digits.yaml", "data.root=nowhere"],
+        "nowhere/recordings: no such folder",
+    ),
+    "a folder without a run": (["resume", "."], "is not a run folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES.values(), ids=CASES.keys())
+def test_an_error_is_one_sentence_and_exit_code_2(monkeypatch, capsys, request, arguments, message):
+    monkeypatch.chdir(request.config.rootpath)
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert err.startswith("echo-asr: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "data.jsonl:1"),
+        ('{"audio_filepath": "gone.wav", "duration": 1, "text": "one"}', "gone.wav"),
+        ('{"audio_filepath": "gone.wav", "duration": 1}', "text"),
+    ],
+)
+def test_a_bad_manifest_line_is_named(monkeypatch, capsys, tmp_path, line, message):
+    path = manifest(tmp_path, line)
+    code, _, err = run(monkeypatch, capsys, "evaluate", "no-model", path)
+    assert code == 2
+    assert message in err
+    code, out, _ = run(monkeypatch, capsys, "data", "check", path)
+    assert code == 2
+    assert "data.jsonl:1" in out
+
+
+def test_evaluating_what_is_no_model_is_an_error(monkeypatch, capsys, shared, tmp_path):
+    data = shared / "data" / "librispeech" / "dev.jsonl"
+    code, _, err = run(monkeypatch, capsys, "evaluate", tmp_path, data)
+    assert code == 2
+    assert "is neither a run nor a model" in err
+
+
+def test_help_names_every_command(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "--help")
+    assert code == 0
+    for command in ("pilot", "train", "resume", "evaluate", "data"):
+        assert command in out

@@ -1,0 +1,200 @@
+"""Training on real recordings, with a tiny model: what is learned from, saved and resumed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echo.config import RunConfig, build, merge
+from echo.data.corpora import build_corpus
+from echo.data.loading import ExampleReader, Limits, evaluation_batches
+from echo.errors import ConfigError, EchoError
+from echo.train.build import build_model, build_tokenizer
+from echo.train.checkpoint import CheckpointFolder
+from echo.train.loop import Trainer
+from echo.train.recorder import read_metrics
+from echo.train.run import resume_run, start_run
+
+TINY = {
+    "model": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 1,
+        "heads": 2,
+        "dropout": 0.1,
+        "max_seconds": 10,
+        "max_tokens": 40,
+    },
+    "data": {"corpus": "fsdd", "workers": 0, "max_batch_seconds": 6, "max_batch_size": 4},
+    "train": {
+        "max_steps": 7,
+        "warmup_steps": 2,
+        "log_every": 1,
+        "eval_every": 100,
+        "eval_utterances": 2,
+        "checkpoint_every": 3,
+    },
+}
+
+
+@pytest.fixture
+def config(shared):
+    return tiny(shared)
+
+
+def tiny(shared, **changes):
+    root = {"data": {"root": str(shared / "data" / "fsdd")}}
+    return build(RunConfig, merge(merge(TINY, root), changes), "test")
+
+
+def losses(run):
+    return [e["loss"] for e in read_metrics(run) if e["kind"] == "train"]
+
+
+def weights(run):
+    return load_file(CheckpointFolder(run).path("last") / "model.safetensors")
+
+
+class StopError(Exception):
+    """Stands for whatever ends a run."""
+
+
+def stop_after(monkeypatch, steps):
+    step = Trainer.step
+
+    def failing(self, batches):
+        if self.progress.step == steps:
+            raise StopError
+        return step(self, batches)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumulation):
+    """Mid-epoch, with dropout: every loss and every weight is the same to the bit."""
+    config = tiny(shared, train={"accumulation": accumulation})
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    assert CheckpointFolder(tmp_path / "broken").load()[2].step == 3
+    torch.manual_seed(99)  # a new process would have other numbers to draw
+    progress = resume_run(tmp_path / "broken")
+    assert progress.step == 7
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == resumed.keys()
+    for name in whole:
+        assert torch.equal(whole[name], resumed[name]), name
+
+
+def test_training_lowers_the_loss(shared, tmp_path):
+    config = tiny(shared, train={"max_steps": 40, "learning_rate": 3e-3, "checkpoint_every": 100})
+    start_run(config, tmp_path / "run")
+    found = losses(tmp_path / "run")
+    assert sum(found[-5:]) < 0.7 * sum(found[:5])
+
+
+def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
+    """Two batches of unequal size move the weights as the one batch of all their utterances."""
+    corpus = build_corpus(config.data, 1)
+    tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+    config = replace(config, model=replace(config.model, dropout=0.0))
+    utterances = corpus.eval_utterances()[:5]
+    gradients = []
+    for groups in ([utterances], [utterances[:1], utterances[1:]]):
+        torch.manual_seed(0)
+        model = build_model(config, tokenizer).train()
+        trainer = Trainer(config, tmp_path, corpus, model, tokenizer)
+        reader = ExampleReader(tokenizer, Limits.of(model.config))
+        batches = [b for group in groups for b in evaluation_batches(group, reader, 60)]
+        tokens = sum((b.labels >= 0).sum() for b in batches)
+        for batch in batches:
+            trainer.backward(batch, tokens)
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-6)
+
+
+def test_only_matrices_decay(config, tmp_path):
+    corpus = build_corpus(config.data, 1)
+    tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+    trainer = Trainer(config, tmp_path, corpus, build_model(config, tokenizer), tokenizer)
+    for group in trainer.optimiser.param_groups:
+        assert group["params"]
+        assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_a_span_penalty_shortens_the_spans(shared, tmp_path):
+    spans = {}
+    for penalty in (0.0, 30.0):
+        changes = {"loss": {"span_penalty": penalty}, "train": {"max_steps": 25}}
+        run = tmp_path / str(penalty)
+        start_run(tiny(shared, **changes), run)
+        last = [e for e in read_metrics(run) if e["kind"] == "train"][-1]
+        spans[penalty] = [v for k, v in last.items() if k.startswith("span/")]
+        assert len(spans[penalty]) == 2
+    assert max(spans[30.0]) < 0.8 * min(spans[0.0])
+
+
+def test_best_and_last_checkpoints_are_kept_and_no_other(shared, tmp_path, monkeypatch):
+    wers = iter([0.9, 0.5, 0.7, 0.6])
+
+    def evaluate(self, recorder):
+        wer = next(wers)
+        better = self.progress.best_wer is None or wer < self.progress.best_wer
+        self.progress.best_wer = wer if better else self.progress.best_wer
+        return better
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    start_run(tiny(shared, train={"eval_every": 2}), tmp_path / "run")
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["index.json", "step-000004", "step-000007"]
+    folder = CheckpointFolder(tmp_path / "run")
+    assert folder.path("best").name == "step-000004"
+    assert folder.path("last").name == "step-000007"
+
+
+def test_a_checkpoint_cut_off_in_writing_is_never_taken_for_one(config, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    write = torch.save
+
+    def cut_off(state, path):
+        write(state, path)
+        if state["progress"]["step"] == 6:
+            path.write_bytes(path.read_bytes()[:100])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(OSError, match="No space left"):
+        start_run(config, run)
+    monkeypatch.undo()
+    assert CheckpointFolder(run).load()[2].step == 3
+    assert resume_run(run).step == 7
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(config, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("seed: 5")
+    with pytest.raises(ConfigError, match="run: holds another run; resume it with"):
+        start_run(config, run)
+    assert (run / "config.yaml").read_text() == "seed: 5"
+    with pytest.raises(EchoError, match="holds no last checkpoint yet"):
+        CheckpointFolder(run).path("last")
+    with pytest.raises(ConfigError, match="is not a run folder"):
+        resume_run(tmp_path)
+
+
+def test_metrics_lines_are_json_and_tensorboard_has_them_too(config, tmp_path):
+    run = tmp_path / "run"
+    start_run(config, run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in lines if e["kind"] == "train"] == list(range(1, 8))
+    assert [e["step"] for e in lines if e["kind"] == "eval"] == [7]
+    assert any((run / "tensorboard").iterdir())
