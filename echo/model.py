@@ -23,6 +23,7 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperForConditionalGeneration,
     WhisperModel,
     WhisperPreTrainedModel,
+    sinusoids,
 )
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -83,9 +84,23 @@ class EchoPreTrainedModel(WhisperPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, AdaptiveAttention | BranchProjection):
+        # Only modules with parameters of their own get here: transformers passes over others of
+        # classes that are not its own, WhisperEncoder's subclass among them.
+        if isinstance(module, AdaptiveAttention | BranchProjection | SinusoidPositions):
             for name, weight in module.initial_weights().items():
                 init.copy_(module.get_parameter(name), weight)
+
+
+class SinusoidPositions(nn.Embedding):
+    """Whisper's fixed encoder positions."""
+
+    def __init__(self, positions: int, dims: int) -> None:
+        super().__init__(positions, dims)
+        self.load_state_dict(self.initial_weights())
+        self.requires_grad_(False)
+
+    def initial_weights(self) -> dict[str, torch.Tensor]:
+        return {"weight": sinusoids(self.num_embeddings, self.embedding_dim)}
 
 
 class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
@@ -93,6 +108,7 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
 
     def __init__(self, config: EchoConfig) -> None:
         super().__init__(config)
+        self.embed_positions = SinusoidPositions(config.max_source_positions, config.d_model)
         for layer, settings in zip(self.layers, config.encoder_attention(), strict=True):
             swap_attention(layer, settings, config, causal=False)
         self.post_init()

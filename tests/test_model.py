@@ -83,6 +83,15 @@ def test_plain_blocks_make_whisper():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+def test_a_new_model_has_whispers_positions():
+    """Frozen as they are, nothing else would ever put them right."""
+    whisper = WhisperForConditionalGeneration(WhisperConfig(**SIZES))
+    echo = EchoForConditionalGeneration(EchoConfig(**SIZES))
+    found = echo.model.encoder.embed_positions.weight
+    assert torch.equal(found, whisper.model.encoder.embed_positions.weight)
+    assert not found.requires_grad
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
 def test_a_new_block_begins_as_its_global_branch(attention):
     """So a Whisper checkpoint keeps its output when it gets focused attention."""

@@ -19,16 +19,16 @@ class AttentionSettings:
     """
 
     form: Form = "adaptive"
-    max_span: int = 16  # M: the widest local span
+    max_span: int = 32  # M: the widest local span
     temp_scale: float = 0.01  # c: how strongly the span moves the softmax temperature
     sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
 
     # hard windows
-    window: int = 16  # W: the widest local window
+    window: int = 32  # W: the widest local window
     max_dist: int = 128  # R: the furthest relative distance
 
     # trainable span
-    ramp: int = 4  # positions over which the window's edge fades out
+    ramp: int = 8  # positions over which the window's edge fades out
     span_per_head: bool = False
     temperature: Temperature = "span"  # from the span as in the hybrid form, or one per head
     local_input: LocalInput = "shared"  # where the local branch's query, key and value come from
