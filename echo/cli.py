@@ -84,6 +84,8 @@ def evaluate(
         float | None,
         typer.Option(help="Pad with silence to so many seconds; by default as trained."),
     ] = None,
+    audio_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where to write transcripts and error rates.")
@@ -91,14 +93,14 @@ def evaluate(
 ) -> None:
     """Measure WER and CER on a data set."""
     from echo.config import DecodeSettings, OnError
-    from echo.data.sources import read_source
+    from echo.data.sources import Columns, read_source
     from echo.evaluate.load import load_model
     from echo.evaluate.measure import evaluate_model
 
     if checkpoint not in ("best", "last"):
         raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
     on_error: OnError = "skip" if skip_errors else "raise"
-    utterances = read_source(data, on_error=on_error)
+    utterances = read_source(data, Columns(audio_column, text_column), on_error)
     loaded = load_model(model, checkpoint)
     evaluation = evaluate_model(
         loaded.model,

@@ -67,7 +67,6 @@ class DataSettings:
     text_column: str | None = None
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
-    lowercase: bool = False  # transcripts, where a tokenizer is trained on them
     workers: int = 1  # processes that decode and augment; 0 for none
     max_batch_seconds: float = 60.0  # of padded audio in a batch
     max_batch_size: int = 64  # utterances in a batch

@@ -16,7 +16,7 @@ from echo.errors import ConfigError
         ("train: {max_steps: 3.5}", "train.max_steps is 3.5, but must be a whole number"),
         ("train: {max_steps: true}", "train.max_steps is True, but must be a whole number"),
         ("model: {dropout: no}", "model.dropout is False, but must be a number"),
-        ("data: {lowercase: 1}", "data.lowercase is 1, but must be true or false"),
+        ("data: {root: 1}", "data.root is 1, but must be text"),
         ("data: {on_error: ignore}", "data.on_error is 'ignore', but must be one of: raise, skip"),
         ("data: {augment: {speed: [1, fast]}}", r"data.augment.speed\[1\] is 'fast', but must be"),
         ("data: 5", "data is 5, not a mapping"),

@@ -47,7 +47,7 @@ class Limits:
 class Example:
     utterance: Utterance
     features: torch.Tensor  # (n_mels, frames)
-    tokens: list[int]  # from decoder start to end of text
+    tokens: list[int]  # from decoder start to end of text; none where unlabelled
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,20 @@ class ExampleReader:
     """Decodes an utterance into an example, or says why it cannot be one.
 
     With `pad_to_seconds`, silence is appended up to that length and counts as audio: Whisper's
-    own way, at 30 s.
+    own way, at 30 s. Not `labelled`, transcripts are not tokenised: what a model is measured
+    against may hold characters that it cannot write.
     """
 
-    def __init__(self, tokenizer: Any, limits: Limits, pad_to_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        limits: Limits,
+        pad_to_seconds: float | None = None,
+        labelled: bool = True,
+    ) -> None:
         self.tokenizer = tokenizer
         self.limits = limits
+        self.labelled = labelled
         self.min_samples = round((pad_to_seconds or 0) * SAMPLE_RATE)
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
@@ -94,7 +102,9 @@ class ExampleReader:
         return Example(utterance, log_mel(samples, self.limits.n_mels), self.tokens(utterance))
 
     def tokens(self, utterance: Utterance) -> list[int]:
-        """The transcript's token ids, from decoder start to end of text."""
+        """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
+        if not self.labelled:
+            return []
         tokens = encode_transcript(self.tokenizer, utterance.text)
         if len(tokens) - 1 > self.limits.max_tokens:
             raise DataError(
@@ -168,7 +178,7 @@ class Collator:
         features = torch.zeros(len(good), good[0].features.shape[0], frames)
         for row, example in zip(features, good, strict=True):
             row[:, : example.features.shape[1]] = example.features
-        tokens = [torch.tensor(e.tokens) for e in good]
+        tokens = [torch.tensor(e.tokens, dtype=torch.long) for e in good]
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,

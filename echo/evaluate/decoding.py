@@ -48,7 +48,7 @@ def transcribe_set(
 
     Leaves the model in the mode (training or evaluation) that it was in.
     """
-    reader = ExampleReader(tokenizer, Limits.of(model.config), pad_to_seconds)
+    reader = ExampleReader(tokenizer, Limits.of(model.config), pad_to_seconds, labelled=False)
     training = model.training
     model.eval()
     order = {u.id: i for i, u in enumerate(utterances)}

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import set_seed
 
@@ -36,7 +37,7 @@ def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Pro
     corpus = corpus or build_corpus(config.data, config.seed)
     tokenizer = build_tokenizer(config, corpus.train_epoch(0))
     model = build_model(config, tokenizer)
-    corpus = fit_corpus(corpus, config, ExampleReader(tokenizer, Limits.of(model.config)))
+    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     run.mkdir(parents=True, exist_ok=True)
     save_yaml(to_dict(config), run / "config.yaml")
     return Trainer(config, run, corpus, model, tokenizer).train()
@@ -54,7 +55,7 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
     path, state, progress = CheckpointFolder(run).load("last")
     tokenizer = load_tokenizer(path)
     model = EchoForConditionalGeneration.from_pretrained(path)
-    corpus = fit_corpus(corpus, config, ExampleReader(tokenizer, Limits.of(model.config)))
+    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)
     return trainer.train()
@@ -68,13 +69,17 @@ def load_run_config(run: Path) -> RunConfig:
     return build(RunConfig, read_yaml(path), str(path))
 
 
-def fit_corpus(corpus: Corpus, config: RunConfig, reader: ExampleReader) -> Corpus:
+def fit_corpus(corpus: Corpus, config: RunConfig, tokenizer: Any, limits: Limits) -> Corpus:
     """Checks every utterance before training begins, rather than an hour into it. Only a corpus
     that is the same in every epoch can be checked so; its own reader answers for another."""
     if not isinstance(corpus, FixedCorpus):
         return corpus
     return replace(
         corpus,
-        train=check_utterances(corpus.train, reader, config.data.on_error),
-        eval=check_utterances(corpus.eval, reader, config.data.on_error),
+        train=check_utterances(
+            corpus.train, ExampleReader(tokenizer, limits), config.data.on_error
+        ),
+        eval=check_utterances(
+            corpus.eval, ExampleReader(tokenizer, limits, labelled=False), config.data.on_error
+        ),
     )

@@ -114,3 +114,12 @@ def test_a_recording_found_bad_in_training_is_skipped_and_counted(reader, tmp_pa
     assert len(nothing) == 1
     with pytest.raises(DataError, match=r"broken\.wav: cannot be read"):
         load(corpus, reader, on_error="raise")
+
+
+def test_a_reference_need_not_be_writable(reader):
+    """A model is measured on text that its own tokenizer lacks, too."""
+    unlabelled = ExampleReader(reader.tokenizer, LIMITS, labelled=False)
+    odd = utterance("odd", text="zwölf, ganz und gar zwölf")
+    assert check_utterances([odd], unlabelled, "raise") == [odd]
+    (batch,) = evaluation_batches([odd], unlabelled, 60)
+    assert batch.input_features.shape == (1, 80, 100)
