@@ -103,6 +103,7 @@ class DecodeSettings:
     """How transcripts are decoded for WER."""
 
     beams: int = 1
+    ctc_weight: float = 0.5  # of the CTC head, where the model has one, in choosing tokens
     max_batch_seconds: float = 240.0
 
 

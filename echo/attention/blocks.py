@@ -3,6 +3,7 @@
 A block replaces the self-attention of a Whisper layer and is called like it.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +57,7 @@ class LayerCache:
         return self.cache.update(key, value, self.layer_idx + 2 * self.layers)
 
 
-class FocusedAttention(nn.Module):
+class FocusedAttention(nn.Module, ABC):
     """What the forms share: how they are called."""
 
     settings: AttentionSettings
@@ -95,6 +96,7 @@ class FocusedAttention(nn.Module):
             )
         return self.focus(hidden_states, attention_mask, valid, cache)
 
+    @abstractmethod
     def focus(
         self,
         x: torch.Tensor,
@@ -103,7 +105,6 @@ class FocusedAttention(nn.Module):
         cache: LayerCache | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The form's own computation; `valid` is (B, T), None where all frames are."""
-        raise NotImplementedError
 
 
 class BranchProjection(nn.Linear):

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from transformers import LogitsProcessorList
 
 from echo.config import DecodeSettings, OnError
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
 from echo.data.utterance import Utterance
+from echo.evaluate.ctc_prefix import CtcPrefixScorer
 from echo.model import EchoForConditionalGeneration
 
 # No language is spoken at more tokens a second, so a model that never ends is stopped here.
@@ -56,7 +58,7 @@ def transcribe_set(
     started = time.perf_counter()
     with tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False) as bar:
         for batch in evaluation_batches(utterances, reader, settings.max_batch_seconds, on_error):
-            texts = decode_batch(model, tokenizer, batch, settings.beams)
+            texts = decode_batch(model, tokenizer, batch, settings)
             found += [
                 (order[u.id], u, text) for u, text in zip(batch.utterances, texts, strict=True)
             ]
@@ -69,19 +71,35 @@ def transcribe_set(
 
 @torch.inference_mode()
 def decode_batch(
-    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, beams: int = 1
+    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
 ) -> list[str]:
     """The transcripts of one batch."""
     batch = batch.to(model.device)
+    encoded = model.model.encoder(
+        batch.input_features.to(model.dtype), attention_mask=batch.attention_mask
+    )
+    processors = LogitsProcessorList()
+    if model.config.ctc and settings.ctc_weight > 0:
+        processors.append(
+            CtcPrefixScorer(
+                model.ctc_head(encoded.last_hidden_state),
+                batch.attention_mask[:, ::2].sum(1),
+                settings.ctc_weight,
+                blank=tokenizer.pad_token_id,
+                end=tokenizer.eos_token_id,
+                special_ids=torch.tensor(tokenizer.all_special_ids, device=model.device),
+            )
+        )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     ids = model.generate(
-        batch.input_features.to(model.dtype),
+        encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
+        logits_processor=processors,
         max_length=min(
             MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * longest),
             model.config.max_target_positions,
         ),
-        num_beams=beams,
+        num_beams=settings.beams,
         do_sample=False,
     )
     return decode_transcripts(tokenizer, ids)

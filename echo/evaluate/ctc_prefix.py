@@ -1,0 +1,123 @@
+"""Joint decoding: the CTC head has a say in what the decoder writes next.
+
+Each candidate token's score is interpolated with the CTC probability that the transcript begins
+so far (Hori, Watanabe, Hershey 2017, "Joint CTC/attention decoding for end-to-end speech
+recognition"). The recurrences over frames are cumulative sums in the log domain, so a step costs a
+few tensor operations and no loop over time.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessor
+
+IMPOSSIBLE = -1e10  # the log of 0, finite so that differences stay numbers
+
+
+@dataclass
+class PrefixState:
+    """Log probabilities of having written a prefix after t = 0..T frames, by what came last."""
+
+    token: torch.Tensor  # (N, T + 1): its last token
+    blank: torch.Tensor  # (N, T + 1): a blank
+    last: torch.Tensor  # (N,): the last token
+
+
+class CtcPrefixScorer(LogitsProcessor):
+    """Adds CTC prefix scores to the decoder's.
+
+    Args:
+        logits: (B, T, V), the CTC head's.
+        lengths: (B,), valid frames.
+        weight: of CTC, between 0 and 1.
+        blank, end: the tokens of CTC's blank and of the text's end.
+        special_ids: tokens that are not text, which CTC does not emit.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        lengths: torch.Tensor,
+        weight: float,
+        blank: int,
+        end: int,
+        special_ids: torch.Tensor,
+    ) -> None:
+        log = logits.float().log_softmax(-1)
+        # After an utterance's end there is only blank.
+        padding = torch.arange(log.shape[1], device=log.device) >= lengths[:, None]
+        log = log.masked_fill(padding[..., None], IMPOSSIBLE)
+        log[..., blank] = log[..., blank].masked_fill(padding, 0.0)
+        self.log = log
+        self.weight = weight
+        self.blank, self.end = blank, end
+        self.special_ids = special_ids
+        self.ids: torch.Tensor | None = None
+        self.state: PrefixState | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if len(self.log) < len(input_ids):  # beams
+            self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
+        state = self.advance(input_ids)
+        ctc = self.candidates(state)
+        return (1 - self.weight) * scores.log_softmax(-1) + self.weight * ctc
+
+    def advance(self, input_ids: torch.Tensor) -> PrefixState:
+        """The state of (N, tokens) prefixes, whose first token is the decoder's start."""
+        state, ids = self.state, self.ids
+        # Beams that changed places are scored again from their beginning.
+        if state is None or ids is None or not torch.equal(ids, input_ids[:, :-1]):
+            state, done = self.start(), 1
+        else:
+            done = input_ids.shape[1] - 1
+        for token in input_ids[:, done:].unbind(1):
+            state = self.extend(state, token)
+        self.state, self.ids = state, input_ids.clone()
+        return state
+
+    def start(self) -> PrefixState:
+        """The empty prefix: nothing but blanks."""
+        blank = torch.nn.functional.pad(self.log[..., self.blank].cumsum(1), (1, 0))
+        last = torch.full((len(blank),), -1, device=blank.device)
+        return PrefixState(torch.full_like(blank, IMPOSSIBLE), blank, last)
+
+    def before(self, state: PrefixState, repeats: torch.Tensor) -> torch.Tensor:
+        """Log probabilities from which a further token may begin: a token that `repeats` the last
+        needs a blank between."""
+        either = torch.logaddexp(state.token, state.blank)
+        return torch.where(repeats, state.blank, either)
+
+    def extend(self, state: PrefixState, token: torch.Tensor) -> PrefixState:
+        """The prefixes (N,) one token longer."""
+        p = self.log.gather(2, token[:, None, None].expand(-1, self.log.shape[1], 1))[..., 0]
+        new_token = accumulate(self.before(state, (token == state.last)[:, None]), p)
+        new_blank = accumulate(new_token, self.log[..., self.blank])
+        return PrefixState(new_token, new_blank, token)
+
+    def candidates(self, state: PrefixState) -> torch.Tensor:
+        """(N, V): the log probability that CTC's transcript begins with each longer prefix, or,
+        for the end, that it is the prefix."""
+        either = self.before(state, torch.zeros_like(state.last, dtype=torch.bool)[:, None])
+        scores = torch.logsumexp(either[:, :-1, None] + self.log, dim=1)
+        repeated = state.last.clamp(min=0)[:, None]
+        p = self.log.gather(2, repeated[:, None].expand(-1, self.log.shape[1], 1))[..., 0]
+        again = torch.logsumexp(state.blank[:, :-1] + p, dim=1, keepdim=True)
+        has_last = (state.last >= 0)[:, None]
+        scores = scores.scatter(
+            1, repeated, torch.where(has_last, again, scores.gather(1, repeated))
+        )
+        scores[:, self.special_ids] = IMPOSSIBLE
+        scores[:, self.end] = torch.logaddexp(state.token[:, -1], state.blank[:, -1])
+        return scores
+
+
+def accumulate(source: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """x with x_0 impossible and x_t = log(exp x_{t-1} + exp source_{t-1}) + p_t.
+
+    Args:
+        source: (N, T + 1).
+        p: (N, T).
+    """
+    total = torch.nn.functional.pad(p.cumsum(1), (1, 0))
+    inside = total[:, 1:] + torch.logcumsumexp(source[:, :-1] - total[:, :-1], dim=1)
+    return torch.nn.functional.pad(inside.clamp(min=IMPOSSIBLE), (1, 0), value=IMPOSSIBLE)

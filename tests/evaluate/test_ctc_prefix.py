@@ -1,0 +1,71 @@
+"""Prefix scores against a sum over every path of frames."""
+
+import itertools
+
+import pytest
+import torch
+
+from echo.evaluate.ctc_prefix import CtcPrefixScorer
+
+BLANK, END, START, A, B = range(5)
+SPECIAL = torch.tensor([BLANK, END, START])
+
+
+def random_logits(*shape):
+    """Of a head that has learned to emit no special token but the blank."""
+    logits = torch.randn(*shape)
+    logits[..., [END, START]] = -1e4
+    return logits
+
+
+def scorer(logits, lengths, weight=1.0):
+    return CtcPrefixScorer(logits, torch.tensor(lengths), weight, BLANK, END, SPECIAL)
+
+
+def transcripts(log):
+    """Every transcript's probability, by collapsing all paths of (T, V) log probabilities."""
+    found = {}
+    for path in itertools.product((BLANK, A, B), repeat=len(log)):
+        probability = sum(log[t, token] for t, token in enumerate(path)).exp().item()
+        text = tuple(t for t, _ in itertools.groupby(path) if t != BLANK)
+        found[text] = found.get(text, 0) + probability
+    return found
+
+
+@pytest.mark.parametrize("prefix", [(), (A,), (A, A), (A, B), (B, A, A)])
+def test_scores_are_sums_over_paths(prefix):
+    logits = random_logits(2, 6, 5)
+    lengths = [6, 4]
+    ids = torch.tensor([[START, *prefix]] * 2)
+    scores = scorer(logits, lengths)(ids, torch.zeros(2, 5))
+    for row, length in enumerate(lengths):
+        texts = transcripts(logits[row, :length].log_softmax(-1))
+        for token in (A, B):
+            longer = (*prefix, token)
+            wanted = sum(p for text, p in texts.items() if text[: len(longer)] == longer)
+            assert scores[row, token].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
+        wanted = texts.get(prefix, 0)
+        assert scores[row, END].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
+        assert (scores[row, [BLANK, START]] < -1e9).all()
+
+
+def test_going_on_from_a_prefix_is_scoring_it_anew():
+    """And so is a beam that has changed places."""
+    logits, lengths = random_logits(2, 8, 5), [8, 5]
+    going = scorer(logits, lengths)
+    going(torch.tensor([[START], [START]]), torch.zeros(2, 5))
+    going(torch.tensor([[START, A], [START, B]]), torch.zeros(2, 5))
+    for ids in ([[START, A, A], [START, B, A]], [[START, B, A, B], [START, A, B, B]]):
+        ids = torch.tensor(ids)
+        anew = scorer(logits, lengths)(ids, torch.zeros(2, 5))
+        torch.testing.assert_close(going(ids, torch.zeros(2, 5)), anew)
+
+
+def test_the_weight_interpolates():
+    logits, scores = random_logits(1, 5, 5), torch.randn(1, 5)
+    ids = torch.tensor([[START, A]])
+    ctc = scorer(logits, [5], 1.0)(ids, scores)
+    torch.testing.assert_close(
+        scorer(logits, [5], 0.3)(ids, scores), 0.7 * scores.log_softmax(-1) + 0.3 * ctc
+    )
+    torch.testing.assert_close(scorer(logits, [5], 0.0)(ids, scores), scores.log_softmax(-1))
