@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,7 @@ def pilot(
     from echo.config import apply_overrides, read_yaml
     from echo.pilot import format_table, read_pilot, run_pilot
 
-    path = config or Path(str(files("echo.configs") / "pilot.yaml"))
+    path = config or shipped_config("pilot.yaml")
     out = out or Path("runs") / path.stem
     content = apply_overrides(read_yaml(path), overrides or [])
     rows = run_pilot(read_pilot(content, str(path)), out)
@@ -138,6 +137,14 @@ def check(
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)
+
+
+def shipped_config(name: str) -> Path:
+    """A config that comes with Echo: inside the package where it is installed, beside it in a
+    checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs" / name
+    return installed if installed.exists() else package.parent / "configs" / name
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from echo.cli import main
+from echo.cli import main, shipped_config
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -79,3 +79,19 @@ def test_help_names_every_command(monkeypatch, capsys):
     assert code == 0
     for command in ("pilot", "train", "resume", "evaluate", "data"):
         assert command in out
+
+
+def test_every_shipped_config_can_be_read(request):
+    """Pilots with all their models, and single runs."""
+    from echo.config import load_config, read_yaml
+    from echo.pilot import read_pilot
+
+    assert shipped_config("pilot.yaml").exists()
+    paths = sorted((request.config.rootpath / "configs").glob("*.yaml"))
+    assert len(paths) >= 4
+    for path in paths:
+        content = read_yaml(path)
+        if "models" in content:
+            assert {c.name for c in read_pilot(content, str(path))} == {"echo", "whisper"}
+        else:
+            load_config(path)
