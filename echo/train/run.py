@@ -1,7 +1,6 @@
 """A run folder, from a config to a trained model."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,7 @@ def fit_corpus(corpus: Corpus, config: RunConfig, tokenizer: Any, limits: Limits
     that is the same in every epoch can be checked so; its own reader answers for another."""
     if not isinstance(corpus, FixedCorpus):
         return corpus
-    return replace(
-        corpus,
+    return FixedCorpus(
         train=check_utterances(
             corpus.train, ExampleReader(tokenizer, limits), config.data.on_error
         ),
