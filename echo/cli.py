@@ -151,8 +151,9 @@ def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("echo").setLevel(logging.INFO)
-    # Bars for loading a file of weights would break up the bar of the training.
+    # Their bars and hints to developers would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except EchoError as error:
