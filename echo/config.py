@@ -133,6 +133,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
 
 
+def load_run_config(run: Path) -> RunConfig:
+    """The resolved config that a run folder holds."""
+    path = run / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
+    return load_config(path)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping."""
     try:

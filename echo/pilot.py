@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echo.config import RunConfig, build, merge, save_yaml, to_dict
+from echo.config import RunConfig, build, load_run_config, merge, to_dict
 from echo.data.corpora import build_corpus
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
@@ -13,7 +13,7 @@ from echo.evaluate.measure import evaluate_model
 from echo.report.curves import draw_curves
 from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.recorder import read_metrics
-from echo.train.run import load_run_config, resume_run, start_run
+from echo.train.run import resume_run, start_run
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,6 @@ def row(
 
 
 def write_outputs(contenders: list[Contender], rows: list[dict[str, Any]], out: Path) -> None:
-    for contender in contenders:
-        save_yaml(to_dict(contender.config), out / contender.name / "config.yaml")
     result = {
         "models": rows,
         "configs": {contender.name: to_dict(contender.config) for contender in contenders},

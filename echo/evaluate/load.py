@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, WhisperConfig
 
+from echo.config import load_run_config
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
 from echo.model import EchoConfig, EchoForConditionalGeneration
@@ -33,8 +34,6 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     path = Path(source)
     pad_to_seconds = None
     if (path / "config.yaml").exists():
-        from echo.train.run import load_run_config
-
         pad_to_seconds = load_run_config(path).data.pad_to_seconds
         source = str(CheckpointFolder(path).path(which))
     try:

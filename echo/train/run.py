@@ -6,14 +6,15 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from echo.config import RunConfig, build, read_yaml, save_yaml, to_dict
+from echo.config import RunConfig, load_run_config, save_yaml, to_dict
 from echo.data.corpora import build_corpus
 from echo.data.loading import ExampleReader, Limits, check_utterances
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.errors import ConfigError
+from echo.evaluate.load import load_model
 from echo.model import EchoForConditionalGeneration
-from echo.train.build import build_model, build_tokenizer
+from echo.train.build import build_model, build_tokenizer, ctc_weight
 from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.loop import Trainer
 
@@ -34,12 +35,28 @@ def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Pro
         )
     set_seed(config.seed)
     corpus = corpus or build_corpus(config.data, config.seed)
-    tokenizer = build_tokenizer(config, corpus.train_epoch(0))
-    model = build_model(config, tokenizer)
+    model, tokenizer = starting_point(config, corpus)
     corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     run.mkdir(parents=True, exist_ok=True)
     save_yaml(to_dict(config), run / "config.yaml")
     return Trainer(config, run, corpus, model, tokenizer).train()
+
+
+def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditionalGeneration, Any]:
+    """The model and tokenizer that a run begins with: those of the checkpoint `init`, as they are,
+    or new ones.
+
+    Raises:
+        ConfigError: CTC is asked for, and the checkpoint has no head for it.
+        EchoError: the checkpoint cannot be loaded.
+    """
+    if config.init is None:
+        tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+        return build_model(config, tokenizer), tokenizer
+    loaded = load_model(config.init)
+    if ctc_weight(config) > 0 and not loaded.model.config.ctc:
+        raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
+    return loaded.model, loaded.tokenizer
 
 
 def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
@@ -58,14 +75,6 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)
     return trainer.train()
-
-
-def load_run_config(run: Path) -> RunConfig:
-    """The resolved config that a run folder holds."""
-    path = run / "config.yaml"
-    if not path.exists():
-        raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
-    return build(RunConfig, read_yaml(path), str(path))
 
 
 def fit_corpus(corpus: Corpus, config: RunConfig, tokenizer: Any, limits: Limits) -> Corpus:

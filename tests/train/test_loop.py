@@ -178,6 +178,23 @@ def test_a_checkpoint_cut_off_in_writing_is_never_taken_for_one(config, tmp_path
     assert resume_run(run).step == 7
 
 
+def test_a_run_can_start_from_a_checkpoint(shared, tmp_path):
+    """With its tokenizer and weights: from another run, and from Whisper, which has no CTC head."""
+    start_run(tiny(shared, train={"max_steps": 2}), tmp_path / "first")
+    changes = {"init": str(tmp_path / "first"), "train": {"max_steps": 1, "learning_rate": 0.0}}
+    start_run(tiny(shared, **changes), tmp_path / "second")
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+    whisper = {"init": str(shared / "models" / "whisper-tiny.en")}
+    with pytest.raises(ConfigError, match=r"tiny.en has no CTC head"):
+        start_run(tiny(shared, **whisper, loss={"ctc_weight": 0.3}), tmp_path / "third")
+    progress = start_run(
+        tiny(shared, **whisper, train={"max_steps": 1, "eval_utterances": 1}), tmp_path / "third"
+    )
+    assert progress.step == 1
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(config, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
