@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import Speed
 
-from echo.config import DataSettings, OnError
+from echo.config import AugmentSettings, DataSettings, OnError
 from echo.data.audio import SAMPLE_RATE
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
@@ -57,7 +57,7 @@ class Batch:
     attention_mask: torch.Tensor  # (B, frames), 1 at valid frames
     decoder_input_ids: torch.Tensor  # (B, tokens)
     labels: torch.Tensor  # (B, tokens), IGNORED at padding
-    skipped: list[str]  # what was wrong with utterances left out
+    skipped: list[DataError]  # what was wrong with utterances left out
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -138,7 +138,7 @@ class TrainingSet(Dataset):
     epoch and the utterance alone: not on workers, batches or what was drawn before."""
 
     def __init__(
-        self, corpus: Corpus, reader: ExampleReader, settings: DataSettings, seed: int
+        self, corpus: Corpus, reader: ExampleReader, settings: AugmentSettings, seed: int
     ) -> None:
         self.corpus = corpus
         self.reader = reader
@@ -153,11 +153,9 @@ class TrainingSet(Dataset):
         try:
             example = self.reader.read(utterance, item.speed)
         except DataError as error:
-            if self.settings.on_error == "raise":
-                raise
-            return error
+            return error  # not raised: a worker would bury the sentence in its traceback
         rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
-        features = spec_augment(example.features, self.settings.augment, rng)
+        features = spec_augment(example.features, self.settings, rng)
         return Example(utterance, features, example.tokens)
 
 
@@ -167,9 +165,9 @@ class Collator:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[str]:
+    def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """A batch, or only what was wrong where no example is left."""
-        skipped = [str(e) for e in examples if isinstance(e, DataError)]
+        skipped = [e for e in examples if isinstance(e, DataError)]
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -198,7 +196,7 @@ def training_loader(
 ) -> DataLoader:
     """An endless loader over the sampler's batches."""
     return DataLoader(
-        TrainingSet(corpus, reader, settings, seed),
+        TrainingSet(corpus, reader, settings.augment, seed),
         batch_sampler=batches,  # yields Items, not ints
         collate_fn=Collator(reader.tokenizer.pad_token_id),
         num_workers=settings.workers,

@@ -126,6 +126,8 @@ class Trainer:
         for batch, position in zip(loader, sampler.positions(), strict=False):
             self.progress.position = position
             skipped = batch.skipped if isinstance(batch, Batch) else batch
+            if skipped and data.on_error == "raise":
+                raise skipped[0]
             for problem in skipped:
                 logger.warning("skipped: %s", problem)
             self.progress.skipped += len(skipped)

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from echo.config import RunConfig, build, merge
+from echo.data.audio import AudioFile
 from echo.data.corpora import build_corpus
 from echo.data.loading import ExampleReader, Limits, evaluation_batches
-from echo.errors import ConfigError, EchoError
+from echo.data.utterance import FixedCorpus
+from echo.errors import ConfigError, DataError, EchoError
 from echo.train.build import build_model, build_tokenizer
 from echo.train.checkpoint import CheckpointFolder
 from echo.train.loop import Trainer
@@ -193,6 +195,23 @@ def test_a_run_can_start_from_a_checkpoint(shared, tmp_path):
         tiny(shared, **whisper, train={"max_steps": 1, "eval_utterances": 1}), tmp_path / "third"
     )
     assert progress.step == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_recording_found_bad_in_training_stops_the_run_or_is_skipped(shared, tmp_path, workers):
+    """By one sentence, also where a worker found it; the run stays to be resumed."""
+    corpus = build_corpus(tiny(shared).data, 1)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF nothing of the kind")
+    bad = replace(corpus.train_epoch(0)[0], audio=AudioFile(broken))
+    bad_corpus = FixedCorpus([bad, *corpus.train_epoch(0)[1:9]], corpus.eval_utterances())
+    with pytest.raises(DataError, match=r"broken.wav: cannot be read") as caught:
+        start_run(tiny(shared, data={"workers": workers}), tmp_path / "stops", bad_corpus)
+    assert "\n" not in str(caught.value)
+    config = tiny(shared, data={"workers": workers, "on_error": "skip"})
+    progress = start_run(config, tmp_path / "skips", bad_corpus)
+    assert progress.step == 7
+    assert progress.skipped >= 1
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(config, tmp_path):
