@@ -28,7 +28,6 @@ class Progress:
     position: Position = field(default_factory=Position)
     seconds: float = 0.0  # of training, without evaluation and checkpoints
     utterances: int = 0
-    audio_seconds: float = 0.0
     skipped: int = 0
     best_wer: float | None = None
 

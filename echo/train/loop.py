@@ -156,7 +156,6 @@ class Trainer:
         progress = self.progress
         progress.step += 1
         progress.utterances += sum(len(b.utterances) for b in batches)
-        progress.audio_seconds += sum(u.duration for b in batches for u in b.utterances)
         total, decoder, ctc = losses / tokens
         return {"loss": total, "decoder_loss": decoder, "ctc_loss": ctc, "grad_norm": norm}
 
