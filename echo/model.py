@@ -28,13 +28,10 @@ from transformers.models.whisper.modeling_whisper import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from echo.attention.blocks import (
-    FORMS,
-    AdaptiveAttention,
-    BranchProjection,
-    HybridAttention,
-    LayerCache,
-)
+from echo.attention.adaptive import AdaptiveAttention
+from echo.attention.cache import LayerCache
+from echo.attention.forms import FORMS
+from echo.attention.hybrid import BranchProjection, HybridAttention
 from echo.attention.settings import AttentionSettings, resolve_layers
 
 
@@ -43,7 +40,7 @@ class EchoConfig(WhisperConfig):
     r"""
     attention (`dict`, *optional*):
         What the self-attention of each stack is: `{"encoder": ..., "decoder": ...}`, each a form's
-        name ("plain", "hybrid", "adaptive"), a mapping of the fields of
+        name ("plain", "hybrid", "scaled", "focus", "adaptive"), a mapping of the fields of
         `echo.attention.settings.AttentionSettings`, or a list of either with one entry per layer.
         A stack that is not named is adaptive in the encoder and plain in the decoder.
     ctc (`bool`, *optional*, defaults to `False`):
@@ -71,7 +68,10 @@ class EchoConfig(WhisperConfig):
     def decoder_attention(self) -> list[AttentionSettings]:
         """The settings of each decoder layer."""
         value = (self.attention or {}).get("decoder", "plain")
-        return resolve_layers(value, self.decoder_layers, "decoder")
+        layers = resolve_layers(value, self.decoder_layers, "decoder")
+        if any(layer.global_stride > 1 for layer in layers):
+            raise ValueError("attention.decoder has a global_stride, which only an encoder takes")
+        return layers
 
 
 class EchoPreTrainedModel(WhisperPreTrainedModel):

@@ -27,6 +27,8 @@ SIZES = {
 }
 PLAIN = {"encoder": "plain", "decoder": "plain"}
 HYBRID = {"form": "hybrid", "max_span": 9, "window": 6}
+SCALED = {"form": "scaled", "max_span": 12, "window": 6}
+FOCUS = {"form": "focus", "max_span": 9, "window": 6}
 ADAPTIVE = {"form": "adaptive", "max_span": 7, "ramp": 3}
 ATTENTIONS = {
     "plain": PLAIN,
@@ -34,6 +36,12 @@ ATTENTIONS = {
     "hybrid, sharper for longer": {
         "encoder": {**HYBRID, "sharpen_longer": True},
         "decoder": {**HYBRID, "sharpen_longer": True},
+    },
+    "scaled": {"encoder": SCALED, "decoder": SCALED},
+    "focus": {"encoder": FOCUS, "decoder": FOCUS},
+    "focus, refined": {
+        "encoder": {**FOCUS, "refiner": True},
+        "decoder": {**FOCUS, "refiner": True},
     },
     "adaptive": {"encoder": ADAPTIVE, "decoder": ADAPTIVE},
     "adaptive, span per head": {
@@ -48,8 +56,17 @@ ATTENTIONS = {
         "encoder": {**ADAPTIVE, "local_input": "projected"},
         "decoder": {**ADAPTIVE, "local_input": "projected"},
     },
+    "strided": {
+        "encoder": [{**ADAPTIVE, "global_stride": 3}, {**HYBRID, "global_stride": 2}],
+        "decoder": "plain",
+    },
+    "strided, with few keys": {
+        "encoder": {**ADAPTIVE, "global_stride": 2, "max_global_keys": 20},
+        "decoder": "plain",
+    },
     "mixed": {"encoder": [ADAPTIVE, "plain"], "decoder": ["plain", HYBRID]},
 }
+STARTS_AS_WHISPER = {k: v for k, v in ATTENTIONS.items() if not k.startswith("strided")}
 
 
 @pytest.fixture(params=ATTENTIONS.values(), ids=ATTENTIONS.keys())
@@ -92,7 +109,7 @@ def test_a_new_model_has_whispers_positions():
     assert not found.requires_grad
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+@pytest.mark.parametrize("attention", STARTS_AS_WHISPER.values(), ids=STARTS_AS_WHISPER.keys())
 def test_a_new_block_begins_as_its_global_branch(attention):
     """So a Whisper checkpoint keeps its output when it gets focused attention."""
     plain = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=PLAIN)).eval()
@@ -224,6 +241,7 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
         ({"encode": "plain"}, "attention has no stack 'encode'; it has: encoder, decoder"),
         ({"encoder": ["plain"]}, "attention.encoder lists 1 blocks, but there are 2 layers"),
         ({"decoder": {"form": "hybrid", "window": 99}}, "window .99. must not exceed max_span"),
+        ({"decoder": {"global_stride": 2}}, "attention.decoder has a global_stride, which only"),
     ],
 )
 def test_a_wrong_attention_is_refused_when_the_config_is_read(attention, message):

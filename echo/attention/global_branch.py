@@ -4,20 +4,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from echo.attention.pooling import pool_frames
+
 
 class MultiHeadAttention(nn.Module):
     """Projections and attention with a bias on query, value and output but none on the key.
 
-    Parameters bear the names of `transformers`' WhisperAttention, so that its weights fit.
+    Parameters bear the names of `transformers`' WhisperAttention, so that its weights fit. With a
+    `stride` keys and values are averages over so many frames, and over more where there would be
+    more than `max_keys` of them.
     """
 
-    def __init__(self, dims: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, dims: int, heads: int, dropout: float = 0.0, stride: int = 1, max_keys: int = 1
+    ) -> None:
         super().__init__()
         if dims % heads:
             raise ValueError(f"{dims} dimensions do not divide into {heads} heads")
         self.heads = heads
         self.head_dim = dims // heads
         self.dropout = dropout
+        self.stride = stride
+        self.max_keys = max_keys
         self.q_proj = nn.Linear(dims, dims)
         self.k_proj = nn.Linear(dims, dims, bias=False)
         self.v_proj = nn.Linear(dims, dims)
@@ -41,8 +49,11 @@ class MultiHeadAttention(nn.Module):
     ) -> torch.Tensor:
         """(B, H, Q, d) and (B, H, K, d) -> (B, Q, D), the heads side by side, not yet projected.
 
-        A mask (True or 0 where a key may be seen) wins over `causal`.
+        A mask (0 where a key may be seen) wins over `causal`.
         """
+        if self.stride > 1:
+            both, mask = self.pool(torch.cat([key, value], dim=-1), mask)
+            key, value = both.chunk(2, dim=-1)
         return merge_heads(
             F.scaled_dot_product_attention(
                 query,
@@ -53,6 +64,33 @@ class MultiHeadAttention(nn.Module):
                 is_causal=causal and mask is None and query.shape[2] > 1,
             )
         )
+
+    def weights(
+        self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, causal: bool
+    ) -> torch.Tensor:
+        """What `attend` weighs the values with: (B, H, Q, K), K counting averages if there is a
+        stride."""
+        if self.stride > 1:
+            key, mask = self.pool(key, mask)
+        scores = query @ key.transpose(-1, -2) * self.head_dim**-0.5
+        if mask is not None:
+            scores = scores + mask
+        elif causal:
+            Q, K = scores.shape[-2:]
+            ahead = torch.ones(Q, K, dtype=torch.bool, device=key.device).triu(K - Q + 1)
+            scores = scores.masked_fill(ahead, -torch.inf)
+        return scores.softmax(-1)
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, H, T, n) and an encoder's mask (B, 1, 1, T) -> averages and their mask."""
+        if mask is None:
+            lengths = torch.full((len(x),), x.shape[2], device=x.device)
+        else:
+            lengths = (mask[:, 0, 0] == 0).sum(-1)
+        averages, seen = pool_frames(x, lengths, self.stride, self.max_keys)
+        nothing = torch.zeros(seen.shape, dtype=x.dtype, device=x.device)
+        mask = nothing.masked_fill(~seen, torch.finfo(x.dtype).min)
+        return averages, mask[:, None, None]
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:

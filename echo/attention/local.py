@@ -1,19 +1,68 @@
-"""The local branch: attention through a window rule, in two equal implementations.
+"""The local branch: attention through a window rule, in equal implementations.
 
-`local_attention_dense` is the definition, over all pairs of positions; it also serves sequences
-so short that blocks would save nothing. `local_attention_blocks` never forms more than a band
-of scores, so its time and memory grow linearly with the sequence.
+`dense_band` is the definition, over all pairs of positions; it also serves sequences so short
+that blocks would save nothing. `block_band` never forms more than a band of scores, so its time
+and memory grow linearly with the sequence. On CUDA, `flex.py` has a third.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from echo.attention.biased import biased_attention
-from echo.attention.windows import WindowRule
+from echo.attention.flex import flex_serves, local_attention_flex
+from echo.attention.settings import LocalKernel
+from echo.attention.windows import LEAST, WindowRule, bias_of
 
-# The bias of a key that is not seen. Not -inf: rows of padding, which see no key at all, then
-# stay finite, and their gradients with them.
-LEAST = -1e30
+
+@dataclass(frozen=True)
+class Band:
+    """What the queries of a local branch see: their keys and values, laid out for the matrix
+    product, and the window over them. Queries can be asked of it again and again."""
+
+    key: torch.Tensor  # (B, H, K, d), or (B, H, blocks, K, d)
+    value: torch.Tensor
+    bias: torch.Tensor  # log m, broadcasts to (B, H, ..., Q, K)
+    may_be_empty: bool
+    block: int | None = None  # queries per block
+
+    def attend(self, query: torch.Tensor) -> torch.Tensor:
+        """(B, H, Q, d), scaled -> (B, H, Q, d); zeros for a query whose window is empty."""
+        attended = biased_attention(self.split(query), self.key, self.value, self.bias)
+        if self.may_be_empty:
+            attended = attended * self.seen.any(-1, keepdim=True)
+        return self.join(attended, query.shape[2])
+
+    def weights(self, query: torch.Tensor) -> torch.Tensor:
+        """(B, H, Q, d), scaled -> the attention weights (B, H, Q, K); zeros where nothing is
+        seen. K counts the keys of a query's block."""
+        scores = self.split(query) @ self.key.transpose(-1, -2)
+        weights = (scores.float() + self.bias).softmax(-1) * self.seen
+        return self.join(weights, query.shape[2])
+
+    def visible(self, queries: int) -> torch.Tensor:
+        """Which keys the queries see: (B, 1 or H, Q, K), laid out as `weights`."""
+        seen = self.seen
+        if self.block is not None:
+            seen = seen.expand(*seen.shape[:2], self.key.shape[2], self.block, seen.shape[-1])
+        return self.join(seen, queries)
+
+    @property
+    def seen(self) -> torch.Tensor:
+        return self.bias > LEAST / 2
+
+    def split(self, query: torch.Tensor) -> torch.Tensor:
+        """(B, H, Q, d) -> (B, H, blocks, block, d)."""
+        if self.block is None:
+            return query
+        blocks = self.key.shape[2]
+        query = F.pad(query, (0, 0, 0, blocks * self.block - query.shape[2]))
+        return query.unflatten(2, (blocks, self.block))
+
+    def join(self, x: torch.Tensor, queries: int) -> torch.Tensor:
+        """(B, H, blocks, block, n) -> (B, H, queries, n)."""
+        return x if self.block is None else x.flatten(2, 3)[:, :, :queries]
 
 
 def local_attention(
@@ -22,58 +71,79 @@ def local_attention(
     value: torch.Tensor,
     rule: WindowRule,
     span: torch.Tensor,
-    scale: float | torch.Tensor,
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
+    kernel: LocalKernel = "blocks",
 ) -> torch.Tensor:
     """Attends through `rule`; a query that sees no key gets zeros.
 
     Args:
-        query: (B, H, Q, d), the last Q of the key positions.
+        query: (B, H, Q, d), scaled; the last Q of the key positions.
         key, value: (B, H, K, d).
         span: span scales in (0, 1), (B, 1 or H, 1 or Q).
-        scale: what scores are multiplied with; a tensor has the span's shape or (1, H, 1).
         valid: (B, K), True at real positions; None where all are.
         lengths: (B,) real positions per sequence, for rules that end with it; None where open.
+        kernel: what serves where it can; bands do elsewhere.
 
     Returns:
         (B, H, Q, d).
     """
-    # The scale goes into the query, where it costs d multiplications and not K.
-    query = query * (scale[..., None] if isinstance(scale, torch.Tensor) else scale)
-    block = max(rule.left, rule.right)
-    # Blocks form 3 scores for each position of theirs, but in smaller products and more copies.
-    blocks_pay = key.shape[2] > 6 * block and query.shape[2] == key.shape[2]
-    attend = local_attention_blocks if blocks_pay else local_attention_dense
-    return attend(query, key, value, rule, span, valid, lengths)
+    if kernel == "flex" and flex_serves(query, key):
+        return local_attention_flex(query, key, value, rule, span, valid, lengths)
+    band = local_band(query.shape[2], key, value, rule, span, valid, lengths)
+    return band.attend(query)
 
 
-def local_attention_dense(
-    query: torch.Tensor,
+def local_band(
+    queries: int,
     key: torch.Tensor,
     value: torch.Tensor,
     rule: WindowRule,
     span: torch.Tensor,
-    valid: torch.Tensor | None,
-    lengths: torch.Tensor | None,
-) -> torch.Tensor:
-    """The definition. Arguments as for `local_attention`, with the query scaled already."""
-    queries, keys = query.shape[2], key.shape[2]
+    valid: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
+) -> Band:
+    """The band of `queries` queries in the layout that suits their number. Arguments as for
+    `local_attention`."""
+    block = max(rule.left, rule.right)
+    # Blocks form 3 scores for each position of theirs, but in smaller products and more copies.
+    if key.shape[2] > 6 * block and queries == key.shape[2]:
+        return block_band(key, value, rule, span, valid, lengths)
+    return dense_band(queries, key, value, rule, span, valid, lengths)
+
+
+def dense_band(
+    queries: int,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rule: WindowRule,
+    span: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
+) -> Band:
+    """All pairs of positions. Arguments as for `local_attention`."""
+    positions = torch.arange(key.shape[2], device=key.device)
+    query_positions = positions[key.shape[2] - queries :, None]
+    if rule.right == 0:
+        # What no query can look back to, as most of a decoder's cache, need not be asked.
+        near = slice(max(0, key.shape[2] - queries - rule.left), None)
+        key, value, positions = key[:, :, near], value[:, :, near], positions[near]
+        valid = None if valid is None else valid[:, near]
     span = span[..., None]
     if rule.stationary and span.shape[2] == 1:
         # One row of distances holds all there is to know of the window.
-        distances = torch.arange(1 - keys, queries, device=query.device).flip(0)
-        weights = rule.weights(distances + keys - queries, distances.new_zeros(1), span, None)
-        bias = toeplitz(bias_of(weights), queries, keys)
+        distances = torch.arange(
+            queries - 1, -len(positions), -1, device=key.device
+        )  # of query i and key j, where j - i counts up from the lower left corner
+        distances = distances + len(positions) - queries
+        weights = rule.weights(distances, distances.new_zeros(1), span, None)
+        bias = toeplitz(bias_of(weights), queries, len(positions))
     else:
-        positions = torch.arange(keys, device=query.device)
         length = None if lengths is None else lengths[:, None, None, None]
-        weights = rule.weights(positions[keys - queries :, None], positions, span, length)
-        bias = bias_of(weights)
+        bias = bias_of(rule.weights(query_positions, positions, span, length))
     if valid is not None:
         bias = torch.where(valid[:, None, None], bias, LEAST)
-    attended = biased_attention(query, key, value, bias)
-    return drop_blind(attended, weights) if rule.may_be_empty else attended
+    return Band(key, value, bias, rule.may_be_empty)
 
 
 def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -82,18 +152,17 @@ def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return diagonals[..., 0, :].unfold(-1, columns, 1).flip(-2)
 
 
-def local_attention_blocks(
-    query: torch.Tensor,
+def block_band(
     key: torch.Tensor,
     value: torch.Tensor,
     rule: WindowRule,
     span: torch.Tensor,
-    valid: torch.Tensor | None,
-    lengths: torch.Tensor | None,
-) -> torch.Tensor:
-    """The same over blocks: each block of queries sees its own block of keys and the one before,
-    and, unless the rule looks back only, the one after."""
-    T = query.shape[2]
+    valid: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
+) -> Band:
+    """Each block of queries sees its own block of keys and the one before, and, unless the rule
+    looks back only, the one after. Arguments as for `local_attention`."""
+    T = key.shape[2]
     size = max(rule.left, rule.right)
     count = -(-T // size)
     tail = count * size - T
@@ -105,16 +174,13 @@ def local_attention_blocks(
         x = F.pad(x, (0, 0, size, ahead + tail)).unflatten(2, (count + spread - 1, size))
         return torch.cat([x[:, :, i : i + count] for i in range(spread)], dim=3)
 
-    query = F.pad(query, (0, 0, 0, tail)).unflatten(2, (count, size))
-    per_query = span.shape[2] > 1
-    if per_query:
+    if span.shape[2] > 1:
         span = F.pad(span, (0, tail), value=0.5).unflatten(2, (count, size))[..., None]
     else:
         span = span[..., None, None]
-
-    starts = torch.arange(count, device=query.device)[:, None] * size
-    query_positions = starts + torch.arange(size, device=query.device)
-    key_positions = starts - size + torch.arange(spread * size, device=query.device)
+    starts = torch.arange(count, device=key.device)[:, None] * size
+    query_positions = starts + torch.arange(size, device=key.device)
+    key_positions = starts - size + torch.arange(spread * size, device=key.device)
     inside = (key_positions >= 0) & (key_positions < T)  # (count, spread * size)
     inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
     # Blocks share their geometry, so one block's distances stand for all of them.
@@ -127,19 +193,4 @@ def local_attention_blocks(
     )
     # Only here do blocks that share their geometry get a bias each.
     bias = torch.where(inside[:, None, :, None], bias_of(weights), LEAST)
-    attended = biased_attention(query, neighbours(key), neighbours(value), bias)
-    if rule.may_be_empty:
-        attended = drop_blind(attended, weights)
-    return attended.flatten(2, 3)[:, :, :T]
-
-
-def bias_of(weights: torch.Tensor) -> torch.Tensor:
-    """log m, with LEAST for log 0."""
-    # The gradient of log at 0 is infinite, and times the mask's 0 it is not a number.
-    log = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
-    return log.masked_fill(weights <= 0, LEAST)
-
-
-def drop_blind(attended: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Zeros for queries whose window is empty."""
-    return attended * (weights > 0).any(-1, keepdim=True).to(attended.dtype)
+    return Band(neighbours(key), neighbours(value), bias, rule.may_be_empty, block=size)

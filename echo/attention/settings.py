@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-Form = Literal["plain", "hybrid", "adaptive"]
+Form = Literal["plain", "hybrid", "scaled", "focus", "adaptive"]
 Temperature = Literal["span", "learned"]
 LocalInput = Literal["shared", "input", "projected"]
+LocalKernel = Literal["blocks", "flex"]
+
+HARD_FORMS = ("hybrid", "scaled", "focus")
+# What a form takes for the fields that are not given, where it is not what the others take.
+FORM_DEFAULTS: dict[str, dict[str, Any]] = {
+    "scaled": {"max_span": 128, "window": 16, "temp_scale": 0.1},
+}
 
 
 @dataclass(frozen=True)
@@ -14,18 +21,24 @@ class AttentionSettings:
     """One block's attention. Lengths count positions of that block: encoder frames after the
     convolutions (20 ms each), or tokens in the decoder.
 
-    A `plain` block is Whisper's and ignores the rest; `hybrid` uses the fields under "hard
-    windows", `adaptive` those under "trainable span".
+    A `plain` block is Whisper's and ignores the rest; `hybrid`, `scaled` and `focus` use the
+    fields under "hard windows", `adaptive` those under "trainable span".
     """
 
     form: Form = "adaptive"
+    # Keys and values of the global branch are pooled over so many frames, and over more where an
+    # utterance would otherwise have more than `max_global_keys`: then cost is linear in length.
+    global_stride: int = 1
+    max_global_keys: int = 750  # 60 s at a stride of 4; counts only with a stride
     max_span: int = 32  # M: the widest local span
     temp_scale: float = 0.01  # c: how strongly the span moves the softmax temperature
     sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
 
     # hard windows
     window: int = 32  # W: the widest local window
     max_dist: int = 128  # R: the furthest relative distance
+    refiner: bool = False  # focus: learn by Q-learning when to shrink the span
 
     # trainable span
     ramp: int = 8  # positions over which the window's edge fades out
@@ -38,16 +51,24 @@ class AttentionSettings:
             ("form", Form),
             ("temperature", Temperature),
             ("local_input", LocalInput),
+            ("local_kernel", LocalKernel),
         ):
             value = getattr(self, field)
             if value not in get_args(choices):
                 allowed = ", ".join(get_args(choices))
                 raise ValueError(f"attention {field} is {value!r}, but must be one of: {allowed}")
-        for field in ("max_span", "window", "max_dist", "ramp"):
+        for field in (
+            "global_stride",
+            "max_global_keys",
+            "max_span",
+            "window",
+            "max_dist",
+            "ramp",
+        ):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"attention {field} is {value!r}, but must be a whole number >= 1")
-        for field in ("sharpen_longer", "span_per_head"):
+        for field in ("sharpen_longer", "span_per_head", "refiner"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(
                     f"attention {field} is {getattr(self, field)!r}, but must be true or false"
@@ -56,7 +77,11 @@ class AttentionSettings:
             raise ValueError(
                 f"attention temp_scale is {self.temp_scale!r}, but must be a number in [0, 1)"
             )
-        if self.form == "hybrid":
+        if self.refiner and self.form != "focus":
+            raise ValueError(f"attention refiner belongs to the form focus, not to {self.form}")
+        if self.global_stride > 1 and self.is_plain:
+            raise ValueError("attention global_stride belongs to the focused forms, not to plain")
+        if self.form in HARD_FORMS:
             # A window longer than its attended part would drop the frames in between.
             for bound in ("max_span", "max_dist"):
                 if self.window > getattr(self, bound):
@@ -79,14 +104,14 @@ class AttentionSettings:
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            return cls(form=value)  # type: ignore[arg-type]  # checked on construction
+            value = {"form": value}
         if not isinstance(value, Mapping):
             raise ValueError(f"attention is {value!r}, but must be a form's name or a mapping")
         known = [field.name for field in fields(cls)]
         for key in value:
             if key not in known:
                 raise ValueError(f"attention has no field {key!r}; it has: {', '.join(known)}")
-        return cls(**value)
+        return cls(**{**FORM_DEFAULTS.get(str(value.get("form", cls.form)), {}), **value})
 
 
 def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSettings]:

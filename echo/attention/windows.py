@@ -1,14 +1,18 @@
 """Which keys a query sees in the local branch, and how sharply it looks at them.
 
 A window rule turns positions and a span scale into weights m in [0, 1]; the kernels in
-`local.py` compute weight_ij ∝ m_ij · exp(score_ij). Spans are tensors throughout, so nothing
-here waits on the device.
+`local.py` and `flex.py` compute weight_ij ∝ m_ij · exp(score_ij). Spans are tensors throughout,
+so nothing here waits on the device.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+
+# The bias of a key that is not seen. Not -inf: rows of padding, which see no key at all, then
+# stay finite, and their gradients with them.
+LEAST = -1e30
 
 
 class WindowRule(Protocol):
@@ -135,6 +139,13 @@ class HardWindow:
         if self.causal:
             seen = seen & (key <= query)
         return seen.to(span.dtype)
+
+
+def bias_of(weights: torch.Tensor) -> torch.Tensor:
+    """log m, with LEAST for log 0."""
+    # The gradient of log at 0 is infinite, and times the mask's 0 it is not a number.
+    log = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
+    return log.masked_fill(weights <= 0, LEAST)
 
 
 def span_temperature(span: torch.Tensor, temp_scale: float, sharpen_longer: bool) -> torch.Tensor:

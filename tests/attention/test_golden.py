@@ -1,4 +1,4 @@
-"""The hard forms reproduce the reference numbers."""
+"""The hard forms reproduce the reference numbers: output, both branches, span, and rounds."""
 
 import json
 
@@ -6,38 +6,75 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echo.attention.blocks import HybridAttention
+from echo.attention.focus import FocusAttention
+from echo.attention.forms import FORMS
 from echo.attention.settings import AttentionSettings
 
+FIELDS = ("max_span", "window", "max_dist", "sharpen_longer", "temp_scale")
+TOLERANCES = {"hybrid": 1e-4, "scaled": 1e-4, "focus": 1e-3}
 
-def hybrid_cases(shared):
+
+class GivenRefinement:
+    """A refiner that always keeps the same share of the span."""
+
+    def __init__(self, keep):
+        self.keep = keep
+
+    def choose(self, state, explore):
+        return torch.full(state.shape[:2], self.keep, dtype=torch.double), None
+
+    def learn(self, choice, reward, next_state):
+        raise AssertionError("nothing is learned in evaluation")
+
+
+def load_case(shared, case, dtype):
+    tensors = load_file(shared / "golden" / f"{case['name']}.safetensors")
+    given = {**case, "temp_scale": case.get("temp_scale", case.get("temperature_factor"))}
+    settings = AttentionSettings(form=case["kind"], **{k: given[k] for k in FIELDS if k in given})
+    block = FORMS[case["kind"]](settings, case["dims"], case["heads"]).to(dtype).eval()
+    weights = {name[2:]: t.to(dtype) for name, t in tensors.items() if name.startswith("w.")}
+    block.load_state_dict(weights)
+    if isinstance(block, FocusAttention):
+        block.replace_refiner(GivenRefinement(case["refinement"]))
+    return block, tensors
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+@pytest.mark.parametrize("kind", ["hybrid", "scaled", "focus"])
+def test_every_case_is_reproduced(shared, kind, dtype):
     index = json.loads((shared / "golden" / "index.json").read_text())
-    return [case for case in index if case["kind"] == "hybrid"]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"]
-)
-def test_hybrid_reproduces_every_case(shared, dtype, tolerance):
-    cases = hybrid_cases(shared)
+    cases = [case for case in index if case["kind"] == kind]
     assert cases
+    tolerance = 1e-9 if dtype == torch.float64 else TOLERANCES[kind]
     for case in cases:
-        tensors = load_file(shared / "golden" / f"{case['name']}.safetensors")
-        settings = AttentionSettings(
-            form="hybrid",
-            **{
-                key: case[key]
-                for key in ("max_span", "window", "max_dist", "sharpen_longer", "temp_scale")
-            },
-        )
-        block = HybridAttention(settings, case["dims"], case["heads"]).to(dtype)
-        weights = {name[2:]: t.to(dtype) for name, t in tensors.items() if name.startswith("w.")}
-        block.load_state_dict(weights)
+        block, tensors = load_case(shared, case, dtype)
         x = tensors["x"].to(dtype)
         with torch.no_grad():
-            local_out, global_out, span = block.branches(x)
+            branches = block.branches(x)
             y, _ = block(x)
-        for found, name in ((y, "y"), (local_out, "local_out"), (global_out, "global_out")):
+        for found, name in (
+            (y, "y"),
+            (branches.local_out, "local_out"),
+            (branches.global_out, "global_out"),
+        ):
             error = (found.double() - tensors[name]).abs().max()
             assert error < tolerance, f"{case['name']}: {name} is off by {error:.1e}"
-        assert abs(span.item() - case["span_scale"]) < tolerance
+        assert abs(branches.span.item() - case["span_scale"]) < tolerance
+
+
+def test_each_window_stops_in_its_own_round(shared, monkeypatch):
+    index = json.loads((shared / "golden" / "index.json").read_text())
+    settle, rounds = FocusAttention.settle, []
+
+    def remember(self, *args):
+        result = settle(self, *args)
+        rounds.append(result[2])
+        return result
+
+    monkeypatch.setattr(FocusAttention, "settle", remember)
+    for case in (case for case in index if case["kind"] == "focus"):
+        block, tensors = load_case(shared, case, torch.float64)
+        with torch.no_grad():
+            block(tensors["x"])
+        width = max(1, int(case["window"] * case["span_scale"]))
+        assert rounds.pop()[0, ::width].tolist() == case["iterations"], case["name"]

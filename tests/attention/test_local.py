@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echo.attention.biased import biased_attention
-from echo.attention.local import local_attention, local_attention_blocks, local_attention_dense
+from echo.attention.flex import local_attention_flex
+from echo.attention.local import block_band, dense_band, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow
 
 
@@ -44,9 +45,7 @@ def draw(frames, heads=2, d=4, spans=1, seed=0):
     causal=st.booleans(),
     seed=st.integers(0, 10_000),
 )
-def test_both_implementations_follow_the_formula(
-    frames, max_span, narrower, ramp, hard, causal, seed
-):
+def test_both_layouts_follow_the_formula(frames, max_span, narrower, ramp, hard, causal, seed):
     rule = (
         HardWindow(max_span, max(1, max_span - narrower), 100, causal)
         if hard
@@ -58,12 +57,28 @@ def test_both_implementations_follow_the_formula(
     inputs = [query, key, value] + ([] if hard else [span])
     seen = valid[:, None, :, None]
     expected_gradients = torch.autograd.grad((expected * seen).sin().sum(), inputs)
-    for attend in (local_attention_dense, local_attention_blocks):
-        found = attend(query, key, value, rule, span, valid, ends)
+    for band in (
+        dense_band(frames, key, value, rule, span, valid, ends),
+        block_band(key, value, rule, span, valid, ends),
+    ):
+        found = band.attend(query)
         torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
         gradients = torch.autograd.grad((found * seen).sin().sum(), inputs)
         for gradient, wanted in zip(gradients, expected_gradients, strict=True):
             torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("rule", [AdaptiveWindow(20, 6, False), HardWindow(20, 12, 100, False)])
+@pytest.mark.parametrize("spans", [1, 2])
+def test_flex_attention_equals_the_bands(rule, spans):
+    """On the CPU flex_attention has no backward, but its forward is the compiled kernel's."""
+    query, key, value, _, valid, lengths = (x.detach() for x in draw(300, d=16))
+    span = torch.tensor([[[0.01], [0.6]], [[0.9], [0.3]]]).double()[:, :spans]
+    expected = block_band(key, value, rule, span, valid, lengths).attend(query)
+    found = local_attention_flex(query, key, value, rule, span, valid, lengths)
+    seen = valid[:, None, :, None]
+    torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
 
 
 def test_gradients_of_biased_attention_are_right():
@@ -77,7 +92,7 @@ def test_a_hard_window_too_short_for_any_frame_gives_zeros(causal):
     query, key, value, _, valid, lengths = draw(9)
     span = torch.full((2, 1, 1), 0.01, dtype=torch.double)  # floor(10 · 0.01) = 0 frames
     rule = HardWindow(10, 10, 100, causal)
-    out = local_attention(query, key, value, rule, span, 1.0, valid, None if causal else lengths)
+    out = local_attention(query, key, value, rule, span, valid, None if causal else lengths)
     assert (out == 0).all()
 
 
@@ -87,7 +102,7 @@ def test_half_precision_does_not_overflow_on_long_input(dtype):
         (30 * torch.randn(1, 2, 3000, 8)).to(dtype).requires_grad_() for _ in range(3)
     )
     span = torch.tensor([[[0.7]]], requires_grad=True)
-    out = local_attention(query, key, value, AdaptiveWindow(32, 8, False), span, 1.0)
+    out = local_attention(query, key, value, AdaptiveWindow(32, 8, False), span)
     out.float().sum().backward()
     for tensor in (out, query.grad, key.grad, value.grad, span.grad):
         assert torch.isfinite(tensor).all()
@@ -101,7 +116,7 @@ def test_the_span_decides_how_far_a_query_looks():
     value[0, 0, 20 + far] = 1
     rule = AdaptiveWindow(max_span=16, ramp=2, causal=False)
     heard = [
-        local_attention(zeros, zeros, value, rule, torch.full((1, 1, 1), s), 1.0)[0, 0, 20].item()
+        local_attention(zeros, zeros, value, rule, torch.full((1, 1, 1), s))[0, 0, 20].item()
         for s in (0.1, 0.4, 0.7, 0.95)
     ]
     assert heard[0] == heard[1] == 0

@@ -6,7 +6,7 @@ from echo.attention.settings import AttentionSettings, resolve_layers
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("fancy", "attention form is 'fancy', but must be one of: plain, hybrid, adaptive"),
+        ("fancy", "attention form is 'fancy', but must be one of: plain, hybrid, scaled, focus"),
         ({"from": "hybrid"}, "attention has no field 'from'"),
         ({"max_span": 0}, "attention max_span is 0, but must be a whole number >= 1"),
         ({"max_span": True}, "attention max_span is True"),
@@ -20,12 +20,20 @@ from echo.attention.settings import AttentionSettings, resolve_layers
             {"form": "hybrid", "window": 32, "max_span": 64, "max_dist": 20},
             r"attention window \(32\) must not exceed max_dist \(20\)",
         ),
+        ({"refiner": True}, "attention refiner belongs to the form focus, not to adaptive"),
+        ({"form": "plain", "global_stride": 2}, "attention global_stride belongs to the focused"),
+        ({"form": ["focus"]}, "attention form is ..focus"),
         (3, "attention is 3, but must be a form's name or a mapping"),
     ],
 )
 def test_what_is_not_allowed_is_named(value, message):
     with pytest.raises(ValueError, match=message):
         AttentionSettings.from_value(value)
+
+
+def test_the_scaled_form_has_defaults_of_its_own():
+    settings = AttentionSettings.from_value({"form": "scaled", "window": 8})
+    assert (settings.max_span, settings.window, settings.temp_scale) == (128, 8, 0.1)
 
 
 def test_one_value_serves_all_layers_and_a_list_each():

@@ -1,0 +1,110 @@
+"""The default form: a soft window whose span is learned."""
+
+import torch
+from torch import nn
+
+from echo.attention.blocks import Branches, FocusedAttention
+from echo.attention.cache import LayerCache
+from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
+from echo.attention.local import local_attention
+from echo.attention.settings import AttentionSettings
+from echo.attention.span import SpanPredictor
+from echo.attention.windows import AdaptiveWindow, span_temperature
+
+
+class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
+    """A soft window with a learned span, by default over the global branch's own query, key and
+    value, so that it costs no projection.
+
+    Each channel of each head adds its local view to its global one with a gain of its own, and
+    Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o, which is the skeleton's
+    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The gain starts at zero, so that a block
+    with Whisper's weights gives Whisper's output until training moves it. The span is read off G
+    before its projection, which is as linear.
+    """
+
+    def __init__(
+        self,
+        settings: AttentionSettings,
+        dims: int,
+        heads: int,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        MultiHeadAttention.__init__(
+            self, dims, heads, dropout, settings.global_stride, settings.max_global_keys
+        )
+        self.settings = settings
+        self.causal = causal
+        self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
+        self.local_gain = nn.Parameter(torch.zeros(dims))
+        self.window = AdaptiveWindow(settings.max_span, settings.ramp, causal)
+        if settings.local_input == "projected":
+            self.local_q_proj = nn.Linear(dims, dims)
+            self.local_k_proj = nn.Linear(dims, dims, bias=False)
+            self.local_v_proj = nn.Linear(dims, dims)
+        if settings.temperature == "learned":
+            self.log_temperature = nn.Parameter(torch.zeros(heads))
+        self.load_state_dict(self.initial_weights(), strict=False)
+
+    def initial_weights(self) -> dict[str, torch.Tensor]:
+        """Parameters that let the block begin as its global branch alone."""
+        weights = {"local_gain": torch.zeros_like(self.local_gain)}
+        if self.settings.temperature == "learned":
+            weights["log_temperature"] = torch.zeros(self.heads)
+        return weights
+
+    @property
+    def global_branch(self) -> MultiHeadAttention:
+        return self
+
+    def branches(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Branches:
+        valid = self.valid(mask)
+        query, key, value = self.project(x)
+        if cache is not None:
+            key, value = cache.extend_global(key, value)
+        attended = self.attend(query, key, value, mask, self.causal)
+        span = self.predict_span(self.span_predictor, attended, valid, cache)
+
+        if self.settings.local_input == "shared":
+            local_query, local_key, local_value = query, key, value
+        else:
+            local_query, local_key, local_value = self.project_local(x)
+            if cache is not None:
+                local_key, local_value = cache.extend_local(local_key, local_value)
+        local_query = local_query * (self.head_dim**-0.5 / self.temperature(span))[..., None]
+        local_out = local_attention(
+            local_query,
+            local_key,
+            local_value,
+            self.window,
+            span,
+            valid,
+            kernel=self.settings.local_kernel,
+        )
+        return Branches(query, key, attended, local_query, local_key, merge_heads(local_out), span)
+
+    def join(self, branches: Branches) -> torch.Tensor:
+        return self.out_proj(branches.global_out + self.local_gain * branches.local_out)
+
+    def project_local(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> the local branch's query, key and value, each (B, H, T, d)."""
+        if self.settings.local_input == "input":
+            local = split_heads(x, self.heads)
+            return local, local, local
+        return (
+            split_heads(self.local_q_proj(x), self.heads),
+            split_heads(self.local_k_proj(x), self.heads),
+            split_heads(self.local_v_proj(x), self.heads),
+        )
+
+    def temperature(self, span: torch.Tensor) -> torch.Tensor:
+        if self.settings.temperature == "learned":
+            # Never under 1/4: a head cannot sharpen until a single frame takes all.
+            return 0.25 + 0.75 * self.log_temperature.exp()[None, :, None]
+        return span_temperature(span, self.settings.temp_scale, self.settings.sharpen_longer)

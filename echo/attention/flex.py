@@ -1,0 +1,76 @@
+"""The local branch by PyTorch's `flex_attention`, which on CUDA compiles the window rule into one
+fused kernel. Equal to `local.py`'s bands, which serve where it does not run (its backward does not
+exist on the CPU) and for short sequences."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+
+from echo.attention.windows import LEAST, WindowRule, bias_of
+
+BLOCK = 128  # the tile that flex_attention skips or computes as a whole
+
+
+def local_attention_flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rule: WindowRule,
+    span: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    lengths: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Arguments and result as for `local.local_attention`, with as many queries as keys."""
+    spans, positions = span.shape[1:]
+
+    def window(b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
+        scale = span[b, h % spans, q % positions]
+        return rule.weights(q, k, scale, None if lengths is None else lengths[b])
+
+    def add_bias(score: Any, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
+        bias = bias_of(window(b, h, q, k))
+        if valid is not None:
+            bias = torch.where(valid[b, k], bias, LEAST)
+        return score + bias
+
+    attend = compiled() if query.is_cuda else flex_attention
+    attended, aux = attend(
+        query,
+        key.to(query.dtype),
+        value.to(query.dtype),
+        score_mod=add_bias,
+        block_mask=band_mask(query.shape[2], rule.left, rule.right, query.device),
+        scale=1.0,
+        return_aux=AuxRequest(lse=True),
+    )
+    if rule.may_be_empty:
+        attended = attended * (aux.lse > LEAST / 2)[..., None]
+    return attended
+
+
+def flex_serves(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Whether flex_attention runs here: on CUDA, for whole sequences."""
+    return query.is_cuda and query.shape[2] == key.shape[2]
+
+
+@lru_cache(maxsize=1)
+def compiled() -> Any:
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def band_mask(frames: int, left: int, right: int, device: torch.device) -> BlockMask:
+    """The tiles that a band touches, counted out rather than found by trying every pair."""
+    count = -(-frames // BLOCK)
+    starts = torch.arange(count, device=device) * BLOCK
+    first = (starts - left).clamp(min=0) // BLOCK
+    last = (starts + BLOCK - 1 + right).clamp(max=frames - 1) // BLOCK
+    indices = (first[:, None] + torch.arange(count, device=device)) % count
+    return BlockMask.from_kv_blocks(
+        (last - first + 1)[None, None].int(),
+        indices[None, None].int(),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=lambda b, h, q, k: (q - k <= left) & (k - q <= right),
+        seq_lengths=(frames, frames),
+    )

@@ -1,0 +1,158 @@
+"""The refiner: alive at the start, seeded, saved, frozen in evaluation, and it learns."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from echo.attention.focus import FocusAttention
+from echo.attention.refiner import QTable
+from echo.attention.settings import AttentionSettings
+
+DIMS, HEADS = 16, 2
+
+
+def refined_block(causal=False, seed=0):
+    torch.manual_seed(seed)
+    settings = AttentionSettings(form="focus", max_span=12, window=8, refiner=True)
+    return FocusAttention(settings, DIMS, HEADS, causal)
+
+
+def states(batch=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, 2 * DIMS, generator=generator) * 2 - 1
+
+
+def test_an_unseen_state_keeps_the_whole_span():
+    keep, _ = QTable().choose(states(), explore=False)
+    assert (keep == 1).all()
+
+
+def test_states_are_told_apart_and_hashed_alike_everywhere():
+    table, far = QTable(), states(200)
+    hashed = table.hash(far)
+    assert len(hashed.unique()) > 550  # of 600, in 10,000 places
+    assert table.hash(torch.full((1, 1, 4), 0.5)).item() == 5852
+    extreme = torch.tensor([-1e30, -1.0, 1.0, 1e30])[None, None]
+    assert 0 <= table.hash(extreme).item() < table.states
+
+
+def test_draws_follow_the_seed_and_explore_as_often_as_told():
+    first, again, other = (refined_block(seed=seed).refiner for seed in (3, 3, 4))
+    drawn = [[t.choose(states(300), explore=True)[0] for _ in range(3)] for t in (first, again)]
+    assert all(map(torch.equal, *drawn))
+    assert not torch.equal(drawn[0][0], other.choose(states(300), explore=True)[0])
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+    explored = (torch.cat(drawn[0]) < 1).float().mean()
+    assert 0.07 < explored < 0.11  # ε = 0.1, of which one in ten keeps everything
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_is_frozen_in_evaluation_and_saved_with_the_model(causal):
+    block, x = refined_block(causal), torch.randn(2, 20, DIMS)
+    for _ in range(5):
+        block.train()(x)
+    learned = block.refiner.values.clone()
+    assert learned.abs().sum() > 0
+    assert torch.isfinite(learned).all()
+    calls = block.refiner.calls.clone()
+    assert torch.equal(block.eval()(x)[0], block(x)[0])
+    assert torch.equal(block.refiner.values, learned)
+    assert block.refiner.calls == calls
+
+    copy = refined_block(causal, seed=9)
+    copy.load_state_dict(block.state_dict())
+    assert torch.equal(copy.train()(x)[0], block.train()(x)[0])
+
+
+def test_the_reward_is_finite_whatever_is_seen():
+    block = refined_block()
+    block.train()
+    with torch.no_grad():
+        block.span_predictor.linear.bias.fill_(-20)  # no frame is seen
+    y, span = block(torch.randn(2, 9, DIMS))
+    assert torch.isfinite(y).all()
+    assert torch.isfinite(block.refiner.values).all()
+    assert (span < 1e-6).all()
+
+
+def test_one_update_is_that_of_q_learning():
+    table = QTable()
+    table.values.normal_()
+    before = table.values.clone()
+    state, following = states(1)[:, :1], states(1, seed=1)[:, :1]
+    keep, choice = table.choose(state, explore=False)
+    table.learn(choice, torch.tensor([[0.7]]), following)
+    s, n = table.hash(state).item(), table.hash(following).item()
+    a = before[s].argmax()
+    assert keep.item() == pytest.approx(a.item() / 9)
+    before[s, a] += 0.1 * (0.7 + 0.9 * before[n].max() - before[s, a])
+    torch.testing.assert_close(table.values, before)
+
+
+def test_choices_move_to_where_the_reward_is():
+    """Where less of the span earns more, less of it is what is chosen in the end."""
+    torch.manual_seed(0)
+    table, state = QTable(), states(1)[:, :1]
+    for _ in range(6000):
+        keep, choice = table.choose(state, explore=True)
+        table.learn(choice, 1 - keep, state)
+    assert table.choose(state, explore=False)[0].item() < 0.3
+
+
+def test_it_learns_within_its_block():
+    """A window over one frame has no entropy and full coverage, which earns the most where wide
+    windows spread over frames that are all alike."""
+    block = refined_block()
+    with torch.no_grad():
+        block.span_predictor.linear.bias.fill_(2.0)
+    block.train()
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, DIMS).expand(32, 24, DIMS)
+    for _ in range(200):
+        block(x)
+    full = torch.sigmoid(torch.tensor(2.0)).item()
+    with torch.no_grad():
+        span = block.eval()(x)[1][0].item()
+    assert span < 0.5 * full
+
+
+class Halving:
+    """Another refiner, which is no module."""
+
+    def __init__(self):
+        self.rewards = []
+
+    def choose(self, state, explore):
+        return torch.full(state.shape[:2], 0.5), "the choice"
+
+    def learn(self, choice, reward, next_state):
+        assert choice == "the choice"
+        self.rewards.append(reward)
+
+
+def test_another_object_may_take_its_place():
+    block, x = refined_block(), torch.randn(3, 20, DIMS)
+    whole = block.eval()(x)[1]
+    block.replace_refiner(Halving())
+    assert torch.equal(block(x)[1], whole / 2)
+    block.train()(x)
+    assert block.refiner.rewards[0].shape == (3, 1)
+
+
+def learn_on_rank(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    block = refined_block()
+    block.train()
+    torch.manual_seed(rank)
+    for _ in range(3):
+        block(torch.randn(1 + rank, 12, DIMS))
+    torch.save(block.refiner.values, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_ranks_learn_from_each_other(tmp_path):
+    mp.spawn(learn_on_rank, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert torch.equal(first, second)
+    assert (first != 0).sum() > 3  # more than one rank alone can have learned
