@@ -24,8 +24,8 @@ class BiasedAttention(torch.autograd.Function):
         q, k, v = flat(query), flat(key), flat(value)
         scores = torch.bmm(q, k.transpose(1, 2)).view(*query.shape[:-1], key.shape[-2])
         # In half precision the softmax alone is taken in float32.
-        weights = (scores.float() if scores.dtype.itemsize < 4 else scores).add_(bias).softmax(-1)
-        weights = weights.to(v.dtype)
+        scores = (scores.float() if scores.dtype.itemsize < 4 else scores).add_(bias)
+        weights = torch.softmax(scores, -1, out=scores).to(v.dtype)
         attended = torch.bmm(flat(weights), v)
         ctx.save_for_backward(q, k, v, weights, attended)
         ctx.bias_shape, ctx.bias_dtype = bias.shape, bias.dtype
@@ -47,8 +47,10 @@ class BiasedAttention(torch.autograd.Function):
 
 
 def flat(x: torch.Tensor) -> torch.Tensor:
-    """(..., R, C) -> (N, R, C), contiguous: strided matrices would be multiplied one by one."""
-    return x.reshape(-1, *x.shape[-2:]).contiguous()
+    """(..., R, C) -> (N, R, C), each matrix contiguous: others would be multiplied one by one.
+    The matrices themselves may overlap."""
+    x = x.reshape(-1, *x.shape[-2:])
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
 
 def biased_attention(

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from echo.attention.biased import biased_attention
+from echo.attention.overlapping import overlapping_blocks
 from echo.attention.flex import flex_serves, local_attention_flex
 from echo.attention.settings import LocalKernel
 from echo.attention.windows import LEAST, WindowRule, bias_of
@@ -105,9 +106,8 @@ def local_band(
 ) -> Band:
     """The band of `queries` queries in the layout that suits their number. Arguments as for
     `local_attention`."""
-    block = max(rule.left, rule.right)
-    # Blocks form 3 scores for each position of theirs, but in smaller products and more copies.
-    if key.shape[2] > 6 * block and queries == key.shape[2]:
+    # Blocks form fewer scores, but in smaller products and with more copies.
+    if key.shape[2] > 2 * block_sizes(rule)[1] and queries == key.shape[2]:
         return block_band(key, value, rule, span, valid, lengths)
     return dense_band(queries, key, value, rule, span, valid, lengths)
 
@@ -160,28 +160,19 @@ def block_band(
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
 ) -> Band:
-    """Each block of queries sees its own block of keys and the one before, and, unless the rule
-    looks back only, the one after. Arguments as for `local_attention`."""
+    """Each block of queries sees its own keys and those that the rule can reach from it.
+    Arguments as for `local_attention`."""
     T = key.shape[2]
-    size = max(rule.left, rule.right)
+    size, width = block_sizes(rule)
     count = -(-T // size)
-    tail = count * size - T
-    spread = 2 if rule.right == 0 else 3
-    ahead = (spread - 2) * size
-
-    def neighbours(x: torch.Tensor) -> torch.Tensor:
-        """(B, H, T, d) -> (B, H, count, spread * size, d)."""
-        x = F.pad(x, (0, 0, size, ahead + tail)).unflatten(2, (count + spread - 1, size))
-        return torch.cat([x[:, :, i : i + count] for i in range(spread)], dim=3)
-
     if span.shape[2] > 1:
-        span = F.pad(span, (0, tail), value=0.5).unflatten(2, (count, size))[..., None]
+        span = F.pad(span, (0, count * size - T), value=0.5).unflatten(2, (count, size))[..., None]
     else:
         span = span[..., None, None]
     starts = torch.arange(count, device=key.device)[:, None] * size
     query_positions = starts + torch.arange(size, device=key.device)
-    key_positions = starts - size + torch.arange(spread * size, device=key.device)
-    inside = (key_positions >= 0) & (key_positions < T)  # (count, spread * size)
+    key_positions = starts - rule.left + torch.arange(width, device=key.device)
+    inside = (key_positions >= 0) & (key_positions < T)  # (count, width)
     inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
     # Blocks share their geometry, so one block's distances stand for all of them.
     some = slice(0, 1) if rule.stationary else slice(None)
@@ -193,4 +184,14 @@ def block_band(
     )
     # Only here do blocks that share their geometry get a bias each.
     bias = torch.where(inside[:, None, :, None], bias_of(weights), LEAST)
-    return Band(neighbours(key), neighbours(value), bias, rule.may_be_empty, block=size)
+    key = overlapping_blocks(key, rule.left, size, width)
+    value = overlapping_blocks(value, rule.left, size, width)
+    return Band(key, value, bias, rule.may_be_empty, block=size)
+
+
+def block_sizes(rule: WindowRule) -> tuple[int, int]:
+    """Queries and keys per block: about as many queries as keys beyond them, which trades scores
+    that no query asked for against keys that are copied, in multiples that suit the processor."""
+    beyond = rule.left + rule.right
+    size = max(32, -(-beyond * 4 // 5 // 16) * 16)
+    return size, -(-(size + beyond) // 16) * 16
