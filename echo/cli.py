@@ -126,6 +126,42 @@ def evaluate(
         evaluation.write(out)
 
 
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Two or more runs, folders, or hub ids; the first is the measure."),
+    ],
+    data: Annotated[str, typer.Option(help="A data set; see 'data check'.")],
+    out: Annotated[Path, typer.Option(help="Where to write.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Group by speaker, duration, or a column; may be repeated."),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
+    audio_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
+    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+) -> None:
+    """Measure models on the same utterances, and how sure their differences are."""
+    from echo.config import DecodeSettings, OnError
+    from echo.data.sources import Columns, read_source
+    from echo.evaluate.compare import compare_models
+    from echo.report.comparison import render_summary
+
+    if checkpoint not in ("best", "last"):
+        raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
+    on_error: OnError = "skip" if skip_errors else "raise"
+    utterances = read_source(data, Columns(audio_column, text_column), on_error)
+    settings = DecodeSettings(beams=beams)
+    comparison = compare_models(
+        models, data, utterances, out, settings, by or [], checkpoint, on_error
+    )
+    print("\n" + render_summary(comparison))
+    print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")
+
+
 @data_app.command()
 def check(
     data: Annotated[str, typer.Argument(help="A manifest, table, folder, or hub id.")],

@@ -77,7 +77,7 @@ def test_evaluating_what_is_no_model_is_an_error(monkeypatch, capsys, shared, tm
 def test_help_names_every_command(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "--help")
     assert code == 0
-    for command in ("pilot", "train", "resume", "evaluate", "data"):
+    for command in ("pilot", "train", "resume", "evaluate", "compare", "data"):
         assert command in out
 
 

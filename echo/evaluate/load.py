@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, WhisperConfig
+import torch
+from transformers import AutoConfig, PreTrainedModel, WhisperConfig
 
 from echo.config import load_run_config
 from echo.data.tokenizer import load_tokenizer
@@ -51,3 +52,8 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     else:
         raise EchoError(f"{source}: is a {config.model_type} model, not Echo's or Whisper's")
     return LoadedModel(model.float().eval(), load_tokenizer(source), pad_to_seconds)
+
+
+def to_device(model: PreTrainedModel) -> None:
+    """Moves a model to the GPU, where there is one."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]

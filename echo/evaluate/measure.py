@@ -1,7 +1,7 @@
 """One model on one set: transcripts, error rates and speed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.evaluate.load import to_device
 from echo.evaluate.metrics import (
     ErrorCounts,
     character_errors,
@@ -25,6 +26,8 @@ class Evaluation:
     transcripts: Transcripts
     references: list[str]  # normalised
     hypotheses: list[str]  # normalised
+    words: list[ErrorCounts]  # of each utterance
+    words_normalised: list[ErrorCounts]
     wer: ErrorCounts
     cer: ErrorCounts
     wer_normalised: ErrorCounts
@@ -48,11 +51,11 @@ class Evaluation:
         summary = json.dumps(self.to_dict(), indent=2)
         (folder / "evaluation.json").write_text(summary + "\n", encoding="utf-8")
         with (folder / "utterances.jsonl").open("w", encoding="utf-8") as file:
-            for utterance, text, reference, hypothesis in zip(
+            for utterance, text, words, words_normalised in zip(
                 self.transcripts.utterances,
                 self.transcripts.texts,
-                self.references,
-                self.hypotheses,
+                self.words,
+                self.words_normalised,
                 strict=True,
             ):
                 line = {
@@ -61,8 +64,8 @@ class Evaluation:
                     "speaker": utterance.speaker,
                     "reference": utterance.text,
                     "hypothesis": text,
-                    "wer": word_errors([utterance.text], [text]).to_dict(),
-                    "wer_normalised": word_errors([reference], [hypothesis]).to_dict(),
+                    "wer": words.to_dict(),
+                    "wer_normalised": words_normalised.to_dict(),
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -77,17 +80,26 @@ def evaluate_model(
     progress: bool = False,
 ) -> Evaluation:
     """Transcribes the set and counts errors."""
+    to_device(model)
     transcripts = transcribe_set(
         model, tokenizer, utterances, settings, pad_to_seconds, on_error, progress
     )
+    return score(transcripts, english_normaliser(tokenizer))
+
+
+def score(transcripts: Transcripts, normalise: Callable[[str], str]) -> Evaluation:
+    """Counts the errors of transcripts."""
     raw = [u.text for u in transcripts.utterances]
-    normalise = english_normaliser(tokenizer)
     references = [normalise(text) for text in raw]
     hypotheses = [normalise(text) for text in transcripts.texts]
     return Evaluation(
         transcripts,
         references,
         hypotheses,
+        words=[word_errors([r], [h]) for r, h in zip(raw, transcripts.texts, strict=True)],
+        words_normalised=[
+            word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)
+        ],
         wer=word_errors(raw, transcripts.texts),
         cer=character_errors(raw, transcripts.texts),
         wer_normalised=word_errors(references, hypotheses),

@@ -1,0 +1,211 @@
+"""Several models measured on the same utterances, one after the other."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from echo.config import DecodeSettings, OnError
+from echo.data.audio import SAMPLE_RATE, AudioArray
+from echo.data.loading import ExampleReader, Limits, check_utterances
+from echo.data.utterance import Utterance
+from echo.errors import DataError, EchoError
+from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.evaluate.differences import error_rates, grouped_errors, most_changed
+from echo.evaluate.groups import check_column
+from echo.evaluate.load import LoadedModel, load_model, to_device
+from echo.evaluate.measure import Evaluation, score
+from echo.evaluate.memory import PeakMemory
+from echo.evaluate.metrics import english_normaliser
+from echo.report.comparison import render_comparison
+
+logger = logging.getLogger(__name__)
+
+Normaliser = Callable[[str], str]
+
+
+def compare_models(
+    sources: Sequence[str],
+    data: str,
+    utterances: Sequence[Utterance],
+    out: Path,
+    settings: DecodeSettings,
+    by: Sequence[str] = (),
+    which: str = "best",
+    on_error: OnError = "raise",
+) -> dict[str, Any]:
+    """Measures all models, on a GPU where there is one, and compares each with the first.
+
+    Writes `comparison.json`, `comparison.md`, and in a folder for each model, as soon as that one
+    is measured, `evaluation.json` and `utterances.jsonl`.
+
+    Args:
+        sources: what `load_model` takes, two or more; one may be there twice.
+        data: what the report calls the set.
+        by: columns to group the utterances by; see `echo.evaluate.groups`.
+        which: checkpoint of a run, "best" or "last".
+        on_error: whether an utterance that not all models can use is an error, or left out for all.
+
+    Returns:
+        What `comparison.json` holds: the set, the device and the settings; `models`, with what
+        each costs; what `error_rates` finds; `groups`, by column; and, by model but the first,
+        the utterances that `changed` most.
+
+    Raises:
+        EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
+            utterance cannot be used, or the folder cannot be written.
+    """
+    if len(sources) < 2:
+        raise EchoError("a comparison takes two models or more")
+    for column in by:
+        check_column(utterances, column)
+    names = unique_names(sources)
+    with writing(out):
+        for name in names:
+            (out / name).mkdir(parents=True, exist_ok=True)
+    fitting, normalise = prepare(sources, utterances, which, on_error)
+    models, evaluations = [], {}
+    for name, source in zip(names, sources, strict=True):
+        logger.info("measuring %s", name)
+        transcripts, cost = measure(source, which, fitting, settings, on_error)
+        evaluations[name] = score(transcripts, normalise)
+        models.append({"name": name, "source": source, **cost})
+        with writing(out):
+            evaluations[name].write(out / name)
+    common = on_common(evaluations, normalise)
+    first, *others = common.values()
+    measured = first.transcripts.utterances
+    comparison = {
+        "data": data,
+        "utterances": len(measured),
+        "left_out": len(utterances) - len(measured),
+        "audio_seconds": sum(u.duration for u in measured),
+        "device": device_name(),
+        "decode": asdict(settings),
+        "models": models,
+        **error_rates(common),
+        "groups": {column: grouped_errors(common, column) for column in by},
+        "changed": {
+            name: most_changed(first, other) for name, other in zip(names[1:], others, strict=True)
+        },
+    }
+    text = json.dumps(comparison, indent=2, allow_nan=False)
+    with writing(out):
+        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        # A column's value may hold half a surrogate pair: JSON can spell it, UTF-8 cannot.
+        (out / "comparison.md").write_text(
+            render_comparison(comparison), encoding="utf-8", errors="backslashreplace"
+        )
+    return comparison
+
+
+def unique_names(sources: Sequence[str]) -> list[str]:
+    """A short name for each model and its folder: the last part of its path or hub id."""
+    names: list[str] = []
+    for source in sources:
+        name = base = Path(source).resolve().name or "model"
+        number = 2
+        while name.casefold() in map(str.casefold, names):  # some file systems know no case
+            name, number = f"{base}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EchoError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def prepare(
+    sources: Sequence[str], utterances: Sequence[Utterance], which: str, on_error: OnError
+) -> tuple[list[Utterance], Normaliser]:
+    """The utterances that all models take, and the one normaliser that all are measured with:
+    a tokenizer may carry spellings that another lacks.
+
+    Every model is loaded for this, so that what is wrong is known before anything is measured,
+    and dropped again, because all of them together might not fit in memory.
+    """
+    fitting = list(utterances)
+    tokenizers = []
+    for source in sources:
+        loaded = load(source, which)
+        limits = Limits.of(loaded.model.config)
+        reader = ExampleReader(loaded.tokenizer, limits, loaded.pad_to_seconds, labelled=False)
+        try:
+            fitting = check_utterances(fitting, reader, on_error)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from None
+        tokenizers.append(loaded.tokenizer)
+    most = max(tokenizers, key=lambda tokenizer: len(tokenizer.english_spelling_normalizer or {}))
+    return fitting, english_normaliser(most)
+
+
+def load(source: str, which: str) -> LoadedModel:
+    try:
+        return load_model(source, which)
+    except EchoError:
+        raise
+    except Exception as error:  # damaged weights raise whatever they like: there is no one base
+        raise EchoError(f"{source}: cannot be loaded ({' '.join(str(error).split())})") from error
+
+
+def measure(
+    source: str,
+    which: str,
+    utterances: Sequence[Utterance],
+    settings: DecodeSettings,
+    on_error: OnError,
+) -> tuple[Transcripts, dict[str, Any]]:
+    """What one model hears, and what it costs: its `parameters`, its `rtfx`, and, in bytes, its
+    peak memory, which is that of its weights and all that decoding added."""
+    loaded = load(source, which)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    to_device(model)
+    rest = (settings, loaded.pad_to_seconds, on_error)
+    # What is set up at the first use would count as the first model's time and memory.
+    silence = AudioArray(np.zeros(SAMPLE_RATE), SAMPLE_RATE, "silence")
+    transcribe_set(model, tokenizer, [Utterance("silence", silence, "", 1.0)], *rest)
+    with PeakMemory(model.device) as peak:
+        transcripts = transcribe_set(model, tokenizer, utterances, *rest, progress=True)
+    return transcripts, {
+        "parameters": model.num_parameters(),
+        "peak_memory_bytes": model.get_memory_footprint() + peak.added,
+        "rtfx": transcripts.rtfx,
+    }
+
+
+def on_common(evaluations: dict[str, Evaluation], normalise: Normaliser) -> dict[str, Evaluation]:
+    """The evaluations on those utterances that all models transcribed.
+
+    Raises:
+        DataError: there are none.
+    """
+    heard = [{u.id for u in e.transcripts.utterances} for e in evaluations.values()]
+    common = set.intersection(*heard)
+    if not common:
+        raise DataError("there is no utterance that all models could transcribe")
+    return {
+        name: score(only(evaluation.transcripts, common), normalise)
+        for name, evaluation in evaluations.items()
+    }
+
+
+def only(transcripts: Transcripts, ids: set[str]) -> Transcripts:
+    pairs = zip(transcripts.utterances, transcripts.texts, strict=True)
+    kept = [(utterance, text) for utterance, text in pairs if utterance.id in ids]
+    return Transcripts([u for u, _ in kept], [text for _, text in kept], transcripts.seconds)
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, threads: {torch.get_num_threads()}"

@@ -1,0 +1,119 @@
+"""What the evaluations of several models on the same utterances say, and how sure it is."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+
+from echo.data.utterance import Utterance
+from echo.evaluate.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
+    interval,
+    resampled_rates,
+    share_better,
+)
+from echo.evaluate.groups import group
+from echo.evaluate.measure import Evaluation
+from echo.evaluate.metrics import ErrorCounts
+
+Evaluations = Mapping[str, Evaluation]  # by the model's name; all of the same utterances
+
+WERS = {"wer": "words", "wer_normalised": "words_normalised"}  # and the counts by utterance
+
+# The utterances of one speaker go wrong together, so that drawing them singly makes intervals too
+# narrow; but so does drawing a handful of speakers (Cameron, Gelbach, Miller 2008, "Bootstrap-based
+# improvements for inference with clustered errors").
+MIN_SPEAKERS = 20
+
+
+def error_rates(evaluations: Evaluations) -> dict[str, Any]:
+    """Every model's error rates, and how each model's WER differs from the first one's.
+
+    Returns:
+        `resampling`: what was drawn, how often; `rates`: by model, the counts, of words with an
+        `interval`; `differences`: by model but the first, that of the WER, its interval, and the
+        share of resamples in which the model is `better`. Where there is but one unit to draw,
+        intervals and shares are None.
+    """
+    unit, units = resampling_units(next(iter(evaluations.values())).transcripts.utterances)
+    count = len(set(units))
+    first, *others = evaluations
+    rates: dict[str, Any] = {
+        name: {key: getattr(e, key).to_dict() for key in (*WERS, "cer", "cer_normalised")}
+        for name, e in evaluations.items()
+    }
+    differences: dict[str, Any] = {name: {} for name in others}
+    for wer, by_utterance in WERS.items():
+        counts = [getattr(e, by_utterance) for e in evaluations.values()]
+        errors = np.array([[c.errors for c in row] for row in counts])
+        words = np.array([c.reference for c in counts[0]])
+        drawn = dict(zip(evaluations, resampled_rates(errors, words, units), strict=True))
+        for name in evaluations:
+            rates[name][wer]["interval"] = interval(drawn[name]) if count > 1 else None
+        for name in others:
+            difference = drawn[name] - drawn[first]
+            differences[name][wer] = {
+                "difference": rates[name][wer]["rate"] - rates[first][wer]["rate"],
+                "interval": interval(difference) if count > 1 else None,
+                "better": share_better(difference) if count > 1 else None,
+            }
+    resampling = {
+        "unit": unit,
+        "units": count,
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "seed": SEED,
+    }
+    return {"resampling": resampling, "rates": rates, "differences": differences}
+
+
+def resampling_units(utterances: Sequence[Utterance]) -> tuple[str, list[Hashable]]:
+    """What the bootstrap draws, "speaker" or "utterance", and that of each utterance."""
+    speakers = [u.speaker for u in utterances]
+    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
+        return "speaker", [*speakers]
+    return "utterance", [u.id for u in utterances]
+
+
+def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]]:
+    """The word errors of all models in each group of utterances; see `echo.evaluate.groups`."""
+    utterances = next(iter(evaluations.values())).transcripts.utterances
+    return [
+        {
+            "group": label,
+            "utterances": len(indices),
+            "models": {
+                name: {
+                    wer: total([getattr(e, by_utterance)[i] for i in indices]).to_dict()
+                    for wer, by_utterance in WERS.items()
+                }
+                for name, e in evaluations.items()
+            },
+        }
+        for label, indices in group(utterances, column).items()
+    ]
+
+
+def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
+    return ErrorCounts(*(sum(column) for column in zip(*map(astuple, counts), strict=True)))
+
+
+def most_changed(one: Evaluation, other: Evaluation, most: int = 10) -> list[dict[str, Any]]:
+    """The utterances whose numbers of word errors differ most, after normalising."""
+    before = [c.errors for c in one.words_normalised]
+    after = [c.errors for c in other.words_normalised]
+    changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    changed.sort(key=lambda i: -abs(after[i] - before[i]))
+    return [
+        {
+            "id": one.transcripts.utterances[i].id,
+            "words": one.words_normalised[i].reference,
+            "errors": [before[i], after[i]],
+            "reference": one.references[i],
+            "hypotheses": [one.hypotheses[i], other.hypotheses[i]],
+        }
+        for i in changed[:most]
+    ]

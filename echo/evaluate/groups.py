@@ -1,0 +1,55 @@
+"""Utterances grouped by speaker, by duration, or by any further column of their source."""
+
+import re
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Sequence
+
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+EDGES = (2, 5, 10, 15, 20, 30)  # seconds, between one band of durations and the next
+MISSING = "(none)"
+
+
+def group(utterances: Sequence[Utterance], column: str) -> dict[str, list[int]]:
+    """The utterances' indices by what the column says of them, in the labels' natural order.
+
+    Args:
+        column: "speaker", "duration" (in bands of seconds), or a key of `Utterance.extra`.
+    """
+    groups = defaultdict(list)
+    for index, utterance in enumerate(utterances):
+        groups[label(utterance, column)].append(index)
+    return {name: groups[name] for name in sorted(groups, key=natural)}
+
+
+def check_column(utterances: Sequence[Utterance], column: str) -> None:
+    """Sees to it that there is something to group by.
+
+    Raises:
+        DataError: no utterance has that column; names those that there are.
+    """
+    speaker = ["speaker"] if any(utterance.speaker for utterance in utterances) else []
+    further = [key for utterance in utterances for key in utterance.extra]
+    found = dict.fromkeys(["duration", *speaker, *further])
+    if column not in found:
+        raise DataError(f"no column {column!r} to group by: there is {', '.join(found)}")
+
+
+def label(utterance: Utterance, column: str) -> str:
+    if column == "duration":
+        return band(utterance.duration)
+    value = utterance.speaker if column == "speaker" else utterance.extra.get(column)
+    return MISSING if value is None or value == "" else str(value)
+
+
+def band(seconds: float) -> str:
+    number = bisect(EDGES, seconds)
+    low = EDGES[number - 1] if number else 0
+    return f"{low} to {EDGES[number]} s" if number < len(EDGES) else f"{low} s and longer"
+
+
+def natural(text: str) -> list[str | int]:
+    """A key that puts 2 before 10, wherever they stand in a text."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text))]
