@@ -1,4 +1,4 @@
-"""softmax(q kᵀ + bias) v, where the bias has a gradient.
+"""softmax(q kᵀ + bias) v, where the bias may have a gradient.
 
 `scaled_dot_product_attention` has no fast kernel on the CPU for such a bias, and autograd through
 the single operations keeps and copies more than it need: this is the same sum with one score
@@ -8,6 +8,7 @@ matrix kept and everything batched for the matrix product. `gradcheck` holds it 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 
 class BiasedAttention(torch.autograd.Function):
@@ -66,6 +67,9 @@ def biased_attention(
     Returns:
         (..., Q, d).
     """
+    key, value = key.to(query.dtype), value.to(query.dtype)
+    if query.ndim == 4 and not torch.is_grad_enabled():
+        bias = bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     with torch.autocast(query.device.type, enabled=False):
-        key, value = key.to(query.dtype), value.to(query.dtype)
         return BiasedAttention.apply(query, key, value, bias)

@@ -38,7 +38,7 @@ class LayerCache:
     def extend_span(self, contributions: torch.Tensor) -> torch.Tensor:
         """(B, spans, T) -> (B, spans, past + T)."""
         terms = contributions[..., None]
-        return self.cache.update(terms, terms, self.layer_idx + self.layers)[0][..., 0]
+        return self.cache.update(terms, terms[..., :0], self.layer_idx + self.layers)[0][..., 0]
 
     def extend_local(
         self, key: torch.Tensor, value: torch.Tensor

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from echo.attention.biased import biased_attention
-from echo.attention.overlapping import overlapping_blocks
 from echo.attention.flex import flex_serves, local_attention_flex
+from echo.attention.overlapping import overlapping_blocks
 from echo.attention.settings import LocalKernel
 from echo.attention.windows import LEAST, WindowRule, bias_of
 
@@ -122,25 +122,24 @@ def dense_band(
     lengths: torch.Tensor | None = None,
 ) -> Band:
     """All pairs of positions. Arguments as for `local_attention`."""
-    positions = torch.arange(key.shape[2], device=key.device)
-    query_positions = positions[key.shape[2] - queries :, None]
+    start = 0
     if rule.right == 0:
         # What no query can look back to, as most of a decoder's cache, need not be asked.
-        near = slice(max(0, key.shape[2] - queries - rule.left), None)
-        key, value, positions = key[:, :, near], value[:, :, near], positions[near]
-        valid = None if valid is None else valid[:, near]
+        start = max(0, key.shape[2] - queries - rule.left)
+        key, value = key[:, :, start:], value[:, :, start:]
+        valid = None if valid is None else valid[:, start:]
+    keys = key.shape[2]
     span = span[..., None]
     if rule.stationary and span.shape[2] == 1:
         # One row of distances holds all there is to know of the window.
-        distances = torch.arange(
-            queries - 1, -len(positions), -1, device=key.device
-        )  # of query i and key j, where j - i counts up from the lower left corner
-        distances = distances + len(positions) - queries
+        distances = torch.arange(keys - 1, -queries, -1, device=key.device)
         weights = rule.weights(distances, distances.new_zeros(1), span, None)
-        bias = toeplitz(bias_of(weights), queries, len(positions))
+        bias = toeplitz(bias_of(weights), queries, keys)
     else:
+        positions = torch.arange(start, start + keys, device=key.device)
         length = None if lengths is None else lengths[:, None, None, None]
-        bias = bias_of(rule.weights(query_positions, positions, span, length))
+        weights = rule.weights(positions[keys - queries :, None], positions, span, length)
+        bias = bias_of(weights)
     if valid is not None:
         bias = torch.where(valid[:, None, None], bias, LEAST)
     return Band(key, value, bias, rule.may_be_empty)

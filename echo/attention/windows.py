@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 
 # The bias of a key that is not seen. Not -inf: rows of padding, which see no key at all, then
-# stay finite, and their gradients with them.
-LEAST = -1e30
+# stay finite, and their gradients with them. Half precision can hold it, and exp() of it is 0.
+LEAST = -6e4
 
 
 class WindowRule(Protocol):
