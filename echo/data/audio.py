@@ -1,6 +1,8 @@
 """Decoding: whatever libsndfile reads becomes mono float32 at 16 kHz."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +16,12 @@ from torchaudio.transforms import Resample
 from echo.errors import DataError
 
 SAMPLE_RATE = 16_000
+MAX_RATE = 1_000_000  # Hz: more is a damaged header's, and takes gigabytes to resample
+UNKNOWN_LENGTH = 2**63 - 1  # samples, says libsndfile of a FLAC that was written into a pipe
 
-# What soundfile raises for a bad file; TypeError is for headerless .raw, whose rate nobody knows.
-UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError)
+# What soundfile raises for a bad file. TypeError is for headerless .raw, whose rate nobody knows,
+# ValueError for a name that no file can have, MemoryError for a header that claims too much.
+UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
 
 
 class Audio(Protocol):
@@ -86,17 +91,21 @@ def read(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
     """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz.
 
     Raises:
-        DataError: the recording is missing, unreadable or damaged.
+        DataError: the recording is missing, unreadable, damaged or empty.
     """
-    try:
-        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    except UNREADABLE as error:
-        raise unreadable(source, name, error) from None
-    return torch.from_numpy(samples.T), rate
+    with opened(source, name) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+        return torch.from_numpy(samples.T), file.samplerate
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
-    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz."""
+    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz.
+
+    Raises:
+        DataError: there are no samples, some are not finite, or the rate is no audio's.
+    """
+    if rate > MAX_RATE:
+        raise DataError(f"{name}: the recording claims a rate of {rate} Hz")
     if samples.shape[-1] == 0:
         raise DataError(f"{name}: the recording is empty")
     if not torch.isfinite(samples).all():
@@ -122,19 +131,31 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
     Raises:
         DataError: the recording is missing, unreadable or empty.
     """
-    name = name or str(source)
+    with opened(source, name or str(source)) as file:
+        return file.frames / file.samplerate
+
+
+@contextmanager
+def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
+    """Opens a recording; what goes wrong with it, until it is closed, becomes a DataError."""
     try:
-        info = soundfile.info(source)
+        with soundfile.SoundFile(source) as file:
+            if file.frames <= 0:
+                raise DataError(f"{name}: the recording is empty")
+            if file.frames == UNKNOWN_LENGTH:  # of which libsndfile decodes the first block alone
+                raise DataError(f"{name}: the recording's header lacks its length: convert it anew")
+            yield file
     except UNREADABLE as error:
-        raise unreadable(source, name, error) from None
-    if info.frames <= 0 or info.samplerate <= 0:
-        raise DataError(f"{name}: the recording is empty")
-    return info.frames / info.samplerate
+        raise DataError(f"{name}: {reason(source, error)}") from None
 
 
-def unreadable(source: Path | io.BytesIO, name: str, error: Exception) -> DataError:
-    if isinstance(source, Path) and not source.is_file():
-        return DataError(f"{name}: no such recording")
+def reason(source: Path | io.BytesIO, error: Exception) -> str:
+    if isinstance(source, Path):  # libsndfile says "System error" of all that the system refuses
+        try:
+            source.open("rb").close()
+        except (FileNotFoundError, ValueError):
+            return "no such recording"
+        except OSError as refusal:
+            return f"cannot be read ({refusal.strerror})"
     # libsndfile's own message repeats the path, or the address of a buffer: keep its reason.
-    reason = str(getattr(error, "error_string", error)).rstrip(".")
-    return DataError(f"{name}: cannot be read as audio ({reason})")
+    return f"cannot be read as audio ({str(getattr(error, 'error_string', error)).rstrip('.')})"

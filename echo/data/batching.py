@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from echo.data.utterance import Corpus
 
@@ -84,14 +85,15 @@ class EpochBatches:
 
     def epoch_batches(self, epoch: int) -> list[list[Item]]:
         """This process's batches of one epoch; the last few are dropped where they do not reach
-        for every process."""
+        for every process, and all are repeated where there are too few."""
         rng = random.Random(f"{self.seed}-{epoch}")
         utterances = self.corpus.train_epoch(epoch)
         items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]
         durations = [u.duration / i.speed for u, i in zip(utterances, items, strict=True)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
-        even = len(batches) - len(batches) % self.world or len(batches)
-        return [[items[i] for i in batch] for batch in batches[:even][self.rank :: self.world]]
+        even = len(batches) - len(batches) % self.world or self.world
+        own = islice(cycle(batches), self.rank, even, self.world)
+        return [[items[i] for i in batch] for batch in own]
 
     def __iter__(self) -> Iterator[list[Item]]:
         epoch, done = self.start.epoch, self.start.batch

@@ -76,18 +76,16 @@ def check_source(
         if isinstance(row, DataError):
             report.problems["unusable rows"].append(str(row))
             continue
+        findings = [*row_flaws(row, max_chars, seen)]
         try:
             samples, rate = as_recorded(row.audio)
             to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
-            report.problems["unreadable recordings"].append(f"{row.where}: {error}")
-            continue
-        describe(report, row, samples, rate)
-        for kind, finding in [
-            *audio_flaws(row, samples, rate, max_seconds),
-            *text_flaws(row, max_chars),
-            *repeats(row, samples, seen),
-        ]:
+            findings.append(("unreadable recordings", str(error)))
+        else:
+            describe(report, row, samples, rate)
+            findings += audio_flaws(row, samples, rate, max_seconds, seen)
+        for kind, finding in findings:
             report.problems[kind].append(f"{row.where}: {finding}")
     return report
 
@@ -117,8 +115,23 @@ def describe(report: Report, row: Utterance, samples: torch.Tensor, rate: int) -
         report.speakers[row.speaker] += 1
 
 
+def row_flaws(
+    row: Utterance, max_chars: int | None, seen: dict[str | bytes, str]
+) -> Iterator[tuple[str, str]]:
+    if max_chars is not None and len(row.text) > max_chars:
+        yield "long texts", f"has {len(row.text)} characters of text, more than {max_chars}"
+    if len(row.text.splitlines()) > 1:
+        yield "texts of several lines", "has a line break in its text, as after an unclosed quote"
+    if (first := seen.setdefault(row.id, row.where)) != row.where:
+        yield "repeated ids", f"has the same id as {first}: {row.id!r}"
+
+
 def audio_flaws(
-    row: Utterance, samples: torch.Tensor, rate: int, max_seconds: float | None
+    row: Utterance,
+    samples: torch.Tensor,
+    rate: int,
+    max_seconds: float | None,
+    seen: dict[str | bytes, str],
 ) -> Iterator[tuple[str, str]]:
     seconds = samples.shape[-1] / rate
     if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
@@ -132,22 +145,10 @@ def audio_flaws(
     clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
     if clipped > MAX_CLIPPED:
         yield "clipped", f"{clipped:.1%} of its samples are at full scale"
-
-
-def text_flaws(row: Utterance, max_chars: int | None) -> Iterator[tuple[str, str]]:
-    if max_chars is not None and len(row.text) > max_chars:
-        yield "long texts", f"has {len(row.text)} characters of text, more than {max_chars}"
-
-
-def repeats(
-    row: Utterance, samples: torch.Tensor, seen: dict[str | bytes, str]
-) -> Iterator[tuple[str, str]]:
-    """Recordings go by their samples, so that a copy under another name is found as well."""
-    recording = hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
-    if (first := seen.setdefault(recording, row.where)) != row.where:
+    # By its samples, a copy is found under another name as well.
+    digest = hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
+    if (first := seen.setdefault(digest, row.where)) != row.where:
         yield "repeated recordings", f"has the same recording as {first}"
-    if (first := seen.setdefault(row.id, row.where)) != row.where:
-        yield "repeated ids", f"has the same id as {first}: {row.id!r}"
 
 
 def format_report(report: Report) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -122,7 +122,7 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
     it at once: each builds its own, and the first to finish is kept.
 
     Raises:
-        DataError: eSpeak NG is needed and cannot be used.
+        DataError: eSpeak NG is needed and cannot be used, or the cache cannot be written.
     """
     splits = {
         "train": plan("train", TRAIN_VARIANTS, train_utterances),
@@ -130,23 +130,30 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
     }
     digest = hashlib.sha256(repr(splits).encode()).hexdigest()[:12]
     folder = cache / f"espeak-{VERSION}-{digest}"
-    if folder.is_dir():
-        return folder
+    try:
+        if not folder.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".espeak-") as scratch:
+                # A folder inside, whose renaming leaves the scratch folder to be removed as usual.
+                unfinished = Path(scratch) / folder.name
+                write_corpus(unfinished, splits)
+                keep(unfinished, folder)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise DataError(f"{folder}: the spoken corpus cannot be written ({error})") from None
+    return folder
+
+
+def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
+    """Speaks every prompt, into a new folder."""
     synthesise = Synthesiser()
-    cache.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=cache, prefix=".espeak-") as scratch,
-        tqdm(total=train_utterances + eval_utterances, desc="Synthesising speech") as bar,
-    ):
-        # Renaming a folder inside the scratch folder leaves the latter to be removed as usual.
-        unfinished = Path(scratch) / folder.name
+    with tqdm(total=sum(map(len, splits.values())), desc="Synthesising speech") as bar:
         for split, prompts in splits.items():
-            (unfinished / split).mkdir(parents=True)
+            (folder / split).mkdir(parents=True)
             lines = []
             for number, prompt in enumerate(prompts):
                 samples = render(prompt, synthesise)
                 name = f"{split}/{number:05d}.flac"
-                soundfile.write(unfinished / name, samples.numpy(), SAMPLE_RATE)
+                soundfile.write(folder / name, samples.numpy(), SAMPLE_RATE)
                 line = {
                     "audio_filepath": name,
                     "duration": len(samples) / SAMPLE_RATE,
@@ -155,13 +162,15 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
                 }
                 lines.append(json.dumps(line) + "\n")
                 bar.update()
-            (unfinished / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    return folder
+            (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def keep(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:  # another process was faster
+        if not folder.is_dir():
+            raise
 
 
 def render(prompt: Prompt, synthesise: "Synthesiser") -> torch.Tensor:

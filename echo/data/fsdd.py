@@ -79,10 +79,16 @@ def read_recordings(folder: Path) -> dict[str, dict[tuple[int, int], Recording]]
     Raises:
         DataError: the folder is missing or empty, or a recording in it is misnamed or missing.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder (the Free Spoken Digit Dataset has one)")
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".wav")
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder}: no such folder (the Free Spoken Digit Dataset has one)"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     speakers: dict[str, dict[tuple[int, int], Recording]] = defaultdict(dict)
-    for path in sorted(folder.glob("*.wav")):
+    for path in paths:
         name = FILE_NAME.fullmatch(path.name)
         if name is None:
             raise DataError(

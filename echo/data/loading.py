@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -91,40 +92,61 @@ class ExampleReader:
         self.min_samples = round((pad_to_seconds or 0) * SAMPLE_RATE)
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
-        """Raises DataError, naming the place, for audio or text that the model cannot take."""
-        samples = utterance.audio.load()
-        if speed != 1.0:
-            samples, _ = speed_change(speed)(samples)
-        if len(samples) < self.min_samples:
-            samples = F.pad(samples, (0, self.min_samples - len(samples)))
-        frames = -(-len(samples) // HOP_LENGTH)
-        check_frames(utterance, frames, self.limits)
-        return Example(utterance, log_mel(samples, self.limits.n_mels), self.tokens(utterance))
+        """The example, at the speed asked for unless that makes it too long for the encoder.
 
-    def tokens(self, utterance: Utterance) -> list[int]:
-        """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
-        if not self.labelled:
-            return []
-        tokens = encode_transcript(self.tokenizer, utterance.text)
-        if len(tokens) - 1 > self.limits.max_tokens:
-            raise DataError(
-                f"{utterance.where or utterance.id}: the transcript is {len(tokens) - 1} tokens "
-                f"long, but the decoder takes {self.limits.max_tokens}"
-            )
-        return tokens
+        Raises:
+            DataError: naming the place, for audio or text that the model cannot take.
+        """
+        with naming(utterance):
+            samples = utterance.audio.load()
+            if speed != 1.0:
+                changed, _ = speed_change(speed)(samples)
+                if frames_of(len(changed)) <= self.limits.max_frames:
+                    samples = changed
+            if len(samples) < self.min_samples:
+                samples = F.pad(samples, (0, self.min_samples - len(samples)))
+            self.check_frames(frames_of(len(samples)))
+            features = log_mel(samples, self.limits.n_mels)
+            return Example(utterance, features, self.tokens(utterance.text))
 
     def check(self, utterance: Utterance) -> None:
         """As `read`, by what is known without decoding the recording."""
-        check_frames(utterance, round(utterance.duration * FRAMES_PER_SECOND), self.limits)
-        self.tokens(utterance)
+        with naming(utterance):
+            self.check_frames(frames_of(round(utterance.duration * SAMPLE_RATE)))
+            self.tokens(utterance.text)
+
+    def tokens(self, text: str) -> list[int]:
+        """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
+        if not self.labelled:
+            return []
+        tokens = encode_transcript(self.tokenizer, text)
+        if len(tokens) - 1 > self.limits.max_tokens:
+            raise DataError(
+                f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
+                f"{self.limits.max_tokens}"
+            )
+        return tokens
+
+    def check_frames(self, frames: int) -> None:
+        if frames > self.limits.max_frames:
+            raise DataError(
+                f"the audio is {frames / FRAMES_PER_SECOND} s long, but the encoder takes "
+                f"{self.limits.max_frames / FRAMES_PER_SECOND} s"
+            )
 
 
-def check_frames(utterance: Utterance, frames: int, limits: Limits) -> None:
-    if frames > limits.max_frames:
-        raise DataError(
-            f"{utterance.where or utterance.id}: the audio is {frames / FRAMES_PER_SECOND:.1f} s "
-            f"long, but the encoder takes {limits.max_frames / FRAMES_PER_SECOND:.1f} s"
-        )
+@contextmanager
+def naming(utterance: Utterance) -> Iterator[None]:
+    """Puts the utterance's place before what is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{utterance.where or utterance.id}: {error}") from None
+
+
+def frames_of(samples: int) -> int:
+    """How many frames `log_mel` makes of so many samples: one for each hop begun."""
+    return -(-samples // HOP_LENGTH)
 
 
 @lru_cache(maxsize=16)
@@ -214,9 +236,14 @@ def evaluation_batches(
     on_error: OnError = "raise",
 ) -> Iterator[Batch]:
     """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once. Utterances that cannot be read are logged and left out where `on_error` is "skip"."""
+    once. Utterances that cannot be read are logged and left out where `on_error` is "skip".
+
+    Raises:
+        DataError: an utterance cannot be read and `on_error` is "raise", or none can.
+    """
     collate = Collator(reader.tokenizer.pad_token_id)
     durations = [max(u.duration, reader.min_samples / SAMPLE_RATE) for u in utterances]
+    any_read = False
     for indices in reversed(bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)):
         examples: list[Example | DataError] = []
         for index in indices:
@@ -228,7 +255,10 @@ def evaluation_batches(
                 logger.warning("skipped: %s", error)
         batch = collate(examples)
         if isinstance(batch, Batch):
+            any_read = True
             yield batch
+    if utterances and not any_read:
+        raise DataError(f"none of {len(utterances)} utterances can be read")
 
 
 def check_utterances(

@@ -1,6 +1,7 @@
 """Tokenizers: those trained for a run from scratch, and those of existing checkpoints."""
 
 import json
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -59,11 +60,13 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{source}: no tokenizer can be loaded ({reason})") from None
+    except Exception as error:  # for damaged files the libraries have no one base
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{source}: no tokenizer can be loaded ({reason})") from error
     if not isinstance(tokenizer, WhisperTokenizer):
         raise DataError(f"{source}: holds a {type(tokenizer).__name__}, not a WhisperTokenizer")
+    if not tokenizer.vocab_size:  # what is made of a folder whose tokenizer.json is gone
+        raise DataError(f"{source}: holds a tokenizer without a vocabulary")
     return tokenizer
 
 
@@ -82,7 +85,8 @@ def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
     if (decoded := tokenizer.decode(ids, skip_special_tokens=True)) != spoken:
         lost = "".join(sorted(set(spoken) - set(decoded)))
         raise DataError(
-            f'the tokenizer cannot write "{text}": it keeps "{decoded.strip()}", without "{lost}"'
+            f"the tokenizer cannot write {reprlib.repr(spoken.strip())}: it keeps "
+            f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
     return ids
 

@@ -58,3 +58,12 @@ def test_processes_share_an_epoch_evenly():
     assert len({len(part) for part in parts}) == 1
     together = [batch for batches in zip(*parts, strict=True) for batch in batches]
     assert together == whole[: len(whole) - len(whole) % 3]
+
+
+def test_every_process_has_batches_where_there_are_few():
+    few = corpus([1.0, 1.0, 5.0])
+    parts = [
+        EpochBatches(few, 3, 5, 8, [1.0], Position(), rank, 5).epoch_batches(0) for rank in range(5)
+    ]
+    assert [len(part) for part in parts] == [1] * 5
+    assert {item.index for (batch,) in parts for item in batch} == {0, 1, 2}

@@ -83,6 +83,25 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
             assert finding in text
 
 
+def test_a_row_has_all_of_its_problems_reported(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    spec = write_manifest(
+        tmp_path / "m.jsonl",
+        {"audio_filepath": "a.wav", "text": "one\na.wav,two", "id": "x"},
+        "not JSON",
+        {"audio_filepath": "noise.wav", "text": "b" * 1_800, "duration": 1, "id": "x"},
+    )
+    report = check_source(spec)
+    assert {kind: len(findings) for kind, findings in report.problems.items()} == {
+        "texts of several lines": 1,
+        "unusable rows": 1,
+        "long texts": 1,
+        "repeated ids": 1,
+        "unreadable recordings": 1,
+    }
+
+
 def test_histogram_counts_every_recording(tmp_path: Path) -> None:
     rows = []
     for index, seconds in enumerate((0.2, 0.6, 0.7, 2.5)):

@@ -126,6 +126,12 @@ def test_espeak_not_installed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_cache_that_cannot_be_written(loader, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/espeak-v1-.*: the spoken corpus cannot be written"):
+        make_corpus(tmp_path / "file", 1, 1)
+
+
 def test_phrases_are_plain_words():
     rng = random.Random(0)
     phrases = [draw_phrase(rng) for _ in range(2000)]

@@ -78,6 +78,8 @@ def test_decoding_leaves_what_is_kept_alone(complete):
 def test_what_is_missing_is_said(complete, tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         ConnectedDigits(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        ConnectedDigits(tmp_path / ("x" * 300))
     folder = tmp_path / "recordings"
     folder.mkdir()
     with pytest.raises(DataError, match=r"holds no \.wav"):

@@ -82,6 +82,7 @@ def test_silence_up_to_30_seconds_counts_as_audio():
     ("bad", "message"),
     [
         (utterance("long", 4), "long: the audio is 4.0 s long, but the encoder takes 3.0 s"),
+        (utterance("over", 3.004), "over: the audio is 3.01 s long, but the encoder takes 3.0 s"),
         (
             utterance("wordy", text="one two three one two"),
             "wordy: the transcript is 23 tokens long, but the decoder takes 12",
@@ -112,6 +113,31 @@ def test_a_recording_found_bad_in_training_is_left_out_and_reported(reader, tmp_
     assert "broken.wav: cannot be read as audio" in str(batch.skipped[0])
     (nothing,) = load(FixedCorpus([bad], []), reader)
     assert len(nothing) == 1
+
+
+def test_a_recording_near_the_limit_is_not_slowed_beyond_it(reader):
+    long = utterance("long", 2.9)
+    assert reader.read(long, 0.9).features.shape == (80, 290)
+    assert reader.read(long, 1.1).features.shape == (80, 264)
+    assert reader.read(utterance("short"), 0.9).features.shape == (80, 112)
+
+
+def test_what_is_wrong_names_its_line(reader, tmp_path):
+    gone = AudioFile(tmp_path / "gone.wav")
+    for bad, message in (
+        (Utterance("x", gone, "one", 1.0, where="m.jsonl:7"), f"{gone.path}: no such recording"),
+        (utterance("m.jsonl:7", text="one\nzw\u00f6lf"), "the tokenizer cannot write 'one zw"),
+    ):
+        with pytest.raises(DataError) as caught:
+            reader.read(bad)
+        assert str(caught.value).startswith(f"m.jsonl:7: {message}")
+        assert "\n" not in str(caught.value)
+
+
+def test_nothing_read_is_no_evaluation(reader, tmp_path):
+    bad = Utterance("bad", AudioFile(tmp_path / "gone.wav"), "one", 1.0)
+    with pytest.raises(DataError, match="none of 1 utterances can be read"):
+        list(evaluation_batches([bad], reader, 60, "skip"))
 
 
 def test_a_reference_need_not_be_writable(reader):

@@ -3,10 +3,13 @@
 import logging
 import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from hypothesis import HealthCheck, example, given, settings
@@ -143,6 +146,26 @@ def test_librispeech_keeps_mixed_case(tmp_path: Path) -> None:
     assert "1-2.trans.txt:2: no recording '1-2-1.flac' in" in refusal(str(tmp_path))
 
 
+def test_librispeech_follows_links(tmp_path: Path) -> None:
+    write(tmp_path / "corpus/1/2/1-2-0.flac")
+    (tmp_path / "corpus/1/2/1-2.trans.txt").write_text("1-2-0 HELLO\n")
+    (tmp_path / "corpus/again").symlink_to(tmp_path / "corpus")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/1").symlink_to(tmp_path / "corpus/1")
+    for name in ("corpus", "linked"):
+        assert [u.id for u in read_source(str(tmp_path / name))] == ["1-2-0"]
+
+
+def test_librispeech_goes_on_after_what_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path / "1/2/1-2-0.flac")
+    (tmp_path / "1/2/1-2.trans.txt").write_text(f"{'x' * 300} LONG\n1-2-0 HELLO\n")
+    (tmp_path / "0.trans.txt").symlink_to("gone")
+    unreadable, unnamed, good = scan_source(str(tmp_path))
+    assert str(unreadable) == f"{tmp_path}/0.trans.txt: cannot be read (No such file or directory)"
+    assert "1-2.trans.txt:1: no recording 'xxx" in str(unnamed)
+    assert good.text == "hello"
+
+
 def with_audio(rows: list[dict]) -> datasets.Dataset:
     """A data set whose `audio` is an Audio column, made without the library's own encoder."""
     return datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio())
@@ -167,7 +190,7 @@ def test_saved_dataset(tmp_path: Path) -> None:
         assert utterance.audio.load().shape == (32_000,)
     assert [str(problem) for problem in problems] == [
         f"{spec}[2]: gone.flac: no such recording",
-        f"{spec}[3]: {spec}[3]: cannot be read as audio (Format not recognised)",
+        f"{spec}[3]: 'audio': cannot be read as audio (Format not recognised)",
         f"{spec}[4]: 'audio' holds no recording: neither bytes, nor a path, nor floats",
         f"{spec}[5]: 'sentence' must be a string, not None",
     ]
@@ -197,9 +220,22 @@ def test_saved_samples(tmp_path: Path) -> None:
     assert utterance.audio.load().shape == (1_600,)
 
 
+@pytest.mark.parametrize("audio", [[[0.1, 0.2], [0.3]], ""])
+def test_saved_cell_without_a_recording(tmp_path: Path, audio: object) -> None:
+    rows = [{"audio": audio, "sampling_rate": 8_000, "text": "hi"}]
+    spec = str(tmp_path / "set")
+    datasets.Dataset.from_list(rows).save_to_disk(spec)
+    assert refusal(spec).startswith(f"{spec}[0]: 'audio' holds no recording")
+
+
 def test_damaged_saved_dataset(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text("{")
     assert refusal(str(tmp_path)).startswith(f"{tmp_path}: cannot be loaded (")
+    text = pa.array([b"zw\xf6lf"]).view(pa.string())
+    table = datasets.table.InMemoryTable(pa.table({"audio": [b"x"], "text": text}))
+    spec = str(tmp_path / "set")
+    datasets.Dataset(table).save_to_disk(spec)
+    assert refusal(spec).startswith(f"{spec}: cannot be read (")
 
 
 def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +273,9 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({**ROW, "text": 3}, "'text' must be a string, not 3"),
         ({**ROW, "text": " \t"}, "'text' is empty"),
         ({**ROW, "text": "\ud800"}, "'text' is not valid Unicode"),
+        ({**ROW, "text": "a\0b"}, "'text' holds a NUL character: 'a\\x00b'"),
+        ('{"audio_filepath": "a.wav", "text": "x", "text": "y"}', "has 'text' twice"),
+        (dict.fromkeys("x" * i for i in range(1, 5_000)), ", 'xx', 'xxx',"),
         ({**ROW, "audio_filepath": ["a.wav"]}, "'audio_filepath' must be a path, not ['a.wav']"),
         ({**ROW, "audio_filepath": "b.wav"}, "no recording 'b.wav' in"),
         ({**ROW, "audio_filepath": "a\0.wav"}, "no recording 'a\\x00.wav' in"),
@@ -265,6 +304,7 @@ def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
     spec = write_manifest(tmp_path / "m.jsonl", ROW, row)
     assert refusal(spec).startswith(f"{spec}:2: ")
     assert message in refusal(spec)
+    assert len(refusal(spec)) < 2_000
 
 
 @pytest.mark.parametrize(
@@ -274,7 +314,12 @@ def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
         ("path,words\na.wav,hi\n", ":1: no text column: expected 'text' or 'sentence' or"),
         ("path,text\n", ": holds no utterances"),
         ("path,text\na.wav,hi\na.wav\n", ":3: has 1 columns, but the header 2"),
-        ('path,text\na.wav,"hi\na.wav,ho\n', ":2: is not CSV (unexpected end of data)"),
+        (
+            'path,text\na.wav,"hi\na.wav,ho\n',
+            ":2: is not CSV (unexpected end of data), up to line 3",
+        ),
+        ("path,text,text\na.wav,hi,ho\n", ":1: has the column 'text' twice"),
+        ("path,text,offset\na.wav,hi,1.5\n", ":2: 'offset' is not supported"),
         ("path,text,duration\na.wav,hi,long\n", ":2: 'duration' must be a number of seconds, not"),
         ("path,text\na.wav,\n", ":2: 'text' is empty"),
     ],
@@ -294,6 +339,60 @@ def test_no_source(tmp_path: Path) -> None:
     assert refusal(write_manifest(tmp_path / "m.json", "")).endswith("holds no utterances")
     (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ol\xe9"}')
     assert refusal(str(tmp_path / "latin.jsonl")).endswith("latin.jsonl:1: is not UTF-8 text")
+    assert refusal("x" * 300).endswith(": cannot be read (File name too long)")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        (
+            "m.jsonl",
+            [
+                '{"audio_filepath": "a.wav", "text": "one"}',
+                '{"audio_filepath": "a.wav", "text": "zw\xf6lf"}',
+                '{"audio_filepath": "a.wav", "text": "two"}',
+            ],
+            ":2: is not UTF-8 text",
+        ),
+        (
+            "t.csv",
+            ["path,text", "a.wav,one", "a.wav,zw\xf6lf", "a.wav,two"],
+            ":3: is not UTF-8 text",
+        ),
+        ("1.trans.txt", ["a one", "a zw\xf6lf", "a two"], ":2: 'text' is not valid Unicode"),
+    ],
+)
+def test_a_line_in_another_encoding_is_one_bad_row(
+    tmp_path: Path, name: str, lines: list[str], message: str
+) -> None:
+    write(tmp_path / "a.wav")
+    path = tmp_path / name
+    path.write_bytes("\n".join(lines).encode("latin-1"))
+    spec = str(tmp_path if name.endswith(".txt") else path)
+    first, bad, second = scan_source(spec)
+    assert (first.text, second.text) == ("one", "two")
+    assert str(bad).startswith(f"{path}{message}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode elsewhere")
+def test_file_name_that_is_not_unicode(tmp_path: Path) -> None:
+    shutil.copy(write(tmp_path / "a.wav"), tmp_path / "\udcff.wav")
+    spec = write_manifest(tmp_path / "m.jsonl", {**ROW, "audio_filepath": "\udcff.wav", "id": "x"})
+    assert "'audio_filepath' is not valid Unicode" in refusal(spec)
+
+
+def test_ids_are_unique_whatever_they_are(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    rows = [{**ROW, "id": name} for name in ("x#2", "x", "x", "x#2")]
+    ids = {utterance.id for utterance in read_source(write_manifest(tmp_path / "m.jsonl", *rows))}
+    assert len(ids) == 4
+
+
+def test_one_column_cannot_be_two(tmp_path: Path) -> None:
+    message = "'text' cannot be both the audio and the text column"
+    assert message in refusal(write_manifest(tmp_path / "m.jsonl", ROW), Columns("text", "text"))
+    datasets.Dataset.from_list([ROW]).save_to_disk(str(tmp_path / "set"))
+    assert message in refusal(str(tmp_path / "set"), Columns("text", "text"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")

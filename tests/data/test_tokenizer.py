@@ -97,8 +97,22 @@ def test_save_and_load(kind, tmp_path):
             encode_transcript(loaded, "xyz")
 
 
+def test_a_long_text_does_not_fill_the_message():
+    with pytest.raises(DataError) as caught:
+        encode_transcript(TOKENIZERS["characters"], "one ä\n" * 1000)
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
 def test_no_tokenizer_to_load(tmp_path):
     with pytest.raises(DataError, match="no tokenizer"):
+        load_tokenizer(tmp_path)
+    TOKENIZERS["bpe"].save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="no tokenizer can be loaded"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="without a vocabulary"):
         load_tokenizer(tmp_path)
 
 

@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from echo.errors import DataError
@@ -14,6 +15,8 @@ Record = Mapping[str, Any]
 AUDIO = ("audio_filepath", "audio", "file_name", "path")
 TEXT = ("text", "sentence", "transcription", "transcript")
 SPEAKER = ("speaker", "client_id", "speaker_id")
+
+MAX_NAMED = 30  # columns in a message
 
 
 class Keys(NamedTuple):
@@ -36,14 +39,17 @@ class Columns:
         """Picks from the column names that a source has.
 
         Raises:
-            DataError: a named column is absent, or there is no audio or text column.
+            DataError: a named column is absent, there is no audio or text column, or they are one.
         """
         speaker = next((name for name in SPEAKER if name in found), None)
-        return Keys(
+        keys = Keys(
             audio=pick("audio", (self.audio,) if self.audio else AUDIO, found),
             text=pick("text", (self.text,) if self.text else TEXT, found),
             speaker=pick("speaker", (self.speaker,), found) if self.speaker else speaker,
         )
+        if keys.audio == keys.text:
+            raise DataError(f"{keys.audio!r} cannot be both the audio and the text column")
+        return keys
 
 
 USUAL = Columns()
@@ -54,7 +60,9 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
         if name in found:
             return name
     wanted = " or ".join(repr(name) for name in names)
-    have = ", ".join(repr(name) for name in found) or "nothing"
+    have = ", ".join(reprlib.repr(name) for name in islice(found, MAX_NAMED)) or "nothing"
+    if len(found) > MAX_NAMED:
+        have += f" and {len(found) - MAX_NAMED} more"
     raise DataError(f"no {role} column: expected {wanted}, found {have}")
 
 
@@ -64,7 +72,7 @@ def text_of(record: Record, key: str) -> str:
         raise DataError(f"{key!r} must be a string, not {reprlib.repr(text)}")
     if not text.strip():
         raise DataError(f"{key!r} is empty")
-    return encodable(text.strip(), key)
+    return storable(text.strip(), key)
 
 
 def label_of(record: Record, key: str | None) -> str | None:
@@ -74,10 +82,13 @@ def label_of(record: Record, key: str | None) -> str | None:
         return None
     if isinstance(label, bool) or not isinstance(label, (str, int)):
         raise DataError(f"{key!r} must be a string or a whole number, not {reprlib.repr(label)}")
-    return encodable(str(label), key)
+    return storable(str(label), key)
 
 
-def encodable(text: str, key: str | None) -> str:
+def storable(text: str, key: str | None) -> str:
+    """The text itself, where files and logs can hold it."""
+    if "\0" in text:  # UTF-16 read as UTF-8, or a damaged file
+        raise DataError(f"{key!r} holds a NUL character: {reprlib.repr(text)}")
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which nothing can write

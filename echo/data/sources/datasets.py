@@ -27,10 +27,9 @@ class DatasetAudio:
     dataset: "Dataset"
     row: int
     column: str
-    name: str
 
     def fetch(self) -> AudioFile | AudioBytes | AudioArray:
-        return cell_audio(self.dataset[self.row], self.column, self.name)
+        return cell_audio(self.dataset[self.row], self.column)
 
     def load(self) -> torch.Tensor:
         return self.fetch().load()
@@ -109,12 +108,12 @@ def read_dataset(
         if column in keys or isinstance(feature, datasets.Value)
     ]
     labels.remove(keys.audio)
-    for row, record in enumerate(dataset.select_columns(labels)):
+    for row, record in enumerate(rows(dataset.select_columns(labels), name)):
         where = f"{name}[{row}]"
         try:
             text = text_of(record, keys.text)
             duration = duration_of(record)
-            audio = DatasetAudio(recordings, row, keys.audio, where)
+            audio = DatasetAudio(recordings, row, keys.audio)
             yield Utterance(
                 id=label_of(record, "id") or str(row),
                 audio=audio,
@@ -128,23 +127,32 @@ def read_dataset(
             yield DataError(f"{where}: {error}")
 
 
-def cell_audio(
-    record: dict[str, Any], column: str, name: str
-) -> AudioFile | AudioBytes | AudioArray:
+def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
+    try:
+        yield from dataset
+    except Exception as error:  # whatever pyarrow raises for a damaged table
+        raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
+
+
+def cell_audio(record: dict[str, Any], column: str) -> AudioFile | AudioBytes | AudioArray:
     """What one cell of an audio column holds, in any of the forms that data sets come in."""
+    name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
     if isinstance(cell, dict):  # an `Audio` column, or what `Audio` decoded to in older versions
         rate = cell.get(RATE, rate)
         cell = cell.get("bytes") or cell.get("path") or cell.get("array")
     if isinstance(cell, bytes):
         return AudioBytes(cell, name)
-    if isinstance(cell, str):
+    if isinstance(cell, str) and cell:
         return AudioFile(Path(cell))
-    samples = np.asarray(cell if isinstance(cell, list) else [])
+    try:
+        samples = np.asarray(cell if isinstance(cell, list) else [])
+    except ValueError:  # channels of unequal length
+        samples = np.empty(0)
     if samples.dtype.kind != "f" or samples.ndim > 2 or not samples.size:
-        raise DataError(f"{column!r} holds no recording: neither bytes, nor a path, nor floats")
+        raise DataError(f"{name} holds no recording: neither bytes, nor a path, nor floats")
     if not isinstance(rate, int) or rate <= 0:
-        raise DataError(f"{column!r} holds plain samples, so {RATE!r} must give their rate")
+        raise DataError(f"{name} holds plain samples, so {RATE!r} must give their rate")
     return AudioArray(samples, rate, name)
 
 

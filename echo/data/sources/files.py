@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from echo.data.audio import AudioFile, header_duration
-from echo.data.sources.columns import Columns, Record, duration_of, extra_of, label_of, text_of
+from echo.data.sources.columns import (
+    Columns,
+    Record,
+    duration_of,
+    extra_of,
+    label_of,
+    storable,
+    text_of,
+)
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
@@ -14,17 +22,26 @@ from echo.errors import DataError
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file, each with its end.
 
+    Bytes that are not UTF-8 come as half surrogate pairs: `check_encoding` finds them, so that
+    one bad line does not lose the others.
+
     Raises:
-        DataError: the file cannot be opened, or a line is not UTF-8.
+        DataError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}:{number}: is not UTF-8 text") from None
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_encoding(text: str) -> None:
+    """Raises DataError for text in which `read_lines` met bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("is not UTF-8 text") from None
 
 
 def file_utterance(
@@ -37,10 +54,14 @@ def file_utterance(
     try:
         keys = columns.among(record)
         text = text_of(record, keys.text)
+        if record.get("offset"):
+            # To read on would train on the start of the recording with the text of its middle.
+            raise DataError("'offset' is not supported: cut the recording into files of its own")
         name = record[keys.audio]
         if not isinstance(name, str) or not name:
             raise DataError(f"{keys.audio!r} must be a path, not {reprlib.repr(name)}")
         path = find_recording(name, folders)
+        name = storable(name, keys.audio)
         return Utterance(
             id=label_of(record, "id") or name,
             audio=AudioFile(path),

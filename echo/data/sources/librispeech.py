@@ -1,14 +1,16 @@
 """LibriSpeech's layout: 26/495/26-495-0000.flac beside 26/495/26-495.trans.txt."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
-TRANSCRIPTS = "*.trans.txt"
+TRANSCRIPTS = ".trans.txt"
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
@@ -19,22 +21,50 @@ def read_librispeech(folder: Path) -> Iterator[Utterance | DataError]:
     tokenizer learnt on ordinary text breaks capitals into single letters; so a file that is all
     capitals is read in lower case.
     """
-    for path in sorted(folder.rglob(TRANSCRIPTS)):
-        lines = [line.strip().partition(" ") for line in read_lines(path)]
+    for path in transcript_files(folder):
+        try:
+            lines = [line.strip().partition(" ") for line in read_lines(path)]
+        except DataError as error:  # the other files can still be read
+            yield error
+            continue
         capitals = " ".join(text for _, _, text in lines).isupper()
+        recordings = recordings_in(path.parent)
         for number, (utterance_id, _, text) in enumerate(lines, 1):
             if not utterance_id:  # a blank line
                 continue
             record = {
                 "id": utterance_id,
-                "audio": recording(path.parent, utterance_id),
+                # Where there is none, the message names the corpus's own.
+                "audio": recordings.get(utterance_id, utterance_id + SUFFIXES[0]),
                 "text": text.lower() if capitals else text,
                 "speaker": utterance_id.split("-")[0],
             }
             yield file_utterance(record, Columns(), [path.parent], f"{path}:{number}")
 
 
-def recording(folder: Path, utterance_id: str) -> str:
-    """The name of the recording; the corpus's own where there is none, for the message."""
-    names = [utterance_id + suffix for suffix in SUFFIXES]
-    return next((name for name in names if (folder / name).is_file()), names[0])
+def recordings_in(folder: Path) -> dict[str, str]:
+    """The names of a folder's recordings by those without suffixes; the first suffix wins."""
+    return {
+        path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
+    }
+
+
+def transcript_files(folder: Path) -> Iterator[Path]:
+    """The transcript files below a folder, in order. Links to folders are followed, once each.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    visited: set[Path] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(place).resolve()
+        if real in visited:  # a link back up would be followed for ever
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names) if name.endswith(TRANSCRIPTS))

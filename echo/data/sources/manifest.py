@@ -4,9 +4,10 @@ import json
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from echo.data.sources.columns import Columns, Record
-from echo.data.sources.files import file_utterance, read_lines
+from echo.data.sources.files import check_encoding, file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
@@ -25,15 +26,23 @@ def read_manifest(path: Path, columns: Columns) -> Iterator[Utterance | DataErro
 
 
 def parse(line: str) -> Record:
+    check_encoding(line)
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise DataError(f"is not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # numbers or brackets beyond Python's limits
         raise DataError(f"is not JSON ({error})") from None
     if not isinstance(record, dict):
         raise DataError(f"is not a JSON object: {reprlib.repr(record)}")
-    if record.get("offset"):
-        # To read on would train on the start of the recording with the text of its middle.
-        raise DataError("'offset' is not supported: cut the recording into files of its own")
+    return record
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which Python would keep the last of two values without a word."""
+    record: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in record:
+            raise DataError(f"has {reprlib.repr(key)} twice")
+        record[key] = value
     return record

@@ -9,7 +9,7 @@ from typing import Literal
 
 from echo.data.sources.columns import USUAL, Columns
 from echo.data.sources.datasets import read_hub, read_saved
-from echo.data.sources.librispeech import TRANSCRIPTS, read_librispeech
+from echo.data.sources.librispeech import TRANSCRIPTS, read_librispeech, transcript_files
 from echo.data.sources.manifest import read_manifest
 from echo.data.sources.table import read_table
 from echo.data.utterance import Utterance
@@ -49,7 +49,7 @@ def read_source(
             if len(bad) <= MAX_WARNINGS:
                 log.warning("skipped: %s", row)
             continue
-        if row.id in ids:  # the same recording twice is allowed, but results go by id
+        while row.id in ids:  # the same recording twice is allowed, but results go by id
             row = replace(row, id=f"{row.id}#{len(utterances)}")
         ids.add(row.id)
         utterances.append(row)
@@ -67,9 +67,13 @@ def scan_source(spec: str, columns: Columns = USUAL) -> Iterator[Utterance | Dat
         DataError: the source as a whole cannot be read, or holds no row.
     """
     empty = True
-    for row in open_source(spec, columns):
-        empty = False
-        yield row
+    try:
+        for row in open_source(spec, columns):
+            empty = False
+            yield row
+    except OSError as error:  # a folder's, above all: of a file the readers tell themselves
+        place, reason = error.filename or spec, error.strerror or error
+        raise DataError(f"{place}: cannot be read ({reason})") from None
     if empty:
         raise DataError(f"{spec}: holds no utterances")
 
@@ -102,11 +106,11 @@ def open_folder(folder: Path, columns: Columns) -> Iterator[Utterance | DataErro
         return read_table(folder / "metadata.csv", columns)
     if (folder / "metadata.jsonl").is_file():
         return read_manifest(folder / "metadata.jsonl", columns)
-    if next(folder.rglob(TRANSCRIPTS), None):
+    if next(transcript_files(folder), None):
         return read_librispeech(folder)
     tables = sorted(path.name for path in folder.iterdir() if path.suffix in MANIFESTS + TABLES)
     hint = f"; did you mean one of its files, {', '.join(tables)}?" if tables else ""
     raise DataError(
-        f"{folder}: holds no data set: no metadata.csv, metadata.jsonl, {TRANSCRIPTS} "
+        f"{folder}: holds no data set: no metadata.csv, metadata.jsonl, *{TRANSCRIPTS} "
         f"or data set saved by `datasets`{hint}"
     )

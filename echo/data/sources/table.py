@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.files import file_utterance, read_lines
+from echo.data.sources.files import check_encoding, file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
@@ -16,7 +16,7 @@ def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
     """One utterance a row; recordings lie in `clips/` beside the table, or beside it.
 
     Raises:
-        DataError: there is no header, or it lacks a column.
+        DataError: there is no header, or it lacks a column or has it twice.
     """
     if path.suffix.lower() == ".tsv":
         # As Common Voice writes them: nothing is quoted, and a sentence may hold a lone quote mark.
@@ -30,10 +30,14 @@ def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
         where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
         try:
             cells = next(reader)
+            check_encoding("".join(cells))
         except StopIteration:
             return
         except csv.Error as error:
-            yield DataError(f"{where}: is not CSV ({error})")
+            yield DataError(f"{where}: is not CSV ({error}), up to line {reader.line_num}")
+            continue
+        except DataError as error:
+            yield DataError(f"{where}: {error}")
             continue
         if not cells:  # a blank line
             continue
@@ -41,8 +45,9 @@ def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
             yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
             continue
         record: dict[str, Any] = dict(zip(header, cells, strict=True))
-        with suppress(KeyError, ValueError):  # what is no number is refused with the other checks
-            record["duration"] = float(record["duration"])
+        for key in ("duration", "offset"):
+            with suppress(KeyError, ValueError):  # the checks on the row refuse what is no number
+                record[key] = float(record[key])
         yield file_utterance(record, columns, folders, where)
 
 
@@ -52,7 +57,11 @@ def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> li
     except csv.Error as error:
         raise DataError(f"{path}:1: is not CSV ({error})") from None
     try:
-        columns.among(header)
+        check_encoding("".join(header))
+        keys = columns.among(header)
+        for name in header:
+            if name in (*keys, "duration", "id") and header.count(name) > 1:
+                raise DataError(f"has the column {name!r} twice")
     except DataError as error:
         raise DataError(f"{path}:1: {error}") from None
     return header
