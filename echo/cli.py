@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,8 +21,13 @@ data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_mar
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE|FILE.yaml]...", help="Settings to change, or files that change some."
+    ),
 ]
+Checkpoint = Annotated[Literal["best", "last"], typer.Option(help="Of a run.")]
+Column = Annotated[str | None, typer.Option(help="If it has none of the usual names.")]
 
 
 @app.command()
@@ -77,14 +82,15 @@ def resume(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
     data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    checkpoint: Checkpoint = "best",
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
     pad_to: Annotated[
         float | None,
         typer.Option(help="Pad with silence to so many seconds; by default as trained."),
     ] = None,
-    audio_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
+    audio_column: Column = None,
+    text_column: Column = None,
+    speaker_column: Column = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where to write transcripts and error rates.")
@@ -96,10 +102,8 @@ def evaluate(
     from echo.evaluate.load import load_model
     from echo.evaluate.measure import evaluate_model
 
-    if checkpoint not in ("best", "last"):
-        raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
     on_error: OnError = "skip" if skip_errors else "raise"
-    utterances = read_source(data, Columns(audio_column, text_column), on_error)
+    utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
     loaded = load_model(model, checkpoint)
     evaluation = evaluate_model(
         loaded.model,
@@ -138,10 +142,11 @@ def compare(
         list[str] | None,
         typer.Option(help="Group by speaker, duration, or a column; may be repeated."),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best or last.")] = "best",
+    checkpoint: Checkpoint = "best",
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
-    audio_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="If not a usual name.")] = None,
+    audio_column: Column = None,
+    text_column: Column = None,
+    speaker_column: Column = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
 ) -> None:
     """Measure models on the same utterances, and how sure their differences are."""
@@ -150,10 +155,8 @@ def compare(
     from echo.evaluate.compare import compare_models
     from echo.report.comparison import render_summary
 
-    if checkpoint not in ("best", "last"):
-        raise EchoError(f"--checkpoint is {checkpoint!r}, but must be best or last")
     on_error: OnError = "skip" if skip_errors else "raise"
-    utterances = read_source(data, Columns(audio_column, text_column), on_error)
+    utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
     settings = DecodeSettings(beams=beams)
     comparison = compare_models(
         models, data, utterances, out, settings, by or [], checkpoint, on_error
@@ -162,14 +165,39 @@ def compare(
     print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")
 
 
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="WHISPER", help="A folder or hub id; CTranslate2's folders too."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    overrides: Overrides = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, float16 or bfloat16; by default the checkpoint's."),
+    ] = None,
+) -> None:
+    """Make a Whisper checkpoint an Echo model, or an Echo model of plain blocks a Whisper."""
+    from echo.upcycle import convert as convert_checkpoint
+
+    config = convert_checkpoint(source, out, overrides or [], dtype)
+    print(f"The {config.model_type} model is in {out}/")
+
+
 @data_app.command()
 def check(
     data: Annotated[str, typer.Argument(help="A manifest, table, folder, or hub id.")],
+    audio_column: Column = None,
+    text_column: Column = None,
+    speaker_column: Column = None,
+    max_seconds: Annotated[float, typer.Option(help="The longest recording to accept.")] = 30.0,
 ) -> None:
     """Report all problems of a data set at once."""
     from echo.data.check import check_source, format_report
+    from echo.data.sources import Columns
 
-    report = check_source(data)
+    report = check_source(data, Columns(audio_column, text_column, speaker_column), max_seconds)
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)

@@ -34,6 +34,8 @@ from echo.attention.forms import FORMS
 from echo.attention.hybrid import BranchProjection, HybridAttention
 from echo.attention.settings import AttentionSettings, resolve_layers
 
+WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
+
 
 @strict
 class EchoConfig(WhisperConfig):
@@ -45,12 +47,15 @@ class EchoConfig(WhisperConfig):
         A stack that is not named is adaptive in the encoder and plain in the decoder.
     ctc (`bool`, *optional*, defaults to `False`):
         Whether the encoder has a CTC head, whose blank is the padding token.
+    pad_to_seconds (`float`, *optional*):
+        How far all audio was padded in training, as to Whisper's 30 s; nothing where it was not.
     """
 
     model_type = "echo"
 
     attention: dict | None = None
     ctc: bool = False
+    pad_to_seconds: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -24,7 +24,7 @@ def manifest(folder, line):
 CASES = {
     "a missing config": (["train", "none.yaml"], "none.yaml: cannot be read"),
     "a wrong key": (["train", "configs/train.yaml", "trian.max_steps=1"], "unknown key 'trian'"),
-    "a wrong override": (["train", "configs/train.yaml", "seed"], "'seed' is not of the form"),
+    "a wrong override": (["train", "configs/train.yaml", "seed"], "'seed' is neither key=value"),
     "no data": (["train", "configs/train.yaml"], "data.train and data.eval must both be given"),
     "a missing manifest": (
         ["train", "configs/train.yaml", "data.train=no.jsonl", "data.eval=no.jsonl"],

@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedModel, WhisperConfig
 
-from echo.config import load_run_config
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
-from echo.model import EchoConfig, EchoForConditionalGeneration
+from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.train.checkpoint import CheckpointFolder
-
-WHISPER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,7 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
         EchoError: there is no such model, or it is neither Echo's nor Whisper's.
     """
     path = Path(source)
-    pad_to_seconds = None
     if (path / "config.yaml").exists():
-        pad_to_seconds = load_run_config(path).data.pad_to_seconds
         source = str(CheckpointFolder(path).path(which))
     try:
         config = AutoConfig.from_pretrained(source)
@@ -45,13 +40,15 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     if isinstance(config, EchoConfig):
         model = EchoForConditionalGeneration.from_pretrained(source, config=config)
     elif isinstance(config, WhisperConfig):
-        pad_to_seconds = WHISPER_SECONDS
-        plain = {"encoder": "plain", "decoder": "plain"}
-        config = EchoConfig(**{**config.to_dict(), "model_type": "echo"}, attention=plain)
+        config = EchoConfig(
+            **{**config.to_dict(), "model_type": "echo"},
+            attention={"encoder": "plain", "decoder": "plain"},
+            pad_to_seconds=WHISPER_SECONDS,
+        )
         model = EchoForConditionalGeneration.from_pretrained(source, config=config)
     else:
         raise EchoError(f"{source}: is a {config.model_type} model, not Echo's or Whisper's")
-    return LoadedModel(model.float().eval(), load_tokenizer(source), pad_to_seconds)
+    return LoadedModel(model.float().eval(), load_tokenizer(source), config.pad_to_seconds)
 
 
 def to_device(model: PreTrainedModel) -> None:

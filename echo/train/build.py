@@ -1,5 +1,6 @@
 """A run's model and tokenizer, from its config."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.errors import ConfigError
 from echo.model import EchoConfig, EchoForConditionalGeneration
+from echo.upcycle import whisper_name
 
 FRAMES_PER_POSITION = 2  # the second convolution's stride
 
@@ -55,8 +57,9 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             begin_suppress_tokens=None,
             attention=model.attention,
             ctc=ctc_weight(config) > 0,
+            pad_to_seconds=config.data.pad_to_seconds,
         )
-        built = EchoForConditionalGeneration(echo_config)
+        built = fresh_model(echo_config)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     built.generation_config = GenerationConfig(
@@ -69,6 +72,22 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
         return_timestamps=False,
     )
     return built
+
+
+def fresh_model(config: EchoConfig) -> EchoForConditionalGeneration:
+    """A model that begins as the Whisper that the same draws would have made: with equal weights
+    where both have them, and its focused blocks silent. So two models of one seed differ by their
+    attention, and not by luck: how fast a small model learns to align hangs on its first weights
+    more than on its attention."""
+    plain = copy.deepcopy(config)
+    plain.attention = {"encoder": "plain", "decoder": "plain"}
+    whisper = EchoForConditionalGeneration(plain).state_dict()
+    model = EchoForConditionalGeneration(config)
+    taken = {key: whisper_name(key) for key in model.state_dict()}
+    model.load_state_dict(
+        {key: whisper[name] for key, name in taken.items() if name in whisper}, strict=False
+    )
+    return model
 
 
 def ctc_weight(config: RunConfig) -> float:

@@ -56,6 +56,7 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
     loaded = load_model(config.init)
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
+    loaded.model.config.pad_to_seconds = config.data.pad_to_seconds
     return loaded.model, loaded.tokenizer
 
 

@@ -1,0 +1,202 @@
+"""A Whisper or Echo checkpoint as `transformers` keeps it, read lazily: its weights stay where they
+lie until one of them is asked for."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
+
+from echo.data.tokenizer import load_tokenizer
+from echo.errors import DataError
+from echo.model import EchoConfig
+
+CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
+# What a model folder may hold besides its config and weights.
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: its shape, and how its numbers are read."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+    def load(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Reads it, in another precision where one is given."""
+        tensor = self.read()
+        return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+
+
+class PretrainedFolder:
+    """A folder that `from_pretrained` reads.
+
+    Raises:
+        DataError: a file is missing or damaged, or the model is neither Whisper's nor Echo's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = read_config(folder)
+        self.generation = read_generation_config(folder)
+        self.weights = read_weights(folder)
+
+    def tokenizer(self) -> WhisperTokenizer | None:
+        """Loads the tokenizer, where there is one."""
+        if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
+            return load_tokenizer(self.folder)
+        return None
+
+    def write_companions(self, target: Path) -> None:
+        """Copies everything beside config and weights as it is."""
+        for name in COMPANIONS:
+            if (self.folder / name).exists():
+                shutil.copyfile(self.folder / name, target / name)
+
+
+def fetch(source: str) -> Path:
+    """The folder of a checkpoint: `source` itself, or where a model of the hub was downloaded to.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
+        # Repositories hold the same weights several times over. The last is CTranslate2's.
+        for pattern in ("model.safetensors", "model-*.safetensors", "*model*.bin"):
+            snapshot_download(source, allow_patterns=pattern)
+            if any(folder.glob(pattern)):
+                break
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(
+            f"{source}: is neither a folder nor a model of the hub ({reason})"
+        ) from None
+    return folder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        DataError: it is missing, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds {type(content).__name__}, not an object")
+    return content
+
+
+def read_config(folder: Path) -> WhisperConfig:
+    path = folder / "config.json"
+    kind = read_json(path).get("model_type")
+    if kind not in CONFIGS:
+        raise DataError(f"{path}: its model_type is {kind!r}, not 'whisper' or 'echo'")
+    try:
+        return CONFIGS[kind].from_pretrained(folder)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise DataError(f"{path}: is no {kind} config ({' '.join(str(error).split())})") from None
+
+
+def read_generation_config(folder: Path) -> GenerationConfig | None:
+    """The generation config, where there is one."""
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return None
+    try:
+        return GenerationConfig.from_dict(read_json(path))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: is no generation config ({error})") from None
+
+
+def read_weights(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a folder by `WhisperForConditionalGeneration`'s names for them, from one file
+    or several.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists():
+            paths = [folder / name]
+        elif index.exists():
+            paths = shards(index)
+        else:
+            continue
+        read = read_safetensors if name.endswith(".safetensors") else read_pickled
+        tensors = {key: tensor for path in paths for key, tensor in read(path).items()}
+        # A WhisperModel saved by itself lacks the prefix.
+        return {
+            key if key.startswith(("model.", "proj_out.")) else f"model.{key}": tensor
+            for key, tensor in tensors.items()
+        }
+    raise DataError(f"{folder}: holds no weights (neither {' nor '.join(WEIGHTS)})")
+
+
+def shards(index: Path) -> list[Path]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
+        raise DataError(f"{index}: has no weight_map from weights to files")
+    return [index.parent / name for name in sorted(set(places.values()))]
+
+
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
+    return {
+        key: StoredTensor(shape, partial(map_tensor, path, key)) for key, shape in shapes.items()
+    }
+
+
+def map_tensor(path: Path, key: str) -> torch.Tensor:
+    # Mapped by itself, a tensor that is dropped takes no memory any more.
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(key)
+
+
+def read_pickled(path: Path) -> dict[str, StoredTensor]:
+    try:
+        # weights_only: nothing is unpickled that could run code.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason})") from None
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise DataError(f"{path}: holds something else than named tensors")
+    return {
+        key: StoredTensor(tuple(tensor.shape), partial(torch.Tensor.contiguous, tensor))
+        for key, tensor in tensors.items()
+    }

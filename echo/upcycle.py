@@ -1,0 +1,329 @@
+"""Whisper checkpoints made Echo's, and back.
+
+An Echo model made here computes what its Whisper computes, because the local branch of every
+focused block begins at nothing; training moves it from there.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+from echo.attention.blocks import FocusedAttention
+from echo.config import apply_overrides
+from echo.ctranslate2 import CTranslate2Folder
+from echo.errors import ConfigError, DataError, EchoError
+from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration, swap_attention
+from echo.pretrained import PretrainedFolder, StoredTensor, fetch, read_json
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EMBEDDINGS = "model.decoder.embed_tokens.weight"
+TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
+# Where parameters of focused blocks come from in a Whisper layer. What is not named here either
+# has Whisper's own name, or is Echo's own and begins as in a new model.
+TAKEN_FROM = {
+    "self_attn.global_attn.": "self_attn.",
+    "self_attn.ln_global.": "self_attn_layer_norm.",
+    "self_attn.ln_local.": "self_attn_layer_norm.",
+    "self_attn.local_q_proj.": "self_attn.q_proj.",
+    "self_attn.local_k_proj.": "self_attn.k_proj.",
+    "self_attn.local_v_proj.": "self_attn.v_proj.",
+}
+
+
+def convert(
+    source: str | Path, out: str | Path, overrides: Sequence[str] = (), dtype: str | None = None
+) -> WhisperConfig:
+    """Writes a Whisper checkpoint as an Echo model folder with the same output, or an Echo model
+    whose blocks are all plain as a Whisper folder with the same weights.
+
+    Tensors go from file to file, so that memory holds the weights once at the most.
+
+    Args:
+        source: a folder or a hub id, of `transformers` or of CTranslate2.
+        out: the folder to write; it must not exist, or be empty.
+        overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
+            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks.
+        dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
+
+    Returns:
+        The config that was written, of the kind that was made.
+
+    Raises:
+        EchoError: the source cannot be read or does not fit together, the settings cannot begin
+            as Whisper, or the folder cannot be written. Nothing is left of it then.
+    """
+    out = Path(out).absolute()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise EchoError(f"{out}: exists, and is not an empty folder")
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}, but must be one of: {', '.join(DTYPES)}")
+    precision = DTYPES[dtype] if dtype else None
+    checkpoint = open_checkpoint(str(source))
+    whisper = plain_config(checkpoint.config)
+    whisper.dtype = precision or whisper.dtype
+    if isinstance(checkpoint.config, EchoConfig):
+        if overrides:
+            raise ConfigError(f"{source}: is Echo's; made Whisper's, it takes no {overrides[0]}")
+        check_plain(checkpoint.config, str(source))
+        config = whisper
+    else:
+        config = focused_config(whisper, read_attention(overrides))
+    weights = checked_weights(checkpoint, whisper)
+    check_tokenizer(checkpoint)
+    with whole_folder(out) as folder:
+        config.save_pretrained(folder)
+        checkpoint.write_companions(folder)
+        if isinstance(config, EchoConfig):
+            tensors = focused_weights(config, weights, precision)
+        else:
+            tensors = {key: stored.load(precision) for key, stored in weights.items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return config
+
+
+def open_checkpoint(source: str) -> PretrainedFolder | CTranslate2Folder:
+    folder = fetch(source)
+    if (folder / "model.bin").exists() and "model_type" not in read_json(folder / "config.json"):
+        return CTranslate2Folder(folder)
+    return PretrainedFolder(folder)
+
+
+def plain_config(config: WhisperConfig) -> WhisperConfig:
+    """A Whisper's or an Echo's config as a Whisper's, without what Whisper does not have."""
+    echoes = ("attention", "ctc", "pad_to_seconds")
+    content = {k: v for k, v in config.to_dict().items() if k not in echoes}
+    content |= {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
+    return WhisperConfig(**content)
+
+
+def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> EchoConfig:
+    """A Whisper's config with focused attention.
+
+    Raises:
+        ConfigError: the attention is not allowed, or cannot begin as Whisper.
+    """
+    content = whisper.to_dict() | {"model_type": "echo", "attention": attention}
+    content["pad_to_seconds"] = WHISPER_SECONDS
+    content["architectures"] = ["EchoForConditionalGeneration"]
+    try:
+        config = EchoConfig(**content)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if any(settings.global_stride > 1 for settings in config.encoder_attention()):
+        raise ConfigError(
+            "attention.encoder has a global_stride, with which a block cannot begin as Whisper, "
+            "whose attention sees every frame"
+        )
+    return config
+
+
+def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
+    """What `EchoConfig.attention` is to be; None if nothing is said of it.
+
+    Raises:
+        ConfigError: a setting is not of the attention, or there is no block that it is for.
+    """
+    content = apply_overrides({}, overrides)
+    attention = content.pop("attention", None)
+    if content:
+        raise ConfigError(f"unknown setting {next(iter(content))!r}; there is: attention")
+    if attention is None:
+        return None
+    if not isinstance(attention, Mapping):
+        raise ConfigError(f"attention is {attention!r}, not a mapping of settings")
+    stacks = {k: attention[k] for k in ("encoder", "decoder") if k in attention}
+    fields = {k: v for k, v in attention.items() if k not in stacks}
+    if "form" in fields:
+        raise ConfigError(
+            f"attention.form is not of one stack; say attention.encoder={fields['form']}"
+        )
+    if fields:
+        stacks["encoder"] = with_fields(stacks.get("encoder", "adaptive"), fields)
+    return stacks
+
+
+def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
+    """Gives the adaptive blocks of an encoder's setting those fields that they do not name.
+
+    Raises:
+        ConfigError: there are no such blocks.
+    """
+    blocks = value if isinstance(value, list) else [value]
+    blocks = [block if isinstance(block, Mapping) else {"form": block} for block in blocks]
+    adaptive = [block.get("form", "adaptive") == "adaptive" for block in blocks]
+    if not any(adaptive):
+        raise ConfigError(
+            f"attention.{next(iter(fields))} is for adaptive blocks, and the encoder has none"
+        )
+    blocks = [
+        {**fields, **block} if takes else block
+        for block, takes in zip(blocks, adaptive, strict=True)
+    ]
+    return blocks if isinstance(value, list) else blocks[0]
+
+
+def check_plain(config: EchoConfig, source: str) -> None:
+    """Raises ConfigError where an Echo model has what Whisper cannot have."""
+    for stack, layers in (
+        ("encoder", config.encoder_attention()),
+        ("decoder", config.decoder_attention()),
+    ):
+        for i, settings in enumerate(layers):
+            if not settings.is_plain:
+                raise ConfigError(
+                    f"{source}: cannot become a Whisper, because block {i} of its {stack} is "
+                    f"{settings.form}, not plain"
+                )
+    if config.ctc:
+        raise ConfigError(f"{source}: cannot become a Whisper, because it has a CTC head")
+
+
+def checked_weights(
+    checkpoint: PretrainedFolder | CTranslate2Folder, config: WhisperConfig
+) -> dict[str, StoredTensor]:
+    """The checkpoint's weights, which are those of its config: no more, no fewer, of its sizes.
+
+    Raises:
+        DataError: naming the first that is not.
+    """
+    source = checkpoint.folder
+    try:
+        with torch.device("meta"):
+            model = WhisperForConditionalGeneration(config)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{source}: its config makes no Whisper ({reason})") from None
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    weights = dict(checkpoint.weights)
+    for key in weights:
+        if key not in expected:
+            raise DataError(f"{source}: its weight {key} is no part of the Whisper of its config")
+    for key, shape in expected.items():
+        if key == TIED and config.tie_word_embeddings and key not in weights:
+            continue
+        if key not in weights:
+            raise DataError(f"{source}: lacks the weight {key} of the Whisper of its config")
+        if weights[key].shape != shape:
+            raise DataError(
+                f"{source}: its weight {key} is of shape {weights[key].shape}, but its config "
+                f"makes it {shape}"
+            )
+    if (
+        config.tie_word_embeddings
+        and TIED in weights
+        and torch.equal(weights[TIED].load(), weights[EMBEDDINGS].load())
+    ):
+        del weights[TIED]  # as `save_pretrained` does; it is tied again on loading
+    return weights
+
+
+def check_tokenizer(checkpoint: PretrainedFolder | CTranslate2Folder) -> None:
+    """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
+    source, tokenizer = checkpoint.folder, checkpoint.tokenizer()
+    if tokenizer is None:
+        logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
+        return
+    named = checkpoint.config.to_dict()
+    if checkpoint.generation:
+        named |= checkpoint.generation.to_dict()
+    ids = tokenizer.get_vocab()
+    last = 0
+    for token, key in (
+        ("<|startoftranscript|>", "decoder_start_token_id"),
+        ("<|endoftext|>", "eos_token_id"),
+        ("<|notimestamps|>", "no_timestamps_token_id"),
+    ):
+        wanted = named.get(key)
+        if isinstance(wanted, int):
+            last = max(last, wanted)
+            if ids.get(token) != wanted:
+                raise DataError(
+                    f"{source}: its {key} is {wanted}, but its tokenizer's {token} is "
+                    f"{ids.get(token)}"
+                )
+    # All that a text is made of comes before one of these.
+    lacking = set(range(last)).difference(ids.values())
+    if lacking:
+        raise DataError(f"{source}: its tokenizer lacks the token with the id {min(lacking)}")
+
+
+def focused_weights(
+    config: EchoConfig, weights: Mapping[str, StoredTensor], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    """An Echo model's weights from a Whisper's; what Whisper lacks is as in a new model, and the
+    same every time.
+
+    Args:
+        weights: Whisper's, by name.
+        dtype: what all become; None leaves Whisper's as they are.
+    """
+    with torch.device("meta"):
+        model = EchoForConditionalGeneration(config)
+    own_dtype = dtype or weights["model.encoder.layer_norm.weight"].load().dtype
+    tensors = {}
+    for key in model.state_dict():
+        if (name := whisper_name(key)) in weights:
+            tensor = weights[name].load(dtype)
+            tensors[key] = tensor if name == key else tensor.clone()  # it may be taken twice
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for place, block in model.named_modules():
+            if isinstance(block, FocusedAttention):
+                for name, value in new_block(block, model).items():
+                    key = f"{place}.{name}"
+                    if key not in tensors:
+                        tensors[key] = value.to(own_dtype) if value.is_floating_point() else value
+    return tensors
+
+
+def whisper_name(key: str) -> str:
+    """The name in Whisper of the parameter that an Echo model's begins as a copy of."""
+    for own, taken in TAKEN_FROM.items():
+        key = key.replace(own, taken)
+    return key
+
+
+def new_block(
+    block: FocusedAttention, model: EchoForConditionalGeneration
+) -> dict[str, torch.Tensor]:
+    """The state of a new block like that one, whose output is its global branch's alone."""
+    layer: Any = nn.Module()
+    swap_attention(layer, block.settings, model.config, block.causal)
+    layer.self_attn.apply(model._init_weights)
+    state = layer.self_attn.state_dict()
+    if "local_gain" in state:
+        state["local_gain"].zero_()
+    return state
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the name `out` once all is written; else it goes."""
+    temporary = out.with_name(f".{out.name}.writing")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(out)
+    except (OSError, SafetensorError) as error:
+        raise EchoError(f"{out}: cannot be written ({error})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,500 @@
+"""Whisper made Echo and back: the same output, the same weights, and nothing left of a failure."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSpeechSeq2Seq,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
+
+from echo.attention.adaptive import AdaptiveAttention
+from echo.attention.forms import FORMS
+from echo.cli import main
+from echo.data.audio import AudioFile
+from echo.data.tokenizer import load_tokenizer, train_tokenizer
+from echo.errors import EchoError
+from echo.model import EchoForConditionalGeneration
+from echo.pretrained import COMPANIONS
+from echo.upcycle import convert
+
+TOKENIZER = train_tokenizer(["the quick brown fox jumps over the lazy dog"])
+SIZES = {
+    "vocab_size": len(TOKENIZER) + 7,  # timestamps are no tokens of the tokenizer
+    "d_model": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 64,
+    "max_source_positions": 100,
+    "max_target_positions": 32,
+    "init_std": 0.3,
+    "pad_token_id": TOKENIZER.pad_token_id,
+    "bos_token_id": TOKENIZER.bos_token_id,
+    "eos_token_id": TOKENIZER.eos_token_id,
+    "decoder_start_token_id": TOKENIZER.convert_tokens_to_ids("<|startoftranscript|>"),
+    "begin_suppress_tokens": None,
+}
+GENERATION = {
+    "suppress_tokens": [3, 5],
+    "begin_suppress_tokens": [7],
+    "forced_decoder_ids": [[1, 6]],  # which `transformers` itself does not read any more
+    "alignment_heads": [[0, 1], [1, 3]],
+    "no_timestamps_token_id": TOKENIZER.convert_tokens_to_ids("<|notimestamps|>"),
+    "lang_to_id": {"<|en|>": 6},
+    "task_to_id": {"transcribe": 8},
+    "is_multilingual": True,
+    "max_length": 24,
+}
+PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
+
+
+def small_whisper(**changes):
+    return WhisperForConditionalGeneration(WhisperConfig(**{**SIZES, **changes})).eval()
+
+
+def save_whisper(model, folder, **options):
+    """A folder as those of the hub."""
+    model.save_pretrained(folder, **options)
+    # `transformers` reads the file only where it was not made from the model's config.
+    edit("generation_config.json", **GENERATION, _from_model_config=False)(folder)
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=2)
+    WhisperProcessor(extractor, TOKENIZER).save_pretrained(folder)
+    (folder / "normalizer.json").write_text('{"colour": "color"}')
+    (folder / "preprocessor_config.json").write_text('{"feature_size": 80}')
+    return folder
+
+
+@pytest.fixture
+def whisper(tmp_path):
+    return save_whisper(small_whisper(), tmp_path / "whisper")
+
+
+def logits(folder, cls=AutoModelForSpeechSeq2Seq):
+    model = cls.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.manual_seed(1)
+    features, ids = torch.randn(2, 80, 200), torch.randint(0, SIZES["vocab_size"], (2, 9))
+    with torch.no_grad():
+        return model(features, decoder_input_ids=ids).logits
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype, key
+        assert torch.equal(found[key], value), key
+
+
+SETTINGS = {
+    "by default": [],
+    "plain": PLAIN,
+    **{form: [f"attention.encoder={form}", f"attention.decoder={form}"] for form in FORMS},
+    "a refiner": ["attention.encoder={form: focus, refiner: true}"],
+    "of many fields": [
+        "attention.encoder=[{temperature: learned, span_per_head: true}, hybrid]",
+        "attention.decoder.local_input=projected",
+        "attention.max_span=7",
+    ],
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_an_echo_model_begins_as_its_whisper(whisper, tmp_path, settings):
+    convert(whisper, tmp_path / "echo", settings)
+    expected = logits(whisper)
+    assert expected.std() > 1  # or equality would say little
+    torch.testing.assert_close(logits(tmp_path / "echo"), expected, rtol=0, atol=1e-4)
+
+
+def test_the_local_branch_begins_at_nothing(whisper, tmp_path):
+    convert(whisper, tmp_path / "echo", ["attention.decoder=adaptive", "attention.max_span=7"])
+    echo = EchoForConditionalGeneration.from_pretrained(tmp_path / "echo")
+    blocks = [block for block in echo.modules() if isinstance(block, AdaptiveAttention)]
+    assert [block.settings.max_span for block in blocks] == [7, 7, 32, 32]
+    for block in blocks:
+        assert not block.local_gain.any()
+        assert block.span_predictor.linear.weight.any()
+
+
+def test_the_transcript_of_a_real_recording_stays_the_same(shared, tmp_path):
+    source = shared / "models" / "whisper-tiny.en"
+    convert(source, tmp_path / "echo", ["attention.decoder=adaptive"])
+    models = [
+        cls.from_pretrained(folder, dtype=torch.float32).eval()
+        for cls, folder in (
+            (WhisperForConditionalGeneration, source),
+            (AutoModelForSpeechSeq2Seq, tmp_path / "echo"),
+        )
+    ]
+    assert isinstance(models[1], EchoForConditionalGeneration)
+    extractor = WhisperFeatureExtractor.from_pretrained(tmp_path / "echo")
+    recording = AudioFile(shared / "data" / "librispeech" / "dev" / "8226-274369-0000.opus")
+    features = extractor(
+        recording.load().numpy(), sampling_rate=16_000, return_tensors="pt"
+    ).input_features
+    with torch.no_grad():
+        whisper, echo = (
+            model(features, decoder_input_ids=torch.tensor([[50257, 50362]])).logits
+            for model in models
+        )
+    torch.testing.assert_close(echo, whisper, rtol=0, atol=1e-4)
+    whisper, echo = (model.generate(features) for model in models)
+    assert echo.tolist() == whisper.tolist()
+    texts = load_tokenizer(tmp_path / "echo").batch_decode(echo, skip_special_tokens=True)
+    assert "every measure pursued by the commons" in texts[0].lower()
+
+
+def test_there_and_back_changes_nothing(whisper, tmp_path):
+    convert(whisper, tmp_path / "echo", PLAIN)
+    convert(tmp_path / "echo", tmp_path / "back")
+    same(weights(tmp_path / "back"), weights(whisper))
+    assert torch.equal(logits(tmp_path / "back", WhisperForConditionalGeneration), logits(whisper))
+    for name in ("config.json", *COMPANIONS):
+        if (whisper / name).exists():
+            expected = (whisper / name).read_text()
+            assert (tmp_path / "back" / name).read_text() == expected, name
+    assert sum((whisper / name).exists() for name in COMPANIONS) == 6
+
+
+def test_the_generation_config_is_kept_and_used(whisper, tmp_path):
+    convert(whisper, tmp_path / "echo")
+    source = WhisperForConditionalGeneration.from_pretrained(whisper)
+    echo = EchoForConditionalGeneration.from_pretrained(tmp_path / "echo")
+    assert echo.generation_config.to_dict() == source.generation_config.to_dict()
+    assert echo.generation_config.suppress_tokens == GENERATION["suppress_tokens"]
+    assert echo.generation_config.alignment_heads == GENERATION["alignment_heads"]
+    expected = (whisper / "generation_config.json").read_text()
+    assert (tmp_path / "echo" / "generation_config.json").read_text() == expected
+    features = torch.randn(2, 80, 200)
+    options = {"task": "transcribe", "language": "en", "max_new_tokens": 8}
+    assert torch.equal(echo.generate(features, **options), source.generate(features, **options))
+    echo.save_pretrained(tmp_path / "again")
+    again = EchoForConditionalGeneration.from_pretrained(tmp_path / "again")
+    assert again.generation_config.to_dict() == source.generation_config.to_dict()
+
+
+def as_shards(model, folder):
+    return save_whisper(model, folder, max_shard_size="100KB")
+
+
+def as_pickle(model, folder):
+    save_whisper(model, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")  # which holds proj_out too
+    return folder
+
+
+def as_bare_model(model, folder):
+    """A WhisperModel, whose weights' names have no prefix."""
+    save_whisper(model, folder)
+    model.model.save_pretrained(folder)
+    return folder
+
+
+def with_tied_weights_twice(model, folder):
+    save_whisper(model, folder)
+    save_file({k: v.clone() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "save", [as_shards, as_pickle, as_bare_model, with_tied_weights_twice], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("settings", [[], PLAIN, ["attention.encoder=hybrid"]], ids=str)
+def test_however_the_weights_lie_they_are_the_same(whisper, tmp_path, save, settings):
+    model = WhisperForConditionalGeneration.from_pretrained(whisper)
+    source = save(model, tmp_path / "source")
+    assert save is not as_shards or len(list(source.glob("model-*.safetensors"))) > 2
+    convert(whisper, tmp_path / "expected", settings)
+    convert(source, tmp_path / "found", settings)
+    same(weights(tmp_path / "found"), weights(tmp_path / "expected"))
+
+
+def test_an_output_projection_of_its_own_is_kept(tmp_path):
+    model = small_whisper(tie_word_embeddings=False)
+    source = save_whisper(model, tmp_path / "whisper")
+    assert not torch.equal(model.proj_out.weight, model.model.decoder.embed_tokens.weight)
+    convert(source, tmp_path / "echo")
+    torch.testing.assert_close(logits(tmp_path / "echo"), logits(source), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("asked", [None, "float32", "float16", "bfloat16"])
+def test_the_precision_is_the_checkpoints_unless_another_is_asked_for(tmp_path, dtype, asked):
+    source = save_whisper(small_whisper().to(dtype), tmp_path / "whisper")
+    convert(source, tmp_path / "echo", dtype=asked)
+    wanted = getattr(torch, asked) if asked else dtype
+    found = weights(tmp_path / "echo")
+    assert {tensor.dtype for tensor in found.values()} == {wanted}
+    for key, tensor in weights(source).items():
+        assert torch.equal(found[key], tensor.to(wanted)), key
+    assert AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "echo").dtype == wanted
+
+
+def test_a_conversion_can_be_repeated(whisper, tmp_path):
+    for name in ("one", "two"):
+        torch.manual_seed(len(name))
+        torch.rand(3 if name == "one" else 5)
+        convert(whisper, tmp_path / name, ["attention.encoder={form: focus, refiner: true}"])
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one == two
+
+
+def test_an_empty_output_folder_may_exist(whisper, tmp_path):
+    (tmp_path / "echo").mkdir()
+    convert(whisper, tmp_path / "echo")
+    assert (tmp_path / "echo" / "model.safetensors").exists()
+
+
+def test_a_model_without_a_tokenizer_is_converted_with_a_warning(tmp_path, caplog):
+    small_whisper().save_pretrained(tmp_path / "whisper")
+    convert(tmp_path / "whisper", tmp_path / "echo")
+    assert "whisper: holds no tokenizer" in caplog.text
+
+
+def test_a_model_of_the_hub_is_found_where_it_was_downloaded(whisper, tmp_path, monkeypatch):
+    repository = tmp_path / "hub" / "models--org--small"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "snapshots").mkdir()
+    whisper.rename(repository / "snapshots" / ("a" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    convert("org/small", tmp_path / "echo")
+    assert (tmp_path / "echo" / "model.safetensors").exists()
+    with pytest.raises(EchoError, match="org/other: is neither a folder nor a model of the hub"):
+        convert("org/other", tmp_path / "other")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's account of memory")
+@pytest.mark.parametrize(
+    ("dtype", "asked"), [("float32", None), ("float16", "float32"), ("float32", "float16")]
+)
+def test_memory_holds_the_weights_once(tmp_path, dtype, asked):
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(**{**SIZES, "d_model": 384, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192})
+    ).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "whisper", max_shard_size="10MB")
+    del model
+    convert(tmp_path / "whisper", tmp_path / "first", dtype=asked)  # what is loaded once, is
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held now
+    before = memory("VmHWM")
+    convert(tmp_path / "whisper", tmp_path / "echo", dtype=asked)
+    size = max(
+        sum(path.stat().st_size for path in (tmp_path / name).glob("*.safetensors"))
+        for name in ("whisper", "echo")
+    )
+    assert size > 60e6
+    assert memory("VmHWM") - before < 1.3 * size
+
+
+def memory(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def edit(name, **changes):
+    def change(folder):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, **changes}))
+
+    return change
+
+
+def cut(name, size):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def edit_weights(change):
+    def apply(folder):
+        tensors = weights(folder)
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return apply
+
+
+def lose_a_token(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    del content["model"]["vocab"]["q"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def other_tokenizer(folder):
+    WhisperProcessor(WhisperFeatureExtractor(), train_tokenizer(["abc"])).save_pretrained(folder)
+
+
+def lose_a_shard(folder):
+    as_shards(WhisperForConditionalGeneration.from_pretrained(folder), folder)
+    (folder / "model.safetensors").unlink()
+    min(folder.glob("model-*.safetensors")).unlink()
+
+
+def pickle_only(content):
+    def apply(folder):
+        (folder / "model.safetensors").unlink()
+        torch.save(content, folder / "pytorch_model.bin")
+
+    return apply
+
+
+SOURCES = {
+    "no config": (remove("config.json"), r"config.json: cannot be read \(No such file"),
+    "no weights": (remove("model.safetensors"), "whisper: holds no weights"),
+    "a config that is no JSON": (cut("config.json", 40), "config.json: is not JSON"),
+    "another model": (edit("config.json", model_type="bart"), "its model_type is 'bart'"),
+    "a wrong type": (edit("config.json", d_model="big"), "config.json: is no whisper config"),
+    "a wrong number of heads": (
+        edit("config.json", encoder_attention_heads=5),
+        "its config makes no Whisper .*divisible by num_heads",
+    ),
+    "another width": (
+        edit("config.json", d_model=64),
+        r"its weight model.encoder.conv1.weight is of shape \(48, 80, 3\), but its config makes it",
+    ),
+    "more layers": (
+        edit("config.json", encoder_layers=3),
+        "lacks the weight model.encoder.layers.2.self_attn.k_proj.weight",
+    ),
+    "fewer layers": (
+        edit("config.json", decoder_layers=1),
+        "its weight model.decoder.layers.1.* is no part of the Whisper of its config",
+    ),
+    "a weight too few": (
+        edit_weights(lambda tensors: tensors.pop("model.decoder.layer_norm.bias")),
+        "lacks the weight model.decoder.layer_norm.bias",
+    ),
+    "cut weights": (cut("model.safetensors", 5000), "model.safetensors: cannot be read as"),
+    "empty weights": (cut("model.safetensors", 0), "model.safetensors: cannot be read as"),
+    "a missing shard": (lose_a_shard, "model-00001-of-.*.safetensors: cannot be read as"),
+    "code in a pickle": (pickle_only(Path("x")), "pytorch_model.bin: cannot be read as PyTorch"),
+    "no tensors in a pickle": (pickle_only([1]), "pytorch_model.bin: holds something else"),
+    "a damaged tokenizer": (cut("tokenizer.json", 300), "whisper: no tokenizer can be loaded"),
+    "a lost token": (lose_a_token, "whisper: its tokenizer lacks the token with the id"),
+    "another tokenizer": (other_tokenizer, "its decoder_start_token_id is .* tokenizer's"),
+    "a damaged generation config": (
+        cut("generation_config.json", 30),
+        "generation_config.json: is not JSON",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), SOURCES.values(), ids=SOURCES.keys())
+def test_a_bad_source_is_one_sentence_and_leaves_nothing(whisper, tmp_path, damage, message):
+    damage(whisper)
+    with pytest.raises(EchoError, match=message) as raised:
+        convert(whisper, tmp_path / "out" / "echo")
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["whisper"]
+
+
+WRONG = {
+    "of something else": ("train.seed=1", "unknown setting 'train'"),
+    "no mapping": ("attention=adaptive", "attention is 'adaptive', not a mapping"),
+    "an unknown field": ("attention.max_spam=3", "attention has no field 'max_spam'"),
+    "a form without its stack": ("attention.form=hybrid", "say attention.encoder=hybrid"),
+    "an unknown form": ("attention.decoder=wide", "attention form is 'wide', but must be one of"),
+    "another length": ("attention.encoder=[plain]", "lists 1 blocks, but there are 2 layers"),
+    "a stride": ("attention.global_stride=4", "global_stride, with which a block cannot begin"),
+}
+
+
+@pytest.mark.parametrize(("setting", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_setting_that_whisper_cannot_begin_with_is_refused(whisper, tmp_path, setting, message):
+    with pytest.raises(EchoError, match=message):
+        convert(whisper, tmp_path / "echo", [setting])
+    assert not (tmp_path / "echo").exists()
+
+
+def test_a_field_needs_an_adaptive_block(whisper, tmp_path):
+    with pytest.raises(EchoError, match=r"attention\.max_span is for adaptive blocks"):
+        convert(whisper, tmp_path / "echo", ["attention.encoder=hybrid", "attention.max_span=7"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (PLAIN[1:], "cannot become a Whisper, because block 0 of its encoder is adaptive"),
+        (
+            [*PLAIN[:1], "attention.decoder=[plain, hybrid]"],
+            "because block 1 of its decoder is hybrid, not plain",
+        ),
+    ],
+)
+def test_only_plain_blocks_become_whisper(whisper, tmp_path, settings, message):
+    convert(whisper, tmp_path / "echo", settings)
+    with pytest.raises(EchoError, match=message):
+        convert(tmp_path / "echo", tmp_path / "back")
+
+
+def test_what_whisper_lacks_is_not_lost_on_the_way_back(whisper, tmp_path):
+    convert(whisper, tmp_path / "echo", PLAIN)
+    with pytest.raises(EchoError, match=r"it takes no attention\.max_span=7"):
+        convert(tmp_path / "echo", tmp_path / "back", ["attention.max_span=7"])
+    edit("config.json", ctc=True)(tmp_path / "echo")
+    with pytest.raises(EchoError, match="cannot become a Whisper, because it has a CTC head"):
+        convert(tmp_path / "echo", tmp_path / "back")
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(whisper, tmp_path, monkeypatch):
+    with pytest.raises(EchoError, match="whisper: exists, and is not an empty folder"):
+        convert(whisper, whisper)
+    with pytest.raises(EchoError, match=r"config\.json/echo: cannot be written"):
+        convert(whisper, whisper / "config.json" / "echo")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("echo.upcycle.save_file", full)
+    with pytest.raises(EchoError, match=r"echo: cannot be written .*No space left on device"):
+        convert(whisper, tmp_path / "echo")
+    assert [path.name for path in tmp_path.iterdir()] == ["whisper"]
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["echo-asr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    output = capsys.readouterr()
+    return stopped.value.code, output.out, output.err
+
+
+def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys):
+    echo = tmp_path / "echo"
+    code, out, _ = run(
+        monkeypatch, capsys, "convert", whisper, echo, "attention.max_span=9", "--dtype", "float16"
+    )
+    assert code == 0
+    assert str(echo) in out
+    config = json.loads((echo / "config.json").read_text())
+    assert config["attention"] == {"encoder": {"form": "adaptive", "max_span": 9}}
+    assert config["dtype"] == "float16"
+    for arguments, message in (
+        (("nowhere", tmp_path / "x"), "nowhere: is neither a folder nor a model of the hub"),
+        ((whisper, echo), "exists, and is not an empty folder"),
+        ((whisper, tmp_path / "x", "--dtype", "int8"), "dtype is 'int8', but must be one of"),
+    ):
+        code, _, err = run(monkeypatch, capsys, "convert", *arguments)
+        assert code == 2
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
