@@ -63,7 +63,7 @@ class DataSettings:
     eval: str | None = None
     corpus: Literal["fsdd", "espeak"] | None = None
     root: str | None = None  # where the built-in corpus lies, or is kept
-    audio_column: str | None = None  # of a Hugging Face data set,
+    audio_column: str | None = None  # where the columns do not have one of the usual names
     text_column: str | None = None
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
@@ -157,12 +157,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Sets dotted keys, `train.max_steps=100`, with values read as YAML."""
+    """Sets dotted keys, `train.max_steps=100`, with values read as YAML, and lays further files,
+    `configs/attention/focus.yaml`, over what came before."""
     result = dict(content)
     for override in overrides:
+        if "=" not in override and override.endswith(".yaml"):
+            result = merge(result, read_yaml(override))
+            continue
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{override!r} is not of the form key=value")
+            raise ConfigError(f"{override!r} is neither key=value nor a .yaml file")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:

@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +109,32 @@ def ratio(row: Row, baseline: Row, key: str) -> float:
 def layers(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Callable]:
     """One encoder layer of each form."""
     x = torch.randn(1, frames, SIZES[size][0], device=device, requires_grad=True)
-    found: dict[str, Callable] = {}
-    layer = WhisperEncoder(config(size, frames)).layers[0].to(device)
-    found[WHISPER] = lambda layer=layer: first(layer(x, None))
+    layer = WhisperEncoder(config(size, frames)).layers[0]
+    found = {WHISPER: partial(run_layer, layer.to(device), x)}
     for name in forms:
         stack = EchoEncoder(config(size, frames, EchoConfig, attention={"encoder": FORMS[name]}))
-        found[name] = lambda layer=stack.layers[0].to(device): first(layer(x, None))
+        found[name] = partial(run_layer, stack.layers[0].to(device), x)
     return found
+
+
+def run_layer(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    output = layer(x, None)
+    return output[0] if isinstance(output, tuple) else output
 
 
 def encoders(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Callable]:
     """The whole encoder of each form, from log-mel features."""
     features = torch.randn(1, 80, 2 * frames, device=device)
-    found: dict[str, Callable] = {}
-    whisper = WhisperEncoder(config(size, frames)).to(device)
-    found[WHISPER] = lambda: whisper(features).last_hidden_state
+    whisper = WhisperEncoder(config(size, frames))
+    found = {WHISPER: partial(run_encoder, whisper.to(device), features)}
     for name in forms:
         echo = EchoEncoder(config(size, frames, EchoConfig, attention={"encoder": FORMS[name]}))
-        found[name] = lambda echo=echo.to(device): echo(features).last_hidden_state
+        found[name] = partial(run_encoder, echo.to(device), features)
     return found
 
 
-def first(output: Any) -> torch.Tensor:
-    return output[0] if isinstance(output, tuple) else output
+def run_encoder(encoder: Any, features: torch.Tensor) -> torch.Tensor:
+    return encoder(features).last_hidden_state
 
 
 def local_branches(

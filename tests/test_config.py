@@ -49,7 +49,7 @@ def test_overrides_win_and_keep_the_rest(tmp_path):
     assert config.model.heads == 4
     assert config.data.train == "a=b.jsonl"
     assert config.data.augment.speed == [1.0]
-    with pytest.raises(ConfigError, match="'steps' is not of the form key=value"):
+    with pytest.raises(ConfigError, match=r"'steps' is neither key=value nor a \.yaml file"):
         load_config(path, ["steps"])
 
 

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from echo.attention.blocks import FocusedAttention
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches
 from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample, training_loader
 from echo.data.utterance import Corpus
+from echo.errors import DataError
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.metrics import word_errors
 from echo.model import EchoForConditionalGeneration
@@ -31,6 +30,7 @@ from echo.train.checkpoint import (
 from echo.train.loss import joint_loss
 from echo.train.optimiser import build_optimiser, build_schedule
 from echo.train.recorder import Recorder
+from echo.train.watch import AttentionWatch
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,11 @@ class Trainer:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.accelerator = Accelerator(mixed_precision=mixed_precision(config))
-        self.spans: dict[str, torch.Tensor] = {}
-        self.watch_spans(model)
+        self.watch = AttentionWatch(model)
+        # A loaded weight lies where it lay in its file, and products of numbers that are aligned
+        # otherwise round otherwise: a resumed run would drift from the unbroken one.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
         # Whisper's sinusoids are fixed, which loading a checkpoint forgets.
         model.model.encoder.embed_positions.requires_grad_(False)
         self.optimiser = build_optimiser(model, config.train)
@@ -123,6 +126,7 @@ class Trainer:
             self.accelerator.num_processes,
         )
         loader = training_loader(self.corpus, sampler, self.reader, data, self.config.seed)
+        fruitful = self.progress.position.epoch
         for batch, position in zip(loader, sampler.positions(), strict=False):
             self.progress.position = position
             skipped = batch.skipped if isinstance(batch, Batch) else batch
@@ -132,7 +136,10 @@ class Trainer:
                 logger.warning("skipped: %s", problem)
             self.progress.skipped += len(skipped)
             if isinstance(batch, Batch):
+                fruitful = position.epoch
                 yield batch.to(self.accelerator.device)
+            elif position.epoch > fruitful + 1:
+                raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
 
     def step(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
         """One optimiser step over the accumulated batches, normalised by all of their tokens.
@@ -161,7 +168,6 @@ class Trainer:
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
         """Adds one batch's gradients; returns its summed losses: total, decoder's, CTC's."""
-        self.spans.clear()
         output = self.model(
             batch.input_features,
             attention_mask=batch.attention_mask,
@@ -179,22 +185,12 @@ class Trainer:
         )
         objective = loss.total
         if self.config.loss.span_penalty:
-            mean_span = torch.stack([span.mean() for span in self.spans.values()]).mean()
+            mean_span = torch.stack([span.mean() for span in self.watch.spans.values()]).mean()
             share = (batch.labels != IGNORED).sum()
             objective = objective + self.config.loss.span_penalty * mean_span * share
         # Several processes average their gradients, where the sum is wanted.
         self.accelerator.backward(objective * (self.accelerator.num_processes / tokens))
         return torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
-
-    def watch_spans(self, model: EchoForConditionalGeneration) -> None:
-        """Keeps the span scales of the last training batch, by the name of their block."""
-        for name, module in model.named_modules():
-            if isinstance(module, FocusedAttention):
-                module.register_forward_hook(partial(self.keep_span, name))
-
-    def keep_span(self, name: str, module: torch.nn.Module, _: Any, output: Any) -> None:
-        if module.training:
-            self.spans[name] = output[1]
 
     def log(self, recorder: Recorder | None, bar: tqdm) -> None:
         """Writes the means over the steps since the last line."""
@@ -210,8 +206,7 @@ class Trainer:
         values["seconds"] = progress.seconds
         values["utterances"] = progress.utterances
         values["utterances_per_second"] = progress.utterances / progress.seconds
-        for name, span in self.spans.items():
-            values[f"span/{name}"] = span.detach().float().mean().item()
+        values |= self.watch.measure()
         recorder.record("train", progress.step, values)
         bar.set_postfix(
             {

@@ -59,6 +59,24 @@ def weights(run):
     return load_file(CheckpointFolder(run).path("last") / "model.safetensors")
 
 
+@pytest.mark.parametrize("form", ["adaptive", "hybrid", "focus"])
+def test_models_of_one_seed_begin_alike_whatever_their_attention(shared, form):
+    """So a comparison does not hang on the luck of the first weights."""
+    found = []
+    for attention in ("plain", form):
+        config = tiny(shared, model={"attention": {"encoder": attention, "decoder": attention}})
+        corpus = build_corpus(config.data, config.seed)
+        tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+        torch.manual_seed(5)
+        model = build_model(config, tokenizer).eval()
+        features = torch.randn(1, 80, 120, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found.append(model(features, decoder_input_ids=torch.tensor([[1, 5, 6]])))
+    whisper, echo = found
+    torch.testing.assert_close(echo.logits, whisper.logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(echo.ctc_logits, whisper.ctc_logits, rtol=0, atol=1e-5)
+
+
 class StopError(Exception):
     """Stands for whatever ends a run."""
 
@@ -120,7 +138,7 @@ def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5)
 
 
 def test_only_matrices_decay(config, tmp_path):

@@ -1,0 +1,74 @@
+"""What a block attends to, to be drawn or summed up; nothing of it is needed for the output."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from echo.attention.blocks import FocusedAttention
+from echo.attention.global_branch import split_heads
+from echo.attention.local import dense_band
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Of a sequence of T positions; `local`, `span` and `temperature` are None in a plain block."""
+
+    overall: torch.Tensor  # (B, H, T, K): the global branch's weights; K < T if keys are pooled
+    local: torch.Tensor | None = None  # (B, H, T, T)
+    span: torch.Tensor | None = None  # (B, 1 or H, 1), in the decoder with a last dimension of T
+    temperature: torch.Tensor | None = None  # as the span, or (1, H, 1)
+
+
+@torch.no_grad()
+def attention_maps(
+    block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
+) -> AttentionMaps:
+    """The weights that a self-attention block gives to each position, without dropout.
+
+    Args:
+        block: a focused one, or Whisper's.
+        x: what the block is given, (B, T, D).
+        mask: as `FocusedAttention.forward`'s `attention_mask`.
+        causal: whether a plain block is a decoder's.
+    """
+    if not isinstance(block, FocusedAttention):
+        return AttentionMaps(plain_weights(block, x, mask, causal))
+    training = block.training
+    block.eval()
+    try:
+        branches = block.branches(x, mask)
+    finally:
+        block.train(training)
+    valid = block.valid(mask)
+    overall = block.global_branch.weights(
+        branches.global_query, branches.global_key, mask, block.causal
+    )
+    band = dense_band(
+        x.shape[1],
+        branches.local_key,
+        branches.local_key,
+        block.window,
+        branches.span,
+        valid,
+        block.lengths(x, valid),
+    )
+    local = band.weights(branches.local_query)
+    return AttentionMaps(overall, local, branches.span, block.temperature(branches.span))
+
+
+def plain_weights(block: Any, x: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> Any:
+    """Those of `transformers`' WhisperAttention."""
+    query, key = (split_heads(p(x), block.num_heads) for p in (block.q_proj, block.k_proj))
+    scores = query @ key.transpose(-1, -2) * block.head_dim**-0.5
+    if mask is not None:
+        scores = scores + mask
+    elif causal:
+        scores = scores.masked_fill(torch.ones_like(scores[0, 0]).triu(1) > 0, -torch.inf)
+    return scores.softmax(-1)
+
+
+def entropy(weights: torch.Tensor) -> torch.Tensor:
+    """(..., K) -> (...): the entropy of attention weights, in nats."""
+    return torch.special.entr(weights.float()).sum(-1)

@@ -1,0 +1,97 @@
+"""What focused attention does during training: span, temperature and entropy of each block."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from echo.attention.blocks import FocusedAttention
+from echo.attention.maps import attention_maps, entropy
+
+logger = logging.getLogger(__name__)
+
+WATCHED_POSITIONS = 512  # at the most, of one utterance: maps grow with their square
+COLLAPSED = 0.1  # nats: a query gives nearly all of its weight to one key
+BOUND = 0.01  # how near to 0 or 1 a span scale counts as at its bound
+
+
+class AttentionWatch:
+    """Remembers what the focused blocks were last given in training, and what came of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.blocks = {
+            short_name(name): module
+            for name, module in model.named_modules()
+            if isinstance(module, FocusedAttention)
+        }
+        self.spans: dict[str, torch.Tensor] = {}  # of the last batch, in its graph
+        self.inputs: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self.warned: set[tuple[str, str]] = set()
+        for name, block in self.blocks.items():
+            block.register_forward_hook(partial(self.remember, name), with_kwargs=True)
+
+    def remember(
+        self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
+    ) -> None:
+        if not block.training:
+            return
+        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        mask = kwargs.get("attention_mask")
+        self.spans[name] = output[1]
+        self.inputs[name] = x[:1].detach(), None if mask is None else mask[:1]
+
+    def measure(self) -> dict[str, float]:
+        """Means for the log, and a warning where a block has got stuck, once for each.
+
+        Spans are of the last batch; temperature and entropies (in nats) of its first utterance.
+        """
+        values: dict[str, float] = {}
+        for name, block in self.blocks.items():
+            if name not in self.inputs:
+                continue
+            x, mask = self.inputs[name]
+            x = x[:, :WATCHED_POSITIONS]
+            mask = None if mask is None else mask[..., : x.shape[1], : x.shape[1]]
+            maps = attention_maps(block, x, mask)
+            assert maps.local is not None
+            assert maps.temperature is not None
+            seeing = maps.local.sum(-1) > 0  # not padding, nor under a window of no frames
+            local = (entropy(maps.local) * seeing).sum() / seeing.sum().clamp(min=1)
+            span = self.spans[name].detach().float()
+            found = {
+                "span": span.mean(),
+                "temperature": maps.temperature.float().mean(),
+                "entropy_local": local,
+                "entropy_global": entropy(maps.overall).mean(),
+            }
+            values |= {f"{key}/{name}": value.item() for key, value in found.items()}
+            self.warn(name, block, values)
+        return values
+
+    def warn(self, name: str, block: FocusedAttention, values: dict[str, float]) -> None:
+        span, local = values[f"span/{name}"], values[f"entropy_local/{name}"]
+        if local < COLLAPSED:
+            self.say_once(
+                name,
+                f"the local attention's entropy is {local:.3f} nats: it looks at single frames. "
+                "A higher temperature (temp_scale, or temperature: learned) may help",
+            )
+        elif block.settings.form == "adaptive" and not BOUND < span < 1 - BOUND:
+            self.say_once(
+                name,
+                f"the span scale is {span:.3f}, at its bound: it can go no "
+                + ("lower. A smaller ramp" if span < BOUND else "higher. A larger max_span")
+                + " may suit the data",
+            )
+
+    def say_once(self, name: str, what: str) -> None:
+        if (name, what[:20]) not in self.warned:
+            self.warned.add((name, what[:20]))
+            logger.warning("%s: %s", name, what)
+
+
+def short_name(name: str) -> str:
+    """model.encoder.layers.3.self_attn -> encoder.3"""
+    return name.removeprefix("model.").replace(".layers", "").removesuffix(".self_attn")
