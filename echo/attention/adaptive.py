@@ -77,7 +77,8 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
             local_query, local_key, local_value = self.project_local(x)
             if cache is not None:
                 local_key, local_value = cache.extend_local(local_key, local_value)
-        local_query = local_query * (self.head_dim**-0.5 / self.temperature(span))[..., None]
+        scale = (self.head_dim**-0.5 / self.temperature(span))[..., None]
+        local_query = local_query * scale.to(local_query.dtype)
         local_out = local_attention(
             local_query,
             local_key,

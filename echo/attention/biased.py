@@ -71,5 +71,7 @@ def biased_attention(
     if query.ndim == 4 and not torch.is_grad_enabled():
         bias = bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    if value is key:
+        value = value.view_as(value)  # torch.compile takes no argument twice
     with torch.autocast(query.device.type, enabled=False):
         return BiasedAttention.apply(query, key, value, bias)

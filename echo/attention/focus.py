@@ -73,7 +73,7 @@ class FocusAttention(HybridAttention):
             The scaled query of each window's last round, what it found, both (B, H, Q, d), and
             how often the window updated its query, (B, Q).
         """
-        scale = self.scale(span)
+        scale = self.scale(span).to(query.dtype)
         windows = None if lengths is None else self.windows_of(query, span, lengths)
         found = torch.zeros_like(query)
         running = torch.ones_like(query[:, 0, :, 0], dtype=torch.bool)  # (B, Q)

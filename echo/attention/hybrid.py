@@ -103,7 +103,7 @@ class HybridAttention(FocusedAttention):
             The scaled query that was asked, what it found, both (B, H, Q, d), and the span that
             was used.
         """
-        query = query * self.scale(span)
+        query = query * self.scale(span).to(query.dtype)
         found = local_attention(
             query, key, key, self.window, span, valid, lengths, self.settings.local_kernel
         )

@@ -183,9 +183,9 @@ def block_band(
     )
     # Only here do blocks that share their geometry get a bias each.
     bias = torch.where(inside[:, None, :, None], bias_of(weights), LEAST)
-    key = overlapping_blocks(key, rule.left, size, width)
-    value = overlapping_blocks(value, rule.left, size, width)
-    return Band(key, value, bias, rule.may_be_empty, block=size)
+    keys = overlapping_blocks(key, rule.left, size, width)
+    values = keys if value is key else overlapping_blocks(value, rule.left, size, width)
+    return Band(keys, values, bias, rule.may_be_empty, block=size)
 
 
 def block_sizes(rule: WindowRule) -> tuple[int, int]:

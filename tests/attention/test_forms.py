@@ -1,0 +1,169 @@
+"""What holds of every form: deaf to padding, neighbours and the future, finite, and compilable."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echo.attention.forms import FORMS
+from echo.attention.maps import attention_maps, entropy
+from echo.attention.settings import AttentionSettings
+from echo.model import EchoConfig, EchoEncoder
+
+DIMS, HEADS = 24, 3
+HARD = {"max_span": 10, "window": 7}
+SETTINGS = {
+    "hybrid": {"form": "hybrid", **HARD},
+    "hybrid, sharper for longer": {"form": "hybrid", **HARD, "sharpen_longer": True},
+    "scaled": {"form": "scaled", **HARD},
+    "focus": {"form": "focus", **HARD},
+    "focus, refined": {"form": "focus", **HARD, "refiner": True},
+    "adaptive": {"form": "adaptive", "max_span": 10, "ramp": 4},
+    "adaptive, per head": {
+        "form": "adaptive",
+        "max_span": 10,
+        "ramp": 4,
+        "span_per_head": True,
+        "temperature": "learned",
+    },
+    "adaptive, projected": {"form": "adaptive", "max_span": 10, "local_input": "projected"},
+}
+STRIDED = {
+    f"{name}, strided": {**SETTINGS[name], "global_stride": 3, "max_global_keys": 9}
+    for name in ("hybrid", "adaptive")
+}
+ENCODER = {**SETTINGS, **STRIDED}
+MINUS = torch.finfo(torch.float32).min
+
+
+def make_block(values, causal=False, dims=DIMS, heads=HEADS, seed=0):
+    """A block whose local branch is awake and whose spans differ between utterances."""
+    torch.manual_seed(seed)
+    setting = AttentionSettings.from_value(values)
+    block = FORMS[setting.form](setting, dims, heads, causal).eval()
+    with torch.no_grad():
+        for name in block.initial_weights() if setting.form == "adaptive" else ():
+            block.get_parameter(name).normal_()
+        if setting.form != "adaptive":
+            torch.nn.init.normal_(block.projection.weight, std=dims**-0.5)
+        torch.nn.init.normal_(block.span_predictor.linear.weight, std=3)
+    return block
+
+
+def padding_mask(lengths, frames):
+    seen = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    return torch.zeros(seen.shape).masked_fill(~seen, MINUS)[:, None, None]
+
+
+@pytest.mark.parametrize("values", ENCODER.values(), ids=ENCODER.keys())
+@settings(max_examples=12, deadline=None)
+@given(
+    length=st.integers(1, 60),
+    more=st.integers(0, 40),
+    other=st.integers(1, 60),
+    seed=st.integers(0, 99),
+)
+def test_an_utterance_gets_what_it_would_get_alone(values, length, more, other, seed):
+    """At any length, shorter or longer than a window, and down to one valid frame."""
+    block = make_block(values, seed=seed)
+    frames = max(length, other) + more
+    x = torch.randn(2, frames, DIMS)
+    with torch.no_grad():
+        together, spans = block(x, padding_mask([length, min(other, frames)], frames))
+        alone, span = block(x[:1, :length])
+    torch.testing.assert_close(together[:1, :length], alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(spans[:1], span, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
+@settings(max_examples=8, deadline=None)
+@given(length=st.integers(1, 40), place=st.integers(0, 39), seed=st.integers(0, 99))
+def test_a_decoder_does_not_see_the_future(values, length, place, seed):
+    block = make_block(values, causal=True, seed=seed)
+    x = torch.randn(1, length, DIMS)
+    place = min(place, length - 1)
+    changed = x.clone()
+    changed[:, place:] = torch.randn(1, length - place, DIMS)
+    with torch.no_grad():
+        before, after = block(x)[0], block(changed)[0]
+    torch.testing.assert_close(before[:, :place], after[:, :place], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_are_finite_and_reach_the_span_of_adaptive_blocks_alone(values, causal):
+    block = make_block(values, causal).train()
+    x = torch.randn(2, 40, DIMS, requires_grad=True)
+    mask = None if causal else padding_mask([40, 13], 40)
+    block(x, mask)[0].square().mean().backward()
+    assert torch.isfinite(x.grad).all()
+    span = block.span_predictor.linear
+    for name, parameter in block.named_parameters():
+        if not name.startswith("span_predictor") or values["form"] == "adaptive":
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0 or name.endswith("k_proj.bias"), name
+    if values["form"] != "adaptive":
+        assert span.weight.grad is None
+        assert "does not learn" in type(block).__doc__ or "gets no gradient" in type(block).__doc__
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("values", ENCODER.values(), ids=ENCODER.keys())
+def test_half_precision_does_not_overflow_on_long_input(values, dtype):
+    block = make_block(values, dims=16, heads=2).to(dtype).train()
+    x = (20 * torch.randn(1, 3000, 16)).to(dtype).requires_grad_()
+    y, span = block(x)
+    y.float().mean().backward()
+    assert torch.isfinite(y).all()
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(span).all()
+
+
+@pytest.mark.parametrize("values", ENCODER.values(), ids=ENCODER.keys())
+def test_maps_are_the_weights_that_were_used(values):
+    block = make_block(values)
+    x, lengths = torch.randn(2, 50, DIMS), [50, 21]
+    mask = padding_mask(lengths, 50)
+    maps = attention_maps(block, x, mask)
+    for row, length in enumerate(lengths):
+        total = maps.local[row, :, :length].sum(-1)
+        assert ((total - 1).abs() < 1e-5).logical_or(total == 0).all()
+        assert (maps.local[row, :, :length, length:] == 0).all()
+        torch.testing.assert_close(
+            maps.overall[row].sum(-1), torch.ones(HEADS, 50), rtol=0, atol=1e-5
+        )
+    assert (entropy(maps.local) <= torch.log(torch.tensor(50.0))).all()
+    if values["form"] in ("hybrid", "adaptive") and "local_input" not in values:
+        branches = block.branches(x, mask)
+        value = branches.local_key  # the hard forms' own value
+        if values["form"] == "adaptive":
+            _, _, value = block.project(x)
+        local = (maps.local @ value).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(local[1, :21], branches.local_out[1, :21], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["plain", "hybrid", "adaptive"])
+@pytest.mark.parametrize("frames", [120, 700])
+def test_the_encoder_compiles_as_one_graph(form, frames):
+    torch._dynamo.reset()
+    config = EchoConfig(
+        d_model=32,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        max_source_positions=400,
+        attention={"encoder": form},
+    )
+    encoder = EchoEncoder(config).eval()
+    features, mask = torch.randn(2, 80, frames), torch.ones(2, frames)
+    mask[1, 90:] = 0
+    compiled = torch.compile(encoder, fullgraph=True, backend="aot_eager")
+    found, gradients = [], []
+    for run in (encoder, compiled):
+        output = run(features, attention_mask=mask).last_hidden_state
+        output.sum().backward()
+        found.append(output.detach())
+        gradients.append(encoder.conv1.weight.grad.clone())
+        encoder.zero_grad()
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
