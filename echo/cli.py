@@ -88,6 +88,10 @@ def evaluate(
         float | None,
         typer.Option(help="Pad with silence to so many seconds; by default as trained."),
     ] = None,
+    added_silence: Annotated[
+        float | None,
+        typer.Option(help="Seconds of silence after each utterance; by default as trained."),
+    ] = None,
     audio_column: Column = None,
     text_column: Column = None,
     speaker_column: Column = None,
@@ -105,12 +109,15 @@ def evaluate(
     on_error: OnError = "skip" if skip_errors else "raise"
     utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
     loaded = load_model(model, checkpoint)
+    if pad_to is not None:
+        loaded.model.config.pad_to_seconds = pad_to
+    if added_silence is not None:
+        loaded.model.config.added_silence = added_silence
     evaluation = evaluate_model(
         loaded.model,
         loaded.tokenizer,
         utterances,
         DecodeSettings(beams=beams),
-        loaded.pad_to_seconds if pad_to is None else pad_to,
         on_error,
         progress=True,
     )

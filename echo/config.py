@@ -68,9 +68,13 @@ class DataSettings:
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
     workers: int = 1  # processes that decode and augment; 0 for none
-    max_batch_seconds: float = 60.0  # of padded audio in a batch
+    max_batch_seconds: float = 60.0  # of audio in a batch, padded to its longest
     max_batch_size: int = 64  # utterances in a batch
-    pad_to_seconds: float | None = None  # pad every batch so far, as Whisper does to 30 s
+    # Silence that follows every utterance and counts as audio: up to so many seconds of both, or
+    # none ("batch": padding to the longest of a batch is masked, and changes nothing),
+    pad_to: Literal["batch"] | float = "batch"
+    added_silence: float = 0.0  # and so many seconds at the least
+    timestamps: float = 0.0  # share of training examples that teach a Whisper's timestamps
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
@@ -82,6 +86,16 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters (Hu et al. 2021) in the place of training the checkpoint's own weights."""
+
+    rank: int = 16
+    alpha: int = 32  # what the adapters add is scaled by alpha / rank
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     max_steps: int = 2000
     learning_rate: float = 1.5e-3
@@ -90,12 +104,16 @@ class TrainSettings:
     weight_decay: float = 0.01  # of matrices alone
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     max_grad_norm: float = 1.0
+    freeze: list[str] = field(default_factory=list)  # modules that stay as they are, by name
+    # Of what `init` lacks, as a Whisper's local branches; the others' where not given.
+    new_learning_rate: float | None = None
     accumulation: int = 1  # batches a step
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where a GPU has it
     log_every: int = 20  # steps
     eval_every: int = 250
     eval_utterances: int = 100  # of the evaluation set, for WER during training
     checkpoint_every: int = 500
+    patience: int | None = None  # evaluations without a better WER, after which training stops
 
 
 @dataclass(frozen=True)
@@ -117,6 +135,7 @@ class RunConfig:
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    lora: LoraSettings | None = None
     train: TrainSettings = field(default_factory=TrainSettings)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
 
@@ -216,8 +235,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None
-        (inner,) = (a for a in arguments if a is not types.NoneType)
-        return convert(inner, value, source, key)
+        return convert_union([a for a in arguments if a is not types.NoneType], value, source, key)
     if origin is Literal:
         if value in arguments:
             return value
@@ -244,6 +262,18 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
         kind, "a list" if origin is list else "a mapping"
     )
     raise ConfigError(f"{source}: {key} is {value!r}, but must be {wanted}")
+
+
+def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
+    """The first of several types that takes the value."""
+    problems = []
+    for kind in kinds:
+        try:
+            return convert(kind, value, source, key)
+        except ConfigError as error:
+            problems.append(str(error))
+    head, *others = problems
+    raise ConfigError(" or ".join([head, *(o.partition("must be ")[2] for o in others)]))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS
 from echo.attention.hybrid import BranchProjection, HybridAttention
 from echo.attention.settings import AttentionSettings, resolve_layers
+from echo.generation import EchoGeneration, marked_frames
 
 WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
 
@@ -49,6 +50,8 @@ class EchoConfig(WhisperConfig):
         Whether the encoder has a CTC head, whose blank is the padding token.
     pad_to_seconds (`float`, *optional*):
         How far all audio was padded in training, as to Whisper's 30 s; nothing where it was not.
+    added_silence (`float`, *optional*, defaults to 0):
+        How many seconds of silence followed every utterance in training.
     """
 
     model_type = "echo"
@@ -56,6 +59,7 @@ class EchoConfig(WhisperConfig):
     attention: dict | None = None
     ctc: bool = False
     pad_to_seconds: float | None = None
+    added_silence: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -108,6 +112,14 @@ class SinusoidPositions(nn.Embedding):
         return {"weight": sinusoids(self.num_embeddings, self.embedding_dim)}
 
 
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """`attention_mask` (B, frames) is over the features that were encoded; None where all of them
+    are valid."""
+
+    attention_mask: torch.Tensor | None = None
+
+
 class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
     """Whisper's encoder for features of any length up to `max_source_positions`."""
 
@@ -125,13 +137,14 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         input_features: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> BaseModelOutput:
+    ) -> EncoderOutput:
         """Encodes log-mel features.
 
         Args:
             input_features: (B, n_mels, frames), 10 ms a frame.
             attention_mask: (B, frames), 1 at valid frames and 0 at padding, which must come last;
-                None where nothing is padding. Padding does not change what comes of the rest.
+                None where nothing is padding but what `echo.generation` marked in the features.
+                Padding does not change what comes of the rest.
 
         Returns:
             `last_hidden_state` (B, ceil(frames / 2), D).
@@ -145,12 +158,14 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
                 f"{frames} frames of features are more than the encoder's "
                 f"{2 * self.max_source_positions}"
             )
+        if attention_mask is None:
+            attention_mask = marked_frames(input_features)
         # Both convolutions look one frame across the edge of an utterance. What they find there
         # is made zero, as it would be if the utterance stood alone.
-        valid = None if attention_mask is None else attention_mask.to(input_features.dtype)
-        x = input_features if valid is None else input_features * valid[:, None]
+        padding = None if attention_mask is None else attention_mask[:, None] == 0
+        x = input_features if padding is None else input_features.masked_fill(padding, 0)
         x = F.gelu(self.conv1(x))
-        x = x if valid is None else x * valid[:, None]
+        x = x if padding is None else x.masked_fill(padding, 0)
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.embed_positions.weight[: x.shape[1]]
         x = F.dropout(x, p=self.dropout, training=self.training)
@@ -160,7 +175,9 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
             if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
                 continue
             x = layer(x, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=self.layer_norm(x))
+        return EncoderOutput(
+            last_hidden_state=self.layer_norm(x), attention_mask=attention_mask
+        )
 
 
 class EchoCrossAttention(WhisperAttention):
@@ -228,6 +245,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
                 input_features, attention_mask=attention_mask
             )
             encoder_outputs = self.encoder(input_features, attention_mask=attention_mask, **kwargs)
+        if attention_mask is None and isinstance(encoder_outputs, EncoderOutput):
+            attention_mask = encoder_outputs.attention_mask
         if attention_mask is not None:
             kwargs["encoder_mask"] = key_mask(attention_mask, encoder_outputs[0].dtype)
         return super().forward(encoder_outputs=encoder_outputs, **kwargs)
@@ -241,7 +260,9 @@ class EchoOutput(Seq2SeqLMOutput):
     ctc_logits: torch.Tensor | None = None
 
 
-class EchoForConditionalGeneration(EchoPreTrainedModel, WhisperForConditionalGeneration):
+class EchoForConditionalGeneration(
+    EchoGeneration, EchoPreTrainedModel, WhisperForConditionalGeneration
+):
     def __init__(self, config: EchoConfig) -> None:
         WhisperPreTrainedModel.__init__(self, config)
         self.model = EchoModel(config)
@@ -260,22 +281,6 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, WhisperForConditionalGen
                 **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)
             )
         return output
-
-    @staticmethod
-    def _get_input_segment(
-        input_features: torch.Tensor | None,
-        seek: torch.Tensor,
-        seek_num_frames: torch.Tensor,
-        num_segment_frames: int,
-        cur_bsz: int,
-        batch_idx_map: list[int],
-    ) -> torch.Tensor | None:
-        # `generate` pads each segment to 30 s; features that are shorter as a whole stay so.
-        if input_features is not None:
-            num_segment_frames = min(num_segment_frames, input_features.shape[-1])
-        return WhisperForConditionalGeneration._get_input_segment(
-            input_features, seek, seek_num_frames, num_segment_frames, cur_bsz, batch_idx_map
-        )
 
 
 def swap_attention(

@@ -71,7 +71,6 @@ def run_pilot(contenders: list[Contender], out: Path) -> list[dict[str, Any]]:
             loaded.tokenizer,
             corpus.eval_utterances(),
             config.decode,
-            config.data.pad_to_seconds,
             config.data.on_error,
             progress=True,
         )

@@ -101,7 +101,7 @@ def open_checkpoint(source: str) -> PretrainedFolder | CTranslate2Folder:
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:
     """A Whisper's or an Echo's config as a Whisper's, without what Whisper does not have."""
-    echoes = ("attention", "ctc", "pad_to_seconds")
+    echoes = ("attention", "ctc", "pad_to_seconds", "added_silence")
     content = {k: v for k, v in config.to_dict().items() if k not in echoes}
     content |= {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
     return WhisperConfig(**content)
@@ -292,6 +292,14 @@ def focused_weights(
                     if key not in tensors:
                         tensors[key] = value.to(own_dtype) if value.is_floating_point() else value
     return tensors
+
+
+def new_parameters(model: EchoForConditionalGeneration) -> set[str]:
+    """The names of the parameters for which a Whisper of the same sizes has nothing to begin
+    with: gains, span predictors, a CTC head."""
+    with torch.device("meta"):
+        whisper = WhisperForConditionalGeneration(plain_config(model.config)).state_dict()
+    return {name for name, _ in model.named_parameters() if whisper_name(name) not in whisper}
 
 
 def whisper_name(key: str) -> str:

@@ -9,6 +9,7 @@ in one process and in turn, so that a noisy machine disturbs them alike.
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def main() -> None:
         padded = load_batches(
             config,
             corpus,
-            ExampleReader(tokenizer, limits, pad_to_seconds=30),
+            ExampleReader(tokenizer, replace(limits, pad_to_seconds=30)),
             arguments.padded_batches,
         )
         for name, trainer in trainers.items():

@@ -4,9 +4,9 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import Speed
 
-from echo.config import AugmentSettings, DataSettings, OnError
+from echo.config import DataSettings, OnError
 from echo.data.audio import SAMPLE_RATE
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
-from echo.data.tokenizer import encode_transcript
+from echo.data.tokenizer import add_timestamps, encode_transcript
 from echo.data.utterance import Corpus, Utterance
 from echo.errors import DataError
+
+if TYPE_CHECKING:
+    from echo.model import EchoConfig
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +38,28 @@ class Limits:
     n_mels: int
     max_frames: int  # of features, 10 ms each
     max_tokens: int
+    # Silence after an utterance, which counts as audio:
+    pad_to_seconds: float = 0.0  # up to so much of both, as Whisper's 30 s,
+    added_silence: float = 0.0  # and so many seconds at the least
 
     @classmethod
-    def of(cls, config: Any) -> "Limits":
-        """A Whisper or Echo config's; each encoder position takes two frames of features."""
+    def of(cls, config: "EchoConfig") -> "Limits":
+        """A model's; each encoder position takes two frames of features."""
         return cls(
-            config.num_mel_bins, 2 * config.max_source_positions, config.max_target_positions
+            config.num_mel_bins,
+            2 * config.max_source_positions,
+            config.max_target_positions,
+            config.pad_to_seconds or 0.0,
+            config.added_silence,
         )
+
+    def padded(self, samples: int) -> int:
+        """How many samples so many become with their silence, as far as the encoder takes it."""
+        wanted = max(
+            samples + round(self.added_silence * SAMPLE_RATE),
+            round(self.pad_to_seconds * SAMPLE_RATE),
+        )
+        return max(samples, min(wanted, self.max_frames * HOP_LENGTH))
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,7 @@ class Example:
     utterance: Utterance
     features: torch.Tensor  # (n_mels, frames)
     tokens: list[int]  # from decoder start to end of text; none where unlabelled
+    seconds: float  # without the silence that was added
 
 
 @dataclass(frozen=True)
@@ -74,22 +93,14 @@ class Batch:
 class ExampleReader:
     """Decodes an utterance into an example, or says why it cannot be one.
 
-    With `pad_to_seconds`, silence is appended up to that length and counts as audio: Whisper's
-    own way, at 30 s. Not `labelled`, transcripts are not tokenised: what a model is measured
-    against may hold characters that it cannot write.
+    Not `labelled`, transcripts are not tokenised: what a model is measured against may hold
+    characters that it cannot write.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        limits: Limits,
-        pad_to_seconds: float | None = None,
-        labelled: bool = True,
-    ) -> None:
+    def __init__(self, tokenizer: Any, limits: Limits, labelled: bool = True) -> None:
         self.tokenizer = tokenizer
         self.limits = limits
         self.labelled = labelled
-        self.min_samples = round((pad_to_seconds or 0) * SAMPLE_RATE)
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
         """The example, at the speed asked for unless that makes it too long for the encoder.
@@ -103,11 +114,11 @@ class ExampleReader:
                 changed, _ = speed_change(speed)(samples)
                 if frames_of(len(changed)) <= self.limits.max_frames:
                     samples = changed
-            if len(samples) < self.min_samples:
-                samples = F.pad(samples, (0, self.min_samples - len(samples)))
             self.check_frames(frames_of(len(samples)))
-            features = log_mel(samples, self.limits.n_mels)
-            return Example(utterance, features, self.tokens(utterance.text))
+            padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
+            features = log_mel(padded, self.limits.n_mels)
+            seconds = len(samples) / SAMPLE_RATE
+            return Example(utterance, features, self.tokens(utterance.text), seconds)
 
     def check(self, utterance: Utterance) -> None:
         """As `read`, by what is known without decoding the recording."""
@@ -160,7 +171,7 @@ class TrainingSet(Dataset):
     epoch and the utterance alone: not on workers, batches or what was drawn before."""
 
     def __init__(
-        self, corpus: Corpus, reader: ExampleReader, settings: AugmentSettings, seed: int
+        self, corpus: Corpus, reader: ExampleReader, settings: DataSettings, seed: int
     ) -> None:
         self.corpus = corpus
         self.reader = reader
@@ -177,8 +188,11 @@ class TrainingSet(Dataset):
         except DataError as error:
             return error  # not raised: a worker would bury the sentence in its traceback
         rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
-        features = spec_augment(example.features, self.settings, rng)
-        return Example(utterance, features, example.tokens)
+        features = spec_augment(example.features, self.settings.augment, rng)
+        tokens = example.tokens
+        if rng.random() < self.settings.timestamps:
+            tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
+        return replace(example, features=features, tokens=tokens)
 
 
 class Collator:
@@ -218,7 +232,7 @@ def training_loader(
 ) -> DataLoader:
     """An endless loader over the sampler's batches."""
     return DataLoader(
-        TrainingSet(corpus, reader, settings.augment, seed),
+        TrainingSet(corpus, reader, settings, seed),
         batch_sampler=batches,  # yields Items, not ints
         collate_fn=Collator(reader.tokenizer.pad_token_id),
         num_workers=settings.workers,
@@ -242,7 +256,9 @@ def evaluation_batches(
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
     collate = Collator(reader.tokenizer.pad_token_id)
-    durations = [max(u.duration, reader.min_samples / SAMPLE_RATE) for u in utterances]
+    durations = [
+        reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
+    ]
     any_read = False
     for indices in reversed(bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)):
         examples: list[Example | DataError] = []

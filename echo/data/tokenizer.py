@@ -17,6 +17,8 @@ from echo.errors import DataError
 # after that one for a timestamp. Padding has its own token, so that the end is learned.
 SPECIAL_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|pad|>", "<|notimestamps|>")
 BPE_SIZE = 512
+TIMESTAMP_SECONDS = 0.02
+MAX_TIMESTAMP = 1500  # 30 s, the last that Whisper has
 
 
 def train_tokenizer(
@@ -89,6 +91,22 @@ def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
             f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
     return ids
+
+
+def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
+    """A checkpoint's target sequence as one segment with its times: in the place of
+    <|notimestamps|> its beginning, 0 s, and before the end of text its end, in steps of 20 ms.
+
+    Raises:
+        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
+    """
+    without = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
+    if without not in ids:
+        raise DataError("the tokenizer has no timestamps to teach (data.timestamps)")
+    begin = without + 1
+    end = begin + min(round(seconds / TIMESTAMP_SECONDS), MAX_TIMESTAMP)
+    place = ids.index(without)
+    return [*ids[:place], begin, *ids[place + 1 : -1], end, ids[-1]]
 
 
 def decode_transcripts(

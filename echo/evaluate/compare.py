@@ -139,7 +139,7 @@ def prepare(
     for source in sources:
         loaded = load(source, which)
         limits = Limits.of(loaded.model.config)
-        reader = ExampleReader(loaded.tokenizer, limits, loaded.pad_to_seconds, labelled=False)
+        reader = ExampleReader(loaded.tokenizer, limits, labelled=False)
         try:
             fitting = check_utterances(fitting, reader, on_error)
         except DataError as error:
@@ -170,12 +170,13 @@ def measure(
     loaded = load(source, which)
     model, tokenizer = loaded.model, loaded.tokenizer
     to_device(model)
-    rest = (settings, loaded.pad_to_seconds, on_error)
     # What is set up at the first use would count as the first model's time and memory.
     silence = AudioArray(np.zeros(SAMPLE_RATE), SAMPLE_RATE, "silence")
-    transcribe_set(model, tokenizer, [Utterance("silence", silence, "", 1.0)], *rest)
+    transcribe_set(model, tokenizer, [Utterance("silence", silence, "", 1.0)], settings)
     with PeakMemory(model.device) as peak:
-        transcripts = transcribe_set(model, tokenizer, utterances, *rest, progress=True)
+        transcripts = transcribe_set(
+            model, tokenizer, utterances, settings, on_error, progress=True
+        )
     return transcripts, {
         "parameters": model.num_parameters(),
         "peak_memory_bytes": model.get_memory_footprint() + peak.added,

@@ -42,7 +42,6 @@ def transcribe_set(
     tokenizer: Any,
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
-    pad_to_seconds: float | None = None,
     on_error: OnError = "raise",
     progress: bool = False,
 ) -> Transcripts:
@@ -50,7 +49,7 @@ def transcribe_set(
 
     Leaves the model in the mode (training or evaluation) that it was in.
     """
-    reader = ExampleReader(tokenizer, Limits.of(model.config), pad_to_seconds, labelled=False)
+    reader = ExampleReader(tokenizer, Limits.of(model.config), labelled=False)
     training = model.training
     model.eval()
     order = {u.id: i for i, u in enumerate(utterances)}

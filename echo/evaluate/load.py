@@ -17,7 +17,6 @@ from echo.train.checkpoint import CheckpointFolder
 class LoadedModel:
     model: EchoForConditionalGeneration
     tokenizer: Any
-    pad_to_seconds: float | None  # what the model was trained on
 
 
 def load_model(source: str, which: str = "best") -> LoadedModel:
@@ -48,7 +47,7 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
         model = EchoForConditionalGeneration.from_pretrained(source, config=config)
     else:
         raise EchoError(f"{source}: is a {config.model_type} model, not Echo's or Whisper's")
-    return LoadedModel(model.float().eval(), load_tokenizer(source), config.pad_to_seconds)
+    return LoadedModel(model.float().eval(), load_tokenizer(source))
 
 
 def to_device(model: PreTrainedModel) -> None:

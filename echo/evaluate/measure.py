@@ -75,15 +75,12 @@ def evaluate_model(
     tokenizer: Any,
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
-    pad_to_seconds: float | None = None,
     on_error: OnError = "raise",
     progress: bool = False,
 ) -> Evaluation:
     """Transcribes the set and counts errors."""
     to_device(model)
-    transcripts = transcribe_set(
-        model, tokenizer, utterances, settings, pad_to_seconds, on_error, progress
-    )
+    transcripts = transcribe_set(model, tokenizer, utterances, settings, on_error, progress)
     return score(transcripts, english_normaliser(tokenizer))
 
 

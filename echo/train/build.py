@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from echo.config import RunConfig
+from echo.config import DataSettings, RunConfig
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
@@ -57,7 +57,7 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             begin_suppress_tokens=None,
             attention=model.attention,
             ctc=ctc_weight(config) > 0,
-            pad_to_seconds=config.data.pad_to_seconds,
+            **padding(config.data),
         )
         built = fresh_model(echo_config)
     except ValueError as error:
@@ -72,6 +72,14 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
         return_timestamps=False,
     )
     return built
+
+
+def padding(data: DataSettings) -> dict[str, Any]:
+    """What a model's config says of the silence that it is trained with."""
+    return {
+        "pad_to_seconds": None if data.pad_to == "batch" else data.pad_to,
+        "added_silence": data.added_silence,
+    }
 
 
 def fresh_model(config: EchoConfig) -> EchoForConditionalGeneration:

@@ -30,6 +30,7 @@ class Progress:
     utterances: int = 0
     skipped: int = 0
     best_wer: float | None = None
+    stale: int = 0  # evaluations since
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from echo.config import RunConfig
@@ -27,8 +28,9 @@ from echo.train.checkpoint import (
     random_state,
     restore_random_state,
 )
+from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
-from echo.train.optimiser import build_optimiser, build_schedule
+from echo.train.optimiser import build_optimiser, build_schedule, freeze
 from echo.train.recorder import Recorder
 from echo.train.watch import AttentionWatch
 
@@ -57,10 +59,13 @@ class Trainer:
             parameter.data = parameter.data.clone()
         # Whisper's sinusoids are fixed, which loading a checkpoint forgets.
         model.model.encoder.embed_positions.requires_grad_(False)
+        if config.lora:
+            add_adapters(model, config.lora)
+        freeze(model, config.train.freeze)
         self.optimiser = build_optimiser(model, config.train)
         self.schedule = build_schedule(self.optimiser, config.train)
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
-        self.reader = ExampleReader(tokenizer, Limits.of(model.config), config.data.pad_to_seconds)
+        self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.ctc_weight = ctc_weight(config)
         self.checkpoints = CheckpointFolder(run)
@@ -73,6 +78,9 @@ class Trainer:
         """Goes on from a checkpoint's state; the model's weights are loaded already."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.config.lora:
+            model = self.accelerator.unwrap_model(self.model)
+            model.load_state_dict(state["trained"], strict=False)
         restore_random_state(state["random"])
         self.progress = progress
 
@@ -90,7 +98,7 @@ class Trainer:
             desc=self.run.name,
             disable=not main,
         )
-        while self.progress.step < settings.max_steps:
+        while self.progress.step < settings.max_steps and not self.stale:
             started = time.perf_counter()
             micro_batches = list(islice(batches, settings.accumulation))
             waited = time.perf_counter() - started
@@ -105,12 +113,20 @@ class Trainer:
             best = False
             if step % settings.eval_every == 0 or final:
                 best = self.evaluate(recorder)
-            if best or final or step % settings.checkpoint_every == 0:
+            if best or final or self.stale or step % settings.checkpoint_every == 0:
                 self.save(best)
+        if self.stale:
+            logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
         bar.close()
         if recorder:
             recorder.close()
         return self.progress
+
+    @property
+    def stale(self) -> bool:
+        """Whether the WER has not got better for long enough to stop."""
+        patience = self.config.train.patience
+        return patience is not None and self.progress.stale >= patience
 
     def batches(self) -> Iterator[Batch]:
         """Batches from the run's position on, which moves as they are taken."""
@@ -226,7 +242,6 @@ class Trainer:
                 self.tokenizer,
                 sample(self.corpus.eval_utterances(), config.train.eval_utterances),
                 config.decode,
-                config.data.pad_to_seconds,
                 config.data.on_error,
             )
             references = [u.text for u in transcripts.utterances]
@@ -239,7 +254,8 @@ class Trainer:
             better = self.progress.best_wer is None or self.wer < self.progress.best_wer
             if better:
                 self.progress.best_wer = self.wer
-        self.accelerator.wait_for_everyone()
+            self.progress.stale = 0 if better else self.progress.stale + 1
+        self.progress.stale = broadcast_object_list([self.progress.stale])[0]
         return better
 
     def save(self, best: bool) -> None:
@@ -251,6 +267,9 @@ class Trainer:
                 "random": random_state(),
             }
             model = self.accelerator.unwrap_model(self.model)
+            if self.config.lora:
+                state["trained"] = trained_state(model)
+                model = merged(model)
             self.checkpoints.save(model, self.tokenizer, state, self.progress, best)
         self.accelerator.wait_for_everyone()
 

@@ -1,25 +1,55 @@
-"""AdamW and the learning rate's course."""
+"""What is trained, by AdamW, and the learning rate's course."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from transformers import get_scheduler
 
 from echo.config import TrainSettings
+from echo.errors import ConfigError
+from echo.model import EchoForConditionalGeneration
+from echo.upcycle import new_parameters
 
 
-def build_optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone: not biases, norms or temperatures."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=settings.learning_rate,
-        betas=(settings.betas[0], settings.betas[1]),
-        fused=True,
-    )
+def freeze(model: nn.Module, modules: Sequence[str]) -> None:
+    """Keeps modules and parameters as they are, by name: "encoder.conv1", or a whole "encoder".
+
+    Raises:
+        ConfigError: there is no such module.
+    """
+    for module in modules:
+        found = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if f"{name}.".startswith((f"{module}.", f"model.{module}."))
+        ]
+        if not found:
+            raise ConfigError(f"train.freeze: the model has no module {module!r}")
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
+def build_optimiser(
+    model: EchoForConditionalGeneration, settings: TrainSettings
+) -> torch.optim.AdamW:
+    """AdamW that decays matrices alone: not biases, norms or temperatures. What a Whisper
+    checkpoint lacks may have a learning rate of its own."""
+    new = new_parameters(model) if settings.new_learning_rate is not None else set()
+    groups = []
+    for is_new, rate in ((False, settings.learning_rate), (True, settings.new_learning_rate)):
+        trained = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and (name in new) == is_new
+        ]
+        for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
+            parameters = [p for p in trained if (p.ndim >= 2) == matrices]
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
+    if not groups:
+        raise ConfigError("train.freeze leaves nothing to train")
+    return torch.optim.AdamW(groups, betas=(settings.betas[0], settings.betas[1]), fused=True)
 
 
 def build_schedule(

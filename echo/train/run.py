@@ -14,7 +14,7 @@ from echo.data.utterance import Corpus, FixedCorpus
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
 from echo.model import EchoForConditionalGeneration
-from echo.train.build import build_model, build_tokenizer, ctc_weight
+from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.loop import Trainer
 
@@ -56,7 +56,8 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
     loaded = load_model(config.init)
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
-    loaded.model.config.pad_to_seconds = config.data.pad_to_seconds
+    for key, value in padding(config.data).items():
+        setattr(loaded.model.config, key, value)
     return loaded.model, loaded.tokenizer
 
 
@@ -70,8 +71,10 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
     config = load_run_config(run)
     corpus = corpus or build_corpus(config.data, config.seed)
     path, state, progress = CheckpointFolder(run).load("last")
-    tokenizer = load_tokenizer(path)
-    model = EchoForConditionalGeneration.from_pretrained(path)
+    if config.lora:  # whose checkpoints are merged: adapters go on beside what they started from
+        model, tokenizer = starting_point(config, corpus)
+    else:
+        model, tokenizer = EchoForConditionalGeneration.from_pretrained(path), load_tokenizer(path)
     corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)

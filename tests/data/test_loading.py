@@ -72,7 +72,7 @@ def test_draws_depend_on_the_utterance_and_epoch_alone(reader):
 
 
 def test_silence_up_to_30_seconds_counts_as_audio():
-    reader = ExampleReader(train_tokenizer(["one two"]), Limits(80, 3000, 12), 30)
+    reader = ExampleReader(train_tokenizer(["one two"]), Limits(80, 3000, 12, pad_to_seconds=30))
     (batch,) = evaluation_batches([utterance("a")], reader, 60)
     assert batch.input_features.shape == (1, 80, 3000)
     assert batch.attention_mask.all()

@@ -1,0 +1,66 @@
+"""Fine-tuning with low-rank adapters, by peft."""
+
+from typing import Any
+
+import torch
+
+from echo.config import LoraSettings
+from echo.errors import ConfigError
+from echo.model import EchoForConditionalGeneration
+from echo.upcycle import new_parameters
+
+
+def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
+    """Puts adapters beside the targeted linear layers, in place. Trained are they, and what a
+    Whisper checkpoint lacks: no low rank can stand for that.
+
+    Raises:
+        ConfigError: peft is not installed, or the model has none of the targets.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise ConfigError(
+            "lora: needs peft, which is not installed: pip install 'echo-asr[lora]'"
+        ) from None
+    new = new_parameters(model)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+    )
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise ConfigError(f"lora: {error}") from None
+    for name, parameter in model.named_parameters():
+        if name in new:
+            parameter.requires_grad_(True)
+
+
+def trained_state(model: EchoForConditionalGeneration) -> dict[str, torch.Tensor]:
+    """All that training has changed: the adapters and what is new."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
+    """A model whose adapters have become part of its weights; what they do not touch it shares
+    with the one it was made of."""
+    from peft.tuners.lora import Linear
+
+    weights = {
+        name.replace(".base_layer", ""): weight
+        for name, weight in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    adapted: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, Linear)}
+    for name, layer in adapted.items():
+        added = torch.stack([layer.get_delta_weight(a) for a in layer.active_adapters]).sum(0)
+        weights[f"{name}.weight"] = layer.get_base_layer().weight.detach() + added.detach()
+    with torch.device("meta"):  # where no random numbers are drawn, of which training has the rest
+        plain = EchoForConditionalGeneration(model.config)
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain

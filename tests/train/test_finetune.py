@@ -1,0 +1,143 @@
+"""Going on from a checkpoint: what is frozen, what is new, adapters, timestamps, when to stop."""
+
+import pytest
+import torch
+from transformers import AutoModelForSpeechSeq2Seq
+
+from echo.data.audio import SAMPLE_RATE
+from echo.data.corpora import build_corpus
+from echo.data.loading import ExampleReader, Limits
+from echo.data.tokenizer import add_timestamps, encode_transcript, load_tokenizer
+from echo.errors import ConfigError, DataError
+from echo.evaluate.load import load_model
+from echo.train.build import build_tokenizer
+from echo.train.checkpoint import CheckpointFolder
+from echo.train.optimiser import build_optimiser, freeze
+from echo.train.recorder import read_metrics
+from echo.train.run import resume_run, start_run
+from echo.upcycle import new_parameters
+from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
+
+
+@pytest.fixture(scope="module")
+def start(shared, tmp_path_factory):
+    """A run whose last checkpoint others begin with."""
+    run = tmp_path_factory.mktemp("start")
+    start_run(tiny(shared, train={"max_steps": 2}), run)
+    return run
+
+
+def from_start(shared, start, **changes):
+    path = CheckpointFolder(start).path("last")
+    return tiny(shared, **{"init": str(path), "loss": {"ctc_weight": 0.3}, **changes})
+
+
+def test_frozen_modules_stay_as_they_are(shared, start, tmp_path):
+    config = from_start(shared, start, train={"freeze": ["encoder.conv1", "decoder"]})
+    start_run(config, tmp_path)
+    before, after = weights(start), weights(tmp_path)
+    for name in before:
+        frozen = name.startswith(("model.encoder.conv1", "model.decoder")) or "positions" in name
+        assert torch.equal(before[name], after[name]) == frozen, name
+
+
+def test_what_cannot_be_frozen_is_named(start):
+    model = load_model(str(start), "last").model
+    with pytest.raises(ConfigError, match=r"the model has no module 'encoder\.conv'"):
+        freeze(model, ["encoder.conv"])
+
+
+def test_what_whisper_lacks_may_learn_at_a_rate_of_its_own(shared, start):
+    model = load_model(str(start), "last").model
+    new = new_parameters(model)
+    assert {name.split(".")[-1] for name in new} == {"local_gain", "weight", "bias"}
+    assert all("local_gain" in n or "span_predictor" in n or "ctc_head" in n for n in new)
+    settings = tiny(shared, train={"learning_rate": 1e-4, "new_learning_rate": 1e-2}).train
+    rates = {}
+    for group in build_optimiser(model, settings).param_groups:
+        rates |= dict.fromkeys(map(id, group["params"]), group["lr"])
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rates[id(parameter)] == (1e-2 if name in new else 1e-4), name
+
+
+def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkeypatch):
+    found = iter([0.5, 0.4, 0.4, 0.45, 0.1])
+    monkeypatch.setattr(
+        "echo.train.loop.word_errors", lambda *_: type("", (), {"rate": next(found)})
+    )
+    config = tiny(shared, train={"eval_every": 1, "max_steps": 9, "patience": 2})
+    assert start_run(config, tmp_path).step == 4
+    index = CheckpointFolder(tmp_path).index()
+    assert (index.last, index.best) == ("step-000004", "step-000002")
+    assert resume_run(tmp_path).step == 4  # which is where it ended
+
+
+def test_adapters_are_trained_merged_into_a_plain_folder_and_resumed(
+    shared, start, tmp_path, monkeypatch
+):
+    config = from_start(
+        shared, start, lora={"rank": 4}, train={"learning_rate": 1e-2}, model={"dropout": 0.0}
+    )
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    resume_run(tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    before, after = weights(start), weights(tmp_path / "whole")
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        changed = any(part in name for part in ("q_proj.weight", "v_proj.weight", "local_gain"))
+        changed |= "span_predictor" in name or "ctc_head" in name
+        assert torch.equal(weight, after[name]) != changed, name
+    loaded = AutoModelForSpeechSeq2Seq.from_pretrained(
+        CheckpointFolder(tmp_path / "whole").path("last")
+    )
+    assert not any("lora" in name for name in loaded.state_dict())
+
+
+def test_a_target_that_the_model_lacks_is_an_error(shared, start, tmp_path):
+    config = from_start(shared, start, lora={"targets": ["no_such_layer"]})
+    with pytest.raises(ConfigError, match="no_such_layer"):
+        start_run(config, tmp_path)
+
+
+def test_timestamps_are_taught_as_whisper_writes_them(shared):
+    tokenizer = load_tokenizer(shared / "models" / "whisper-tiny.en")
+    plain = encode_transcript(tokenizer, "we call it bear")
+    timed = add_timestamps(tokenizer, plain, 2.587)
+    decoded = tokenizer.decode(timed, decode_with_timestamps=True)
+    assert decoded == "<|startoftranscript|><|0.00|> we call it bear<|2.58|><|endoftext|>"
+    assert len(timed) == len(plain) + 1
+
+
+def test_a_tokenizer_without_timestamps_is_an_error(shared):
+    config = tiny(shared)
+    tokenizer = build_tokenizer(config, build_corpus(config.data, 1).train_epoch(0))
+    with pytest.raises(DataError, match="has no timestamps to teach"):
+        add_timestamps(tokenizer, encode_transcript(tokenizer, "one"), 1.0)
+
+
+def test_silence_follows_an_utterance_as_far_as_the_encoder_takes_it(shared):
+    config = tiny(shared)
+    utterance = build_corpus(config.data, 1).eval_utterances()[0]
+    length = len(utterance.audio.load())
+
+    def frames(**silence):
+        limits = Limits(80, 1000, 40, **silence)
+        return ExampleReader(None, limits, labelled=False).read(utterance).features.shape[1]
+
+    assert frames() == -(-length // 160)
+    assert frames(added_silence=1.0) == -(-(length + SAMPLE_RATE) // 160)
+    assert frames(pad_to_seconds=8.0) == 800
+    assert frames(pad_to_seconds=8.0, added_silence=9.9) == 1000
+
+
+def test_a_run_writes_how_it_padded_into_the_model(shared, tmp_path):
+    config = tiny(shared, data={"pad_to": 6, "added_silence": 0.5}, train={"max_steps": 1})
+    start_run(config, tmp_path)
+    model = load_model(str(tmp_path), "last").model
+    assert (model.config.pad_to_seconds, model.config.added_silence) == (6, 0.5)
+    assert read_metrics(tmp_path)
