@@ -120,11 +120,13 @@ def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> 
         config = EchoConfig(**content)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if any(settings.global_stride > 1 for settings in config.encoder_attention()):
-        raise ConfigError(
-            "attention.encoder has a global_stride, with which a block cannot begin as Whisper, "
-            "whose attention sees every frame"
-        )
+    for settings in (*config.encoder_attention(), *config.decoder_attention()):
+        if settings.global_stride > 1 or settings.rotary_base is not None:
+            field = "global_stride" if settings.global_stride > 1 else "rotary_base"
+            raise ConfigError(
+                f"attention has a {field}, with which a block cannot begin as Whisper, whose "
+                "attention has none"
+            )
     return config
 
 

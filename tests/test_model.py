@@ -56,6 +56,10 @@ ATTENTIONS = {
         "encoder": {**ADAPTIVE, "local_input": "projected"},
         "decoder": {**ADAPTIVE, "local_input": "projected"},
     },
+    "rotary": {
+        "encoder": [{**ADAPTIVE, "rotary_base": 10000}, {**HYBRID, "rotary_base": 100}],
+        "decoder": [{**ADAPTIVE, "rotary_base": 10000}, {**HYBRID, "rotary_base": 100}],
+    },
     "strided": {
         "encoder": [{**ADAPTIVE, "global_stride": 3}, {**HYBRID, "global_stride": 2}],
         "decoder": "plain",
@@ -66,7 +70,7 @@ ATTENTIONS = {
     },
     "mixed": {"encoder": [ADAPTIVE, "plain"], "decoder": ["plain", HYBRID]},
 }
-STARTS_AS_WHISPER = {k: v for k, v in ATTENTIONS.items() if not k.startswith("strided")}
+STARTS_AS_WHISPER = {k: v for k, v in ATTENTIONS.items() if not k.startswith(("strided", "rotary"))}
 
 
 @pytest.fixture(params=ATTENTIONS.values(), ids=ATTENTIONS.keys())

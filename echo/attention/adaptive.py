@@ -32,7 +32,13 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         dropout: float = 0.0,
     ) -> None:
         MultiHeadAttention.__init__(
-            self, dims, heads, dropout, settings.global_stride, settings.max_global_keys
+            self,
+            dims,
+            heads,
+            dropout,
+            settings.global_stride,
+            settings.max_global_keys,
+            settings.rotary_base,
         )
         self.settings = settings
         self.causal = causal
@@ -65,7 +71,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        query, key, value = self.project(x)
+        query, key, value = self.project(x, 0 if cache is None else cache.past)
         if cache is not None:
             key, value = cache.extend_global(key, value)
         attended = self.attend(query, key, value, mask, self.causal)

@@ -14,6 +14,10 @@ class KeyValueCache(Protocol):
         """Appends along dimension 2 and returns the whole."""
         ...
 
+    def get_seq_length(self, layer_idx: int) -> int:
+        """How many positions a layer holds."""
+        ...
+
 
 class LayerCache:
     """One block's part of a decoder's cache.
@@ -29,6 +33,11 @@ class LayerCache:
         self.cache = cache
         self.layer_idx = layer_idx
         self.layers = layers
+
+    @property
+    def past(self) -> int:
+        """How many positions came before."""
+        return self.cache.get_seq_length(self.layer_idx)
 
     def extend_global(
         self, key: torch.Tensor, value: torch.Tensor

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from echo.attention.pooling import pool_frames
+from echo.attention.rotary import rotate
 
 
 class MultiHeadAttention(nn.Module):
@@ -12,32 +13,48 @@ class MultiHeadAttention(nn.Module):
 
     Parameters bear the names of `transformers`' WhisperAttention, so that its weights fit. With a
     `stride` keys and values are averages over so many frames, and over more where there would be
-    more than `max_keys` of them.
+    more than `max_keys` of them; with a `rotary_base`, queries and keys have rotary positions.
+
+    Raises:
+        ValueError: the dimensions do not divide into the heads, or the heads' into halves.
     """
 
     def __init__(
-        self, dims: int, heads: int, dropout: float = 0.0, stride: int = 1, max_keys: int = 1
+        self,
+        dims: int,
+        heads: int,
+        dropout: float = 0.0,
+        stride: int = 1,
+        max_keys: int = 1,
+        rotary_base: float | None = None,
     ) -> None:
         super().__init__()
         if dims % heads:
             raise ValueError(f"{dims} dimensions do not divide into {heads} heads")
+        if rotary_base is not None and dims // heads % 2:
+            raise ValueError(
+                f"attention rotary_base needs heads of even width, not {dims // heads}"
+            )
         self.heads = heads
         self.head_dim = dims // heads
         self.dropout = dropout
         self.stride = stride
         self.max_keys = max_keys
+        self.rotary_base = rotary_base
         self.q_proj = nn.Linear(dims, dims)
         self.k_proj = nn.Linear(dims, dims, bias=False)
         self.v_proj = nn.Linear(dims, dims)
         self.out_proj = nn.Linear(dims, dims)
 
-    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, T, D) -> query, key and value, each (B, H, T, d)."""
-        return (
-            split_heads(self.q_proj(x), self.heads),
-            split_heads(self.k_proj(x), self.heads),
-            split_heads(self.v_proj(x), self.heads),
-        )
+    def project(
+        self, x: torch.Tensor, start: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> query, key and value, each (B, H, T, d); x begins at position `start`."""
+        query = split_heads(self.q_proj(x), self.heads)
+        key = split_heads(self.k_proj(x), self.heads)
+        if self.rotary_base is not None:
+            query, key = (rotate(part, self.rotary_base, start) for part in (query, key))
+        return query, key, split_heads(self.v_proj(x), self.heads)
 
     def attend(
         self,

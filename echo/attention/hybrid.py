@@ -52,7 +52,12 @@ class HybridAttention(FocusedAttention):
         self.ln_local = nn.LayerNorm(dims)
         self.ln_global = nn.LayerNorm(dims)
         self.global_attn = MultiHeadAttention(
-            dims, heads, dropout, settings.global_stride, settings.max_global_keys
+            dims,
+            heads,
+            dropout,
+            settings.global_stride,
+            settings.max_global_keys,
+            settings.rotary_base,
         )
         self.span_predictor = SpanPredictor(dims, 1)
         self.projection = BranchProjection(2 * dims, dims)
@@ -69,7 +74,8 @@ class HybridAttention(FocusedAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        query, key, value = self.global_attn.project(self.ln_global(x))
+        past = 0 if cache is None else cache.past
+        query, key, value = self.global_attn.project(self.ln_global(x), past)
         if cache is not None:
             key, value = cache.extend_global(key, value)
         attended = self.global_attn.attend(query, key, value, mask, self.causal)

@@ -30,6 +30,7 @@ class AttentionSettings:
     # utterance would otherwise have more than `max_global_keys`: then cost is linear in length.
     global_stride: int = 1
     max_global_keys: int = 750  # 60 s at a stride of 4; counts only with a stride
+    rotary_base: float | None = None  # rotary positions in the global branch, of this base
     max_span: int = 32  # M: the widest local span
     temp_scale: float = 0.01  # c: how strongly the span moves the softmax temperature
     sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
@@ -79,8 +80,15 @@ class AttentionSettings:
             )
         if self.refiner and self.form != "focus":
             raise ValueError(f"attention refiner belongs to the form focus, not to {self.form}")
-        if self.global_stride > 1 and self.is_plain:
-            raise ValueError("attention global_stride belongs to the focused forms, not to plain")
+        if self.is_plain and (self.global_stride > 1 or self.rotary_base is not None):
+            field = "global_stride" if self.global_stride > 1 else "rotary_base"
+            raise ValueError(f"attention {field} belongs to the focused forms, not to plain")
+        if self.rotary_base is not None and not (
+            isinstance(self.rotary_base, int | float) and self.rotary_base > 1
+        ):
+            raise ValueError(
+                f"attention rotary_base is {self.rotary_base!r}, but must be a number above 1"
+            )
         if self.form in HARD_FORMS:
             # A window longer than its attended part would drop the frames in between.
             for bound in ("max_span", "max_dist"):

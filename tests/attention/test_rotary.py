@@ -1,0 +1,14 @@
+import torch
+
+from echo.attention.rotary import rotate
+
+
+def test_scores_depend_on_distances_alone():
+    query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.double).expand(-1, 1, 1, 20, 8)
+    scores = rotate(query, 100.0, 0) @ rotate(key, 100.0, 0).mT
+    for distance in range(-19, 20):
+        assert scores[0, 0].diagonal(distance).std(unbiased=False) < 1e-12
+    moved = rotate(query, 100.0, 7) @ rotate(key, 100.0, 7).mT
+    torch.testing.assert_close(moved, scores)
+    assert scores[0, 0, 0].std() > 0.1
+    torch.testing.assert_close(rotate(query, 100.0, 3).norm(dim=-1), query.norm(dim=-1))
