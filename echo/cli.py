@@ -84,6 +84,9 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
     checkpoint: Checkpoint = "best",
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
+    ctc_weight: Annotated[
+        float, typer.Option(help="Of the CTC head, if there is one, in choosing tokens.")
+    ] = 0.5,
     pad_to: Annotated[
         float | None,
         typer.Option(help="Pad with silence to so many seconds; by default as trained."),
@@ -117,7 +120,7 @@ def evaluate(
         loaded.model,
         loaded.tokenizer,
         utterances,
-        DecodeSettings(beams=beams),
+        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
         on_error,
         progress=True,
     )
