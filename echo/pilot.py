@@ -11,6 +11,7 @@ from echo.errors import ConfigError
 from echo.evaluate.load import load_model
 from echo.evaluate.measure import evaluate_model
 from echo.report.curves import draw_curves
+from echo.report.markdown import escape, percent, table
 from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
@@ -120,28 +121,19 @@ def write_outputs(contenders: list[Contender], rows: list[dict[str, Any]], out: 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
     """The comparison as a Markdown table."""
+    header = ["model", "parameters", "steps", "training s", "utt/s", "loss", "WER", "CER", "RTFx"]
     cells = [
-        ["model", "parameters", "steps", "training s", "utt/s", "loss", "WER", "CER", "RTFx"],
-        *(
-            [
-                r["model"],
-                f"{r['parameters'] / 1e6:.2f} M",
-                str(r["steps"]),
-                f"{r['train_seconds']:.0f}",
-                f"{r['utterances_per_second']:.1f}",
-                f"{r['final_loss']:.3f}",
-                f"{100 * r['wer']['rate']:.2f} %",
-                f"{100 * r['cer']['rate']:.2f} %",
-                f"{r['rtfx']:.0f}",
-            ]
-            for r in rows
-        ),
+        [
+            escape(row["model"]),
+            f"{row['parameters'] / 1e6:.2f} M",
+            str(row["steps"]),
+            f"{row['train_seconds']:.0f}",
+            f"{row['utterances_per_second']:.1f}",
+            f"{row['final_loss']:.3f}",
+            percent(row["wer"]["rate"]),
+            percent(row["cer"]["rate"]),
+            f"{row['rtfx']:.0f}",
+        ]
+        for row in rows
     ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for line in (cells[0], rule, *cells[1:]):
-        name, *numbers = line
-        numbers = [n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True)]
-        lines.append("| " + " | ".join([name.ljust(widths[0]), *numbers]) + " |")
-    return "\n".join(lines) + "\n"
+    return table(header, cells) + "\n"

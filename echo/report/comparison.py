@@ -1,11 +1,12 @@
 """A comparison of models as Markdown."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jiwer
+
+from echo.report.markdown import escape, one_line, percent, table
 
 TEXTS = {"wer": "as written", "wer_normalised": "normalised"}
 LINE_WIDTH = 96  # of alignments, in characters
@@ -155,34 +156,6 @@ def align(reference: str, hypothesis: str) -> str:
     )
     lines = shown.splitlines()[2:]  # without jiwer's heading
     return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A Markdown table, whose first `texts` columns are text and whose others are numbers."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = ["-" * w if i < texts else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join(
-        "| "
-        + " | ".join(
-            cell.ljust(w) if i < texts else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in (header, rule, *rows)
-    )
-
-
-def escape(text: str) -> str:
-    """Text in one line, with nothing that Markdown takes for its own."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", one_line(text))
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def percent(rate: float) -> str:
-    return f"{100 * rate:.2f} %"
 
 
 def span(interval: Sequence[float] | None, form: str) -> str:

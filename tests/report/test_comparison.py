@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from echo.report.comparison import align, escape, render_comparison, render_summary
+from echo.report.comparison import align, render_comparison, render_summary
+from echo.report.markdown import escape
 
 EVIL = "a|b `c` <img src=x> *d*\n\n# e_f [g](h) &amp; \\"
 

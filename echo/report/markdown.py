@@ -1,0 +1,32 @@
+"""Markdown, and text that is safe in it."""
+
+import re
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table, whose first `texts` columns are text and whose others are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * w if i < texts else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i < texts else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        + " |"
+        for line in (header, rule, *rows)
+    )
+
+
+def escape(text: str) -> str:
+    """Text in one line, with nothing that Markdown takes for its own."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", one_line(text))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
