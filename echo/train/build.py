@@ -16,6 +16,7 @@ from echo.model import EchoConfig, EchoForConditionalGeneration
 from echo.upcycle import whisper_name
 
 FRAMES_PER_POSITION = 2  # the second convolution's stride
+CONV_GAIN = 2.0
 
 
 def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
@@ -89,7 +90,13 @@ def fresh_model(config: EchoConfig) -> EchoForConditionalGeneration:
     more than on its attention."""
     plain = copy.deepcopy(config)
     plain.attention = {"encoder": "plain", "decoder": "plain"}
-    whisper = EchoForConditionalGeneration(plain).state_dict()
+    twin = EchoForConditionalGeneration(plain)
+    with torch.no_grad():
+        # As they are drawn, the convolutions' output is half as large as the fixed sinusoids that
+        # are added to it, and a small model long hears where it is rather than what is said.
+        for conv in (twin.model.encoder.conv1, twin.model.encoder.conv2):
+            conv.weight.mul_(CONV_GAIN)
+    whisper = twin.state_dict()
     model = EchoForConditionalGeneration(config)
     taken = {key: whisper_name(key) for key in model.state_dict()}
     model.load_state_dict(
