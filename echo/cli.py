@@ -44,7 +44,7 @@ def pilot(
     from echo.config import apply_overrides, read_yaml
     from echo.pilot import format_table, read_pilot, run_pilot
 
-    path = config or shipped_config("pilot.yaml")
+    path = config or Path("configs/pilot.yaml")
     out = out or Path("runs") / path.stem
     content = apply_overrides(read_yaml(path), overrides or [])
     rows = run_pilot(read_pilot(content, str(path)), out)
@@ -176,6 +176,24 @@ def compare(
 
 
 @app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
+    audio: Annotated[Path, typer.Argument(help="A recording.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Draw what a model attends to in a recording."""
+    from echo.evaluate.inspect import inspect_recording
+    from echo.evaluate.load import load_model
+    from echo.report.inspection import write_inspection
+
+    inspection = inspect_recording(load_model(model, checkpoint), audio)
+    files = write_inspection(inspection, out)
+    print(inspection.transcript)
+    print(f"{len(files) - 2} layers, summary.png and inspection.json are in {out}/")
+
+
+@app.command()
 def convert(
     source: Annotated[
         str,
@@ -211,14 +229,6 @@ def check(
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)
-
-
-def shipped_config(name: str) -> Path:
-    """A config that comes with Echo: inside the package where it is installed, beside it in a
-    checkout."""
-    package = Path(__file__).parent
-    installed = package / "configs" / name
-    return installed if installed.exists() else package.parent / "configs" / name
 
 
 def main() -> None:

@@ -160,8 +160,17 @@ def load_run_config(run: Path) -> RunConfig:
     return load_config(path)
 
 
+def find_config(path: str | Path) -> Path:
+    """The file itself, or else one that comes with Echo: `configs/train.yaml` is beside the package
+    in a checkout, and inside it where it is installed."""
+    package = Path(__file__).parent
+    places = (Path(path), package / path, package.parent / path)
+    return next((place for place in places if place.is_file()), Path(path))
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping."""
+    """Reads a YAML file that holds a mapping; see `find_config` for where."""
+    path = find_config(path)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

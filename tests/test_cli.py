@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from echo.cli import main, shipped_config
+from echo.cli import main
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -77,16 +77,27 @@ def test_evaluating_what_is_no_model_is_an_error(monkeypatch, capsys, shared, tm
 def test_help_names_every_command(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "--help")
     assert code == 0
-    for command in ("pilot", "train", "resume", "evaluate", "compare", "data"):
+    for command in (
+        "pilot",
+        "train",
+        "resume",
+        "evaluate",
+        "compare",
+        "inspect",
+        "convert",
+        "data",
+    ):
         assert command in out
 
 
-def test_every_shipped_config_can_be_read(request):
-    """Pilots with all their models, and single runs."""
+def test_every_shipped_config_can_be_read(request, monkeypatch, tmp_path):
+    """Pilots with all their models, and single runs, from anywhere."""
     from echo.config import load_config, read_yaml
     from echo.pilot import read_pilot
 
-    assert shipped_config("pilot.yaml").exists()
+    monkeypatch.chdir(tmp_path)
+    assert "models" in read_yaml("configs/pilot.yaml")
+    assert load_config("configs/train.yaml", ["configs/attention/focus.yaml"]).model.attention
     paths = sorted((request.config.rootpath / "configs").glob("*.yaml"))
     assert len(paths) >= 4
     for path in paths:
