@@ -7,15 +7,11 @@ wherever they go. What a recording gives does not depend on the batch it is in.
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-
-if TYPE_CHECKING:
-    from transformers import WhisperForConditionalGeneration as Whisper
-else:
-    Whisper = object
+from transformers import WhisperForConditionalGeneration
 
 # The log energy of nothing at all, which no audio has: the features' floor is finite.
 PADDING = -torch.inf
@@ -29,49 +25,50 @@ def marked_frames(features: torch.Tensor) -> torch.Tensor | None:
     return (~padding).long() if padding.any() else None
 
 
-class EchoGeneration(Whisper):
+class EchoGeneration(WhisperForConditionalGeneration):
     """What `EchoForConditionalGeneration` changes of Whisper's `generate`."""
 
-    @property
-    def least_frames(self) -> int:
-        """How many frames the model hears at least: silence follows what is shorter."""
-        return round((self.config.pad_to_seconds or 0) * FRAMES_PER_SECOND)
+    def heard_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """How many frames the model hears of so many: silence follows audio where it did in
+        training, as far as the encoder takes it."""
+        padded = (frames + round(self.config.added_silence * FRAMES_PER_SECOND)).clamp(
+            min=round((self.config.pad_to_seconds or 0) * FRAMES_PER_SECOND)
+        )
+        return frames.maximum(padded.clamp(max=2 * self.config.max_source_positions))
 
-    def generate(
+    def generate(  # type: ignore[override]
         self,
         input_features: torch.Tensor | None = None,
-        *args: Any,
+        generation_config: Any = None,
+        *,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, except
-        that a model whose training audio was padded with silence hears that much of it."""
+        """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, up to
+        the silence that the model heard after audio in training."""
         if input_features is not None and attention_mask is not None:
-            heard = attention_mask.sum(-1).clamp(min=self.least_frames)
-            longest = int(heard.max())
-            input_features, attention_mask = (
-                input_features[..., :longest],
-                attention_mask[:, :longest],
-            )
+            heard = self.heard_frames(attention_mask.sum(-1))
+            input_features = input_features[..., : heard.max()]
+            attention_mask = attention_mask[:, : heard.max()]
             frames = torch.arange(input_features.shape[-1], device=heard.device)
             padding = frames >= heard[:, None]
             input_features = input_features.masked_fill(padding[:, None], PADDING)
-        return super().generate(input_features, *args, attention_mask=attention_mask, **kwargs)
+        return super().generate(
+            input_features, generation_config, attention_mask=attention_mask, **kwargs
+        )
 
-    def _retrieve_max_frames_and_seek(
+    def _retrieve_max_frames_and_seek(  # type: ignore[override]
         self,
         batch_size: int,
         attention_mask: torch.Tensor | None,
         total_input_frames: int,
         is_shortform: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # Whisper's takes each short recording to be as long as the longest of its batch.
-        if attention_mask is None:
-            return super()._retrieve_max_frames_and_seek(
-                batch_size, attention_mask, total_input_frames, is_shortform
-            )
-        frames = attention_mask.sum(-1).cpu().clamp(min=self.least_frames)
-        return frames.clamp(max=total_input_frames), torch.zeros_like(frames)
+        # Whisper's goes on to the end of the batch's longest where all are short.
+        frames, seek = super()._retrieve_max_frames_and_seek(
+            batch_size, attention_mask, total_input_frames, is_shortform
+        )
+        return frames if attention_mask is None else attention_mask.sum(-1).cpu(), seek
 
     def _get_input_segment(  # type: ignore[override]
         self,
@@ -85,13 +82,40 @@ class EchoGeneration(Whisper):
         # Whisper's pads every segment to 30 s.
         if input_features is None:
             return None
-        segments = [
-            features[:, seek[i] : seek[i] + seek_num_frames[i]]
-            for features, i in zip(input_features, batch_idx_map, strict=True)
-        ]
-        segments = [pad(segment, self.least_frames, 0.0) for segment in segments]
-        longest = max(segment.shape[-1] for segment in segments)
-        return torch.stack([pad(segment, longest, PADDING) for segment in segments])
+        heard = self.heard_frames(seek_num_frames)
+        segments = []
+        for features, i in zip(input_features, batch_idx_map, strict=True):
+            segment = features[:, seek[i] : seek[i] + heard[i]]
+            # Where a recording ends, Whisper hears zeros.
+            silence = pad(segment.masked_fill(segment == PADDING, 0), int(heard[i]), 0)
+            segments.append(pad(silence, int(heard[batch_idx_map].max()), PADDING))
+        return torch.stack(segments)
+
+    def _prepare_text_encoder_decoder_kwargs_for_generation(
+        self, inputs_tensor: Any, model_kwargs: Any, model_input_name: Any, generation_config: Any
+    ) -> Any:
+        # Times of words come of cross-attention alone: the encoder's maps would take gigabytes.
+        if getattr(generation_config, "return_token_timestamps", False):
+            generation_config = copy.copy(generation_config)
+            generation_config.output_attentions = False
+        # The encoder is told of the padding that is marked in what it is given; a mask that came
+        # otherwise is not over this segment.
+        marked = {**model_kwargs, "attention_mask": marked_frames(inputs_tensor)}
+        encoded = super()._prepare_text_encoder_decoder_kwargs_for_generation(  # type: ignore[misc]
+            inputs_tensor, marked, model_input_name, generation_config
+        )
+        return {**model_kwargs, "encoder_outputs": encoded["encoder_outputs"]}
+
+    def _prepare_decoder_input_ids_for_generation(  # type: ignore[override]
+        self,
+        batch_size: int,
+        model_input_name: str,
+        model_kwargs: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        # A Whisper's prompt comes before its start token, which other models' ids begin with.
+        return model_kwargs.pop("decoder_input_ids"), model_kwargs
 
     def generate_with_fallback(  # type: ignore[override]
         self,
@@ -134,7 +158,7 @@ class EchoGeneration(Whisper):
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(0)
                 again = super().generate_with_fallback(
-                    segment_input=segment_input[row],
+                    segment_input=unmarked(segment_input[row]),
                     decoder_input_ids=decoder_input_ids[row],
                     cur_bsz=1,
                     batch_idx_map=batch_idx_map[row],
@@ -170,6 +194,11 @@ class EchoGeneration(Whisper):
         )
         generation_config.rows_to_repeat.append(repeat)
         return repeat, skip
+
+
+def unmarked(segment: torch.Tensor) -> torch.Tensor:
+    """A segment (1, n_mels, frames) without the frames that are marked as padding."""
+    return segment[..., segment[0, 0] != PADDING]
 
 
 def pad(features: torch.Tensor, frames: int, value: float) -> torch.Tensor:

@@ -20,7 +20,6 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperAttention,
     WhisperDecoder,
     WhisperEncoder,
-    WhisperForConditionalGeneration,
     WhisperModel,
     WhisperPreTrainedModel,
     sinusoids,
@@ -33,7 +32,8 @@ from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS
 from echo.attention.hybrid import BranchProjection, HybridAttention
 from echo.attention.settings import AttentionSettings, resolve_layers
-from echo.generation import EchoGeneration, marked_frames
+from echo.generation import EchoGeneration
+from echo.pipeline import register_pipeline
 
 WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
 
@@ -143,8 +143,7 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         Args:
             input_features: (B, n_mels, frames), 10 ms a frame.
             attention_mask: (B, frames), 1 at valid frames and 0 at padding, which must come last;
-                None where nothing is padding but what `echo.generation` marked in the features.
-                Padding does not change what comes of the rest.
+                None where nothing is padding. Padding does not change what comes of the rest.
 
         Returns:
             `last_hidden_state` (B, ceil(frames / 2), D).
@@ -158,8 +157,6 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
                 f"{frames} frames of features are more than the encoder's "
                 f"{2 * self.max_source_positions}"
             )
-        if attention_mask is None:
-            attention_mask = marked_frames(input_features)
         # Both convolutions look one frame across the edge of an utterance. What they find there
         # is made zero, as it would be if the utterance stood alone.
         padding = None if attention_mask is None else attention_mask[:, None] == 0
@@ -175,9 +172,7 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
             if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
                 continue
             x = layer(x, mask, **kwargs)
-        return EncoderOutput(
-            last_hidden_state=self.layer_norm(x), attention_mask=attention_mask
-        )
+        return EncoderOutput(last_hidden_state=self.layer_norm(x), attention_mask=attention_mask)
 
 
 class EchoCrossAttention(WhisperAttention):
@@ -260,9 +255,7 @@ class EchoOutput(Seq2SeqLMOutput):
     ctc_logits: torch.Tensor | None = None
 
 
-class EchoForConditionalGeneration(
-    EchoGeneration, EchoPreTrainedModel, WhisperForConditionalGeneration
-):
+class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
     def __init__(self, config: EchoConfig) -> None:
         WhisperPreTrainedModel.__init__(self, config)
         self.model = EchoModel(config)
@@ -272,10 +265,21 @@ class EchoForConditionalGeneration(
             self.ctc_head = nn.Linear(config.d_model, config.vocab_size)
         self.post_init()
 
-    def forward(self, *args: Any, encoder_outputs: Any = None, **kwargs: Any) -> EchoOutput:
+    def forward(
+        self,
+        *args: Any,
+        encoder_outputs: Any = None,
+        decoder_attention_mask: Any = None,  # by name, because `generate` looks for it here
+        **kwargs: Any,
+    ) -> EchoOutput:
         """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, and
         CTC logits. `loss`, where labels are given, is the decoder's alone."""
-        output = super().forward(*args, encoder_outputs=encoder_outputs, **kwargs)
+        output = super().forward(
+            *args,
+            encoder_outputs=encoder_outputs,
+            decoder_attention_mask=decoder_attention_mask,
+            **kwargs,
+        )
         if self.config.ctc and encoder_outputs is None:
             output = EchoOutput(
                 **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)
@@ -321,3 +325,4 @@ def make_room(cache: Any, layers: int) -> None:
 
 AutoConfig.register("echo", EchoConfig)
 AutoModelForSpeechSeq2Seq.register(EchoConfig, EchoForConditionalGeneration)
+register_pipeline()
