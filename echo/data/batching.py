@@ -3,14 +3,15 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import islice
 
 from echo.data.utterance import Corpus
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands in its data: so many batches of this epoch are done."""
+    """Where training stands in its data: so many batches of this epoch are done, by all
+    processes together."""
 
     epoch: int = 0
     batch: int = 0
@@ -60,7 +61,10 @@ class EpochBatches:
     """An endless sampler of training batches: epoch after epoch, from a position on.
 
     The order depends on the seed and the epoch alone, so a position is all that resuming needs,
-    and skipping to it decodes nothing. With several processes each gets every `world`-th batch.
+    and skipping to it decodes nothing. Several processes are dealt this one order round by round,
+    a batch each, over the ends of epochs too: so none is ever without a batch, however few there
+    are, none is left out or repeated, and another number of processes goes on from a position as
+    well.
     """
 
     def __init__(
@@ -84,27 +88,28 @@ class EpochBatches:
         self.world = world
 
     def epoch_batches(self, epoch: int) -> list[list[Item]]:
-        """This process's batches of one epoch; the last few are dropped where they do not reach
-        for every process, and all are repeated where there are too few."""
+        """All batches of one epoch."""
         rng = random.Random(f"{self.seed}-{epoch}")
         utterances = self.corpus.train_epoch(epoch)
         items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]
         durations = [u.duration / i.speed for u, i in zip(utterances, items, strict=True)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
-        even = len(batches) - len(batches) % self.world or self.world
-        own = islice(cycle(batches), self.rank, even, self.world)
-        return [[items[i] for i in batch] for batch in own]
+        return [[items[i] for i in batch] for batch in batches]
 
     def __iter__(self) -> Iterator[list[Item]]:
-        epoch, done = self.start.epoch, self.start.batch
-        while True:
-            yield from self.epoch_batches(epoch)[done:]
-            epoch, done = epoch + 1, 0
+        """This process's batches."""
+        own = islice(self.walk(), self.rank, None, self.world)
+        return (batch for batch, _ in own)
 
     def positions(self) -> Iterator[Position]:
-        """Where training stands after each batch that iteration yields."""
+        """Where training stands after each round that iteration yields a batch of."""
+        ends = islice(self.walk(), self.world - 1, None, self.world)
+        return (position for _, position in ends)
+
+    def walk(self) -> Iterator[tuple[list[Item], Position]]:
+        """The batches of all processes, each with the position behind it."""
         epoch, done = self.start.epoch, self.start.batch
         while True:
-            for batch in range(done, len(self.epoch_batches(epoch))):
-                yield Position(epoch, batch + 1)
+            for number, batch in enumerate(self.epoch_batches(epoch)[done:], done + 1):
+                yield batch, Position(epoch, number)
             epoch, done = epoch + 1, 0

@@ -2,7 +2,7 @@ import random
 from itertools import islice
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echo.data.audio import AudioArray
@@ -52,18 +52,30 @@ def test_epochs_differ_and_seeds_too():
     assert first == sampler().epoch_batches(0)
 
 
-def test_processes_share_an_epoch_evenly():
-    whole = sampler().epoch_batches(0)
-    parts = [sampler(rank=rank, world=3).epoch_batches(0) for rank in range(3)]
-    assert len({len(part) for part in parts}) == 1
-    together = [batch for batches in zip(*parts, strict=True) for batch in batches]
-    assert together == whole[: len(whole) - len(whole) % 3]
+def dealt(rounds, start, world):
+    """What all processes together are given in so many rounds, and the position after these."""
+    samplers = [sampler(start, rank, world) for rank in range(world)]
+    ends = [list(islice(s.positions(), rounds))[-1] for s in samplers]
+    assert ends == ends[:1] * world
+    parts = [islice(s, rounds) for s in samplers]
+    return [batch for batches in zip(*parts, strict=True) for batch in batches], ends[0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 15)), min_size=1, max_size=4))
+@settings(max_examples=25)
+def test_processes_share_one_order_and_others_go_on_with_it(runs):
+    """Over the ends of epochs, and with more processes than an epoch has batches too."""
+    position, found = Position(), []
+    for world, rounds in runs:
+        batches, position = dealt(rounds, position, world)
+        found += batches
+    assert found == list(islice(sampler(), len(found)))
 
 
 def test_every_process_has_batches_where_there_are_few():
     few = corpus([1.0, 1.0, 5.0])
     parts = [
-        EpochBatches(few, 3, 5, 8, [1.0], Position(), rank, 5).epoch_batches(0) for rank in range(5)
+        list(islice(EpochBatches(few, 3, 5, 8, [1.0], Position(), rank, 5), 2)) for rank in range(5)
     ]
-    assert [len(part) for part in parts] == [1] * 5
-    assert {item.index for (batch,) in parts for item in batch} == {0, 1, 2}
+    seen = [(item.epoch, item.index) for part in parts for batch in part for item in batch]
+    assert len(set(seen)) == len(seen) == 15
