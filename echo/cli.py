@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from echo.errors import EchoError
+from echo.errors import EchoError, StoppedError
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -76,6 +76,22 @@ def resume(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
 
     resume_run(run)
     print(f"Trained; the checkpoints are in {run}/checkpoints/")
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    best: Annotated[int, typer.Option(help="How many of its checkpoints.", min=1)] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; by default RUN/average-N.")
+    ] = None,
+) -> None:
+    """Average the weights of a run's best checkpoints."""
+    from echo.train.average import average_run
+
+    out = out or run / f"average-{best}"
+    checkpoints = average_run(run, best, out)
+    print(f"The mean of {', '.join(path.name for path in checkpoints)} is in {out}/")
 
 
 @app.command()
@@ -243,3 +259,6 @@ def main() -> None:
     except EchoError as error:
         print(f"echo-asr: {error}", file=sys.stderr)
         sys.exit(2)
+    except StoppedError as stop:
+        print(f"echo-asr: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.number)  # as the shell has it for what a signal ends

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from echo.errors import ConfigError
+from echo.files import replace_text
 
 OnError = Literal["raise", "skip"]
 
@@ -114,6 +115,11 @@ class TrainSettings:
     eval_utterances: int = 100  # of the evaluation set, for WER during training
     checkpoint_every: int = 500
     patience: int | None = None  # evaluations without a better WER, after which training stops
+    keep_best: int = 5  # checkpoints that are kept for their WER
+    # Of an exponential moving average of the weights, which is then what is evaluated and written.
+    ema_decay: float | None = None
+    # In a row, for a loss that is not finite or a want of memory, after which training stops:
+    max_skipped_steps: int = 10
 
 
 @dataclass(frozen=True)
@@ -292,4 +298,4 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def save_yaml(content: Mapping[str, Any], path: Path) -> None:
     """Writes a mapping in its own order."""
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), "utf-8")
+    replace_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))

@@ -1,5 +1,8 @@
 """The errors that are a user's to mend: one sentence that names the file, line or key."""
 
+import signal
+from pathlib import Path
+
 
 class EchoError(Exception):
     """Bad input. The command line prints the message alone and exits with code 2."""
@@ -11,3 +14,13 @@ class ConfigError(EchoError):
 
 class DataError(EchoError):
     """A recording, transcript or data set cannot be used as it is."""
+
+
+class StoppedError(Exception):
+    """A signal stopped a run after it had written a checkpoint."""
+
+    def __init__(self, run: Path, step: int, number: signal.Signals) -> None:
+        super().__init__(
+            f"{run}: stopped by {number.name} after step {step}; go on with 'echo-asr resume {run}'"
+        )
+        self.number = number

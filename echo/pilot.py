@@ -12,7 +12,7 @@ from echo.evaluate.load import load_model
 from echo.evaluate.measure import evaluate_model
 from echo.report.curves import draw_curves
 from echo.report.markdown import escape, percent, table
-from echo.train.checkpoint import CheckpointFolder, Progress
+from echo.train.checkpoint import Progress
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
 
@@ -61,7 +61,7 @@ def run_pilot(contenders: list[Contender], out: Path) -> list[dict[str, Any]]:
         run = out / contender.name
         config = contender.config
         corpus = build_corpus(config.data, config.seed)
-        if CheckpointFolder(run).index().last:
+        if (run / "config.yaml").exists():
             progress = resume_run(run, corpus)
         else:
             progress = start_run(config, run, corpus)
@@ -82,15 +82,11 @@ def run_pilot(contenders: list[Contender], out: Path) -> list[dict[str, Any]]:
 
 
 def check_folder(contenders: list[Contender], out: Path) -> None:
-    """A run folder there must be of the same settings; one without a checkpoint starts again."""
+    """A run folder there must be of the same settings."""
     for contender in contenders:
         run = out / contender.name
-        if not (run / "config.yaml").exists():
-            continue
-        if load_run_config(run) != contender.config:
+        if (run / "config.yaml").exists() and load_run_config(run) != contender.config:
             raise ConfigError(f"{run}: holds a run with other settings; choose another folder")
-        if CheckpointFolder(run).index().last is None:
-            (run / "config.yaml").unlink()
 
 
 def row(

@@ -21,6 +21,7 @@ from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augm
 from echo.data.tokenizer import add_timestamps, encode_transcript
 from echo.data.utterance import Corpus, Utterance
 from echo.errors import DataError
+from echo.signals import leave_signals_to_parent
 
 if TYPE_CHECKING:
     from echo.model import EchoConfig
@@ -88,6 +89,24 @@ class Batch:
             self.labels.to(device, non_blocking=True),
             self.skipped,
         )
+
+    def halves(self) -> "list[Batch]":
+        """Two batches of half the utterances each, or this one where it has only one."""
+        middle = len(self.utterances) // 2
+        if not middle:
+            return [self]
+        parts = (slice(None, middle), slice(middle, None))
+        return [
+            Batch(
+                self.utterances[part],
+                self.input_features[part],
+                self.attention_mask[part],
+                self.decoder_input_ids[part],
+                self.labels[part],
+                self.skipped,
+            )
+            for part in parts
+        ]
 
 
 class ExampleReader:
@@ -238,6 +257,7 @@ def training_loader(
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals_to_parent,
         # Without one of its own the loader would draw from the generator that dropout uses.
         generator=torch.Generator().manual_seed(seed),
     )

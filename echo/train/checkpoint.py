@@ -1,10 +1,11 @@
 """Checkpoints: a model folder that `from_pretrained` reads, with all that training needs to go on.
 
-A checkpoint is written under a temporary name and renamed when it is whole, so a folder named
-`step-N` is always complete. `checkpoints/index.json` says which is the last and which the best.
+A checkpoint is written under a temporary name, sealed with checksums, and renamed when it is on the
+disk, so a folder named `step-N` is always complete; one that was damaged since is passed over.
 """
 
 import json
+import logging
 import random
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -13,11 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from echo.data.batching import Position
 from echo.errors import EchoError
+from echo.train.checksums import damage, flush, seal
+
+logger = logging.getLogger(__name__)
 
 TRAINER_FILE = "trainer.pt"
+PROGRESS_FILE = "progress.json"
+RESUMABLE = 2  # checkpoints: should the last one be damaged, there is the one before
 
 
 @dataclass
@@ -28,68 +35,140 @@ class Progress:
     position: Position = field(default_factory=Position)
     seconds: float = 0.0  # of training, without evaluation and checkpoints
     utterances: int = 0
-    skipped: int = 0
+    skipped: int = 0  # utterances that could not be read
+    skipped_steps: int = 0  # whose numbers went wrong, or that did not fit into memory
+    skipped_in_row: int = 0  # of these, since the last good one
+    wer: float | None = None  # as last measured,
+    wer_step: int = 0  # and when
     best_wer: float | None = None
     stale: int = 0  # evaluations since
 
-
-@dataclass(frozen=True)
-class CheckpointIndex:
-    last: str | None = None
-    best: str | None = None
+    def measured(self, wer: float) -> None:
+        """Takes down the WER at this step."""
+        self.wer, self.wer_step = wer, self.step
+        better = self.best_wer is None or wer < self.best_wer
+        self.best_wer = wer if better else self.best_wer
+        self.stale = 0 if better else self.stale + 1
 
 
 class CheckpointFolder:
-    """The checkpoints of one run."""
+    """The checkpoints of one run: the newest two, from which it can be resumed, and the models of
+    the `keep_best` that had the best WERs."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, keep_best: int = 1) -> None:
         self.folder = run / "checkpoints"
+        self.keep_best = keep_best
 
-    def index(self) -> CheckpointIndex:
-        try:
-            return CheckpointIndex(**json.loads((self.folder / "index.json").read_text()))
-        except FileNotFoundError:
-            return CheckpointIndex()
+    def newest(self) -> list[Path]:
+        """All checkpoints, the newest first."""
+        found = [path for path in self.folder.glob("step-*") if step_of(path) is not None]
+        return sorted(found, key=lambda path: step_of(path) or 0, reverse=True)
+
+    def measured(self) -> list[tuple[float, Path]]:
+        """WER and checkpoint of those whose WER was measured, the best first; of equal ones the
+        earlier."""
+        found = []
+        for path in reversed(self.newest()):
+            progress = read_progress(path)
+            if progress and progress.wer is not None and progress.wer_step == step_of(path):
+                found.append((progress.wer, path))
+        return sorted(found, key=lambda entry: entry[0])
+
+    def is_among_best(self, wer: float) -> bool:
+        """Whether a checkpoint of this WER would be kept."""
+        kept = self.measured()[: self.keep_best]
+        return len(kept) < self.keep_best or wer < kept[-1][0]
 
     def path(self, which: str) -> Path:
-        """The folder of the `last` or `best` checkpoint.
+        """The folder of the `last` or `best` checkpoint whose model is as it was written.
 
         Raises:
-            EchoError: the run has none yet.
+            EchoError: the run has none yet, or none is whole.
         """
-        name = getattr(self.index(), which)
-        if name is None:
+        found = self.newest() if which == "last" else [path for _, path in self.measured()]
+        if not found:
             raise EchoError(f"{self.folder}: holds no {which} checkpoint yet")
-        return self.folder / name
+        return self.first_whole(found, without=(TRAINER_FILE,))
 
-    def save(
-        self, model: Any, tokenizer: Any, state: dict[str, Any], progress: Progress, best: bool
-    ) -> Path:
-        """Writes the checkpoint of this step and drops those that are neither last nor best."""
-        name = f"step-{progress.step:06d}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}.writing"
+    def first_whole(self, candidates: list[Path], without: tuple[str, ...] = ()) -> Path:
+        """The first checkpoint that is as it was written; those before it are named.
+
+        Raises:
+            EchoError: there is none.
+        """
+        for path in candidates:
+            problem = damage(path, without)
+            if problem is None:
+                return path
+            logger.warning("%s: damaged, and passed over: %s", path, problem)
+        raise EchoError(f"{self.folder}: no checkpoint is whole")
+
+    def save(self, model: Any, tokenizer: Any, state: dict[str, Any], progress: Progress) -> Path:
+        """Writes the checkpoint of this step and drops those that are no longer kept.
+
+        Raises:
+            EchoError: it cannot be written; those before it are as they were.
+        """
+        target = self.folder / f"step-{progress.step:06d}"
+        temporary = self.folder / f".{target.name}.writing"
         shutil.rmtree(temporary, ignore_errors=True)
-        save_model(model, tokenizer, temporary)
-        torch.save({**state, "progress": asdict(progress)}, temporary / TRAINER_FILE)
-        target = self.folder / name
+        try:
+            temporary.mkdir(parents=True)
+            save_model(model, tokenizer, temporary)
+            torch.save(state, temporary / TRAINER_FILE)
+            (temporary / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
+            seal(temporary)
+        # torch and safetensors have errors of their own for a full disk.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+            raise EchoError(f"{target}: the checkpoint cannot be written ({reason})") from None
         shutil.rmtree(target, ignore_errors=True)  # a run resumed from before this step
         temporary.rename(target)
-
-        index = CheckpointIndex(name, name if best else self.index().best)
-        replace_text(self.folder / "index.json", json.dumps(asdict(index)))
-        for other in self.folder.glob("*step-*"):
-            if other.name not in (index.last, index.best):
-                shutil.rmtree(other)
+        flush(self.folder)
+        self.prune()
         return target
 
-    def load(self, which: str = "last") -> tuple[Path, dict[str, Any], Progress]:
-        """The checkpoint's folder, which holds the model, its training state and progress."""
-        path = self.path(which)
+    def prune(self) -> None:
+        """Drops checkpoints that are neither new nor good, and the training state of old ones."""
+        resumable = self.newest()[:RESUMABLE]
+        best = [path for _, path in self.measured()[: self.keep_best]]
+        for path in (*self.newest(), *self.folder.glob(".step-*.writing")):
+            if path not in (*resumable, *best):
+                shutil.rmtree(path)
+            elif path not in resumable:
+                (path / TRAINER_FILE).unlink(missing_ok=True)
+
+    def load(self) -> tuple[Path, dict[str, Any], Progress] | None:
+        """The newest checkpoint that is whole: its folder, which holds the model, its training
+        state and its progress; None where the run has no checkpoint yet.
+
+        Raises:
+            EchoError: all are damaged.
+        """
+        candidates = self.newest()[:RESUMABLE]
+        if not candidates:
+            return None
+        path = self.first_whole(candidates)
         # weights_only: tensors and plain values; nothing is unpickled that could run code.
         state = torch.load(path / TRAINER_FILE, map_location="cpu", weights_only=True)
-        progress = state.pop("progress")
-        return path, state, Progress(**{**progress, "position": Position(**progress["position"])})
+        progress = read_progress(path)
+        assert progress is not None
+        return path, state, progress
+
+
+def step_of(path: Path) -> int | None:
+    number = path.name.removeprefix("step-")
+    return int(number) if number.isdigit() else None
+
+
+def read_progress(path: Path) -> Progress | None:
+    """A checkpoint's, or None where it is missing or garbled."""
+    try:
+        content = json.loads((path / PROGRESS_FILE).read_text())
+        return Progress(**{**content, "position": Position(**content["position"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -100,13 +179,6 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def random_state() -> dict[str, Any]:

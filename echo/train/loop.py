@@ -1,9 +1,10 @@
 """The training loop."""
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches
+from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample, training_loader
 from echo.data.utterance import Corpus
-from echo.errors import DataError
+from echo.errors import DataError, EchoError, StoppedError
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.metrics import word_errors
 from echo.model import EchoForConditionalGeneration
+from echo.signals import StopRequest
+from echo.train.average import WeightAverage
 from echo.train.build import ctc_weight, special_ids
 from echo.train.checkpoint import (
     CheckpointFolder,
@@ -65,31 +70,38 @@ class Trainer:
         self.optimiser = build_optimiser(model, config.train)
         self.schedule = build_schedule(self.optimiser, config.train)
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
+        decay = config.train.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.ctc_weight = ctc_weight(config)
-        self.checkpoints = CheckpointFolder(run)
+        self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.run = run
         self.progress = Progress()
-        self.wer: float | None = None
         self.recent: list[dict[str, Any]] = []  # steps since the last line of metrics
 
     def resume(self, state: dict[str, Any], progress: Progress) -> None:
         """Goes on from a checkpoint's state; the model's weights are loaded already."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.config.lora:
+        if "trained" in state:
             model = self.accelerator.unwrap_model(self.model)
             model.load_state_dict(state["trained"], strict=False)
+        if self.average:
+            self.average.values = [v.to(self.accelerator.device) for v in state["average"]]
+        self.recent = state["recent"]
         restore_random_state(state["random"])
         self.progress = progress
 
     def train(self) -> Progress:
-        """Trains to `max_steps`; writes metrics, checkpoints, and shows a progress bar."""
+        """Trains to `max_steps`; writes metrics, checkpoints, and shows a progress bar.
+
+        Raises:
+            StoppedError: by a signal, after a checkpoint.
+            EchoError: the numbers have gone wrong for good, or a checkpoint cannot be written.
+        """
         settings = self.config.train
         main = self.accelerator.is_main_process
-        recorder = Recorder(self.run, self.progress.step) if main else None
-        batches = self.batches()
         self.model.train()
         bar = tqdm(
             total=settings.max_steps,
@@ -98,29 +110,38 @@ class Trainer:
             desc=self.run.name,
             disable=not main,
         )
-        while self.progress.step < settings.max_steps and not self.stale:
-            started = time.perf_counter()
-            micro_batches = list(islice(batches, settings.accumulation))
-            waited = time.perf_counter() - started
-            values = self.step(micro_batches)
-            self.progress.seconds += time.perf_counter() - started
-            self.recent.append({**values, "waited": waited})
-            step = self.progress.step
-            final = step == settings.max_steps
-            bar.update()
-            if step % settings.log_every == 0 or final:
-                self.log(recorder, bar)
-            best = False
-            if step % settings.eval_every == 0 or final:
-                best = self.evaluate(recorder)
-            if best or final or self.stale or step % settings.checkpoint_every == 0:
-                self.save(best)
+        with ExitStack() as stack:
+            stack.callback(bar.close)
+            recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
+            request = stack.enter_context(StopRequest())
+            batches = self.batches()
+            if self.evaluation_is_due:  # a signal forestalled it
+                self.evaluate_and_save(recorder, request)
+            while not self.finished:
+                started = time.perf_counter()
+                micro_batches = list(islice(batches, settings.accumulation))
+                waited = time.perf_counter() - started
+                values = self.step(micro_batches)
+                self.progress.seconds += time.perf_counter() - started
+                if values:
+                    self.recent.append({**values, "waited": waited})
+                bar.update()
+                if self.progress.step % settings.log_every == 0 or self.finished:
+                    self.log(recorder, bar)
+                self.evaluate_and_save(recorder, request)
         if self.stale:
             logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
-        bar.close()
-        if recorder:
-            recorder.close()
         return self.progress
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.step >= self.config.train.max_steps or self.stale
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        step, settings = self.progress.step, self.config.train
+        due = step > 0 and (step % settings.eval_every == 0 or step == settings.max_steps)
+        return due and self.progress.wer_step != step
 
     @property
     def stale(self) -> bool:
@@ -157,11 +178,96 @@ class Trainer:
             elif position.epoch > fruitful + 1:
                 raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
 
-    def step(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
+    def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
+        """Does what is due after a step.
+
+        Raises:
+            StoppedError: a signal asks for it.
+        """
+        stopping = self.highest(request.number)
+        good = self.evaluation_is_due and not stopping and self.evaluate(recorder)
+        due = self.progress.step % self.config.train.checkpoint_every == 0
+        if good or due or stopping or self.finished:
+            self.save(recorder)
+        if stopping:
+            raise StoppedError(self.run, self.progress.step, signal.Signals(stopping))
+
+    def highest(self, number: int) -> int:
+        """The highest of what the processes have."""
+        if self.accelerator.num_processes == 1:
+            return number
+        mine = torch.tensor([number], device=self.accelerator.device)
+        return int(self.accelerator.gather(mine).max())
+
+    def step(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """One optimiser step over the accumulated batches, normalised by all of their tokens.
 
-        Returns what is logged, as tensors, since reading them would wait for the device.
+        Returns what is logged, as tensors, since reading them would wait for the device; None for
+        a step that left the weights as they were, because its numbers went wrong or its batches
+        did not fit into memory, even cut in halves.
+
+        Raises:
+            EchoError: too many such steps in a row.
         """
+        found = self.gradients(batches) or self.gradients([h for b in batches for h in b.halves()])
+        trouble = "its batches do not fit into memory"
+        if found and not torch.isfinite(torch.stack([*found.values()])).all():
+            trouble, found = "its loss or gradient is not a finite number", None
+        progress = self.progress
+        progress.step += 1
+        progress.utterances += sum(len(b.utterances) for b in batches)
+        if found:
+            self.optimiser.step()
+            if self.average:
+                self.average.update(progress.step)
+            progress.skipped_in_row = 0
+        else:
+            self.skip_step(batches, trouble)
+        self.schedule.step()
+        self.optimiser.zero_grad()
+        return found
+
+    def skip_step(self, batches: list[Batch], trouble: str) -> None:
+        """Counts and logs a step that could not be made.
+
+        Raises:
+            EchoError: too many in a row.
+        """
+        progress, limit = self.progress, self.config.train.max_skipped_steps
+        progress.skipped_steps += 1
+        progress.skipped_in_row += 1
+        ids = ", ".join(u.id for b in batches for u in b.utterances)
+        logger.warning("step %d is skipped: %s; utterances: %s", progress.step, trouble, ids)
+        if progress.skipped_in_row >= limit:
+            raise EchoError(
+                f"{self.run}: stopped after {limit} skipped steps in a row, of which the last is "
+                f"{progress.step}: {trouble}; the last good checkpoint is "
+                f"{self.checkpoints.path('last')}"
+            )
+
+    def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
+        """Fills in the gradients of one step; returns its losses and the gradients' norm, or None
+        where memory ran out."""
+        try:
+            return self.accumulate(batches)
+        except RuntimeError as error:
+            # The others would wait for this process's gradients.
+            if not should_reduce_batch_size(error) or self.accelerator.num_processes > 1:
+                raise
+        # Only now is the error gone, and with it what its traceback kept in memory.
+        self.optimiser.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        logger.warning(
+            "step %d ran out of memory on %.0f s of audio; a smaller data.max_batch_seconds "
+            "(now %g) would spare the repetition",
+            self.progress.step + 1,
+            max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND,
+            self.config.data.max_batch_seconds,
+        )
+        return None
+
+    def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
+        """Adds up the batches' gradients, cut to `max_grad_norm`."""
         tokens = self.accelerator.reduce(
             torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
         )
@@ -173,13 +279,7 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), self.config.train.max_grad_norm
         )
-        self.optimiser.step()
-        self.schedule.step()
-        self.optimiser.zero_grad()
-        progress = self.progress
-        progress.step += 1
-        progress.utterances += sum(len(b.utterances) for b in batches)
-        total, decoder, ctc = losses / tokens
+        total, decoder, ctc = self.accelerator.reduce(losses, "sum") / tokens
         return {"loss": total, "decoder_loss": decoder, "ctc_loss": ctc, "grad_norm": norm}
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
@@ -211,13 +311,14 @@ class Trainer:
     def log(self, recorder: Recorder | None, bar: tqdm) -> None:
         """Writes the means over the steps since the last line."""
         steps, self.recent = self.recent, []
-        if recorder is None:
+        if recorder is None or not steps:
             return
         values: dict[str, Any] = {
             key: torch.stack([torch.as_tensor(s[key]) for s in steps]).float().mean().item()
             for key in steps[0]
         }
         progress = self.progress
+        values["skipped_steps"] = progress.skipped_steps
         values["learning_rate"] = self.schedule.get_last_lr()[0]
         values["seconds"] = progress.seconds
         values["utterances"] = progress.utterances
@@ -227,50 +328,61 @@ class Trainer:
         bar.set_postfix(
             {
                 "loss": f"{values['loss']:.3f}",
-                "WER": "-" if self.wer is None else f"{100 * self.wer:.1f}%",
+                "WER": "-" if progress.wer is None else f"{100 * progress.wer:.1f}%",
                 "utt/s": f"{values['utterances_per_second']:.0f}",
             }
         )
 
     def evaluate(self, recorder: Recorder | None) -> bool:
-        """Measures WER on a fixed part of the evaluation set; returns whether it is the best."""
-        better = False
+        """Measures WER on a fixed part of the evaluation set; returns whether it is good enough
+        for the checkpoint to be kept."""
+        wer, keep = None, False
         if recorder is not None:
             config = self.config
-            transcripts = transcribe_set(
-                self.accelerator.unwrap_model(self.model),
-                self.tokenizer,
-                sample(self.corpus.eval_utterances(), config.train.eval_utterances),
-                config.decode,
-                config.data.on_error,
-            )
+            with self.averaged():
+                transcripts = transcribe_set(
+                    self.accelerator.unwrap_model(self.model),
+                    self.tokenizer,
+                    sample(self.corpus.eval_utterances(), config.train.eval_utterances),
+                    config.decode,
+                    config.data.on_error,
+                )
             references = [u.text for u in transcripts.utterances]
-            self.wer = word_errors(references, transcripts.texts).rate
+            wer = word_errors(references, transcripts.texts).rate
+            keep = self.checkpoints.is_among_best(wer)
             recorder.record(
                 "eval",
                 self.progress.step,
-                {"wer": self.wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
+                {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
             )
-            better = self.progress.best_wer is None or self.wer < self.progress.best_wer
-            if better:
-                self.progress.best_wer = self.wer
-            self.progress.stale = 0 if better else self.progress.stale + 1
-        self.progress.stale = broadcast_object_list([self.progress.stale])[0]
-        return better
+        wer, keep = broadcast_object_list([wer, keep])
+        self.progress.measured(wer)
+        return keep
 
-    def save(self, best: bool) -> None:
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model has the weights that are evaluated and written: their average, if asked for."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint, from the main process alone."""
-        if self.accelerator.is_main_process:
+        if recorder is not None:
+            started = time.perf_counter()
             state = {
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "random": random_state(),
+                "recent": self.recent,
             }
             model = self.accelerator.unwrap_model(self.model)
-            if self.config.lora:
+            if self.config.lora or self.average:  # the checkpoint's model has other weights
                 state["trained"] = trained_state(model)
-                model = merged(model)
-            self.checkpoints.save(model, self.tokenizer, state, self.progress, best)
+            if self.average:
+                state["average"] = self.average.values
+            with self.averaged():
+                written = merged(model) if self.config.lora else model
+                self.checkpoints.save(written, self.tokenizer, state, self.progress)
+            seconds = time.perf_counter() - started
+            recorder.record("checkpoint", self.progress.step, {"seconds": seconds})
         self.accelerator.wait_for_everyone()
 
 

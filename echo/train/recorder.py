@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from echo.files import replace_text
 
 
 class Recorder:
@@ -16,7 +19,7 @@ class Recorder:
     def __init__(self, run: Path, step: int) -> None:
         self.path = run / "metrics.jsonl"
         kept = [event for event in read_metrics(run) if event["step"] <= step]
-        self.path.write_text("".join(json.dumps(event) + "\n" for event in kept))
+        replace_text(self.path, "".join(json.dumps(event) + "\n" for event in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.writer = SummaryWriter(run / "tensorboard", purge_step=step + 1 if step else None)
 
@@ -28,7 +31,15 @@ class Recorder:
             if isinstance(value, int | float):
                 self.writer.add_scalar(f"{kind}/{name}", value, step)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.file.close()
         self.writer.close()
 

@@ -33,13 +33,19 @@ def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Pro
             f"{run}: holds another run; resume it with 'echo-asr resume {run}', or choose "
             "another folder"
         )
-    set_seed(config.seed)
     corpus = corpus or build_corpus(config.data, config.seed)
-    model, tokenizer = starting_point(config, corpus)
-    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+    trainer = new_trainer(config, run, corpus)
     run.mkdir(parents=True, exist_ok=True)
     save_yaml(to_dict(config), run / "config.yaml")
-    return Trainer(config, run, corpus, model, tokenizer).train()
+    return trainer.train()
+
+
+def new_trainer(config: RunConfig, run: Path, corpus: Corpus) -> Trainer:
+    """A trainer at the beginning of its run."""
+    set_seed(config.seed)
+    model, tokenizer = starting_point(config, corpus)
+    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+    return Trainer(config, run, corpus, model, tokenizer)
 
 
 def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditionalGeneration, Any]:
@@ -62,15 +68,19 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
 
 
 def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
-    """Goes on with a run from its last checkpoint.
+    """Goes on with a run from its last checkpoint that is whole, or from its beginning if it was
+    stopped before the first.
 
     Raises:
         ConfigError: the folder holds no run.
-        EchoError: the run has no checkpoint yet.
+        EchoError: every checkpoint is damaged.
     """
     config = load_run_config(run)
     corpus = corpus or build_corpus(config.data, config.seed)
-    path, state, progress = CheckpointFolder(run).load("last")
+    checkpoint = CheckpointFolder(run).load()
+    if checkpoint is None:
+        return new_trainer(config, run, corpus).train()
+    path, state, progress = checkpoint
     if config.lora:  # whose checkpoints are merged: adapters go on beside what they started from
         model, tokenizer = starting_point(config, corpus)
     else:

@@ -1,0 +1,47 @@
+"""Being asked to stop: by the user, or by a scheduler that wants its machine back."""
+
+import logging
+import signal
+import threading
+from types import FrameType, TracebackType
+
+logger = logging.getLogger(__name__)
+
+ASKING = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """Takes note of SIGTERM and SIGINT in a `with` block, so that the step can be finished. A
+    second signal does what it always did."""
+
+    def __init__(self) -> None:
+        self.number = 0  # the signal's, once it has come
+
+    def __enter__(self) -> "StopRequest":
+        # Python lets the main thread alone handle signals.
+        main = threading.current_thread() is threading.main_thread()
+        self.before = {s: signal.signal(s, self.note) for s in ASKING} if main else {}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.restore()
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.restore()
+        logger.warning("%s: stopping after this step", signal.Signals(number).name)
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """For a worker: a signal to the whole group must not take the data from under the last step."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,92 @@
+"""Averages of weights: over the steps of a run (EMA), and over its checkpoints."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from echo.errors import EchoError
+from echo.train.checkpoint import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
+from echo.train.checksums import CHECKSUMS_FILE
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class WeightAverage:
+    """An exponential moving average of the weights that are trained.
+
+    The first steps weigh more than `decay` would have them, so that the average does not hang on
+    the weights that training began with.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.values = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes in the weights after so many steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], step)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the averages for its weights within."""
+        trained = [p.data for p in self.parameters]
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.data = value
+        try:
+            yield
+        finally:
+            for parameter, value in zip(self.parameters, trained, strict=True):
+                parameter.data = value
+
+
+def average_run(run: Path, best: int, out: Path) -> list[Path]:
+    """Writes the mean of the weights of a run's best checkpoints as a model's folder.
+
+    Returns:
+        The checkpoints that went into it.
+
+    Raises:
+        EchoError: the run has kept fewer, one is damaged, or the folder is in use.
+    """
+    checkpoints = CheckpointFolder(run)
+    found = [path for _, path in checkpoints.measured()][:best]
+    if len(found) < best:
+        raise EchoError(
+            f"{run}: has {len(found)} checkpoints whose WER was measured, not {best}; "
+            "train.keep_best says how many are kept"
+        )
+    for path in found:
+        checkpoints.first_whole([path], without=(TRAINER_FILE,))
+    if out.exists():
+        raise EchoError(f"{out}: exists already; choose another folder")
+    temporary = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
+    shutil.copytree(found[0], temporary, ignore=left_out)
+    weights = mean_weights([path / WEIGHTS_FILE for path in found])
+    save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    temporary.rename(out)
+    return found
+
+
+def mean_weights(files: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of each tensor over several files of the same tensors, summed in float32."""
+    total: dict[str, torch.Tensor] = {}
+    kinds: dict[str, torch.dtype] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no mapping
+                tensor = file.get_tensor(name)
+                kinds[name] = tensor.dtype
+                total[name] = total[name] + tensor if name in total else tensor.float()
+    return {name: (tensor / len(files)).to(kinds[name]) for name, tensor in total.items()}
