@@ -59,13 +59,21 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder; by default runs/NAME_OF_CONFIG.")
     ] = None,
+    find_batch: Annotated[
+        bool, typer.Option("--find-batch", help="Only find how large batches may be.")
+    ] = False,
 ) -> None:
     """Train a model."""
     from echo.config import load_config
+    from echo.train.find_batch import find_max_batch_seconds
     from echo.train.run import start_run
 
+    settings = load_config(config, overrides or [])
+    if find_batch:
+        print(f"data.max_batch_seconds={find_max_batch_seconds(settings):.0f}")
+        return
     out = out or Path("runs") / config.stem
-    start_run(load_config(config, overrides or []), out)
+    start_run(settings, out)
     print(f"Trained; the checkpoints are in {out}/checkpoints/")
 
 

@@ -162,7 +162,7 @@ def test_a_batch_that_does_not_fit_is_halved(shared, tmp_path, monkeypatch, capl
 def test_a_batch_whose_halves_do_not_fit_is_skipped(shared, tmp_path, monkeypatch, caplog):
     config = tiny(shared, data={"max_batch_seconds": 100}, train={"max_skipped_steps": 2})
     out_of_memory(monkeypatch, 2)
-    with pytest.raises(EchoError, match="after 2 skipped steps in a row.*do not fit into memory"):
+    with pytest.raises(EchoError, match=r"after 2 skipped steps in a row.*do not fit into memory"):
         start_run(config, tmp_path)
     assert "step 1 is skipped: its batches do not fit into memory; utterances: " in caplog.text
 

@@ -1,0 +1,132 @@
+"""The largest batches that training has the memory for."""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from echo.config import RunConfig
+from echo.data.batching import EpochBatches, Item, Position
+from echo.data.corpora import build_corpus
+from echo.data.loading import Batch, Collator, TrainingSet
+from echo.errors import EchoError
+from echo.evaluate.memory import PeakMemory
+from echo.train.loop import Trainer
+from echo.train.run import new_trainer
+
+logger = logging.getLogger(__name__)
+
+MARGIN = 0.9  # of what fits: other batches have other shapes, and memory gets fragmented
+CLOSE_ENOUGH = 1.05
+SYSTEM_SHARE = 0.8  # of free memory that a CPU's batches may take
+
+
+def find_max_batch_seconds(config: RunConfig) -> float:
+    """The largest `data.max_batch_seconds` of which the costliest batches of the first epoch can be
+    trained on, with a margin. Nothing is written.
+
+    Raises:
+        EchoError: not even the longest utterance alone fits.
+    """
+    corpus = build_corpus(config.data, config.seed)
+    with tempfile.TemporaryDirectory() as run:
+        trainer = new_trainer(config, Path(run), corpus)
+        return search(Probe(trainer))
+
+
+def search(probe: "Probe") -> float:
+    """Doubles the seconds until they do not fit, or all batches are as large as they get, and
+    closes in on the bound."""
+    fitting = probe.longest
+    if not probe.fits(fitting):
+        raise EchoError(f"not even a batch of one utterance of {fitting:.1f} s fits into memory")
+    while probe.fits(2 * fitting):
+        fitting *= 2
+        if not probe.grows_beyond(fitting):
+            return fitting
+    failing = 2 * fitting
+    while failing / fitting > CLOSE_ENOUGH:
+        middle = (failing + fitting) / 2
+        if probe.fits(middle):
+            fitting = middle
+        else:
+            failing = middle
+    return max(probe.longest, MARGIN * fitting)
+
+
+class Probe:
+    """Tries batches out on a trainer that is thrown away."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.data = trainer.config.data
+        self.examples = TrainingSet(trainer.corpus, trainer.reader, self.data, trainer.config.seed)
+        self.utterances = trainer.corpus.train_epoch(0)
+        self.longest = max(u.duration for u in self.utterances) / min(self.data.augment.speed)
+        self.bytes_per_second = 0.0  # of audio, on a CPU
+
+    def batches(self, seconds: float) -> list[list[Item]]:
+        data = self.data
+        sampler = EpochBatches(
+            self.trainer.corpus,
+            self.trainer.config.seed,
+            seconds,
+            data.max_batch_size,
+            data.augment.speed,
+            Position(),
+        )
+        return sampler.epoch_batches(0)
+
+    def costliest(self, seconds: float) -> list[list[Item]]:
+        """The batches with the most audio, the longest utterance, and the most text."""
+        costs: list[Callable[[list[Item]], float]] = [
+            self.padded_seconds,
+            lambda batch: self.padded_seconds(batch) / len(batch),
+            lambda batch: len(batch) * max(len(self.utterances[i.index].text) for i in batch),
+        ]
+        batches = self.batches(seconds)
+        return [max(batches, key=cost) for cost in costs]
+
+    def padded_seconds(self, batch: list[Item]) -> float:
+        return len(batch) * max(self.utterances[i.index].duration / i.speed for i in batch)
+
+    def grows_beyond(self, seconds: float) -> bool:
+        """Whether more seconds make larger batches: there may be no more utterances, or
+        `data.max_batch_size` may be reached."""
+        return self.batches(2 * seconds) != self.batches(seconds)
+
+    def fits(self, seconds: float) -> bool:
+        fitting = all(self.trains_on(batch) for batch in self.costliest(seconds))
+        logger.info("%.0f s: %s", seconds, "fits" if fitting else "does not fit")
+        return fitting
+
+    def trains_on(self, items: list[Item]) -> bool:
+        """Whether memory suffices for an optimiser step on these utterances."""
+        device = self.trainer.accelerator.device
+        seconds = self.padded_seconds(items)
+        # A CPU's memory is the system's, which ends a process rather than refuse it.
+        if self.bytes_per_second * seconds > SYSTEM_SHARE * psutil.virtual_memory().available:
+            return False
+        batch = Collator(self.trainer.reader.tokenizer.pad_token_id)(
+            [self.examples[item] for item in items]
+        )
+        if not isinstance(batch, Batch):
+            raise batch[0]
+        try:
+            with PeakMemory(device) as memory:
+                self.trainer.accumulate([batch.to(device)])
+                self.trainer.optimiser.step()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            fitting = False
+        else:
+            fitting = True
+        self.trainer.optimiser.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        if fitting and device.type == "cpu":
+            self.bytes_per_second = max(self.bytes_per_second, memory.added / seconds)
+        return fitting
