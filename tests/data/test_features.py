@@ -25,7 +25,7 @@ def test_features_are_whispers(shared, n_mels):
         features = log_mel(samples, n_mels)
         assert features.shape == (n_mels, int(expected.attention_mask.sum()))
         wanted = expected.input_features[0, :, : features.shape[1]]
-        torch.testing.assert_close(features, wanted, rtol=0, atol=2e-4)
+        torch.testing.assert_close(features, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, 100, 160, 161, 400])
