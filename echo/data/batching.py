@@ -17,7 +17,7 @@ class Position:
     batch: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One training example: an utterance of an epoch, and the speed it is played at."""
 
@@ -86,9 +86,16 @@ class EpochBatches:
         self.start = start
         self.rank = rank
         self.world = world
+        self.drawn: tuple[int, list[list[Item]]] = (-1, [])
 
     def epoch_batches(self, epoch: int) -> list[list[Item]]:
-        """All batches of one epoch."""
+        """All batches of one epoch. The last asked for is kept: a million utterances take seconds
+        to draw, and both iteration and its positions ask."""
+        if self.drawn[0] != epoch:
+            self.drawn = (epoch, self.draw(epoch))
+        return self.drawn[1]
+
+    def draw(self, epoch: int) -> list[list[Item]]:
         rng = random.Random(f"{self.seed}-{epoch}")
         utterances = self.corpus.train_epoch(epoch)
         items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]

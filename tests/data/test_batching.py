@@ -45,6 +45,19 @@ def test_sampling_goes_on_from_any_position_as_if_never_stopped():
         assert list(resumed) == whole[done:]
 
 
+def test_each_epoch_is_drawn_once(monkeypatch):
+    """For iteration, which is some batches ahead, and for its positions together."""
+    drawn = []
+    draw = EpochBatches.draw
+    monkeypatch.setattr(EpochBatches, "draw", lambda self, e: drawn.append(e) or draw(self, e))
+    batches = sampler()
+    ahead, positions = iter(batches), batches.positions()
+    list(islice(ahead, 4))
+    found = [(next(ahead), next(positions)) for _ in range(60)]
+    assert drawn == list(range(found[-1][0][0].epoch + 1))
+    assert len(drawn) > 2
+
+
 def test_epochs_differ_and_seeds_too():
     first, second = sampler().epoch_batches(0), sampler().epoch_batches(1)
     assert first != second
