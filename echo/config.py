@@ -69,6 +69,8 @@ class DataSettings:
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
     workers: int = 1  # processes that decode and augment; 0 for none
+    cache: str | None = None  # a folder in which decoded recordings are kept for later epochs
+    cache_gigabytes: float = 20.0  # what they may take; an hour of audio takes 0.23
     max_batch_seconds: float = 60.0  # of audio in a batch, padded to its longest
     max_batch_size: int = 64  # utterances in a batch
     # Silence that follows every utterance and counts as audio: up to so many seconds of both, or

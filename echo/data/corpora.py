@@ -14,8 +14,10 @@ def build_corpus(settings: DataSettings, seed: int) -> Corpus:
         ConfigError: the settings name no data, or data of both kinds.
         DataError: the data are not as they should be.
     """
-    if settings.corpus and (settings.train or settings.eval):
-        raise ConfigError("data.corpus excludes data.train and data.eval: name one or the other")
+    if settings.corpus and (settings.train or settings.eval or settings.cache):
+        raise ConfigError(
+            "data.corpus excludes data.train, data.eval and their data.cache: name one or the other"
+        )
     if settings.corpus == "fsdd":
         from echo.data.fsdd import ConnectedDigits
 
@@ -32,7 +34,11 @@ def build_corpus(settings: DataSettings, seed: int) -> Corpus:
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
-    return FixedCorpus(
-        train=read_source(settings.train, columns, settings.on_error),
-        eval=read_source(settings.eval, columns, settings.on_error),
-    )
+    train = read_source(settings.train, columns, settings.on_error)
+    evaluated = read_source(settings.eval, columns, settings.on_error)
+    if settings.cache is not None:
+        from echo.data.cache import AudioCache
+
+        cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
+        train, evaluated = cache.over(train), cache.over(evaluated)
+    return FixedCorpus(train, evaluated)

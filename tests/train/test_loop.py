@@ -117,6 +117,28 @@ def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumu
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
+def test_a_run_with_a_cache_is_the_run_without(shared, tmp_path):
+    """While it is filled, and when it is full: every loss and every weight to the bit."""
+    folder = shared / "data" / "speechocean762"
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()[:6]]
+    for row in rows:
+        row["audio_filepath"] = str(folder / row["audio_filepath"])
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"corpus": None, "root": None, "train": str(manifest), "eval": str(manifest)}
+    runs = {"without": {}, "filling": {"workers": 1}, "full": {}}
+    for name, changes in runs.items():
+        if name != "without":
+            changes["cache"] = str(tmp_path / "cache")
+        config = tiny(shared, data={**data, **changes}, train={"max_steps": 6})
+        start_run(config, tmp_path / name)
+    assert len(list((tmp_path / "cache").rglob("*.f32"))) == 6
+    for name in ("filling", "full"):
+        assert losses(tmp_path / name) == losses(tmp_path / "without")
+        found, wanted = weights(tmp_path / name), weights(tmp_path / "without")
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
 def test_training_lowers_the_loss(shared, tmp_path):
     config = tiny(shared, train={"max_steps": 40, "learning_rate": 3e-3, "checkpoint_every": 100})
     start_run(config, tmp_path / "run")
