@@ -1,5 +1,6 @@
 """The command line. Heavy imports stay inside the commands, so that help is quick."""
 
+import errno
 import logging
 import os
 import sys
@@ -266,6 +267,11 @@ def main() -> None:
         app()
     except EchoError as error:
         print(f"echo-asr: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"echo-asr: {error.filename or 'a file'}: the disk is full", file=sys.stderr)
         sys.exit(2)
     except StoppedError as stop:
         print(f"echo-asr: {stop}", file=sys.stderr)
