@@ -21,6 +21,7 @@ from echo.errors import DataError
 from echo.model import EchoConfig
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
+TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
@@ -61,6 +62,9 @@ class PretrainedFolder:
         self.folder = folder
         self.config = read_config(folder)
         self.generation = read_generation_config(folder)
+        for name in COMPANIONS:
+            if name.endswith(".json") and (folder / name).exists():
+                read_json(folder / name)
         self.weights = read_weights(folder)
 
     def tokenizer(self) -> WhisperTokenizer | None:
@@ -80,10 +84,12 @@ def fetch(source: str) -> Path:
     """The folder of a checkpoint: `source` itself, or where a model of the hub was downloaded to.
 
     Raises:
-        DataError: it is neither.
+        DataError: it is neither, or cannot be downloaded.
     """
     if Path(source).is_dir():
         return Path(source)
+    if Path(source).exists():
+        raise DataError(f"{source}: is a file, not the folder of a model")
     try:
         folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
         # Repositories hold the same weights several times over. The last is CTranslate2's.
@@ -147,27 +153,32 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     """
     for name in WEIGHTS:
         index = folder / f"{name}.index.json"
+        read = read_safetensors if name.endswith(".safetensors") else read_pickled
         if (folder / name).exists():
-            paths = [folder / name]
+            tensors = read(folder / name)
         elif index.exists():
-            paths = shards(index)
+            tensors = read_shards(index, read)
         else:
             continue
-        read = read_safetensors if name.endswith(".safetensors") else read_pickled
-        tensors = {key: tensor for path in paths for key, tensor in read(path).items()}
+        if any(key.startswith("model.") for key in tensors):
+            return tensors
         # A WhisperModel saved by itself lacks the prefix.
-        return {
-            key if key.startswith(("model.", "proj_out.")) else f"model.{key}": tensor
-            for key, tensor in tensors.items()
-        }
+        return {f"model.{key}": tensor for key, tensor in tensors.items()}
     raise DataError(f"{folder}: holds no weights (neither {' nor '.join(WEIGHTS)})")
 
 
-def shards(index: Path) -> list[Path]:
+def read_shards(
+    index: Path, read: Callable[[Path], dict[str, StoredTensor]]
+) -> dict[str, StoredTensor]:
+    """The tensors of several files, each from that one in which the index has it."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
         raise DataError(f"{index}: has no weight_map from weights to files")
-    return [index.parent / name for name in sorted(set(places.values()))]
+    files = {name: read(index.parent / name) for name in sorted(set(places.values()))}
+    for key, name in places.items():
+        if key not in files[name]:
+            raise DataError(f"{index}: has the weight {key} in {name}, which does not hold it")
+    return {key: files[name][key] for key, name in places.items()}
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -188,6 +199,18 @@ def map_tensor(path: Path, key: str) -> torch.Tensor:
 
 
 def read_pickled(path: Path) -> dict[str, StoredTensor]:
+    return {
+        key: StoredTensor(tuple(tensor.shape), partial(copy_pickled, path, key))
+        for key, tensor in map_pickled(path).items()
+    }
+
+
+def copy_pickled(path: Path, key: str) -> torch.Tensor:
+    # All of a file's tensors share one mapping, and so all that was read of it would stay.
+    return map_pickled(path)[key].clone(memory_format=torch.contiguous_format)
+
+
+def map_pickled(path: Path) -> dict[str, torch.Tensor]:
     try:
         # weights_only: nothing is unpickled that could run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -196,7 +219,4 @@ def read_pickled(path: Path) -> dict[str, StoredTensor]:
         raise DataError(f"{path}: cannot be read as PyTorch weights ({reason})") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
         raise DataError(f"{path}: holds something else than named tensors")
-    return {
-        key: StoredTensor(tuple(tensor.shape), partial(torch.Tensor.contiguous, tensor))
-        for key, tensor in tensors.items()
-    }
+    return tensors

@@ -19,16 +19,21 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.blocks import FocusedAttention
 from echo.config import apply_overrides
+from echo.consistency import (
+    Checkpoint,
+    check_generation_config,
+    check_tokenizer,
+    check_weights,
+)
 from echo.ctranslate2 import CTranslate2Folder
-from echo.errors import ConfigError, DataError, EchoError
+from echo.errors import ConfigError, EchoError
 from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration, swap_attention
-from echo.pretrained import PretrainedFolder, StoredTensor, fetch, read_json
+from echo.pretrained import TIED, PretrainedFolder, StoredTensor, fetch, read_json
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EMBEDDINGS = "model.decoder.embed_tokens.weight"
-TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
 # Where parameters of focused blocks come from in a Whisper layer. What is not named here either
 # has Whisper's own name, or is Echo's own and begins as in a new model.
 TAKEN_FROM = {
@@ -79,8 +84,13 @@ def convert(
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
-    weights = checked_weights(checkpoint, whisper)
-    check_tokenizer(checkpoint)
+    check_weights(checkpoint, WhisperForConditionalGeneration, whisper)
+    check_generation_config(checkpoint)
+    if tokenizer := checkpoint.tokenizer():
+        check_tokenizer(checkpoint, tokenizer)
+    else:
+        logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
+    weights = untied_weights(checkpoint.weights, whisper)
     with whole_folder(out) as folder:
         config.save_pretrained(folder)
         checkpoint.write_companions(folder)
@@ -92,7 +102,7 @@ def convert(
     return config
 
 
-def open_checkpoint(source: str) -> PretrainedFolder | CTranslate2Folder:
+def open_checkpoint(source: str) -> Checkpoint:
     folder = fetch(source)
     if (folder / "model.bin").exists() and "model_type" not in read_json(folder / "config.json"):
         return CTranslate2Folder(folder)
@@ -191,80 +201,17 @@ def check_plain(config: EchoConfig, source: str) -> None:
         raise ConfigError(f"{source}: cannot become a Whisper, because it has a CTC head")
 
 
-def checked_weights(
-    checkpoint: PretrainedFolder | CTranslate2Folder, config: WhisperConfig
+def untied_weights(
+    weights: Mapping[str, StoredTensor], config: WhisperConfig
 ) -> dict[str, StoredTensor]:
-    """The checkpoint's weights, which are those of its config: no more, no fewer, of its sizes.
-
-    Raises:
-        DataError: naming the first that is not.
-    """
-    source = checkpoint.folder
-    try:
-        with torch.device("meta"):
-            model = WhisperForConditionalGeneration(config)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{source}: its config makes no Whisper ({reason})") from None
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    weights = dict(checkpoint.weights)
-    for key in weights:
-        if key not in expected:
-            raise DataError(f"{source}: its weight {key} is no part of the Whisper of its config")
-    for key, shape in expected.items():
-        if key == TIED and config.tie_word_embeddings and key not in weights:
-            continue
-        if key not in weights:
-            raise DataError(f"{source}: lacks the weight {key} of the Whisper of its config")
-        if weights[key].shape != shape:
-            raise DataError(
-                f"{source}: its weight {key} is of shape {weights[key].shape}, but its config "
-                f"makes it {shape}"
-            )
-    if (
+    """All weights but an output projection that only repeats the embeddings it is tied to: it is
+    tied again on loading, and `save_pretrained` leaves it out too."""
+    repeated = (
         config.tie_word_embeddings
         and TIED in weights
         and torch.equal(weights[TIED].load(), weights[EMBEDDINGS].load())
-    ):
-        del weights[TIED]  # as `save_pretrained` does; it is tied again on loading
-    return weights
-
-
-def check_tokenizer(checkpoint: PretrainedFolder | CTranslate2Folder) -> None:
-    """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
-    source, tokenizer = checkpoint.folder, checkpoint.tokenizer()
-    if tokenizer is None:
-        logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
-        return
-    named = checkpoint.config.to_dict()
-    if checkpoint.generation:
-        named |= checkpoint.generation.to_dict()
-    ids = tokenizer.get_vocab()
-    last = 0
-    for token, key in (
-        ("<|startoftranscript|>", "decoder_start_token_id"),
-        ("<|endoftext|>", "eos_token_id"),
-        ("<|notimestamps|>", "no_timestamps_token_id"),
-    ):
-        wanted = named.get(key)
-        if isinstance(wanted, int):
-            last = max(last, wanted)
-            if ids.get(token) != wanted:
-                raise DataError(
-                    f"{source}: its {key} is {wanted}, but its tokenizer's {token} is "
-                    f"{ids.get(token)}"
-                )
-    # All that a text is made of comes before one of these.
-    lacking = set(range(last)).difference(ids.values())
-    if lacking:
-        raise DataError(f"{source}: its tokenizer lacks the token with the id {min(lacking)}")
+    )
+    return {key: tensor for key, tensor in weights.items() if not (repeated and key == TIED)}
 
 
 def focused_weights(

@@ -19,7 +19,7 @@ from echo.errors import DataError, EchoError
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.groups import check_column
-from echo.evaluate.load import LoadedModel, load_model, to_device
+from echo.evaluate.load import load_model, to_device
 from echo.evaluate.measure import Evaluation, score
 from echo.evaluate.memory import PeakMemory
 from echo.evaluate.metrics import english_normaliser
@@ -137,7 +137,7 @@ def prepare(
     fitting = list(utterances)
     tokenizers = []
     for source in sources:
-        loaded = load(source, which)
+        loaded = load_model(source, which)
         limits = Limits.of(loaded.model.config)
         reader = ExampleReader(loaded.tokenizer, limits, labelled=False)
         try:
@@ -149,15 +149,6 @@ def prepare(
     return fitting, english_normaliser(most)
 
 
-def load(source: str, which: str) -> LoadedModel:
-    try:
-        return load_model(source, which)
-    except EchoError:
-        raise
-    except Exception as error:  # damaged weights raise whatever they like: there is no one base
-        raise EchoError(f"{source}: cannot be loaded ({' '.join(str(error).split())})") from error
-
-
 def measure(
     source: str,
     which: str,
@@ -167,7 +158,7 @@ def measure(
 ) -> tuple[Transcripts, dict[str, Any]]:
     """What one model hears, and what it costs: its `parameters`, its `rtfx`, and, in bytes, its
     peak memory, which is that of its weights and all that decoding added."""
-    loaded = load(source, which)
+    loaded = load_model(source, which)
     model, tokenizer = loaded.model, loaded.tokenizer
     to_device(model)
     # What is set up at the first use would count as the first model's time and memory.

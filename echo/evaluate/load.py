@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, WhisperConfig
+from transformers import PreTrainedModel
 
+from echo.consistency import check_generation_config, check_tokenizer, check_weights
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
 from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
+from echo.pretrained import PretrainedFolder, fetch
 from echo.train.checkpoint import CheckpointFolder
 
 
@@ -26,28 +28,30 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     model on the same code path.
 
     Raises:
-        EchoError: there is no such model, or it is neither Echo's nor Whisper's.
+        EchoError: there is no such model, it is neither Echo's nor Whisper's, or its files are
+            damaged or do not fit together.
     """
-    path = Path(source)
-    if (path / "config.yaml").exists():
-        source = str(CheckpointFolder(path).path(which))
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise EchoError(f"{source}: is neither a run nor a model ({reason})") from None
-    if isinstance(config, EchoConfig):
-        model = EchoForConditionalGeneration.from_pretrained(source, config=config)
-    elif isinstance(config, WhisperConfig):
+    folder = Path(source)
+    if (folder / "config.yaml").exists():
+        folder = CheckpointFolder(folder).path(which)
+    elif folder.is_dir() and not (folder / "config.json").exists():
+        raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
+    else:
+        folder = fetch(source)
+    checkpoint = PretrainedFolder(folder)
+    config = checkpoint.config
+    if not isinstance(config, EchoConfig):
         config = EchoConfig(
             **{**config.to_dict(), "model_type": "echo"},
             attention={"encoder": "plain", "decoder": "plain"},
             pad_to_seconds=WHISPER_SECONDS,
         )
-        model = EchoForConditionalGeneration.from_pretrained(source, config=config)
-    else:
-        raise EchoError(f"{source}: is a {config.model_type} model, not Echo's or Whisper's")
-    return LoadedModel(model.float().eval(), load_tokenizer(source))
+    check_weights(checkpoint, EchoForConditionalGeneration, config)
+    check_generation_config(checkpoint)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(checkpoint, tokenizer)
+    model = EchoForConditionalGeneration.from_pretrained(folder, config=config)
+    return LoadedModel(model.float().eval(), tokenizer)
 
 
 def to_device(model: PreTrainedModel) -> None:

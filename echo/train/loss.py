@@ -41,7 +41,7 @@ def joint_loss(
         blank: CTC's blank token.
     """
     assert output.logits is not None
-    # Flat, because with the vocabulary as the second dimension of three it takes four times as long.
+    # Flat: with the vocabulary as the second of three dimensions it takes four times as long.
     decoder = F.cross_entropy(
         output.logits.float().flatten(0, 1),
         labels.flatten(),
