@@ -6,72 +6,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForSpeechSeq2Seq,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
-    WhisperProcessor,
 )
 
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.forms import FORMS
 from echo.cli import main
 from echo.data.audio import AudioFile
-from echo.data.tokenizer import load_tokenizer, train_tokenizer
+from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
 from echo.model import EchoForConditionalGeneration
 from echo.pretrained import COMPANIONS
 from echo.upcycle import convert
+from tests.checkpoints import (
+    GENERATION,
+    SIZES,
+    as_shards,
+    edit,
+    save_whisper,
+    small_whisper,
+    weights,
+)
 
-TOKENIZER = train_tokenizer(["the quick brown fox jumps over the lazy dog"])
-SIZES = {
-    "vocab_size": len(TOKENIZER) + 7,  # timestamps are no tokens of the tokenizer
-    "d_model": 48,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 96,
-    "decoder_ffn_dim": 64,
-    "max_source_positions": 100,
-    "max_target_positions": 32,
-    "init_std": 0.3,
-    "pad_token_id": TOKENIZER.pad_token_id,
-    "bos_token_id": TOKENIZER.bos_token_id,
-    "eos_token_id": TOKENIZER.eos_token_id,
-    "decoder_start_token_id": TOKENIZER.convert_tokens_to_ids("<|startoftranscript|>"),
-    "begin_suppress_tokens": None,
-}
-GENERATION = {
-    "suppress_tokens": [3, 5],
-    "begin_suppress_tokens": [7],
-    "forced_decoder_ids": [[1, 6]],  # which `transformers` itself does not read any more
-    "alignment_heads": [[0, 1], [1, 3]],
-    "no_timestamps_token_id": TOKENIZER.convert_tokens_to_ids("<|notimestamps|>"),
-    "lang_to_id": {"<|en|>": 6},
-    "task_to_id": {"transcribe": 8},
-    "is_multilingual": True,
-    "max_length": 24,
-}
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
-
-
-def small_whisper(**changes):
-    return WhisperForConditionalGeneration(WhisperConfig(**{**SIZES, **changes})).eval()
-
-
-def save_whisper(model, folder, **options):
-    """A folder as those of the hub."""
-    model.save_pretrained(folder, **options)
-    # `transformers` reads the file only where it was not made from the model's config.
-    edit("generation_config.json", **GENERATION, _from_model_config=False)(folder)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=2)
-    WhisperProcessor(extractor, TOKENIZER).save_pretrained(folder)
-    (folder / "normalizer.json").write_text('{"colour": "color"}')
-    (folder / "preprocessor_config.json").write_text('{"feature_size": 80}')
-    return folder
 
 
 @pytest.fixture
@@ -85,10 +47,6 @@ def logits(folder, cls=AutoModelForSpeechSeq2Seq):
     features, ids = torch.randn(2, 80, 200), torch.randint(0, SIZES["vocab_size"], (2, 9))
     with torch.no_grad():
         return model(features, decoder_input_ids=ids).logits
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
 
 
 def same(found, expected):
@@ -184,10 +142,6 @@ def test_the_generation_config_is_kept_and_used(whisper, tmp_path):
     echo.save_pretrained(tmp_path / "again")
     again = EchoForConditionalGeneration.from_pretrained(tmp_path / "again")
     assert again.generation_config.to_dict() == source.generation_config.to_dict()
-
-
-def as_shards(model, folder):
-    return save_whisper(model, folder, max_shard_size="100KB")
 
 
 def as_pickle(model, folder):
@@ -309,105 +263,6 @@ def test_memory_holds_the_weights_once(tmp_path, dtype, asked, pickled):
 def memory(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
-def edit(name, **changes):
-    def change(folder):
-        content = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**content, **changes}))
-
-    return change
-
-
-def cut(name, size):
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
-
-
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def edit_weights(change):
-    def apply(folder):
-        tensors = weights(folder)
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors")
-
-    return apply
-
-
-def lose_a_token(folder):
-    content = json.loads((folder / "tokenizer.json").read_text())
-    del content["model"]["vocab"]["q"]
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-
-
-def other_tokenizer(folder):
-    WhisperProcessor(WhisperFeatureExtractor(), train_tokenizer(["abc"])).save_pretrained(folder)
-
-
-def lose_a_shard(folder):
-    as_shards(WhisperForConditionalGeneration.from_pretrained(folder), folder)
-    (folder / "model.safetensors").unlink()
-    min(folder.glob("model-*.safetensors")).unlink()
-
-
-def pickle_only(content):
-    def apply(folder):
-        (folder / "model.safetensors").unlink()
-        torch.save(content, folder / "pytorch_model.bin")
-
-    return apply
-
-
-SOURCES = {
-    "no config": (remove("config.json"), r"config.json: cannot be read \(No such file"),
-    "no weights": (remove("model.safetensors"), "whisper: holds no weights"),
-    "a config that is no JSON": (cut("config.json", 40), "config.json: is not JSON"),
-    "another model": (edit("config.json", model_type="bart"), "its model_type is 'bart'"),
-    "a wrong type": (edit("config.json", d_model="big"), "config.json: is no whisper config"),
-    "a wrong number of heads": (
-        edit("config.json", encoder_attention_heads=5),
-        "its config makes no model .*divisible by num_heads",
-    ),
-    "another width": (
-        edit("config.json", d_model=64),
-        r"its weight model.encoder.conv1.weight is of shape \(48, 80, 3\), but its config makes it",
-    ),
-    "more layers": (
-        edit("config.json", encoder_layers=3),
-        "lacks the weight model.encoder.layers.2.self_attn.k_proj.weight",
-    ),
-    "fewer layers": (
-        edit("config.json", decoder_layers=1),
-        "its weight model.decoder.layers.1.* is no part of the model of its config",
-    ),
-    "a weight too few": (
-        edit_weights(lambda tensors: tensors.pop("model.decoder.layer_norm.bias")),
-        "lacks the weight model.decoder.layer_norm.bias",
-    ),
-    "cut weights": (cut("model.safetensors", 5000), "model.safetensors: cannot be read as"),
-    "empty weights": (cut("model.safetensors", 0), "model.safetensors: cannot be read as"),
-    "a missing shard": (lose_a_shard, "model-00001-of-.*.safetensors: cannot be read as"),
-    "code in a pickle": (pickle_only(Path("x")), "pytorch_model.bin: cannot be read as PyTorch"),
-    "no tensors in a pickle": (pickle_only([1]), "pytorch_model.bin: holds something else"),
-    "a damaged tokenizer": (cut("tokenizer.json", 300), "tokenizer.json: is not JSON"),
-    "a lost token": (lose_a_token, "whisper: its tokenizer lacks the token with the id"),
-    "another tokenizer": (other_tokenizer, "its decoder_start_token_id is .* tokenizer's"),
-    "a damaged generation config": (
-        cut("generation_config.json", 30),
-        "generation_config.json: is not JSON",
-    ),
-}
-
-
-@pytest.mark.parametrize(("damage", "message"), SOURCES.values(), ids=SOURCES.keys())
-def test_a_bad_source_is_one_sentence_and_leaves_nothing(whisper, tmp_path, damage, message):
-    damage(whisper)
-    with pytest.raises(EchoError, match=message) as raised:
-        convert(whisper, tmp_path / "out" / "echo")
-    assert "\n" not in str(raised.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["whisper"]
 
 
 WRONG = {
