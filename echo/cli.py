@@ -133,7 +133,10 @@ def evaluate(
     from echo.data.sources import Columns, read_source
     from echo.evaluate.load import load_model
     from echo.evaluate.measure import evaluate_model
+    from echo.output import result_folder, writing
 
+    if out:
+        result_folder(out, "evaluation.json")
     on_error: OnError = "skip" if skip_errors else "raise"
     utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
     loaded = load_model(model, checkpoint)
@@ -162,7 +165,8 @@ def evaluate(
     done = len(evaluation.transcripts.utterances)
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
     if out:
-        evaluation.write(out)
+        with writing(out):
+            evaluation.write(out)
 
 
 @app.command()
@@ -210,10 +214,13 @@ def inspect(
     """Draw what a model attends to in a recording."""
     from echo.evaluate.inspect import inspect_recording
     from echo.evaluate.load import load_model
+    from echo.output import result_folder, writing
     from echo.report.inspection import write_inspection
 
+    result_folder(out, "inspection.json")
     inspection = inspect_recording(load_model(model, checkpoint), audio)
-    files = write_inspection(inspection, out)
+    with writing(out):
+        files = write_inspection(inspection, out)
     print(inspection.transcript)
     print(f"{len(files) - 2} layers, summary.png and inspection.json are in {out}/")
 

@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from echo.evaluate.load import load_model, to_device
 from echo.evaluate.measure import Evaluation, score
 from echo.evaluate.memory import PeakMemory
 from echo.evaluate.metrics import english_normaliser
+from echo.output import result_folder, writing
 from echo.report.comparison import render_comparison
 
 logger = logging.getLogger(__name__)
@@ -59,16 +59,16 @@ def compare_models(
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
-            utterance cannot be used, or the folder cannot be written.
+            utterance cannot be used, or the folder holds results or cannot be written.
     """
     if len(sources) < 2:
         raise EchoError("a comparison takes two models or more")
     for column in by:
         check_column(utterances, column)
     names = unique_names(sources)
-    with writing(out):
-        for name in names:
-            (out / name).mkdir(parents=True, exist_ok=True)
+    result_folder(out, "comparison.json")
+    for name in names:
+        result_folder(out / name, "evaluation.json")
     fitting, normalise = prepare(sources, utterances, which, on_error)
     models, evaluations = [], {}
     for name, source in zip(names, sources, strict=True):
@@ -115,14 +115,6 @@ def unique_names(sources: Sequence[str]) -> list[str]:
             name, number = f"{base}-{number}", number + 1
         names.append(name)
     return names
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EchoError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 def prepare(

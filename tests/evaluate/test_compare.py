@@ -95,7 +95,7 @@ def test_everything_is_written_and_the_same_again(utterances, models, tmp_path):
     assert [g["group"] for g in found["groups"]["noise"]] == ["high", "low"]
     markdown = (tmp_path / "out/comparison.md").read_text()
     assert "## WER by noise" in markdown
-    again = run(sources, utterances, tmp_path / "out")
+    again = run(sources, utterances, tmp_path / "again")
     assert [again[key] for key in ("rates", "differences")] == [
         found[key] for key in ("rates", "differences")
     ]
