@@ -18,7 +18,7 @@ from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.blocks import FocusedAttention
-from echo.config import apply_overrides
+from echo.config import apply_overrides, merge
 from echo.consistency import (
     Checkpoint,
     check_generation_config,
@@ -58,7 +58,8 @@ def convert(
         source: a folder or a hub id, of `transformers` or of CTranslate2.
         out: the folder to write; it must not exist, or be empty.
         overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
-            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks.
+            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks; or files
+            of them, `configs/attention/focus.yaml`. `model.attention` is the same.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
 
     Returns:
@@ -146,7 +147,14 @@ def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
     Raises:
         ConfigError: a setting is not of the attention, or there is no block that it is for.
     """
-    content = apply_overrides({}, overrides)
+    content: dict[str, Any] = {}
+    for override in overrides:
+        laid = apply_overrides({}, [override])
+        # A preset is laid over a run's config, where the attention is the model's.
+        model = laid.pop("model", {})
+        if not isinstance(model, Mapping):
+            raise ConfigError(f"model is {model!r}, not a mapping of settings")
+        content = merge(content, merge(laid, model))
     attention = content.pop("attention", None)
     if content:
         raise ConfigError(f"unknown setting {next(iter(content))!r}; there is: attention")

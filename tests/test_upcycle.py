@@ -17,12 +17,13 @@ from transformers import (
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.forms import FORMS
 from echo.cli import main
+from echo.config import load_config
 from echo.data.audio import AudioFile
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
 from echo.model import EchoForConditionalGeneration
 from echo.pretrained import COMPANIONS
-from echo.upcycle import convert
+from echo.upcycle import convert, read_attention
 from tests.checkpoints import (
     GENERATION,
     SIZES,
@@ -33,6 +34,7 @@ from tests.checkpoints import (
     weights,
 )
 
+PRESETS = sorted((Path(__file__).parents[1] / "configs" / "attention").glob("*.yaml"))
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 
 
@@ -281,6 +283,27 @@ def test_a_setting_that_whisper_cannot_begin_with_is_refused(whisper, tmp_path, 
     with pytest.raises(EchoError, match=message):
         convert(whisper, tmp_path / "echo", [setting])
     assert not (tmp_path / "echo").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_is_of_a_conversion_what_it_is_of_a_run(preset):
+    wanted = load_config("configs/train.yaml", [str(preset)]).model.attention
+    assert read_attention([str(preset)]) == wanted
+    changed = read_attention(
+        [str(preset), "attention.decoder=plain", "model.attention.encoder=hybrid"]
+    )
+    assert changed == {"encoder": "hybrid", "decoder": "plain"}
+    with pytest.raises(EchoError, match="unknown setting 'heads'"):
+        read_attention([str(preset), "model.heads=2"])
+
+
+def test_a_model_is_made_of_a_preset(whisper, tmp_path):
+    convert(whisper, tmp_path / "echo", ["configs/attention/focus_refiner.yaml"])
+    echo = EchoForConditionalGeneration.from_pretrained(tmp_path / "echo")
+    assert {block.form for block in echo.config.encoder_attention()} == {"focus"}
+    assert logits(tmp_path / "echo").shape == logits(whisper).shape
+    with pytest.raises(EchoError, match="global_stride, with which a block cannot begin"):
+        convert(whisper, tmp_path / "long", ["configs/attention/adaptive_long.yaml"])
 
 
 def test_a_field_needs_an_adaptive_block(whisper, tmp_path):
