@@ -247,23 +247,27 @@ class Trainer:
 
     def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """Fills in the gradients of one step; returns its losses and the gradients' norm, or None
-        where memory ran out."""
+        where memory ran out.
+
+        Raises:
+            EchoError: memory ran out, and other processes wait for this one's gradients.
+        """
         try:
             return self.accumulate(batches)
         except RuntimeError as error:
-            # The others would wait for this process's gradients.
-            if not should_reduce_batch_size(error) or self.accelerator.num_processes > 1:
+            if not should_reduce_batch_size(error):
                 raise
         # Only now is the error gone, and with it what its traceback kept in memory.
         self.optimiser.zero_grad()
         clear_device_cache(garbage_collection=True)
-        logger.warning(
-            "step %d ran out of memory on %.0f s of audio; a smaller data.max_batch_seconds "
-            "(now %g) would spare the repetition",
-            self.progress.step + 1,
-            max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND,
-            self.config.data.max_batch_seconds,
+        seconds = max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND
+        trouble = (
+            f"step {self.progress.step + 1} ran out of memory on {seconds:.0f} s of audio; choose "
+            f"a smaller data.max_batch_seconds (now {self.config.data.max_batch_seconds:g})"
         )
+        if self.accelerator.num_processes > 1:
+            raise EchoError(f"{self.run}: {trouble}")
+        logger.warning(trouble)
         return None
 
     def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
