@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -239,10 +240,10 @@ class Trainer:
         ids = ", ".join(u.id for b in batches for u in b.utterances)
         logger.warning("step %d is skipped: %s; utterances: %s", progress.step, trouble, ids)
         if progress.skipped_in_row >= limit:
+            last = next(iter(self.checkpoints.newest()), "none yet")
             raise EchoError(
                 f"{self.run}: stopped after {limit} skipped steps in a row, of which the last is "
-                f"{progress.step}: {trouble}; the last good checkpoint is "
-                f"{self.checkpoints.path('last')}"
+                f"{progress.step}: {trouble}; the last good checkpoint is {last}"
             )
 
     def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
@@ -318,8 +319,7 @@ class Trainer:
         if recorder is None or not steps:
             return
         values: dict[str, Any] = {
-            key: torch.stack([torch.as_tensor(s[key]) for s in steps]).float().mean().item()
-            for key in steps[0]
+            key: fmean(float(step[key]) for step in steps) for key in steps[0]
         }
         progress = self.progress
         values["skipped_steps"] = progress.skipped_steps
