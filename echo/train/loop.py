@@ -38,7 +38,7 @@ from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
 from echo.train.optimiser import build_optimiser, build_schedule, freeze
 from echo.train.recorder import Recorder
-from echo.train.watch import AttentionWatch
+from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class Trainer:
         self.tokenizer = tokenizer
         self.accelerator = Accelerator(mixed_precision=mixed_precision(config))
         self.watch = AttentionWatch(model)
+        self.data_watch = DataWatch()
         # A loaded weight lies where it lay in its file, and products of numbers that are aligned
         # otherwise round otherwise: a resumed run would drift from the unbroken one.
         for parameter in model.parameters():
@@ -123,9 +124,11 @@ class Trainer:
                 micro_batches = list(islice(batches, settings.accumulation))
                 waited = time.perf_counter() - started
                 values = self.step(micro_batches)
-                self.progress.seconds += time.perf_counter() - started
+                seconds = time.perf_counter() - started
+                self.progress.seconds += seconds
+                self.data_watch.add(waited, seconds)
                 if values:
-                    self.recent.append({**values, "waited": waited})
+                    self.recent.append(values)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.finished:
                     self.log(recorder, bar)
@@ -327,7 +330,7 @@ class Trainer:
         values["seconds"] = progress.seconds
         values["utterances"] = progress.utterances
         values["utterances_per_second"] = progress.utterances / progress.seconds
-        values |= self.watch.measure()
+        values |= self.data_watch.measure() | self.watch.measure()
         recorder.record("train", progress.step, values)
         bar.set_postfix(
             {

@@ -1,4 +1,5 @@
-"""What focused attention does during training: span, temperature and entropy of each block."""
+"""What is watched during training: each focused block's span, temperature and entropy, and how
+long the data let it wait."""
 
 import logging
 from functools import partial
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 WATCHED_POSITIONS = 512  # at the most, of one utterance: maps grow with their square
 COLLAPSED = 0.1  # nats: a query gives nearly all of its weight to one key
 BOUND = 0.01  # how near to 0 or 1 a span scale counts as at its bound
+MUCH_WAITING = 0.1  # of the time
 
 
 class AttentionWatch:
@@ -90,6 +92,34 @@ class AttentionWatch:
         if (name, what[:20]) not in self.warned:
             self.warned.add((name, what[:20]))
             logger.warning("%s: %s", name, what)
+
+
+class DataWatch:
+    """How much of the time goes into waiting for data."""
+
+    def __init__(self) -> None:
+        self.waited = self.seconds = 0.0  # since the last line of the log
+        self.warming_up = True  # the first line has the starting of the workers in it
+        self.warned = False
+
+    def add(self, waited: float, seconds: float) -> None:
+        """A step: how long it waited for its batches, and how long it took with that."""
+        self.waited += waited
+        self.seconds += seconds
+
+    def measure(self) -> dict[str, float]:
+        """The share since the last line of the log, and a warning, once, where it is large."""
+        share = self.waited / self.seconds
+        if share > MUCH_WAITING and not self.warming_up and not self.warned:
+            self.warned = True
+            logger.warning(
+                "%.0f %% of the time goes into waiting for data: raise data.workers, or let "
+                "data.cache keep decoded recordings",
+                100 * share,
+            )
+        self.waited = self.seconds = 0.0
+        self.warming_up = False
+        return {"data_wait": share}
 
 
 def short_name(name: str) -> str:

@@ -242,4 +242,5 @@ def test_metrics_lines_are_json_and_tensorboard_has_them_too(config, tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [e["step"] for e in lines if e["kind"] == "train"] == list(range(1, 8))
     assert [e["step"] for e in lines if e["kind"] == "eval"] == [7]
+    assert all(0 < e["data_wait"] < 1 for e in lines if e["kind"] == "train")
     assert any((run / "tensorboard").iterdir())
