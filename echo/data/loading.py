@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -81,13 +81,19 @@ class Batch:
     skipped: list[DataError]  # what was wrong with utterances left out
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            self.utterances,
-            self.input_features.to(device, non_blocking=True),
-            self.attention_mask.to(device, non_blocking=True),
-            self.decoder_input_ids.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.skipped,
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """For the loader: copies from memory that is not pinned make the host wait for them."""
+        return self.each(torch.Tensor.pin_memory)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        return replace(
+            self,
+            input_features=change(self.input_features),
+            attention_mask=change(self.attention_mask),
+            decoder_input_ids=change(self.decoder_input_ids),
+            labels=change(self.labels),
         )
 
     def halves(self) -> "list[Batch]":

@@ -1,9 +1,12 @@
 """Batches, and what becomes of utterances that cannot be read."""
 
 import logging
+import pickle
+from itertools import islice
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from echo.config import AugmentSettings, DataSettings
 from echo.data.audio import AudioArray, AudioFile
@@ -54,6 +57,33 @@ def test_labels_are_the_next_tokens_and_the_end_is_learned(reader):
         assert (tokens[len(wanted) :] == tokenizer.pad_token_id).all()
     lengths = batch.attention_mask.sum(1).tolist()
     assert sorted(lengths) == [50, 100]
+
+
+def test_a_batch_can_be_pinned(reader, monkeypatch):
+    """The loader asks a batch itself, and leaves alone what it does not know."""
+    (batch,) = evaluation_batches([utterance("a"), utterance("b", 0.5)], reader, 60)
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or -self)
+    found = pin_memory(batch)
+    assert found.utterances == batch.utterances
+    for name, value in vars(batch).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(getattr(found, name), -value), name
+    assert len(pinned) == 4
+
+
+def test_workers_can_be_spawned(reader):
+    """As on macOS and Windows, where what a worker needs is pickled."""
+    corpus = FixedCorpus([utterance("a"), utterance("b", 0.5, "three")], [])
+    data = DataSettings()
+    sampler = EpochBatches(corpus, 1, 60, 4, data.augment.speed, Position())
+    loader = training_loader(corpus, sampler, reader, data, 1)
+    dataset, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+    items = next(iter(pickle.loads(pickle.dumps(list(islice(sampler, 1))))))
+    found = collate([dataset[item] for item in items])
+    wanted = loader.collate_fn([loader.dataset[item] for item in items])
+    assert torch.equal(found.input_features, wanted.input_features)
+    assert torch.equal(found.labels, wanted.labels)
 
 
 def test_draws_depend_on_the_utterance_and_epoch_alone(reader):
