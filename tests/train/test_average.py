@@ -75,7 +75,7 @@ def test_the_best_checkpoints_are_averaged(run):
 
 
 def test_what_cannot_be_averaged_is_told_of(run):
-    with pytest.raises(EchoError, match="has 3 checkpoints whose WER was measured, not 9"):
+    with pytest.raises(EchoError, match=r"has \d checkpoints whose WER was measured, not 9"):
         average_run(run, 9, run / "average")
     average_run(run, 2, run / "average")
     with pytest.raises(EchoError, match="average: exists already"):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -66,11 +67,10 @@ def test_the_command_stops_at_a_signal_to_all_of_its_processes(shared, tmp_path)
         text=True,
         start_new_session=True,
     )
-    for line in process.stderr:
-        if "utt/s" in line:  # it has made steps
-            os.killpg(process.pid, signal.SIGTERM)
-            break
-    _, error = process.communicate(timeout=120)
+    while process.poll() is None and not read_metrics(run):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "go on with 'echo-asr resume" in error
     assert "Traceback" not in error
