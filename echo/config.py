@@ -1,37 +1,43 @@
 """A run's settings: nested dataclasses, filled from YAML and `key=value` overrides.
 
-Strict: a key that no field bears, or a value of another type than its field's, is an error that
-names the key.
+Strict: a key that no field bears, or a value of another type than its field's, or outside the
+bounds written beside the type, is an error that names the key.
 """
 
 import dataclasses
+import reprlib
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from echo import safe_yaml
+from echo.bounds import Amount, Count, Length, Positive, PositiveAmount, Range, Share
 from echo.errors import ConfigError
 from echo.files import replace_text
 
 OnError = Literal["raise", "skip"]
+Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
+Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     """The shape of a model trained from scratch; with `init`, the checkpoint gives it instead."""
 
-    d_model: int = 144
-    encoder_layers: int = 4
-    decoder_layers: int = 2
-    heads: int = 6
-    ffn_dim: int | None = None  # 4 d_model where not given
-    n_mels: int = 80
-    max_seconds: float = 30.0  # the longest audio that the encoder takes
-    max_tokens: int = 448  # the longest transcript that the decoder takes
-    dropout: float = 0.1
+    d_model: Annotated[int, Range(4)] = 144
+    encoder_layers: Positive = 4
+    decoder_layers: Positive = 2
+    heads: Positive = 6
+    ffn_dim: Positive | None = None  # 4 d_model where not given
+    n_mels: Positive = 80
+    max_seconds: Annotated[float, Range(0.1)] = 30.0  # the longest audio that the encoder takes
+    max_tokens: Positive = 448  # the longest transcript that the decoder takes
+    dropout: Share = 0.1
     # See echo.attention.settings: {encoder: ..., decoder: ...}.
     attention: dict[str, Any] = field(default_factory=dict)
 
@@ -41,19 +47,19 @@ class TokenizerSettings:
     """The tokenizer trained on the run's transcripts; with `init`, the checkpoint's is used."""
 
     kind: Literal["characters", "bpe"] = "characters"
-    size: int | None = None  # BPE's vocabulary
+    size: Positive | None = None  # BPE's vocabulary
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
     """What is done to training audio."""
 
-    speed: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # factors, one at random
-    freq_masks: int = 1  # SpecAugment: how many bands are masked,
-    freq_mask_width: int = 20  # and how wide one is at the most, in mel bins
-    time_masks: int = 2  # how many stretches of time,
-    time_mask_width: int = 20  # how long one is at the most, in frames,
-    time_mask_share: float = 0.1  # and in shares of the utterance
+    speed: Speeds = field(default_factory=lambda: [0.9, 1.0, 1.1])  # factors, one at random
+    freq_masks: Count = 1  # SpecAugment: how many bands are masked,
+    freq_mask_width: Count = 20  # and how wide one is at the most, in mel bins
+    time_masks: Count = 2  # how many stretches of time,
+    time_mask_width: Count = 20  # how long one is at the most, in frames,
+    time_mask_share: Share = 0.1  # and in shares of the utterance
 
 
 @dataclass(frozen=True)
@@ -68,76 +74,76 @@ class DataSettings:
     text_column: str | None = None
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
-    workers: int = 1  # processes that decode and augment; 0 for none
+    workers: Count = 1  # processes that decode and augment; 0 for none
     cache: str | None = None  # a folder in which decoded recordings are kept for later epochs
-    cache_gigabytes: float = 20.0  # what they may take; an hour of audio takes 0.23
-    max_batch_seconds: float = 60.0  # of audio in a batch, padded to its longest
-    max_batch_size: int = 64  # utterances in a batch
+    cache_gigabytes: Amount = 20.0  # what they may take; an hour of audio takes 0.23
+    max_batch_seconds: PositiveAmount = 60.0  # of audio in a batch, padded to its longest
+    max_batch_size: Positive = 64  # utterances in a batch
     # Silence that follows every utterance and counts as audio: up to so many seconds of both, or
     # none ("batch": padding to the longest of a batch is masked, and changes nothing),
-    pad_to: Literal["batch"] | float = "batch"
-    added_silence: float = 0.0  # and so many seconds at the least
-    timestamps: float = 0.0  # share of training examples that teach a Whisper's timestamps
+    pad_to: Literal["batch"] | Amount = "batch"
+    added_silence: Amount = 0.0  # and so many seconds at the least
+    timestamps: Share = 0.0  # share of training examples that teach a Whisper's timestamps
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    ctc_weight: float | None = None  # 0.3 from scratch and 0 from a checkpoint where not given
-    label_smoothing: float = 0.0
-    span_penalty: float = 0.0  # on the mean span scale of adaptive blocks
+    ctc_weight: Share | None = None  # 0.3 from scratch and 0 from a checkpoint where not given
+    label_smoothing: Share = 0.0
+    span_penalty: Amount = 0.0  # on the mean span scale of adaptive blocks
 
 
 @dataclass(frozen=True)
 class LoraSettings:
     """Low-rank adapters (Hu et al. 2021) in the place of training the checkpoint's own weights."""
 
-    rank: int = 16
-    alpha: int = 32  # what the adapters add is scaled by alpha / rank
-    dropout: float = 0.0
+    rank: Positive = 16
+    alpha: Positive = 32  # what the adapters add is scaled by alpha / rank
+    dropout: Share = 0.0
     targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    max_steps: int = 2000
-    learning_rate: float = 1.5e-3
+    max_steps: Positive = 2000
+    learning_rate: Amount = 1.5e-3
     schedule: Literal["linear", "cosine"] = "cosine"
-    warmup_steps: int = 100
-    weight_decay: float = 0.01  # of matrices alone
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    max_grad_norm: float = 1.0
+    warmup_steps: Count = 100
+    weight_decay: Amount = 0.01  # of matrices alone
+    betas: Betas = field(default_factory=lambda: [0.9, 0.98])
+    max_grad_norm: PositiveAmount = 1.0
     freeze: list[str] = field(default_factory=list)  # modules that stay as they are, by name
     # Of what `init` lacks, as a Whisper's local branches; the others' where not given.
-    new_learning_rate: float | None = None
-    accumulation: int = 1  # batches a step
+    new_learning_rate: Amount | None = None
+    accumulation: Positive = 1  # batches a step
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where a GPU has it
-    log_every: int = 20  # steps
-    eval_every: int = 250
-    eval_utterances: int = 100  # of the evaluation set, for WER during training
-    checkpoint_every: int = 500
-    patience: int | None = None  # evaluations without a better WER, after which training stops
-    keep_best: int = 5  # checkpoints that are kept for their WER
+    log_every: Positive = 20  # steps
+    eval_every: Positive = 250
+    eval_utterances: Positive = 100  # of the evaluation set, for WER during training
+    checkpoint_every: Positive = 500
+    patience: Positive | None = None  # evaluations without a better WER, after which training stops
+    keep_best: Count = 5  # checkpoints that are kept for their WER
     # Of an exponential moving average of the weights, which is then what is evaluated and written.
-    ema_decay: float | None = None
+    ema_decay: Share | None = None
     # In a row, for a loss that is not finite or a want of memory, after which training stops:
-    max_skipped_steps: int = 10
+    max_skipped_steps: Count = 10
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
     """How transcripts are decoded for WER."""
 
-    beams: int = 1
-    ctc_weight: float = 0.5  # of the CTC head, where the model has one, in choosing tokens
-    max_batch_seconds: float = 240.0
+    beams: Positive = 1
+    ctc_weight: Share = 0.5  # of the CTC head, where the model has one, in choosing tokens
+    max_batch_seconds: PositiveAmount = 240.0
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """A whole training run."""
 
-    seed: int = 1
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 1
     init: str | None = None  # a Whisper or Echo checkpoint to start from
     model: ModelSettings = field(default_factory=ModelSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
@@ -180,11 +186,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping; see `find_config` for where."""
     path = find_config(path)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = safe_yaml.load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not YAML ({error})") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -204,9 +210,11 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
         if not equals or not key:
             raise ConfigError(f"{override!r} is neither key=value nor a .yaml file")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"{key}: {text!r} is not a YAML value") from None
+            value = safe_yaml.load(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"{key}: {reprlib.repr(text)} is not a YAML value ({error})"
+            ) from None
         for part in reversed(key.split(".")):
             value = {part: value}
         result = merge(result, value)
@@ -232,8 +240,10 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     if content is None:
         content = {}
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{source}: {key or 'the config'} is {content!r}, not a mapping")
-    kinds = get_type_hints(cls)
+        raise ConfigError(
+            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, not a mapping"
+        )
+    kinds = get_type_hints(cls, include_extras=True)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for name, value in content.items():
@@ -245,7 +255,14 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
 
 
 def convert(kind: Any, value: Any, source: str, key: str) -> Any:
-    """Checks one value against its field's type; whole numbers may stand for floats."""
+    """Checks one value against its field's type and bounds; whole numbers may stand for floats."""
+    if get_origin(kind) is Annotated:
+        plain, *bounds = get_args(kind)
+        converted = convert(plain, value, source, key)
+        for bound in bounds:
+            if not bound.allows(converted):
+                raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {bound}")
+        return converted
     if dataclasses.is_dataclass(kind):
         return build(kind, value, source, key)  # type: ignore[arg-type]
     origin, arguments = get_origin(kind), get_args(kind)
@@ -257,18 +274,19 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
         if value in arguments:
             return value
         allowed = ", ".join(map(str, arguments))
-        raise ConfigError(f"{source}: {key} is {value!r}, but must be one of: {allowed}")
+        raise ConfigError(
+            f"{source}: {key} is {reprlib.repr(value)}, but must be one of: {allowed}"
+        )
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return value
     if kind is float and isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-3 as a string
+        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as a string
             return float(value)
-        except ValueError:
-            pass
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if (
         isinstance(kind, type)
         and isinstance(value, kind)
@@ -278,7 +296,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
         kind, "a list" if origin is list else "a mapping"
     )
-    raise ConfigError(f"{source}: {key} is {value!r}, but must be {wanted}")
+    raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {wanted}")
 
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:

@@ -1,4 +1,6 @@
 import contextlib
+import dataclasses
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -56,6 +58,97 @@ def test_overrides_win_and_keep_the_rest(tmp_path):
 def test_a_resolved_config_builds_itself_again():
     config = build(RunConfig, {"seed": 7, "model": {"attention": {"encoder": "plain"}}}, "here")
     assert build(RunConfig, to_dict(config), "there") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.augment.speed=[]", "data.augment.speed is [], but must be a list of 1 or more"),
+        ("data.augment.speed=[0]", "data.augment.speed[0] is 0, but must be from 0.1 to 10"),
+        ("data.augment.speed=[1, .nan]", "data.augment.speed[1] is nan, but must be from 0.1"),
+        ("data.augment.time_mask_share=1.5", "data.augment.time_mask_share is 1.5, but must be"),
+        ("data.workers=-1", "data.workers is -1, but must be 0 or more"),
+        ("data.max_batch_seconds=0", "data.max_batch_seconds is 0, but must be more than 0"),
+        ("data.pad_to=-1", "data.pad_to is -1, but must be one of: batch or 0 or more"),
+        ("train.log_every=0", "train.log_every is 0, but must be 1 or more"),
+        ("train.max_steps=0xfffffffffffffff1", "train.max_steps is 18446744073709551601, but"),
+        ("train.learning_rate=.inf", "train.learning_rate is inf, but must be 0 or more"),
+        ("train.learning_rate=-1e-3", "train.learning_rate is '-1e-3', but must be 0 or more"),
+        ("train.betas=[0.9]", "train.betas is [0.9], but must be a list of 2"),
+        ("train.betas=[0.9, 1]", "train.betas[1] is 1, but must be from 0 to 0.999999"),
+        ("train.patience=0", "train.patience is 0, but must be 1 or more"),
+        ("loss.ctc_weight=2", "loss.ctc_weight is 2, but must be from 0 to 1"),
+        ("lora.rank=0", "lora.rank is 0, but must be 1 or more"),
+        ("seed=-1", "seed is -1, but must be from 0 to 4.29497e+09"),
+    ],
+)
+def test_a_value_out_of_its_bounds_names_the_key(override, message):
+    with pytest.raises(ConfigError) as caught:
+        build(RunConfig, apply_overrides({}, [override]), "here")
+    assert f"here: {message}" in str(caught.value)
+
+
+def numbers(kind):
+    """The types of numbers within a type."""
+    if kind in (int, float) or get_origin(kind) is Annotated:
+        return [kind]
+    return [number for inner in get_args(kind) for number in numbers(inner)]
+
+
+def test_every_number_has_bounds():
+    def fields(cls, key=""):
+        for name, kind in get_type_hints(cls, include_extras=True).items():
+            for inner in (kind, *get_args(kind)):
+                if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+                    yield from fields(inner, f"{key}{name}.")
+            yield f"{key}{name}", kind
+
+    bounded = [key for key, kind in fields(RunConfig) if numbers(kind)]
+    assert len(bounded) > 40
+    assert [k for k, kind in fields(RunConfig) if {int, float} & set(numbers(kind))] == []
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
+)
+MERGES = "a: &a {k0: 1, k1: 1}\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{', '.join([f'*{chr(97 + i)}'] * 9)}]}}\n"
+    for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (LAUGHS, "its aliases unfold to more than 100000 values"),
+        (MERGES, "its aliases unfold to more than 100000 values"),
+        ("a: &a [*a]", "an alias stands inside of what it stands for"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("seed: " + "9" * 10_000, "Exceeds the limit"),
+        ("seed: 0x" + "f" * 10_000, "a whole number has more than 64 bits"),
+        ("seed: 2020-13-45", "month must be in 1..12"),
+        ("seed: !!python/object/apply:os.system [echo]", "could not determine a constructor"),
+        ("seed: !!timestamp x", ""),
+        ("seed: \0", "special characters are not allowed"),
+    ],
+)
+def test_yaml_that_would_run_or_grow_is_refused(tmp_path, text, reason):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: is not YAML (")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_and_merge_keys_are_read(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("train: &t {max_steps: 3}\nmodel: {attention: {encoder: &f {form: plain}}}")
+    assert load_config(path).train.max_steps == 3
+    assert apply_overrides({}, ["a={x: &x {b: 1}, y: {<<: *x}, z: *x}"]) == {
+        "a": {"x": {"b": 1}, "y": {"b": 1}, "z": {"b": 1}}
+    }
 
 
 @given(
