@@ -114,11 +114,11 @@ def evaluate(
     ] = 0.5,
     pad_to: Annotated[
         float | None,
-        typer.Option(help="Pad with silence to so many seconds; by default as trained."),
+        typer.Option(min=0, help="Pad with silence to so many seconds; by default as trained."),
     ] = None,
     added_silence: Annotated[
         float | None,
-        typer.Option(help="Seconds of silence after each utterance; by default as trained."),
+        typer.Option(min=0, help="Seconds of silence after each utterance; by default as trained."),
     ] = None,
     audio_column: Column = None,
     text_column: Column = None,
@@ -129,7 +129,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure WER and CER on a data set."""
-    from echo.config import DecodeSettings, OnError
+    from echo.config import DecodeSettings, OnError, build
     from echo.data.sources import Columns, read_source
     from echo.evaluate.load import load_model
     from echo.evaluate.measure import evaluate_model
@@ -137,6 +137,7 @@ def evaluate(
 
     if out:
         result_folder(out, "evaluation.json")
+    settings = build(DecodeSettings, {"beams": beams, "ctc_weight": ctc_weight}, "decoding")
     on_error: OnError = "skip" if skip_errors else "raise"
     utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
     loaded = load_model(model, checkpoint)
@@ -148,7 +149,7 @@ def evaluate(
         loaded.model,
         loaded.tokenizer,
         utterances,
-        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
+        settings,
         on_error,
         progress=True,
     )
@@ -189,14 +190,14 @@ def compare(
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
 ) -> None:
     """Measure models on the same utterances, and how sure their differences are."""
-    from echo.config import DecodeSettings, OnError
+    from echo.config import DecodeSettings, OnError, build
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
     from echo.report.comparison import render_summary
 
     on_error: OnError = "skip" if skip_errors else "raise"
     utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
-    settings = DecodeSettings(beams=beams)
+    settings = build(DecodeSettings, {"beams": beams}, "decoding")
     comparison = compare_models(
         models, data, utterances, out, settings, by or [], checkpoint, on_error
     )

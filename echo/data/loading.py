@@ -5,17 +5,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
-from torchaudio.transforms import Speed
 
 from echo.config import DataSettings, OnError
-from echo.data.audio import SAMPLE_RATE
+from echo.data.audio import SAMPLE_RATE, to_mono_16k
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
 from echo.data.tokenizer import add_timestamps, encode_transcript
@@ -136,7 +134,7 @@ class ExampleReader:
         with naming(utterance):
             samples = utterance.audio.load()
             if speed != 1.0:
-                changed, _ = speed_change(speed)(samples)
+                changed = to_mono_16k(samples[None], round(speed * SAMPLE_RATE), utterance.id)
                 if frames_of(len(changed)) <= self.limits.max_frames:
                     samples = changed
             self.check_frames(frames_of(len(samples)))
@@ -183,12 +181,6 @@ def naming(utterance: Utterance) -> Iterator[None]:
 def frames_of(samples: int) -> int:
     """How many frames `log_mel` makes of so many samples: one for each hop begun."""
     return -(-samples // HOP_LENGTH)
-
-
-@lru_cache(maxsize=16)
-def speed_change(factor: float) -> Speed:
-    """A resampler that plays at another speed, kept because its kernel is costly to build."""
-    return Speed(SAMPLE_RATE, factor)
 
 
 class TrainingSet(Dataset):

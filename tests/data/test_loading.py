@@ -9,6 +9,7 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from echo.config import AugmentSettings, DataSettings
+from echo.data import audio
 from echo.data.audio import AudioArray, AudioFile
 from echo.data.batching import EpochBatches, Position
 from echo.data.loading import (
@@ -177,3 +178,18 @@ def test_a_reference_need_not_be_writable(reader):
     assert check_utterances([odd], unlabelled, "raise") == [odd]
     (batch,) = evaluation_batches([odd], unlabelled, 60)
     assert batch.input_features.shape == (1, 80, 100)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1, 0.93333])
+def test_any_speed_is_cheap(reader, monkeypatch, speed):
+    rates = []
+
+    def resampler(rate, new_rate):
+        rates.append(rate)
+        return audio.Resample(rate, new_rate)
+
+    monkeypatch.setattr(audio, "resampler", resampler)
+    seconds = reader.read(utterance("a", 2.0), speed).seconds
+    assert seconds == pytest.approx(2 / speed, rel=1e-3)
+    # The kernel of 14,933 : 16,000, which 0.93333 would be, takes a gigabyte.
+    assert [rate % 25 for rate in rates] == [0]
