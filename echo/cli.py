@@ -28,6 +28,10 @@ Overrides = Annotated[
     ),
 ]
 Checkpoint = Annotated[Literal["best", "last"], typer.Option(help="Of a run.")]
+AllowOutside = Annotated[
+    bool,
+    typer.Option("--allow-outside", help="Take recordings from outside of the data's own folder."),
+]
 Column = Annotated[str | None, typer.Option(help="If it has none of the usual names.")]
 
 
@@ -124,6 +128,7 @@ def evaluate(
     text_column: Column = None,
     speaker_column: Column = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    allow_outside: AllowOutside = False,
     out: Annotated[
         Path | None, typer.Option(help="Where to write transcripts and error rates.")
     ] = None,
@@ -139,7 +144,8 @@ def evaluate(
         result_folder(out, "evaluation.json")
     settings = build(DecodeSettings, {"beams": beams, "ctc_weight": ctc_weight}, "decoding")
     on_error: OnError = "skip" if skip_errors else "raise"
-    utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
+    columns = Columns(audio_column, text_column, speaker_column)
+    utterances = read_source(data, columns, on_error, allow_outside)
     loaded = load_model(model, checkpoint)
     if pad_to is not None:
         loaded.model.config.pad_to_seconds = pad_to
@@ -188,6 +194,7 @@ def compare(
     text_column: Column = None,
     speaker_column: Column = None,
     skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Measure models on the same utterances, and how sure their differences are."""
     from echo.config import DecodeSettings, OnError, build
@@ -196,7 +203,8 @@ def compare(
     from echo.report.comparison import render_summary
 
     on_error: OnError = "skip" if skip_errors else "raise"
-    utterances = read_source(data, Columns(audio_column, text_column, speaker_column), on_error)
+    columns = Columns(audio_column, text_column, speaker_column)
+    utterances = read_source(data, columns, on_error, allow_outside)
     settings = build(DecodeSettings, {"beams": beams}, "decoding")
     comparison = compare_models(
         models, data, utterances, out, settings, by or [], checkpoint, on_error
@@ -253,12 +261,14 @@ def check(
     text_column: Column = None,
     speaker_column: Column = None,
     max_seconds: Annotated[float, typer.Option(help="The longest recording to accept.")] = 30.0,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Report all problems of a data set at once."""
     from echo.data.check import check_source, format_report
     from echo.data.sources import Columns
 
-    report = check_source(data, Columns(audio_column, text_column, speaker_column), max_seconds)
+    columns = Columns(audio_column, text_column, speaker_column)
+    report = check_source(data, columns, max_seconds, allow_outside=allow_outside)
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)

@@ -74,6 +74,7 @@ class DataSettings:
     text_column: str | None = None
     speaker_column: str | None = None
     on_error: OnError = "raise"  # what a bad utterance does
+    allow_outside: bool = False  # whether recordings may lie outside of their source's own folder
     workers: Count = 1  # processes that decode and augment; 0 for none
     cache: str | None = None  # a folder in which decoded recordings are kept for later epochs
     cache_gigabytes: Amount = 20.0  # what they may take; an hour of audio takes 0.23

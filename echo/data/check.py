@@ -56,11 +56,12 @@ def check_source(
     columns: Columns = USUAL,
     max_seconds: float | None = 30.0,
     max_chars: int | None = 448 * 4,
+    allow_outside: bool = False,
 ) -> Report:
     """Reads every row and decodes every recording of a source that `read_source` takes.
 
     Args:
-        spec, columns: as for `read_source`.
+        spec, columns, allow_outside: as for `read_source`.
         max_seconds: the longest recording to accept; the default is what Whisper's encoder hears.
         max_chars: the longest text to accept; by default 448 tokens, the length of Whisper's
             decoder, at four characters each, which is English's average.
@@ -70,7 +71,7 @@ def check_source(
     """
     report = Report(spec)
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
-    rows = scan_source(spec, columns)
+    rows = scan_source(spec, columns, allow_outside)
     for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
         report.rows += 1
         if isinstance(row, DataError):

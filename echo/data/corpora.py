@@ -34,8 +34,9 @@ def build_corpus(settings: DataSettings, seed: int) -> Corpus:
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
-    train = read_source(settings.train, columns, settings.on_error)
-    evaluated = read_source(settings.eval, columns, settings.on_error)
+    further = (columns, settings.on_error, settings.allow_outside)
+    train = read_source(settings.train, *further)
+    evaluated = read_source(settings.eval, *further)
     if settings.cache is not None:
         from echo.data.cache import AudioCache
 

@@ -93,7 +93,7 @@ def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
         {"audio_filepath": str(outside), "text": "two", "id": "second"},
         {"audio_filepath": "a.wav", "text": "again"},
     )
-    first, second, third = read_source(spec)
+    first, second, third = read_source(spec, allow_outside=True)
     assert (first.text, first.speaker, first.duration) == ("one", "7", 3.0)
     assert (first.audio.path, first.extra) == (inside, {"lang": "en"})
     assert (second.id, second.duration, second.where) == ("second", 1.0, f"{spec}:3")
@@ -152,8 +152,10 @@ def test_librispeech_follows_links(tmp_path: Path) -> None:
     (tmp_path / "corpus/again").symlink_to(tmp_path / "corpus")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/1").symlink_to(tmp_path / "corpus/1")
-    for name in ("corpus", "linked"):
-        assert [u.id for u in read_source(str(tmp_path / name))] == ["1-2-0"]
+    assert [u.id for u in read_source(str(tmp_path / "corpus"))] == ["1-2-0"]
+    (utterance,) = read_source(str(tmp_path / "linked"), allow_outside=True)
+    assert utterance.id == "1-2-0"
+    assert "1-2-0.flac' lies outside of" in refusal(str(tmp_path / "linked"))
 
 
 def test_librispeech_goes_on_after_what_is_damaged(tmp_path: Path) -> None:
@@ -184,16 +186,19 @@ def test_saved_dataset(tmp_path: Path) -> None:
     spec = str(tmp_path / "set")
     # Plain structs: an Audio column would make `save_to_disk` look for the missing file.
     datasets.Dataset.from_list(rows).save_to_disk(spec)
-    first, second, *problems = scan_source(spec)
+    first, second, *problems = scan_source(spec, allow_outside=True)
     for utterance, text, speaker in ((first, "a", "5"), (second, "b", "6")):
         assert (utterance.text, utterance.speaker, utterance.duration) == (text, speaker, 2.0)
         assert utterance.audio.load().shape == (32_000,)
     assert [str(problem) for problem in problems] == [
-        f"{spec}[2]: gone.flac: no such recording",
+        f"{spec}[2]: no recording 'gone.flac' in '.'",
         f"{spec}[3]: 'audio': cannot be read as audio (Format not recognised)",
         f"{spec}[4]: 'audio' holds no recording: neither bytes, nor a path, nor floats",
         f"{spec}[5]: 'sentence' must be a string, not None",
     ]
+    assert str(list(scan_source(spec))[1]).startswith(
+        f"{spec}[1]: the recording {str(path)!r} lies"
+    )
     assert refusal(f"{spec}@train") == f"{spec}: has no splits, so leave out '@train'"
     assert "no text column: expected 'said', found 'audio', 'sentence'" in refusal(
         spec, Columns(text="said")
@@ -257,6 +262,46 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("org/gone@test") == (
         "org/gone: is no file or folder here, and cannot be loaded from the hub (no network)"
     )
+
+
+# Where recordings may lie
+
+
+def test_recordings_stay_in_the_folder_unless_allowed(tmp_path: Path) -> None:
+    outside, inside = write(tmp_path / "b.wav"), write(tmp_path / "data/a.wav")
+    folder = inside.parent
+    (folder / "link.wav").symlink_to(outside)
+    (folder / "copy.wav").symlink_to(inside)
+    (folder / "up").symlink_to(tmp_path)
+    (tmp_path / "mine").symlink_to(folder)  # the user's own link to where the data are
+    leaving = [str(outside), "../b.wav", "link.wav", "up/b.wav", "../mine/../b.wav"]
+    staying = ["a.wav", str(inside), "../data/a.wav", "copy.wav", "up/data/a.wav", "../mine/a.wav"]
+    names = leaving + staying
+    write_manifest(folder / "m.jsonl", *({"audio_filepath": name, "text": "x"} for name in names))
+    (folder / "t.csv").write_text("path,text\n" + "".join(f"{name},x\n" for name in names))
+    for path in (folder, tmp_path / "mine"):
+        for spec, first_line in ((str(path / "m.jsonl"), 1), (str(path / "t.csv"), 2)):
+            rows = list(scan_source(spec))
+            for line, (name, row) in enumerate(zip(names, rows, strict=True), first_line):
+                if name in staying:
+                    assert row.audio.load().shape == (16_000,)
+                else:
+                    assert str(row).startswith(f"{spec}:{line}: the recording '")
+                    assert "data.allow_outside=true, or say --allow-outside" in str(row)
+            allowed = read_source(spec, allow_outside=True)
+            assert [utterance.audio.load().shape for utterance in allowed] == [(16_000,)] * 11
+
+
+def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path: Path) -> None:
+    outside = write(tmp_path / "a.wav")
+    rows = [{"audio": str(outside), "text": "hi", "duration": 1.0}]
+    spec = str(tmp_path / "set")
+    datasets.Dataset.from_list(rows).save_to_disk(spec)
+    (utterance,) = read_source(spec)
+    with pytest.raises(DataError, match="lies outside of"):
+        utterance.audio.load()
+    (utterance,) = read_source(spec, allow_outside=True)
+    assert utterance.audio.load().shape == (16_000,)
 
 
 # Bad input

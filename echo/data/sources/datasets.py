@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
+from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
@@ -27,15 +29,18 @@ class DatasetAudio:
     dataset: "Dataset"
     row: int
     column: str
+    files: Recordings  # where recordings may lie that are not in the table
 
     def fetch(self) -> AudioFile | AudioBytes | AudioArray:
-        return cell_audio(self.dataset[self.row], self.column)
+        return cell_audio(self.dataset[self.row], self.column, self.files)
 
     def load(self) -> torch.Tensor:
         return self.fetch().load()
 
 
-def read_saved(path: Path, split: str | None, columns: Columns) -> Iterator[Utterance | DataError]:
+def read_saved(
+    path: Path, split: str | None, columns: Columns, allow_outside: bool = False
+) -> Iterator[Utterance | DataError]:
     """A folder that `save_to_disk` wrote."""
     from datasets import DatasetDict, load_from_disk
 
@@ -47,11 +52,12 @@ def read_saved(path: Path, split: str | None, columns: Columns) -> Iterator[Utte
         dataset = dataset[choose_split(str(path), split, list(dataset))]
     elif split is not None:
         raise DataError(f"{path}: has no splits, so leave out '@{split}'")
-    yield from read_dataset(dataset, f"{path}@{split}" if split else str(path), columns)
+    files = Recordings((Path(),), (path.resolve(),), allow_outside)
+    yield from read_dataset(dataset, f"{path}@{split}" if split else str(path), columns, files)
 
 
 def read_hub(
-    name: str, config: str | None, split: str | None, columns: Columns
+    name: str, config: str | None, split: str | None, columns: Columns, allow_outside: bool = False
 ) -> Iterator[Utterance | DataError]:
     """A data set of the hub, downloaded where it is not in the library's cache."""
     import datasets
@@ -67,7 +73,9 @@ def read_hub(
             f"{name}: is no file or folder here, and cannot be loaded from the hub "
             f"({one_line(error)})"
         ) from error
-    yield from read_dataset(dataset, f"{name}@{split}", columns)
+    caches = (Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE))
+    files = Recordings((Path(),), tuple(cache.resolve() for cache in caches), allow_outside)
+    yield from read_dataset(dataset, f"{name}@{split}", columns, files)
 
 
 def choose_split(name: str, split: str | None, found: list[str]) -> str:
@@ -85,7 +93,7 @@ def one_line(error: Exception) -> str:
 
 
 def read_dataset(
-    dataset: "Dataset", name: str, columns: Columns
+    dataset: "Dataset", name: str, columns: Columns, files: Recordings
 ) -> Iterator[Utterance | DataError]:
     """One utterance a row; further columns of single values go to `extra`.
 
@@ -113,7 +121,7 @@ def read_dataset(
         try:
             text = text_of(record, keys.text)
             duration = duration_of(record)
-            audio = DatasetAudio(recordings, row, keys.audio)
+            audio = DatasetAudio(recordings, row, keys.audio, files)
             yield Utterance(
                 id=label_of(record, "id") or str(row),
                 audio=audio,
@@ -134,7 +142,9 @@ def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
         raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
 
 
-def cell_audio(record: dict[str, Any], column: str) -> AudioFile | AudioBytes | AudioArray:
+def cell_audio(
+    record: dict[str, Any], column: str, files: Recordings
+) -> AudioFile | AudioBytes | AudioArray:
     """What one cell of an audio column holds, in any of the forms that data sets come in."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
@@ -144,7 +154,7 @@ def cell_audio(record: dict[str, Any], column: str) -> AudioFile | AudioBytes | 
     if isinstance(cell, bytes):
         return AudioBytes(cell, name)
     if isinstance(cell, str) and cell:
-        return AudioFile(Path(cell))
+        return AudioFile(files.find(cell))
     try:
         samples = np.asarray(cell if isinstance(cell, list) else [])
     except ValueError:  # channels of unequal length

@@ -1,8 +1,9 @@
-"""What the readers of text files share: their lines, and rows that name recordings on disk."""
+"""What the readers share: the lines of text files, and rows that name recordings on disk."""
 
 import reprlib
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from echo.data.audio import AudioFile, header_duration
@@ -17,6 +18,47 @@ from echo.data.sources.columns import (
 )
 from echo.data.utterance import Utterance
 from echo.errors import DataError
+from echo.paths import lies_in
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Where a source looks for the recordings that it names, one folder after another, and the
+    folders (resolved) in which they must lie. To name others is to have any file of this machine
+    read as audio, which a source from elsewhere shall not do unasked."""
+
+    folders: tuple[Path, ...]
+    roots: tuple[Path, ...]
+    allow_outside: bool = False
+
+    def find(self, name: str) -> Path:
+        """The recording of that name, relative to one of the folders or absolute.
+
+        Raises:
+            DataError: there is none, it is empty, or it lies outside.
+        """
+        for folder in self.folders:
+            path = folder / name  # an absolute name stays as it is
+            try:
+                status = path.stat()
+            except (OSError, ValueError):  # ValueError: a name that no file can have
+                continue
+            if stat.S_ISREG(status.st_mode):
+                self.check(path)
+                if status.st_size == 0:
+                    raise DataError(f"the recording {str(path)!r} is empty")
+                return path
+        places = " or ".join(repr(str(folder)) for folder in self.folders)
+        raise DataError(f"no recording {reprlib.repr(name)} in {places}")
+
+    def check(self, path: Path) -> None:
+        """Raises DataError for a path that leads outside, where that is not allowed."""
+        if not self.allow_outside and not lies_in(path, self.roots):
+            places = " or ".join(repr(str(root)) for root in self.roots)
+            raise DataError(
+                f"the recording {str(path)!r} lies outside of {places}: to allow that, set "
+                "data.allow_outside=true, or say --allow-outside"
+            )
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -45,9 +87,9 @@ def check_encoding(text: str) -> None:
 
 
 def file_utterance(
-    record: Record, columns: Columns, folders: list[Path], where: str
+    record: Record, columns: Columns, recordings: Recordings, where: str
 ) -> Utterance | DataError:
-    """The utterance of a row that names a recording, which is looked for in `folders` in turn.
+    """The utterance of a row that names a recording.
 
     The header is read only where the row gives no duration, so that a long manifest opens fast.
     """
@@ -60,7 +102,7 @@ def file_utterance(
         name = record[keys.audio]
         if not isinstance(name, str) or not name:
             raise DataError(f"{keys.audio!r} must be a path, not {reprlib.repr(name)}")
-        path = find_recording(name, folders)
+        path = recordings.find(name)
         name = storable(name, keys.audio)
         return Utterance(
             id=label_of(record, "id") or name,
@@ -73,18 +115,3 @@ def file_utterance(
         )
     except DataError as error:
         return DataError(f"{where}: {error}")
-
-
-def find_recording(name: str, folders: list[Path]) -> Path:
-    for folder in folders:
-        path = folder / name  # an absolute name stays as it is
-        try:
-            status = path.stat()
-        except (OSError, ValueError):  # ValueError: a name that no file can have
-            continue
-        if stat.S_ISREG(status.st_mode):
-            if status.st_size == 0:
-                raise DataError(f"the recording {str(path)!r} is empty")
-            return path
-    places = " or ".join(repr(str(folder)) for folder in folders)
-    raise DataError(f"no recording {reprlib.repr(name)} in {places}")

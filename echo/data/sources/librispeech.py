@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.files import file_utterance, read_lines
+from echo.data.sources.files import Recordings, file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
@@ -14,7 +14,7 @@ TRANSCRIPTS = ".trans.txt"
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
-def read_librispeech(folder: Path) -> Iterator[Utterance | DataError]:
+def read_librispeech(folder: Path, allow_outside: bool = False) -> Iterator[Utterance | DataError]:
     """Every line of every transcript file below the folder, in the order of their paths.
 
     The corpus writes its transcripts in capitals. That says nothing about the speech, and a
@@ -28,18 +28,19 @@ def read_librispeech(folder: Path) -> Iterator[Utterance | DataError]:
             yield error
             continue
         capitals = " ".join(text for _, _, text in lines).isupper()
-        recordings = recordings_in(path.parent)
+        names = recordings_in(path.parent)
+        recordings = Recordings((path.parent,), (folder.resolve(),), allow_outside)
         for number, (utterance_id, _, text) in enumerate(lines, 1):
             if not utterance_id:  # a blank line
                 continue
             record = {
                 "id": utterance_id,
                 # Where there is none, the message names the corpus's own.
-                "audio": recordings.get(utterance_id, utterance_id + SUFFIXES[0]),
+                "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
                 "text": text.lower() if capitals else text,
                 "speaker": utterance_id.split("-")[0],
             }
-            yield file_utterance(record, Columns(), [path.parent], f"{path}:{number}")
+            yield file_utterance(record, Columns(), recordings, f"{path}:{number}")
 
 
 def recordings_in(folder: Path) -> dict[str, str]:

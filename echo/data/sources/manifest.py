@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.sources.columns import Columns, Record
-from echo.data.sources.files import check_encoding, file_utterance, read_lines
+from echo.data.sources.files import Recordings, check_encoding, file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
 
-def read_manifest(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+def read_manifest(
+    path: Path, columns: Columns, allow_outside: bool = False
+) -> Iterator[Utterance | DataError]:
     """One utterance a line; paths are relative to the manifest, blank lines are passed over."""
+    recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             where = f"{path}:{number}"
@@ -22,7 +25,7 @@ def read_manifest(path: Path, columns: Columns) -> Iterator[Utterance | DataErro
             except DataError as error:
                 yield DataError(f"{where}: {error}")
             else:
-                yield file_utterance(record, columns, [path.parent], where)
+                yield file_utterance(record, columns, recordings, where)
 
 
 def parse(line: str) -> Record:

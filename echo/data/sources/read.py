@@ -24,7 +24,10 @@ MAX_WARNINGS = 20
 
 
 def read_source(
-    spec: str, columns: Columns = USUAL, on_error: Literal["raise", "skip"] = "raise"
+    spec: str,
+    columns: Columns = USUAL,
+    on_error: Literal["raise", "skip"] = "raise",
+    allow_outside: bool = False,
 ) -> list[Utterance]:
     """Reads the utterances of a source; recordings are not decoded yet.
 
@@ -34,6 +37,8 @@ def read_source(
             (`path` or `path@split`), or one of the hub (`org/name:config@split`).
         columns: where the columns do not have one of their usual names.
         on_error: "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
+        allow_outside: whether recordings may lie outside of the source's own folder, by an
+            absolute path, by "..", or through a link.
 
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no row is left.
@@ -41,7 +46,7 @@ def read_source(
     utterances: list[Utterance] = []
     bad: list[DataError] = []
     ids: set[str] = set()
-    for row in scan_source(spec, columns):
+    for row in scan_source(spec, columns, allow_outside):
         if isinstance(row, DataError):
             if on_error == "raise":
                 raise row
@@ -60,15 +65,18 @@ def read_source(
     return utterances
 
 
-def scan_source(spec: str, columns: Columns = USUAL) -> Iterator[Utterance | DataError]:
-    """Yields every row in order: an utterance, or the reason why the row is none.
+def scan_source(
+    spec: str, columns: Columns = USUAL, allow_outside: bool = False
+) -> Iterator[Utterance | DataError]:
+    """Yields every row in order: an utterance, or the reason why the row is none. Takes what
+    `read_source` does.
 
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
     empty = True
     try:
-        for row in open_source(spec, columns):
+        for row in open_source(spec, columns, allow_outside):
             empty = False
             yield row
     except OSError as error:  # a folder's, above all: of a file the readers tell themselves
@@ -78,36 +86,40 @@ def scan_source(spec: str, columns: Columns = USUAL) -> Iterator[Utterance | Dat
         raise DataError(f"{spec}: holds no utterances")
 
 
-def open_source(spec: str, columns: Columns) -> Iterator[Utterance | DataError]:
+def open_source(
+    spec: str, columns: Columns, allow_outside: bool
+) -> Iterator[Utterance | DataError]:
     path = Path(spec)
     if path.is_dir():
-        return open_folder(path, columns)
+        return open_folder(path, columns, allow_outside)
     suffix = path.suffix.lower()
     if path.exists():
         if suffix in MANIFESTS:
-            return read_manifest(path, columns)
+            return read_manifest(path, columns, allow_outside)
         if suffix in TABLES:
-            return read_table(path, columns)
+            return read_table(path, columns, allow_outside)
         known = ", ".join(MANIFESTS + TABLES)
         raise DataError(f"{spec}: is not a kind of file that holds a data set ({known})")
     folder, _, split = spec.rpartition("@")
     if folder and Path(folder).is_dir():
-        return read_saved(Path(folder), split, columns)
+        return read_saved(Path(folder), split, columns, allow_outside)
     hub = HUB_ID.fullmatch(spec)
     if hub and suffix not in MANIFESTS + TABLES:
-        return read_hub(hub["name"], hub["config"], hub["split"], columns)
+        return read_hub(hub["name"], hub["config"], hub["split"], columns, allow_outside)
     raise DataError(f"{spec}: no such file or folder")
 
 
-def open_folder(folder: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+def open_folder(
+    folder: Path, columns: Columns, allow_outside: bool
+) -> Iterator[Utterance | DataError]:
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return read_saved(folder, None, columns)
+        return read_saved(folder, None, columns, allow_outside)
     if (folder / "metadata.csv").is_file():
-        return read_table(folder / "metadata.csv", columns)
+        return read_table(folder / "metadata.csv", columns, allow_outside)
     if (folder / "metadata.jsonl").is_file():
-        return read_manifest(folder / "metadata.jsonl", columns)
+        return read_manifest(folder / "metadata.jsonl", columns, allow_outside)
     if next(transcript_files(folder), None):
-        return read_librispeech(folder)
+        return read_librispeech(folder, allow_outside)
     tables = sorted(path.name for path in folder.iterdir() if path.suffix in MANIFESTS + TABLES)
     hint = f"; did you mean one of its files, {', '.join(tables)}?" if tables else ""
     raise DataError(

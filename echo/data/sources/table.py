@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.files import check_encoding, file_utterance, read_lines
+from echo.data.sources.files import Recordings, check_encoding, file_utterance, read_lines
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 
 
-def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+def read_table(
+    path: Path, columns: Columns, allow_outside: bool = False
+) -> Iterator[Utterance | DataError]:
     """One utterance a row; recordings lie in `clips/` beside the table, or beside it.
 
     Raises:
@@ -25,7 +27,8 @@ def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
         # Strict, or an unclosed quote would swallow the rows after it without a word.
         reader = csv.reader(read_lines(path), strict=True)
     header = read_header(path, reader, columns)
-    folders = [path.parent / "clips", path.parent]
+    folders = (path.parent / "clips", path.parent)
+    recordings = Recordings(folders, (path.parent.resolve(),), allow_outside)
     while True:
         where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
         try:
@@ -48,7 +51,7 @@ def read_table(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
         for key in ("duration", "offset"):
             with suppress(KeyError, ValueError):  # the checks on the row refuse what is no number
                 record[key] = float(record[key])
-        yield file_utterance(record, columns, folders, where)
+        yield file_utterance(record, columns, recordings, where)
 
 
 def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> list[str]:
