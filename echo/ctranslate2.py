@@ -1,6 +1,5 @@
 """A Whisper model as CTranslate2 and faster-whisper keep it, read as `transformers` has it."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
@@ -16,8 +15,9 @@ from transformers import (
 )
 
 from echo.errors import DataError
+from echo.json_file import read_json, read_object
 from echo.model_bin import Variable, read_variables
-from echo.pretrained import StoredTensor, read_json
+from echo.pretrained import StoredTensor
 
 HEAD_DIM = 64  # every Whisper's, for files that do not tell how many heads there are
 MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
@@ -64,7 +64,7 @@ class CTranslate2Folder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = read_json(folder / "config.json")
+        self.settings = read_object(folder / "config.json")
         variables = read_variables(folder / "model.bin")
         self.vocabulary = read_vocabulary(folder)
         self.config = whisper_config(variables, folder)
@@ -125,7 +125,7 @@ class CTranslate2Folder:
         path = self.folder / "tokenizer.json"
         if not path.exists():
             return None
-        read_json(path)
+        read_object(path)
         # The file alone does not tell which tokens are Whisper's special ones.
         start, end = self.token("<|startoftranscript|>"), self.token("<|notimestamps|>")
         special = self.vocabulary[start : end + 1]
@@ -140,7 +140,9 @@ class CTranslate2Folder:
         """Writes the generation config, the tokenizer and the feature extractor's settings."""
         self.generation.save_pretrained(target)
         path = self.folder / "preprocessor_config.json"
-        settings = read_json(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
+        settings = (
+            read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
+        )
         extractor = WhisperFeatureExtractor(**settings)
         if tokenizer := self.tokenizer():
             WhisperProcessor(extractor, tokenizer).save_pretrained(target)
@@ -153,8 +155,8 @@ def read_vocabulary(folder: Path) -> list[str]:
     listed, lines = folder / "vocabulary.json", folder / "vocabulary.txt"
     try:
         if listed.exists():
-            tokens = json.loads(listed.read_text(encoding="utf-8"))
-            if not isinstance(tokens, list):
+            tokens = read_json(listed)
+            if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
                 raise DataError(f"{listed}: is not a list of tokens")
             return tokens
         return lines.read_text(encoding="utf-8").removesuffix("\n").split("\n")

@@ -24,3 +24,9 @@ class StoppedError(Exception):
             f"{run}: stopped by {number.name} after step {step}; go on with 'echo-asr resume {run}'"
         )
         self.number = number
+
+
+def reason(error: BaseException) -> str:
+    """What another library's error says, without the advice that follows in further lines."""
+    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(first.split()).rstrip(".:")

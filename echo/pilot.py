@@ -10,6 +10,7 @@ from echo.data.corpora import build_corpus
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
 from echo.evaluate.measure import evaluate_model
+from echo.paths import is_file_name
 from echo.report.curves import draw_curves
 from echo.report.markdown import escape, percent, table
 from echo.train.checkpoint import Progress
@@ -39,6 +40,8 @@ def read_pilot(content: dict[str, Any], source: str) -> list[Contender]:
     for name, changes in models.items():
         if not isinstance(changes, dict | None):
             raise ConfigError(f"{source}: models.{name} is {changes!r}, not a mapping")
+        if not is_file_name(str(name)):
+            raise ConfigError(f"{source}: models.{name!r} names a folder, and cannot be so called")
         config = build(RunConfig, merge(content, changes or {}), f"{source} (models.{name})")
         contenders.append(Contender(str(name), config))
     return contenders

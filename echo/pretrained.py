@@ -1,14 +1,12 @@
 """A Whisper or Echo checkpoint as `transformers` keeps it, read lazily: its weights stay where they
 lie until one of them is asked for."""
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,7 +16,9 @@ from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import DataError
+from echo.json_file import read_object
 from echo.model import EchoConfig
+from echo.paths import is_file_name
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
@@ -105,26 +105,9 @@ def fetch(source: str) -> Path:
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
-
-    Raises:
-        DataError: it is missing, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds {type(content).__name__}, not an object")
-    return content
-
-
 def read_config(folder: Path) -> WhisperConfig:
     path = folder / "config.json"
-    kind = read_json(path).get("model_type")
+    kind = read_object(path).get("model_type")
     if kind not in CONFIGS:
         raise DataError(f"{path}: its model_type is {kind!r}, not 'whisper' or 'echo'")
     try:
@@ -139,7 +122,7 @@ def read_generation_config(folder: Path) -> GenerationConfig | None:
     if not path.exists():
         return None
     try:
-        return GenerationConfig.from_dict(read_json(path))
+        return GenerationConfig.from_dict(read_object(path))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: is no generation config ({error})") from None
 
@@ -171,9 +154,9 @@ def read_shards(
     index: Path, read: Callable[[Path], dict[str, StoredTensor]]
 ) -> dict[str, StoredTensor]:
     """The tensors of several files, each from that one in which the index has it."""
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
-        raise DataError(f"{index}: has no weight_map from weights to files")
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(map(is_file_name, places.values())):
+        raise DataError(f"{index}: has no weight_map from weights to files beside it")
     files = {name: read(index.parent / name) for name in sorted(set(places.values()))}
     for key, name in places.items():
         if key not in files[name]:

@@ -27,8 +27,9 @@ from echo.consistency import (
 )
 from echo.ctranslate2 import CTranslate2Folder
 from echo.errors import ConfigError, EchoError
+from echo.json_file import read_object
 from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration, swap_attention
-from echo.pretrained import TIED, PretrainedFolder, StoredTensor, fetch, read_json
+from echo.pretrained import TIED, PretrainedFolder, StoredTensor, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def convert(
 
 def open_checkpoint(source: str) -> Checkpoint:
     folder = fetch(source)
-    if (folder / "model.bin").exists() and "model_type" not in read_json(folder / "config.json"):
+    if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
         return CTranslate2Folder(folder)
     return PretrainedFolder(folder)
 

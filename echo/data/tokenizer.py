@@ -61,7 +61,7 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
         DataError: there is none, or it is not a Whisper tokenizer.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # for damaged files the libraries have no one base
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"{source}: no tokenizer can be loaded ({reason})") from error

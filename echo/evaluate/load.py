@@ -41,16 +41,18 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     checkpoint = PretrainedFolder(folder)
     config = checkpoint.config
     if not isinstance(config, EchoConfig):
-        config = EchoConfig(
-            **{**config.to_dict(), "model_type": "echo"},
-            attention={"encoder": "plain", "decoder": "plain"},
-            pad_to_seconds=WHISPER_SECONDS,
-        )
+        own = {
+            "model_type": "echo",
+            "attention": {"encoder": "plain", "decoder": "plain"},
+            "pad_to_seconds": WHISPER_SECONDS,
+        }
+        config = EchoConfig(**{**config.to_dict(), **own})
     check_weights(checkpoint, EchoForConditionalGeneration, config)
     check_generation_config(checkpoint)
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
-    model = EchoForConditionalGeneration.from_pretrained(folder, config=config)
+    # weights_only: of a pytorch_model.bin, nothing is unpickled that could run code.
+    model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
     return LoadedModel(model.float().eval(), tokenizer)
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from echo.data.batching import Position
-from echo.errors import EchoError
+from echo.errors import EchoError, reason
 from echo.train.checksums import damage, flush, seal
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,8 @@ class CheckpointFolder:
         # torch and safetensors have errors of their own for a full disk.
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise EchoError(f"{target}: the checkpoint cannot be written ({reason})") from None
+            problem = getattr(error, "strerror", None) or reason(error)
+            raise EchoError(f"{target}: the checkpoint cannot be written ({problem})") from None
         shutil.rmtree(target, ignore_errors=True)  # a run resumed from before this step
         temporary.rename(target)
         flush(self.folder)
@@ -150,8 +150,12 @@ class CheckpointFolder:
         if not candidates:
             return None
         path = self.first_whole(candidates)
-        # weights_only: tensors and plain values; nothing is unpickled that could run code.
-        state = torch.load(path / TRAINER_FILE, map_location="cpu", weights_only=True)
+        file = path / TRAINER_FILE
+        try:
+            # weights_only: tensors and plain values; nothing is unpickled that could run code.
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # what a damaged file raises has no one base
+            raise EchoError(f"{file}: holds no state of a training ({reason(error)})") from error
         progress = read_progress(path)
         assert progress is not None
         return path, state, progress

@@ -6,6 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from echo.paths import lies_in
+
 CHECKSUMS_FILE = "checksums.json"
 
 
@@ -29,11 +31,13 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
         for name, expected in sums.items():
             if name in without:
                 continue
+            if not lies_in(folder / name, (folder.resolve(),)):  # it might be a device without end
+                return f"{CHECKSUMS_FILE} names a file of another folder"
             if digest(folder / name) != expected:
                 return f"{name} does not match its checksum"
     except OSError as error:
         return f"{Path(error.filename).name} cannot be read ({error.strerror})"
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return f"{CHECKSUMS_FILE} is garbled"
     return None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from echo.errors import EchoError
 from echo.files import replace_text
 
 
@@ -45,14 +46,26 @@ class Recorder:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The events of a run so far; a last line cut off by a crash is left out."""
+    """The events of a run so far; a last line cut off by a crash is left out.
+
+    Raises:
+        EchoError: another line is no event. To go on would lose those that follow.
+    """
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    events: list[dict[str, Any]] = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):  # the last has no end
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict) or not is_event(event):
+            raise EchoError(f"{path}:{number}: is not an event of a training")
+        events.append(event)
     return events
+
+
+def is_event(event: dict[str, Any]) -> bool:
+    return isinstance(event.get("kind"), str) and type(event.get("step")) is int

@@ -9,7 +9,6 @@ from accelerate.utils import set_seed
 from echo.config import RunConfig, load_run_config, save_yaml, to_dict
 from echo.data.corpora import build_corpus
 from echo.data.loading import ExampleReader, Limits, check_utterances
-from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
@@ -84,7 +83,8 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
     if config.lora:  # whose checkpoints are merged: adapters go on beside what they started from
         model, tokenizer = starting_point(config, corpus)
     else:
-        model, tokenizer = EchoForConditionalGeneration.from_pretrained(path), load_tokenizer(path)
+        loaded = load_model(str(path))
+        model, tokenizer = loaded.model, loaded.tokenizer
     corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)
