@@ -1,6 +1,7 @@
 """The command line. Heavy imports stay inside the commands, so that help is quick."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from echo.errors import EchoError, StoppedError
+from echo.plain_text import visible, visible_lines
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -230,7 +232,7 @@ def inspect(
     inspection = inspect_recording(load_model(model, checkpoint), audio)
     with writing(out):
         files = write_inspection(inspection, out)
-    print(inspection.transcript)
+    print(visible(inspection.transcript))
     print(f"{len(files) - 2} layers, summary.png and inspection.json are in {out}/")
 
 
@@ -274,9 +276,31 @@ def check(
         raise typer.Exit(2)
 
 
+class VisibleFormatter(logging.Formatter):
+    """A line of the log with nothing in it that a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
+def set_up_output() -> None:
+    """Makes what is written to the terminal fit for it, whatever transcripts and names hold."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Characters that it cannot show are spelled out: no run ends for want of a font.
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
+
+
+def fail(error: object) -> None:
+    print(f"echo-asr: {visible(' '.join(str(error).split()))}", file=sys.stderr)
+
+
 def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    set_up_output()
     logging.getLogger("echo").setLevel(logging.INFO)
     # Their bars and hints to developers would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -284,13 +308,13 @@ def main() -> None:
     try:
         app()
     except EchoError as error:
-        print(f"echo-asr: {error}", file=sys.stderr)
+        fail(error)
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"echo-asr: {error.filename or 'a file'}: the disk is full", file=sys.stderr)
+        fail(f"{error.filename or 'a file'}: the disk is full")
         sys.exit(2)
     except StoppedError as stop:
-        print(f"echo-asr: {stop}", file=sys.stderr)
+        fail(stop)
         sys.exit(128 + stop.number)  # as the shell has it for what a signal ends

@@ -64,7 +64,7 @@ class PretrainedFolder:
         self.generation = read_generation_config(folder)
         for name in COMPANIONS:
             if name.endswith(".json") and (folder / name).exists():
-                read_json(folder / name)
+                read_object(folder / name)
         self.weights = read_weights(folder)
 
     def tokenizer(self) -> WhisperTokenizer | None:

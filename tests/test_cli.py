@@ -1,10 +1,12 @@
 """The command line: what a user sees when something is wrong."""
 
+import io
 import sys
 
 import pytest
 
 from echo.cli import main
+from tests.data.recordings import write, write_manifest
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -106,3 +108,27 @@ def test_every_shipped_config_can_be_read(request, monkeypatch, tmp_path):
             assert {c.name for c in read_pilot(content, str(path))} == {"echo", "whisper"}
         else:
             load_config(path)
+
+
+def test_a_terminal_shows_what_it_can_and_obeys_nothing(monkeypatch, tmp_path):
+    """Transcripts and ids of other scripts, and with control characters, on an ASCII terminal."""
+    write(tmp_path / "a.wav")
+    row = {"audio_filepath": "a.wav", "text": "größer \x1b[2J 日本", "id": "ü\x1b[31m"}
+    spec = write_manifest(tmp_path / "m.jsonl", row, row, {**row, "audio_filepath": "ü\x1b.wav"})
+    streams = {}
+    for name in ("stdout", "stderr"):
+        streams[name] = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, name, streams[name])
+    for arguments in (["data", "check", spec], ["data", "check", f"{spec}ü\x1b[2J"]):
+        monkeypatch.setattr(sys, "argv", ["echo-asr", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+    shown = {}
+    for name, stream in streams.items():
+        stream.flush()
+        shown[name] = stream.buffer.getvalue().decode("ascii")
+        assert "\x1b" not in shown[name]
+    assert r"gr\xf6" in shown["stdout"]
+    assert r"has the same id as" in shown["stdout"]
+    assert r"m.jsonl\xfc\x1b[2J: no such file or folder" in shown["stderr"]

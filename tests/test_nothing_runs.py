@@ -118,9 +118,7 @@ def test_a_pickled_model_bin_does_not_run(monkeypatch, capsys, tmp_path, ran):
 
 
 @pytest.mark.parametrize("save", [plain_pickle, torch_pickle])
-def test_a_pickled_training_state_does_not_run(
-    monkeypatch, capsys, tmp_path, shared, ran, save
-):
+def test_a_pickled_training_state_does_not_run(monkeypatch, capsys, tmp_path, shared, ran, save):
     place = tmp_path / "run"
     checkpoints = CheckpointFolder(place)
     tokenizer = train_tokenizer(["one two three"])

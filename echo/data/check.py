@@ -26,6 +26,7 @@ from echo.data.sources.columns import USUAL
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.utterance import Utterance
 from echo.errors import DataError
+from echo.plain_text import visible
 
 MIN_SECONDS = 0.1
 FULL_SCALE = 0.999  # a sample this loud was probably louder
@@ -155,7 +156,7 @@ def audio_flaws(
 def format_report(report: Report) -> str:
     """The report as plain text, for a terminal."""
     hours = sum(report.durations) / 3600
-    lines = [f"{report.spec}: {report.rows} rows, {hours:.2f} hours"]
+    lines = [f"{visible(report.spec)}: {report.rows} rows, {hours:.2f} hours"]
     if report.durations:
         lines += [f"speakers: {len(report.speakers) or 'not named'}"]
         lines += ["recordings:"]
@@ -166,7 +167,10 @@ def format_report(report: Report) -> str:
         lines += [f"characters: {''.join(sorted(report.characters))!r}"]
     lines += [f"problems: {sum(map(len, report.problems.values())) or 'none'}"]
     for kind, findings in report.problems.items():
-        lines += [f"  {kind} ({len(findings)}):", *(f"    {finding}" for finding in findings)]
+        lines += [
+            f"  {kind} ({len(findings)}):",
+            *(f"    {visible(finding)}" for finding in findings),
+        ]
     return "\n".join(lines)
 
 

@@ -9,6 +9,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from echo.report.mathtext import label
+
 Events = Sequence[Mapping[str, Any]]
 
 CURVES = {  # file name: kind of event, value, its scale, axis label
@@ -28,7 +30,7 @@ def draw_curves(runs: Mapping[str, Events], folder: Path) -> list[Path]:
         The files written: `loss_steps.png`, `loss_time.png`, `wer_steps.png`, `wer_time.png`.
     """
     files = []
-    for curve, (kind, value, scale, label) in CURVES.items():
+    for curve, (kind, value, scale, y_label) in CURVES.items():
         for axis, (x, x_label) in AXES.items():
             figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
             for name, events in runs.items():
@@ -36,11 +38,11 @@ def draw_curves(runs: Mapping[str, Events], folder: Path) -> list[Path]:
                 axes.plot(
                     [p[0] for p in points],
                     [p[1] for p in points],
-                    label=name,
+                    label=label(name),
                     marker="o" if kind == "eval" else None,
                     markersize=4,
                 )
-            axes.set(xlabel=x_label, ylabel=label, yscale="log" if curve == "loss" else "linear")
+            axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if curve == "loss" else "linear")
             if curve == "wer":
                 axes.set_ylim(0, 105)
             axes.grid(alpha=0.3)

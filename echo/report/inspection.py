@@ -23,6 +23,7 @@ from PIL import Image
 
 from echo.data.features import FRAMES_PER_SECOND
 from echo.evaluate.inspect import ENCODER_FRAME_SECONDS, Branch, Inspection, Layer, LayerNumbers
+from echo.report.mathtext import escape
 
 BRANCHES: tuple[Branch, ...] = ("global", "local")
 DPI = 100
@@ -60,7 +61,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
     files += [folder / "summary.png", folder / "inspection.json"]
     draw_summary(inspection, layers).savefig(files[-2], dpi=DPI)
     content = json.dumps(inspection.to_dict(layers), indent=2, ensure_ascii=False)
-    files[-1].write_text(content + "\n", encoding="utf-8")
+    # Of a file's name that is no Unicode, what stands for its bytes becomes an escape of JSON's.
+    files[-1].write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
     return files
 
 
@@ -146,7 +148,7 @@ def draw_summary(inspection: Inspection, layers: Sequence[LayerNumbers]) -> Figu
     figure = Figure((WIDTH, upper_height + PANELS_HEIGHT + 1), layout="constrained")
     title = inspection.transcript or "(nothing was heard)"
     lines = textwrap.wrap(title, LINE_LENGTH, max_lines=4, placeholder=" …")
-    figure.suptitle(escape("\n".join(lines)))
+    figure.suptitle("\n".join(map(escape, lines)))
     heights = [upper_height, PANELS_HEIGHT]
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
 
@@ -321,11 +323,6 @@ def label_tokens(axis: Axis, tokens: Sequence[str], inches: float) -> None:
 def token_label(token: str) -> str:
     text = " ".join(token.split()) or "␣"
     return escape(text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…")
-
-
-def escape(text: str) -> str:
-    """Text in which matplotlib finds no mathematics."""
-    return text.replace("$", r"\$")
 
 
 def save_maps(figure: Figure, path: Path) -> None:

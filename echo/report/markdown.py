@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from echo.plain_text import visible
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """A Markdown table, whose first `texts` columns are text and whose others are numbers."""
@@ -20,12 +22,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) 
 
 
 def escape(text: str) -> str:
-    """Text in one line, with nothing that Markdown takes for its own."""
+    """Text in one line, with nothing that Markdown, or HTML in it, takes for its own."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", one_line(text))
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Text whose white space is single spaces, for blocks in which Markdown takes nothing."""
+    return visible(" ".join(text.split()))
 
 
 def percent(rate: float) -> str:
