@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, and none that fails because the machine is busy.
+settings.register_profile(
+    "echo", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("echo")
 
 
 @pytest.fixture(scope="session")
