@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from echo.errors import EchoError, StoppedError
+from echo.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
 from echo.plain_text import visible, visible_lines
 
 app = typer.Typer(
@@ -73,15 +73,19 @@ def train(
     """Train a model."""
     from echo.config import load_config
     from echo.train.find_batch import find_max_batch_seconds
+    from echo.train.processes import Processes
     from echo.train.run import start_run
 
-    settings = load_config(config, overrides or [])
+    with Processes.started().together():
+        settings = load_config(config, overrides or [])
+        if find_batch and Processes.started().world > 1:
+            raise ConfigError("--find-batch tries batches out in one process")
     if find_batch:
         print(f"data.max_batch_seconds={find_max_batch_seconds(settings):.0f}")
         return
     out = out or Path("runs") / config.stem
     start_run(settings, out)
-    print(f"Trained; the checkpoints are in {out}/checkpoints/")
+    say_trained(out)
 
 
 @app.command()
@@ -90,7 +94,28 @@ def resume(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
     from echo.train.run import resume_run
 
     resume_run(run)
-    print(f"Trained; the checkpoints are in {run}/checkpoints/")
+    say_trained(run)
+
+
+def say_trained(run: Path) -> None:
+    if is_main_process():
+        print(f"Trained; the checkpoints are in {run}/checkpoints/")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process, of those that a launcher has started, that does the talking."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@app.callback()
+def only_training_is_shared(context: typer.Context) -> None:
+    """
+    Raises:
+        ConfigError: several processes were started for what one does.
+    """
+    command = context.invoked_subcommand
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command not in ("train", "resume"):
+        raise ConfigError(f"{command} runs in one process; several share train and resume alone")
 
 
 @app.command()
@@ -301,12 +326,15 @@ def fail(error: object) -> None:
 def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
     set_up_output()
-    logging.getLogger("echo").setLevel(logging.INFO)
+    # What all processes of a run have to say is the same, but for errors that stop one of them.
+    logging.getLogger("echo").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
     # Their bars and hints to developers would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
+    except StoppedElsewhere:
+        sys.exit(2)
     except EchoError as error:
         fail(error)
         sys.exit(2)
@@ -316,5 +344,6 @@ def main() -> None:
         fail(f"{error.filename or 'a file'}: the disk is full")
         sys.exit(2)
     except StoppedError as stop:
-        fail(stop)
+        if is_main_process():
+            fail(stop)
         sys.exit(128 + stop.number)  # as the shell has it for what a signal ends

@@ -26,6 +26,10 @@ class StoppedError(Exception):
         self.number = number
 
 
+class StoppedElsewhere(EchoError):  # noqa: N818, it is the news of one
+    """Another process of the run met an error, which the main one says."""
+
+
 def reason(error: BaseException) -> str:
     """What another library's error says, without the advice that follows in further lines."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]

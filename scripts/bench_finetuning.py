@@ -86,9 +86,9 @@ def echo_steps(config: RunConfig) -> Iterator[int]:
     model, tokenizer = starting_point(config, corpus)
     trainer = Trainer(config, Path("unused"), corpus, model, tokenizer)
     trainer.model.train()
-    for batch in trainer.batches():
-        trainer.step([batch])
-        yield len(batch.utterances)
+    for taken in trainer.batches():
+        trainer.step(taken.own)
+        yield taken.utterances
 
 
 def recipe_steps(model: str, data: str, batch_size: int, folder: str) -> Iterator[int]:

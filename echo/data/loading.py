@@ -266,19 +266,22 @@ def evaluation_batches(
     reader: ExampleReader,
     max_batch_seconds: float,
     on_error: OnError = "raise",
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[Batch]:
     """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once. Utterances that cannot be read are logged and left out where `on_error` is "skip".
+    once; with several processes, every `world`-th batch. Utterances that cannot be read are
+    logged and left out where `on_error` is "skip".
 
     Raises:
-        DataError: an utterance cannot be read and `on_error` is "raise", or none can.
+        DataError: an utterance cannot be read and `on_error` is "raise".
     """
     collate = Collator(reader.tokenizer.pad_token_id)
     durations = [
         reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
     ]
-    any_read = False
-    for indices in reversed(bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)):
+    batches = bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)[::-1]
+    for indices in batches[rank::world]:
         examples: list[Example | DataError] = []
         for index in indices:
             try:
@@ -289,10 +292,7 @@ def evaluation_batches(
                 logger.warning("skipped: %s", error)
         batch = collate(examples)
         if isinstance(batch, Batch):
-            any_read = True
             yield batch
-    if utterances and not any_read:
-        raise DataError(f"none of {len(utterances)} utterances can be read")
 
 
 def check_utterances(

@@ -15,8 +15,10 @@ from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
 from echo.data.utterance import Utterance
+from echo.errors import DataError
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
 from echo.model import EchoForConditionalGeneration
+from echo.train.processes import ALONE, Processes
 
 # No language is spoken at more tokens a second, so a model that never ends is stopped here.
 MAX_TOKENS_PER_SECOND = 30
@@ -29,7 +31,7 @@ class Transcripts:
 
     utterances: list[Utterance]
     texts: list[str]
-    seconds: float  # of work: decoding audio, features and transcription
+    seconds: float  # of work, of the slowest process: decoding audio, features and transcription
 
     @property
     def rtfx(self) -> float:
@@ -44,28 +46,42 @@ def transcribe_set(
     settings: DecodeSettings,
     on_error: OnError = "raise",
     progress: bool = False,
+    processes: Processes = ALONE,
 ) -> Transcripts:
-    """Decodes all utterances, greedily or with beams, with a cache, in batches of like length.
+    """Decodes all utterances, greedily or with beams, with a cache, in batches of like length,
+    which several processes share among them; each returns all transcripts.
 
     Leaves the model in the mode (training or evaluation) that it was in.
+
+    Raises:
+        DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
     reader = ExampleReader(tokenizer, Limits.of(model.config), labelled=False)
     training = model.training
     model.eval()
-    order = {u.id: i for i, u in enumerate(utterances)}
-    found: list[tuple[int, Utterance, str]] = []
+    number = {id(u): i for i, u in enumerate(utterances)}
+    found: dict[int, str] = {}
     started = time.perf_counter()
-    with tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False) as bar:
-        for batch in evaluation_batches(utterances, reader, settings.max_batch_seconds, on_error):
+    bar = tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False)
+    with processes.together(), bar:
+        for batch in evaluation_batches(
+            utterances,
+            reader,
+            settings.max_batch_seconds,
+            on_error,
+            processes.rank,
+            processes.world,
+        ):
             texts = decode_batch(model, tokenizer, batch, settings)
-            found += [
-                (order[u.id], u, text) for u, text in zip(batch.utterances, texts, strict=True)
-            ]
+            found |= {number[id(u)]: t for u, t in zip(batch.utterances, texts, strict=True)}
             bar.update(len(texts))
-    seconds = time.perf_counter() - started
+    parts = processes.gather((found, time.perf_counter() - started))
     model.train(training)
-    found.sort(key=lambda entry: entry[0])
-    return Transcripts([u for _, u, _ in found], [text for _, _, text in found], seconds)
+    heard = {i: text for texts, _ in parts for i, text in texts.items()}
+    if utterances and not heard:
+        raise DataError(f"none of {len(utterances)} utterances can be read")
+    kept = [u for u in utterances if number[id(u)] in heard]
+    return Transcripts(kept, [heard[number[id(u)]] for u in kept], max(s for _, s in parts))
 
 
 @torch.inference_mode()

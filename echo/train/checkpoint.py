@@ -186,7 +186,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every generator that training may draw from."""
+    """The state of every generator that this process may draw from in training."""
     version, internal, gauss = random.getstate()
     state: dict[str, Any] = {
         "python": [version, list(internal), gauss],
@@ -197,7 +197,7 @@ def random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
@@ -212,4 +212,4 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state(legacy)
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"])

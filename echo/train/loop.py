@@ -5,23 +5,22 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 
+from echo.attention.hybrid import HybridAttention
 from echo.config import RunConfig
-from echo.data.batching import EpochBatches
 from echo.data.features import FRAMES_PER_SECOND
-from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample, training_loader
+from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample
 from echo.data.utterance import Corpus
-from echo.errors import DataError, EchoError, StoppedError
+from echo.errors import EchoError, StoppedError
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.metrics import word_errors
 from echo.model import EchoForConditionalGeneration
@@ -34,10 +33,13 @@ from echo.train.checkpoint import (
     random_state,
     restore_random_state,
 )
+from echo.train.feed import StepBatches, step_batches
 from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
 from echo.train.optimiser import build_optimiser, build_schedule, freeze
+from echo.train.processes import Processes
 from echo.train.recorder import Recorder
+from echo.train.sharding import check_strategy, spread_optimiser_state, whole, whole_model
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,14 @@ class Trainer:
         self.config = config
         self.corpus = corpus
         self.tokenizer = tokenizer
-        self.accelerator = Accelerator(mixed_precision=mixed_precision(config))
+        self.processes = Processes.started()
+        self.ctc_weight = ctc_weight(config)
+        self.accelerator = Accelerator(
+            mixed_precision=mixed_precision(config),
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
+            ],
+        )
         self.watch = AttentionWatch(model)
         self.data_watch = DataWatch()
         # A loaded weight lies where it lay in its file, and products of numbers that are aligned
@@ -66,17 +75,20 @@ class Trainer:
             parameter.data = parameter.data.clone()
         # Whisper's sinusoids are fixed, which loading a checkpoint forgets.
         model.model.encoder.embed_positions.requires_grad_(False)
-        if config.lora:
-            add_adapters(model, config.lora)
-        freeze(model, config.train.freeze)
-        self.optimiser = build_optimiser(model, config.train)
+        with self.processes.together():
+            check_strategy(self.accelerator, config)
+            if config.lora:
+                add_adapters(model, config.lora)
+            freeze(model, config.train.freeze)
+            if model.config.ctc and self.ctc_weight == 0:
+                freeze(model, ["ctc_head"])
+            self.optimiser = build_optimiser(model, config.train)
         self.schedule = build_schedule(self.optimiser, config.train)
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
-        self.ctc_weight = ctc_weight(config)
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.run = run
         self.progress = Progress()
@@ -84,7 +96,7 @@ class Trainer:
 
     def resume(self, state: dict[str, Any], progress: Progress) -> None:
         """Goes on from a checkpoint's state; the model's weights are loaded already."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(spread_optimiser_state(state["optimiser"], self.optimiser))
         self.schedule.load_state_dict(state["schedule"])
         if "trained" in state:
             model = self.accelerator.unwrap_model(self.model)
@@ -92,7 +104,10 @@ class Trainer:
         if self.average:
             self.average.values = [v.to(self.accelerator.device) for v in state["average"]]
         self.recent = state["recent"]
-        restore_random_state(state["random"])
+        if len(state["random"]) == self.processes.world:
+            restore_random_state(state["random"][self.processes.rank])
+        else:
+            self.processes.seed(self.config.seed, progress.step)
         self.progress = progress
 
     def train(self) -> Progress:
@@ -103,7 +118,7 @@ class Trainer:
             EchoError: the numbers have gone wrong for good, or a checkpoint cannot be written.
         """
         settings = self.config.train
-        main = self.accelerator.is_main_process
+        main = self.processes.is_main
         self.model.train()
         bar = tqdm(
             total=settings.max_steps,
@@ -121,9 +136,12 @@ class Trainer:
                 self.evaluate_and_save(recorder, request)
             while not self.finished:
                 started = time.perf_counter()
-                micro_batches = list(islice(batches, settings.accumulation))
+                taken = next(batches)
                 waited = time.perf_counter() - started
-                values = self.step(micro_batches)
+                self.progress.position = taken.position
+                self.progress.utterances += taken.utterances
+                self.progress.skipped += taken.skipped
+                values = self.step(taken.own)
                 seconds = time.perf_counter() - started
                 self.progress.seconds += seconds
                 self.data_watch.add(waited, seconds)
@@ -153,34 +171,16 @@ class Trainer:
         patience = self.config.train.patience
         return patience is not None and self.progress.stale >= patience
 
-    def batches(self) -> Iterator[Batch]:
-        """Batches from the run's position on, which moves as they are taken."""
-        data = self.config.data
-        sampler = EpochBatches(
+    def batches(self) -> Iterator[StepBatches]:
+        """Those of one step after another, from the run's position on."""
+        return step_batches(
+            self.config,
             self.corpus,
-            self.config.seed,
-            data.max_batch_seconds,
-            data.max_batch_size,
-            data.augment.speed,
+            self.reader,
             self.progress.position,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
+            self.processes,
+            self.accelerator.device,
         )
-        loader = training_loader(self.corpus, sampler, self.reader, data, self.config.seed)
-        fruitful = self.progress.position.epoch
-        for batch, position in zip(loader, sampler.positions(), strict=False):
-            self.progress.position = position
-            skipped = batch.skipped if isinstance(batch, Batch) else batch
-            if skipped and data.on_error == "raise":
-                raise skipped[0]
-            for problem in skipped:
-                logger.warning("skipped: %s", problem)
-            self.progress.skipped += len(skipped)
-            if isinstance(batch, Batch):
-                fruitful = position.epoch
-                yield batch.to(self.accelerator.device)
-            elif position.epoch > fruitful + 1:
-                raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
         """Does what is due after a step.
@@ -188,20 +188,13 @@ class Trainer:
         Raises:
             StoppedError: a signal asks for it.
         """
-        stopping = self.highest(request.number)
+        stopping = self.processes.highest(request.number)
         good = self.evaluation_is_due and not stopping and self.evaluate(recorder)
         due = self.progress.step % self.config.train.checkpoint_every == 0
         if good or due or stopping or self.finished:
             self.save(recorder)
         if stopping:
             raise StoppedError(self.run, self.progress.step, signal.Signals(stopping))
-
-    def highest(self, number: int) -> int:
-        """The highest of what the processes have."""
-        if self.accelerator.num_processes == 1:
-            return number
-        mine = torch.tensor([number], device=self.accelerator.device)
-        return int(self.accelerator.gather(mine).max())
 
     def step(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """One optimiser step over the accumulated batches, normalised by all of their tokens.
@@ -219,7 +212,6 @@ class Trainer:
             trouble, found = "its loss or gradient is not a finite number", None
         progress = self.progress
         progress.step += 1
-        progress.utterances += sum(len(b.utterances) for b in batches)
         if found:
             self.optimiser.step()
             if self.average:
@@ -244,10 +236,11 @@ class Trainer:
         logger.warning("step %d is skipped: %s; utterances: %s", progress.step, trouble, ids)
         if progress.skipped_in_row >= limit:
             last = next(iter(self.checkpoints.newest()), "none yet")
-            raise EchoError(
-                f"{self.run}: stopped after {limit} skipped steps in a row, of which the last is "
-                f"{progress.step}: {trouble}; the last good checkpoint is {last}"
-            )
+            with self.processes.together():
+                raise EchoError(
+                    f"{self.run}: stopped after {limit} skipped steps in a row, of which the last "
+                    f"is {progress.step}: {trouble}; the last good checkpoint is {last}"
+                )
 
     def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """Fills in the gradients of one step; returns its losses and the gradients' norm, or None
@@ -284,8 +277,10 @@ class Trainer:
             last = index == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses += self.backward(batch, tokens)
-        norm = self.accelerator.clip_grad_norm_(
-            self.model.parameters(), self.config.train.max_grad_norm
+        norm = whole(
+            self.accelerator.clip_grad_norm_(
+                self.model.parameters(), self.config.train.max_grad_norm
+            )
         )
         total, decoder, ctc = self.accelerator.reduce(losses, "sum") / tokens
         return {"loss": total, "decoder_loss": decoder, "ctc_loss": ctc, "grad_norm": norm}
@@ -312,9 +307,12 @@ class Trainer:
             mean_span = torch.stack([span.mean() for span in self.watch.spans.values()]).mean()
             share = (batch.labels != IGNORED).sum()
             objective = objective + self.config.loss.span_penalty * mean_span * share
+        losses = torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
+        if not batch.utterances:  # silence, by which to take part in the others' step
+            objective, losses = objective * 0, losses * 0
         # Several processes average their gradients, where the sum is wanted.
         self.accelerator.backward(objective * (self.accelerator.num_processes / tokens))
-        return torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
+        return losses
 
     def log(self, recorder: Recorder | None, bar: tqdm) -> None:
         """Writes the means over the steps since the last line."""
@@ -330,7 +328,9 @@ class Trainer:
         values["seconds"] = progress.seconds
         values["utterances"] = progress.utterances
         values["utterances_per_second"] = progress.utterances / progress.seconds
-        values |= self.data_watch.measure() | self.watch.measure()
+        values |= self.data_watch.measure()
+        if not self.accelerator.is_fsdp2:  # under which no process has the blocks' weights
+            values |= self.watch.measure()
         recorder.record("train", progress.step, values)
         bar.set_postfix(
             {
@@ -343,26 +343,28 @@ class Trainer:
     def evaluate(self, recorder: Recorder | None) -> bool:
         """Measures WER on a fixed part of the evaluation set; returns whether it is good enough
         for the checkpoint to be kept."""
-        wer, keep = None, False
+        config = self.config
+        with self.averaged():
+            transcripts = transcribe_set(
+                whole_model(self.accelerator.unwrap_model(self.model)),
+                self.tokenizer,
+                sample(self.corpus.eval_utterances(), config.train.eval_utterances),
+                config.decode,
+                config.data.on_error,
+                processes=self.processes,
+            )
+        references = [u.text for u in transcripts.utterances]
+        wer = word_errors(references, transcripts.texts).rate
+        # The main process writes the folder, so it alone is sure of what is in there.
+        keep = self.processes.gather(
+            self.processes.is_main and self.checkpoints.is_among_best(wer)
+        )[0]
         if recorder is not None:
-            config = self.config
-            with self.averaged():
-                transcripts = transcribe_set(
-                    self.accelerator.unwrap_model(self.model),
-                    self.tokenizer,
-                    sample(self.corpus.eval_utterances(), config.train.eval_utterances),
-                    config.decode,
-                    config.data.on_error,
-                )
-            references = [u.text for u in transcripts.utterances]
-            wer = word_errors(references, transcripts.texts).rate
-            keep = self.checkpoints.is_among_best(wer)
             recorder.record(
                 "eval",
                 self.progress.step,
                 {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
             )
-        wer, keep = broadcast_object_list([wer, keep])
         self.progress.measured(wer)
         return keep
 
@@ -372,15 +374,17 @@ class Trainer:
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint, from the main process alone."""
-        if recorder is not None:
-            started = time.perf_counter()
-            state = {
-                "optimiser": self.optimiser.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "random": random_state(),
-                "recent": self.recent,
-            }
-            model = self.accelerator.unwrap_model(self.model)
+        started = time.perf_counter()
+        model = whole_model(self.accelerator.unwrap_model(self.model))
+        state = {
+            "optimiser": whole(self.optimiser.state_dict()),
+            "schedule": self.schedule.state_dict(),
+            "random": self.processes.gather(random_state()),
+            "recent": self.recent,
+        }
+        with self.processes.together():
+            if recorder is None:
+                return
             if self.config.lora or self.average:  # the checkpoint's model has other weights
                 state["trained"] = trained_state(model)
             if self.average:
@@ -390,7 +394,12 @@ class Trainer:
                 self.checkpoints.save(written, self.tokenizer, state, self.progress)
             seconds = time.perf_counter() - started
             recorder.record("checkpoint", self.progress.step, {"seconds": seconds})
-        self.accelerator.wait_for_everyone()
+
+
+def has_unused(model: EchoForConditionalGeneration) -> bool:
+    """Whether weights may go without a gradient, for which DDP would wait unless told: hard
+    windows hand none back to what predicts their spans."""
+    return any(isinstance(module, HybridAttention) for module in model.modules())
 
 
 def mixed_precision(config: RunConfig) -> str:

@@ -1,6 +1,7 @@
 """A run folder, from a config to a trained model."""
 
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from echo.model import EchoForConditionalGeneration
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.loop import Trainer
+from echo.train.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +29,33 @@ def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Pro
         ConfigError: the folder holds another run, or the settings contradict each other.
         DataError: the data are not as they should be.
     """
-    if (run / "config.yaml").exists():
-        raise ConfigError(
-            f"{run}: holds another run; resume it with 'echo-asr resume {run}', or choose "
-            "another folder"
-        )
-    corpus = corpus or build_corpus(config.data, config.seed)
+    processes = Processes.started()
+    with processes.together():
+        if (run / "config.yaml").exists():
+            raise ConfigError(
+                f"{run}: holds another run; resume it with 'echo-asr resume {run}', or choose "
+                "another folder"
+            )
+        corpus = corpus or build_corpus(config.data, config.seed)
     trainer = new_trainer(config, run, corpus)
-    run.mkdir(parents=True, exist_ok=True)
-    save_yaml(to_dict(config), run / "config.yaml")
+    if processes.is_main:
+        run.mkdir(parents=True, exist_ok=True)
+        save_yaml(to_dict(config), run / "config.yaml")
     return trainer.train()
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: Corpus) -> Trainer:
     """A trainer at the beginning of its run."""
-    set_seed(config.seed)
-    model, tokenizer = starting_point(config, corpus)
-    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
-    return Trainer(config, run, corpus, model, tokenizer)
+    processes = Processes.started()
+    with processes.together():
+        set_seed(config.seed)
+        model, tokenizer = starting_point(config, corpus)
+        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+    check_alike(processes, config, corpus, tokenizer)
+    trainer = Trainer(config, run, corpus, model, tokenizer)
+    if processes.world > 1:  # which have drawn the same weights, but must not drop out the same
+        processes.seed(config.seed, step=0)
+    return trainer
 
 
 def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditionalGeneration, Any]:
@@ -74,21 +85,44 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
         ConfigError: the folder holds no run.
         EchoError: every checkpoint is damaged.
     """
-    config = load_run_config(run)
-    corpus = corpus or build_corpus(config.data, config.seed)
-    checkpoint = CheckpointFolder(run).load()
+    processes = Processes.started()
+    with processes.together():
+        config = load_run_config(run)
+        corpus = corpus or build_corpus(config.data, config.seed)
+        checkpoint = CheckpointFolder(run).load()
     if checkpoint is None:
         return new_trainer(config, run, corpus).train()
     path, state, progress = checkpoint
-    if config.lora:  # whose checkpoints are merged: adapters go on beside what they started from
-        model, tokenizer = starting_point(config, corpus)
-    else:
-        loaded = load_model(str(path))
-        model, tokenizer = loaded.model, loaded.tokenizer
-    corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+    with processes.together():
+        # With lora checkpoints are merged: adapters go on beside what they started from.
+        if config.lora:
+            model, tokenizer = starting_point(config, corpus)
+        else:
+            loaded = load_model(str(path))
+            model, tokenizer = loaded.model, loaded.tokenizer
+        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+    check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)
     return trainer.train()
+
+
+def check_alike(processes: Processes, config: RunConfig, corpus: Corpus, tokenizer: Any) -> None:
+    """
+    Raises:
+        ConfigError: the processes have not read the same, and would not train one model.
+    """
+    if processes.world == 1:
+        return
+    read = {
+        "settings": to_dict(config),
+        "training data": [(u.id, u.text, u.duration) for u in corpus.train_epoch(0)],
+        "tokenizers": sorted(tokenizer.get_vocab().items()),
+    }
+    for what, content in read.items():
+        if len(set(processes.gather(zlib.crc32(repr(content).encode())))) > 1:
+            with processes.together():
+                raise ConfigError(f"the processes have different {what}: they must read the same")
 
 
 def fit_corpus(corpus: Corpus, config: RunConfig, tokenizer: Any, limits: Limits) -> Corpus:

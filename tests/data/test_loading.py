@@ -165,12 +165,6 @@ def test_what_is_wrong_names_its_line(reader, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_nothing_read_is_no_evaluation(reader, tmp_path):
-    bad = Utterance("bad", AudioFile(tmp_path / "gone.wav"), "one", 1.0)
-    with pytest.raises(DataError, match="none of 1 utterances can be read"):
-        list(evaluation_batches([bad], reader, 60, "skip"))
-
-
 def test_a_reference_need_not_be_writable(reader):
     """A model is measured on text that its own tokenizer lacks, too."""
     unlabelled = ExampleReader(reader.tokenizer, LIMITS, labelled=False)

@@ -1,0 +1,87 @@
+"""Weights that are spread over the processes (FSDP), and their whole where it is needed: a
+checkpoint is the same file however its run was spread, and any run may go on from it."""
+
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from echo.config import RunConfig
+from echo.errors import ConfigError
+from echo.model import EchoForConditionalGeneration
+
+ALLOWED = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.FSDP,
+)
+
+
+def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
+    """
+    Raises:
+        ConfigError: the run cannot be trained in the way that the launcher asks for.
+    """
+    kind = accelerator.distributed_type
+    if kind not in ALLOWED:
+        raise ConfigError(f"accelerate's {kind.value} cannot train Echo; DDP and FSDP 2 can")
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if not asked:
+        return
+    if kind != DistributedType.FSDP:
+        raise ConfigError("FSDP spreads weights over several GPUs, which are not there")
+    if not accelerator.is_fsdp2:
+        raise ConfigError("of accelerate's FSDP only version 2 can train Echo: fsdp_version: 2")
+    if config.lora:
+        raise ConfigError("lora trains too little for FSDP; launch with DDP, or take out lora")
+    if config.train.ema_decay is not None:
+        raise ConfigError("train.ema_decay averages whole weights, which FSDP has not; use DDP")
+    if config.loss.span_penalty:
+        raise ConfigError("loss.span_penalty reaches into layers that FSDP keeps apart; use DDP")
+
+
+def whole(value: Any) -> Any:
+    """A state with every tensor whole, on this device. All processes must call it."""
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {key: whole(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [whole(v) for v in value]
+    return value
+
+
+def spread_optimiser_state(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict:
+    """A whole state as the optimiser's parameters lie: this process's part of each tensor."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {**state, "state": {i: spread(s, parameters[i]) for i, s in state["state"].items()}}
+
+
+def spread(values: dict[str, torch.Tensor], like: torch.Tensor) -> dict[str, torch.Tensor]:
+    if not isinstance(like, DTensor):
+        return values
+    return {
+        key: distribute_tensor(
+            value.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+        )
+        if value.shape == like.shape
+        else value  # the count of steps
+        for key, value in values.items()
+    }
+
+
+def whole_model(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
+    """A model that is whole in every process, to decode with and to write: itself, if it is not
+    spread. All processes must call it."""
+    if not any(isinstance(p, DTensor) for p in model.parameters()):
+        return model
+    with torch.device("meta"):  # where no random numbers are drawn, of which training has the rest
+        plain = EchoForConditionalGeneration(model.config)
+    plain.load_state_dict(whole(model.state_dict()), assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain
