@@ -262,6 +262,53 @@ def inspect(
 
 
 @app.command()
+def transcribe(
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them."),
+    ],
+    model: Annotated[str, typer.Option(help="A run, a model's folder, or a hub id.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    formats: Annotated[
+        str, typer.Option("--format", help="Some of txt, srt, vtt, tsv and json.")
+    ] = "txt",
+    language: Annotated[
+        str | None,
+        typer.Option(help="Of the recordings, by name or code; by default what is heard."),
+    ] = None,
+    task: Annotated[
+        Literal["transcribe", "translate"] | None, typer.Option(help="Of a multilingual model.")
+    ] = None,
+    words: Annotated[bool, typer.Option(help="Time every word, in json.")] = False,
+    checkpoint: Checkpoint = "best",
+    beams: Annotated[int, typer.Option(min=1, help="Beams; 1 decodes greedily.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 8,
+    skip_errors: Annotated[bool, typer.Option(help="Skip recordings that cannot be read.")] = False,
+) -> None:
+    """Write down what is said in recordings of any length."""
+    from echo.report.subtitles import make_folder, output_names, read_formats, write_transcript
+
+    kinds = read_formats(formats)
+    make_folder(out)
+
+    from echo.evaluate.load import load_model
+    from echo.transcribe import TranscribeSettings, find_recordings, transcribe_files
+
+    paths = find_recordings(recordings)
+    names = output_names(paths)
+    settings = TranscribeSettings(beams, language, task, words, batch_size)
+    for index, transcript in transcribe_files(
+        load_model(model, checkpoint),
+        paths,
+        settings,
+        "skip" if skip_errors else "raise",
+        progress=True,
+    ):
+        write_transcript(transcript, out, names[index], kinds)
+    print(f"The transcripts are in {out}/")
+
+
+@app.command()
 def convert(
     source: Annotated[
         str,

@@ -106,6 +106,31 @@ class EchoGeneration(WhisperForConditionalGeneration):
         )
         return {**model_kwargs, "encoder_outputs": encoded["encoder_outputs"]}
 
+    def detect_language(
+        self,
+        input_features: torch.Tensor | None = None,
+        encoder_outputs: Any = None,
+        generation_config: Any = None,
+        num_segment_frames: int = 3000,
+    ) -> torch.Tensor:
+        """As Whisper's, of features in which padding may be marked."""
+        if input_features is not None:
+            segment = input_features[..., :num_segment_frames]
+            with torch.no_grad():
+                encoder_outputs = self.model.encoder(segment, attention_mask=marked_frames(segment))
+        return super().detect_language(
+            encoder_outputs=encoder_outputs, generation_config=generation_config
+        )
+
+    def _setup_no_speech_detection(  # type: ignore[override]
+        self, logits_processor: Any, segment_input: torch.Tensor, ids: torch.Tensor, kwargs: Any
+    ) -> None:
+        # It runs the whole model on the segment, where the prompt is longer than one token.
+        mask = marked_frames(segment_input)
+        super()._setup_no_speech_detection(
+            logits_processor, segment_input, ids, {**kwargs, "attention_mask": mask}
+        )
+
     def _prepare_decoder_input_ids_for_generation(  # type: ignore[override]
         self,
         batch_size: int,
@@ -133,8 +158,9 @@ class EchoGeneration(WhisperForConditionalGeneration):
         **shared: Any,
     ) -> Any:
         """As Whisper's, but from the second temperature on a row at a time, and with the same
-        draws every time. Whisper's takes rows of a batch for each other then, and goes on without
-        beams in all that follows.
+        draws every time: Whisper's takes rows of a batch for each other then, and goes on without
+        beams in all that follows. And what stays improbable at every temperature is left out,
+        where Whisper's keeps the last and wildest of its tries.
 
         `attention_mask` is left out: it is not over the segments, in which padding is marked.
         """
@@ -152,9 +178,11 @@ class EchoGeneration(WhisperForConditionalGeneration):
             kwargs=kwargs,
             **shared,
         )
-        rows = [i for i, repeat in enumerate(generation_config.rows_to_repeat) if repeat]
-        for i in rows if len(temperatures) > 1 else []:
+        sequences, outputs, skip, condition, kind = found
+        repeated = [i for i, repeat in enumerate(generation_config.rows_to_repeat) if repeat]
+        for i in repeated if len(temperatures) > 1 else []:
             row = slice(i, i + 1)
+            own = copy.deepcopy(generation_config)
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(0)
                 again = super().generate_with_fallback(
@@ -163,7 +191,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     cur_bsz=1,
                     batch_idx_map=batch_idx_map[row],
                     temperatures=temperatures[1:],
-                    generation_config=copy.deepcopy(generation_config),
+                    generation_config=own,
                     do_condition_on_prev_tokens=do_condition_on_prev_tokens[row],
                     batch_size=1,
                     kwargs={
@@ -172,9 +200,11 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     },
                     **shared,
                 )
-            for rows_found, row_found in zip(found[:4], again[:4], strict=True):
-                rows_found[i] = row_found[0]
-        sequences, outputs, skip, condition, kind = found
+            (sequences[i],), (outputs[i],), (skip[i],), (condition[i],), _ = again
+            failed = own.rows_to_repeat[-1] and len(sequences[i]) > 0
+            if failed and own.logprob_threshold is not None:
+                tried = outputs[i]["scores"], sequences[i], temperatures[-1]
+                skip[i] |= bool(self._retrieve_avg_logprobs(*tried) < own.logprob_threshold)
         if not is_shortform:
             # `generate` keeps these to its end: the scores of an hour would take gigabytes.
             outputs = [lean(output) for output in outputs]

@@ -1,0 +1,64 @@
+"""Where a recording can hold speech at all, and where it is best cut.
+
+Whisper's own test for silence asks the model, which is sure of a few words that it knows from the
+ends of subtitles, " you" among them. So what it hears is believed only where there is something
+to hear: sound that is loud enough, and that rises above the recording's own quiet. Speech does,
+syllable by syllable: by 10 dB and more, and by 7 dB in white noise of three times its power. Hiss,
+rumble and hum do not, whatever their level: by 5 dB at the most. Music does; there the model's
+test has to do.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from echo.data.audio import SAMPLE_RATE
+
+HOP = SAMPLE_RATE // 100
+WINDOW = SAMPLE_RATE // 20  # samples: 50 ms, less than a syllable
+BAND = (300, 3400)  # Hz: a telephone's, where speech is and hum is not
+FAINTEST = -65.0  # dB of a sine at full scale: 16-bit noise has -90, a whisper far away -50
+RISE = 6.0  # dB that the loudest moment has over the quietest tenth
+QUIET_SECONDS = 0.3  # as long as a pause must be to be worth a cut
+
+
+def loudness(samples: torch.Tensor) -> torch.Tensor:
+    """The power of speech's band in each 50 ms, one every 10 ms.
+
+    Args:
+        samples: (samples,) at 16 kHz; silence follows those that are no 50 ms.
+
+    Returns:
+        (frames,) in dB, 0 for a sine at full scale.
+    """
+    window = torch.hann_window(WINDOW)
+    low, high = (round(hertz * WINDOW / SAMPLE_RATE) for hertz in BAND)
+    frames = F.pad(samples, (0, max(0, WINDOW - len(samples)))).unfold(0, WINDOW, HOP)
+    powers = [
+        torch.fft.rfft(block * window)[:, low : high + 1].abs().square().sum(1)
+        for block in frames.split(10_000)  # the spectra of hours would take gigabytes
+    ]
+    return 10 * (torch.cat(powers) * 4 / (WINDOW * window.square().sum())).clamp(min=1e-12).log10()
+
+
+def has_voice(samples: torch.Tensor) -> bool:
+    """Whether (samples,) at 16 kHz can hold speech: not where all is faint or steady."""
+    levels = loudness(samples)
+    quiet = float(levels.kthvalue(-(-len(levels) // 10)).values)
+    return float(levels.max()) >= max(FAINTEST, quiet + RISE)
+
+
+def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]:
+    """Cuts a recording into pieces of no more than `longest` samples, each as long as the quietest
+    moment in the second half of what it could be lets it.
+
+    Returns:
+        The first sample of each piece, and the one after its last.
+    """
+    cuts = [0]
+    while len(samples) - cuts[-1] > longest:
+        begin = cuts[-1] + longest // 2
+        levels = loudness(samples[begin : cuts[-1] + longest])
+        pause = min(len(levels), round(QUIET_SECONDS * SAMPLE_RATE / HOP))
+        quietest = F.avg_pool1d(levels[None], pause, 1)[0].argmin()
+        cuts.append(begin + (int(quietest) * HOP + (pause - 1) * HOP // 2 + WINDOW // 2))
+    return list(zip(cuts, [*cuts[1:], len(samples)], strict=True))
