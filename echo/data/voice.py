@@ -3,9 +3,9 @@
 Whisper's own test for silence asks the model, which is sure of a few words that it knows from the
 ends of subtitles, " you" among them. So what it hears is believed only where there is something
 to hear: sound that is loud enough, and that rises above the recording's own quiet. Speech does,
-syllable by syllable: by 10 dB and more, and by 7 dB in white noise of three times its power. Hiss,
-rumble and hum do not, whatever their level: by 5 dB at the most. Music does; there the model's
-test has to do.
+syllable by syllable, and even a single word in noise of a quarter of its power by 5 dB. Hiss,
+rumble and hum do not, whatever their level: by 3 dB at the most. Music and the noises of a room
+do; there the model's test has to do.
 """
 
 import torch
@@ -17,7 +17,7 @@ HOP = SAMPLE_RATE // 100
 WINDOW = SAMPLE_RATE // 20  # samples: 50 ms, less than a syllable
 BAND = (300, 3400)  # Hz: a telephone's, where speech is and hum is not
 FAINTEST = -65.0  # dB of a sine at full scale: 16-bit noise has -90, a whisper far away -50
-RISE = 6.0  # dB that the loudest moment has over the quietest tenth
+RISE = 4.0  # dB that the loudest moment has over the quietest tenth
 QUIET_SECONDS = 0.3  # as long as a pause must be to be worth a cut
 
 
