@@ -14,6 +14,7 @@ from echo.data.audio import SAMPLE_RATE
 N_FFT = 400
 HOP_LENGTH = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+BLOCK = 30_000  # frames whose spectra are held at once: those of hours would take gigabytes
 
 
 @lru_cache(maxsize=4)
@@ -51,12 +52,17 @@ def log_mel(samples: torch.Tensor, n_mels: int) -> torch.Tensor:
     followed = F.pad(samples, (0, N_FFT))
     # A frame is centred on its time: before the first the recording is heard mirrored.
     mirrored = torch.cat([followed[1 : N_FFT // 2 + 1].flip(0), followed])
-    windowed = mirrored.unfold(0, N_FFT, HOP_LENGTH)[:frames] * hann_window()
-    # As torch.stft(...).abs() ** 2, which takes twice as long: it draws roots to square them again.
-    squares = torch.view_as_real(torch.fft.rfft(windowed)).square_()
-    power = squares[..., 0] + squares[..., 1]
-    log_power = (filters(n_mels) @ power.T).clamp_(min=1e-10).log10_()
+    blocks = mirrored.unfold(0, N_FFT, HOP_LENGTH)[:frames].split(BLOCK)
+    log_power = torch.cat([mel_powers(block, n_mels) for block in blocks], dim=1).log10_()
     return log_power.maximum(log_power.max() - 8).add_(4).div_(4)
+
+
+def mel_powers(frames: torch.Tensor, n_mels: int) -> torch.Tensor:
+    """The power of frames (T, 400) in each mel band: (n_mels, T), at least 1e-10."""
+    # As torch.stft(...).abs() ** 2, which takes twice as long: it draws roots to square them again.
+    squares = torch.view_as_real(torch.fft.rfft(frames * hann_window())).square_()
+    power = squares[..., 0] + squares[..., 1]
+    return (filters(n_mels) @ power.T).clamp_(min=1e-10)
 
 
 def spec_augment(

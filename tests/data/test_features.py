@@ -28,6 +28,13 @@ def test_features_are_whispers(shared, n_mels):
         torch.testing.assert_close(features, wanted, rtol=0, atol=1e-6)
 
 
+def test_long_recordings_are_the_same_in_blocks(monkeypatch):
+    recording = torch.randn(160 * 120 + 80)
+    whole = log_mel(recording, 80)
+    monkeypatch.setattr("echo.data.features.BLOCK", 50)
+    torch.testing.assert_close(log_mel(recording, 80), whole, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("samples", [1, 100, 160, 161, 400])
 def test_the_shortest_recordings_have_features(samples):
     features = log_mel(torch.randn(samples), 80)
