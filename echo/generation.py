@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import WhisperForConditionalGeneration
+from transformers.generation.logits_process import WhisperNoSpeechDetection
 
 # The log energy of nothing at all, which no audio has: the features' floor is finite.
 PADDING = -torch.inf
@@ -125,11 +126,10 @@ class EchoGeneration(WhisperForConditionalGeneration):
     def _setup_no_speech_detection(  # type: ignore[override]
         self, logits_processor: Any, segment_input: torch.Tensor, ids: torch.Tensor, kwargs: Any
     ) -> None:
-        # It runs the whole model on the segment, where the prompt is longer than one token.
-        mask = marked_frames(segment_input)
-        super()._setup_no_speech_detection(
-            logits_processor, segment_input, ids, {**kwargs, "attention_mask": mask}
-        )
+        super()._setup_no_speech_detection(logits_processor, segment_input, ids, kwargs)
+        # It runs the model where the prompt is longer than one token: not the encoder once more.
+        encoded = select_rows(kwargs["encoder_outputs"], slice(None))
+        no_speech_detection(logits_processor).inputs["encoder_outputs"] = encoded
 
     def _prepare_decoder_input_ids_for_generation(  # type: ignore[override]
         self,
@@ -157,14 +157,20 @@ class EchoGeneration(WhisperForConditionalGeneration):
         kwargs: dict[str, Any],
         **shared: Any,
     ) -> Any:
-        """As Whisper's, but from the second temperature on a row at a time, and with the same
-        draws every time: Whisper's takes rows of a batch for each other then, and goes on without
-        beams in all that follows. And what stays improbable at every temperature is left out,
-        where Whisper's keeps the last and wildest of its tries.
+        """As Whisper's, but encodes a segment once for all temperatures, and goes from the second
+        on a row at a time, with the same draws every time: Whisper's takes rows of a batch for
+        each other then, and goes on without beams in all that follows. And what stays improbable
+        at every temperature is left out, where Whisper's keeps the last and wildest of its tries.
 
         `attention_mask` is left out: it is not over the segments, in which padding is marked.
         """
         shared |= {"is_shortform": is_shortform, "attention_mask": None}
+        if "encoder_outputs" not in kwargs:
+            with torch.no_grad():
+                encoded = self._prepare_text_encoder_decoder_kwargs_for_generation(
+                    segment_input, {}, self.main_input_name, generation_config
+                )
+            kwargs = {**kwargs, **encoded}
         generation_config.rows_to_repeat = []  # `_need_fallback` says for which rows
         found = super().generate_with_fallback(
             segment_input=segment_input,
@@ -175,7 +181,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             generation_config=generation_config,
             do_condition_on_prev_tokens=do_condition_on_prev_tokens,
             batch_size=batch_size,
-            kwargs=kwargs,
+            kwargs=rows_of(kwargs, slice(None)),
             **shared,
         )
         sequences, outputs, skip, condition, kind = found
@@ -186,7 +192,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(0)
                 again = super().generate_with_fallback(
-                    segment_input=unmarked(segment_input[row]),
+                    segment_input=segment_input[row],
                     decoder_input_ids=decoder_input_ids[row],
                     cur_bsz=1,
                     batch_idx_map=batch_idx_map[row],
@@ -194,10 +200,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     generation_config=own,
                     do_condition_on_prev_tokens=do_condition_on_prev_tokens[row],
                     batch_size=1,
-                    kwargs={
-                        key: value[row] if key == "decoder_attention_mask" else value
-                        for key, value in kwargs.items()
-                    },
+                    kwargs=rows_of(kwargs, row),
                     **shared,
                 )
             (sequences[i],), (outputs[i],), (skip[i],), (condition[i],), _ = again
@@ -217,18 +220,59 @@ class EchoGeneration(WhisperForConditionalGeneration):
         index: int,
         logits_processor: Any,
         generation_config: Any,
-        *args: Any,
+        vocab_size: int,
+        temperature: float | None,
     ) -> tuple[bool, bool]:
+        threshold = generation_config.no_speech_threshold
+        if threshold is not None:
+            detection = no_speech_detection(logits_processor)
+            # Whisper's looks up a row's probability among those of all beams.
+            beams = len(detection.no_speech_prob) // len(seek_outputs)
+            detection._no_speech_prob = detection.no_speech_prob[::beams]
         repeat, skip = super()._need_fallback(
-            seek_sequence, seek_outputs, index, logits_processor, generation_config, *args
+            seek_sequence,
+            seek_outputs,
+            index,
+            logits_processor,
+            generation_config,
+            vocab_size,
+            temperature,
         )
+        if threshold is not None and detection.no_speech_prob[index] > threshold and not skip:
+            # Of silence and music a model says "Thank you" with more confidence than Whisper's
+            # threshold asks for; what it hears between them, with more still.
+            scores = seek_outputs[index]["scores"]
+            logprob = self._retrieve_avg_logprobs(scores, seek_sequence, temperature)
+            skip = bool(logprob < generation_config.logprob_threshold / 2)
+        repeat = repeat and not skip
         generation_config.rows_to_repeat.append(repeat)
         return repeat, skip
 
 
-def unmarked(segment: torch.Tensor) -> torch.Tensor:
-    """A segment (1, n_mels, frames) without the frames that are marked as padding."""
-    return segment[..., segment[0, 0] != PADDING]
+def no_speech_detection(logits_processor: Any) -> Any:
+    """The one among logits processors."""
+    return next(p for p in logits_processor if isinstance(p, WhisperNoSpeechDetection))
+
+
+def rows_of(kwargs: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """What `generate` hands on to the model, for some rows of a batch."""
+    selected = dict(kwargs)
+    if "encoder_outputs" in kwargs:
+        selected["encoder_outputs"] = select_rows(kwargs["encoder_outputs"], rows)
+    if "decoder_attention_mask" in kwargs:
+        selected["decoder_attention_mask"] = kwargs["decoder_attention_mask"][rows]
+    return selected
+
+
+def select_rows(encoded: Any, rows: slice) -> Any:
+    """Some rows of an encoder's output, or all as an object of their own: `generate` widens the
+    one that it is given for its beams."""
+    return type(encoded)(
+        **{
+            key: tuple(x[rows] for x in value) if isinstance(value, tuple) else value[rows]
+            for key, value in encoded.items()
+        }
+    )
 
 
 def pad(features: torch.Tensor, frames: int, value: float) -> torch.Tensor:
