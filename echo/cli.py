@@ -283,28 +283,20 @@ def transcribe(
     checkpoint: Checkpoint = "best",
     beams: Annotated[int, typer.Option(min=1, help="Beams; 1 decodes greedily.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 8,
-    skip_errors: Annotated[bool, typer.Option(help="Skip recordings that cannot be read.")] = False,
 ) -> None:
     """Write down what is said in recordings of any length."""
-    from echo.report.subtitles import make_folder, output_names, read_formats, write_transcript
+    from echo.data.recordings import find_recordings
+    from echo.report.subtitles import make_folder, read_formats
 
-    kinds = read_formats(formats)
+    kinds = read_formats(formats, words)
+    paths = find_recordings(recordings)
     make_folder(out)
 
     from echo.evaluate.load import load_model
-    from echo.transcribe import TranscribeSettings, find_recordings, transcribe_files
+    from echo.transcribe import TranscribeSettings, transcribe_into
 
-    paths = find_recordings(recordings)
-    names = output_names(paths)
     settings = TranscribeSettings(beams, language, task, words, batch_size)
-    for index, transcript in transcribe_files(
-        load_model(model, checkpoint),
-        paths,
-        settings,
-        "skip" if skip_errors else "raise",
-        progress=True,
-    ):
-        write_transcript(transcript, out, names[index], kinds)
+    transcribe_into(out, load_model(model, checkpoint), paths, kinds, settings, progress=True)
     print(f"The transcripts are in {out}/")
 
 

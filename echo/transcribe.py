@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -22,17 +21,19 @@ from transformers.models.whisper.tokenization_whisper import (
     _combine_tokens_into_words,
 )
 
-from echo.config import DecodeSettings, OnError
-from echo.data.audio import SAMPLE_RATE, AudioArray, AudioFile, header_duration
+from echo.config import DecodeSettings
+from echo.data.audio import SAMPLE_RATE, AudioArray, header_duration
 from echo.data.batching import bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel
 from echo.data.loading import ExampleReader, Limits, evaluation_batches, frames_of
+from echo.data.recordings import load_whole
 from echo.data.utterance import Utterance
-from echo.data.voice import has_voice, split_at_quiet
+from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.errors import ConfigError, DataError
 from echo.evaluate.decoding import decode_batch
 from echo.evaluate.load import LoadedModel, to_device
 from echo.model import EchoForConditionalGeneration
+from echo.report.subtitles import output_names, write_transcript
 from echo.transcript import Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ FALLBACK = {
     "logprob_threshold": -1.0,
     "no_speech_threshold": 0.6,
 }
-MAX_BATCH_SECONDS = 4 * 3600.0  # of recordings held in memory, padded to their longest
+MAX_BATCH_SECONDS = 2 * 3600.0  # of recordings held in memory, padded to their longest
 AROUND = SAMPLE_RATE  # samples about a segment in which its voice may be: its times are rough
 
 
@@ -58,54 +59,61 @@ class TranscribeSettings:
     batch_size: int = 8  # recordings
 
 
-def find_recordings(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and what folders hold that is named like audio, in order of names.
+def transcribe_into(
+    folder: Path,
+    loaded: LoadedModel,
+    paths: Sequence[Path],
+    formats: Sequence[str],
+    settings: TranscribeSettings,
+    progress: bool = False,
+) -> None:
+    """Transcribes recordings into files, each written as soon as it is known.
+
+    Recordings that cannot be read are logged, and the others are transcribed nevertheless.
 
     Raises:
-        DataError: there are none in a folder.
+        ConfigError: the model cannot do what is asked of it.
+        DataError: at the end, if a recording could not be read.
+        EchoError: a file cannot be written.
     """
-    found = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and is_audio(file)]
-        if not files:
-            raise DataError(f"{path}: holds no recordings")
-        found += files
-    return found
-
-
-def is_audio(path: Path) -> bool:
-    suffix = path.suffix.lstrip(".").upper()
-    return suffix in (*soundfile.available_formats(), "AIF", "OGA", "OPUS") and suffix != "RAW"
+    names = output_names(paths)
+    for path, name in zip(paths, names, strict=True):
+        if name != path.stem:
+            logger.warning("%s: is written as %s, for the name is taken", path, name)
+    left_out = 0
+    for index, result in transcribe_files(loaded, paths, settings, progress):
+        if isinstance(result, Transcript):
+            write_transcript(result, folder, names[index], formats)
+        else:
+            logger.error("%s", result)
+            left_out += 1
+    if left_out:
+        raise DataError(f"{left_out} of {len(paths)} recordings could not be transcribed")
 
 
 def transcribe_files(
     loaded: LoadedModel,
     paths: Sequence[Path],
     settings: TranscribeSettings,
-    on_error: OnError = "raise",
     progress: bool = False,
-) -> Iterator[tuple[int, Transcript]]:
+) -> Iterator[tuple[int, Transcript | DataError]]:
     """Transcribes recordings, longest first, in batches of like length.
 
     Yields:
-        The index of a recording among `paths`, and its transcript.
+        The index of a recording among `paths`, and its transcript, or why it has none.
 
     Raises:
         ConfigError: the model cannot do what is asked of it.
-        DataError: a recording cannot be read, and `on_error` is "raise". Where its header shows
-            it, nothing has been transcribed then, and else all up to its batch.
     """
     transcriber = Transcriber(loaded, settings)
-    readable: list[tuple[int, float]] = []
+    readable: list[int] = []
+    durations: list[float] = []
     for index, path in enumerate(paths):
         try:
-            readable.append((index, header_duration(path)))
+            durations.append(header_duration(path))
+            readable.append(index)
         except DataError as error:
-            refuse(error, on_error)
-    durations = [duration for _, duration in readable]
+            yield index, error
     batches = bucket(durations, MAX_BATCH_SECONDS, settings.batch_size)
     with tqdm(
         total=round(sum(durations)), desc="transcribing", unit="s", disable=not progress
@@ -117,24 +125,15 @@ def transcribe_files(
 
         for batch in reversed(batches):
             samples: dict[int, torch.Tensor] = {}
-            errors = []
-            for index, _ in (readable[i] for i in batch):
+            for index in (readable[i] for i in batch):
                 try:
-                    samples[index] = AudioFile(paths[index]).load()
+                    samples[index] = load_whole(paths[index])
                 except DataError as error:
-                    errors.append(error)
+                    yield index, error
             transcripts = transcriber.transcribe(list(samples.values()), advance)
             done += sum(durations[i] for i in batch)
             advance(0)
             yield from zip(samples, transcripts, strict=True)
-            for damage in errors:
-                refuse(damage, on_error)
-
-
-def refuse(error: DataError, on_error: OnError) -> None:
-    if on_error == "raise":
-        raise error
-    logger.warning("skipped: %s", error)
 
 
 class Transcriber:
@@ -254,8 +253,10 @@ class Transcriber:
         ]
 
     def transcript(self, samples: torch.Tensor, found: Sequence[dict[str, Any]]) -> Transcript:
-        """Keeps of the segments that `generate` found those in which something is said."""
+        """Keeps of the segments that `generate` found those in which something is said, and of
+        their time that in which it can be."""
         duration = len(samples) / SAMPLE_RATE
+        voice = voiced(samples)
         language = self.heard_language(found[0]["result"]["sequences"]) if found else None
         segments = []
         spoken = 0.0  # up to here, by the words' times
@@ -268,8 +269,12 @@ class Transcriber:
             if start < end and is_text(text) and has_voice(around):
                 words = None
                 if self.settings.words:
-                    words = self.words(segment, spoken, duration, language)
+                    words = tuple(
+                        Word(*trim(word.start, word.end, voice), word.text)
+                        for word in self.words(segment, spoken, duration, language)
+                    )
                     spoken = words[-1].end
+                start, end = trim(start, end, voice)
                 segments.append(Segment(start, end, " ".join(text.split()), words))
         return Transcript(duration, tuple(segments), language)
 
@@ -292,6 +297,7 @@ class Transcriber:
         return tuple(
             Word(starts[spoken[place[0]]], ends[spoken[place[-1]]], word.strip())
             for word, place in zip(texts, places, strict=True)
+            if word.strip()
         )
 
 

@@ -40,11 +40,30 @@ def loudness(samples: torch.Tensor) -> torch.Tensor:
     return 10 * (torch.cat(powers) * 4 / (WINDOW * window.square().sum())).clamp(min=1e-12).log10()
 
 
-def has_voice(samples: torch.Tensor) -> bool:
-    """Whether (samples,) at 16 kHz can hold speech: not where all is faint or steady."""
+def voiced(samples: torch.Tensor) -> torch.Tensor:
+    """Which 50 ms of (samples,) at 16 kHz can hold speech: (frames,) of bool, one every 10 ms.
+
+    None of them can where all is faint or steady.
+    """
     levels = loudness(samples)
     quiet = float(levels.kthvalue(-(-len(levels) // 10)).values)
-    return float(levels.max()) >= max(FAINTEST, quiet + RISE)
+    return levels >= max(FAINTEST, quiet + RISE)
+
+
+def has_voice(samples: torch.Tensor) -> bool:
+    """Whether (samples,) at 16 kHz can hold speech."""
+    return bool(voiced(samples).any())
+
+
+def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
+    """Cuts from a stretch, in seconds, the silence at its ends, which `voiced` knows of."""
+    first, last = round(start * SAMPLE_RATE / HOP), round(end * SAMPLE_RATE / HOP)
+    places = voice[first:last].nonzero()
+    if len(places) == 0:
+        return start, end
+    begin = (first + int(places[0])) * HOP / SAMPLE_RATE
+    finish = ((first + int(places[-1])) * HOP + WINDOW) / SAMPLE_RATE
+    return max(start, begin), min(end, finish)
 
 
 def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]:

@@ -2,8 +2,11 @@
 
 import html
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from echo.errors import ConfigError, EchoError
 from echo.transcript import Segment, Transcript
@@ -66,16 +69,19 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-def read_formats(text: str) -> list[str]:
+def read_formats(text: str, words: bool = False) -> list[str]:
     """The formats in "txt,srt".
 
     Raises:
-        ConfigError: one is none of `FORMATS`.
+        ConfigError: one is none of `FORMATS`, or none can hold the times of words where they are
+            asked for.
     """
-    names = [name.strip() for name in text.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in FORMATS:
             raise ConfigError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
+    if words and "json" not in names:
+        raise ConfigError("the times of words are written to json, which is not among the formats")
     return names
 
 
@@ -97,12 +103,14 @@ def make_folder(folder: Path) -> None:
     """Makes a folder to write into.
 
     Raises:
-        EchoError: it cannot be made.
+        EchoError: it cannot be made, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise EchoError(f"{folder}: cannot be made a folder ({error.strerror})") from None
+        raise EchoError(f"{folder}: cannot be written to ({error.strerror})") from None
 
 
 def write_transcript(
@@ -113,13 +121,15 @@ def write_transcript(
     Raises:
         EchoError: one cannot be written.
     """
+    temporary = folder / f".transcript-{os.getpid()}"  # short: a long name's might be too long
     for kind in formats:
         path = folder / f"{name}.{kind}"
-        temporary = folder / ".transcript.writing"  # short, lest a long name grow too long
         try:
             temporary.write_text(FORMATS[kind](transcript), encoding="utf-8", newline="\n")
             temporary.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise EchoError(f"{path}: cannot be written ({error.strerror})") from None
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from echo.data.audio import SAMPLE_RATE, decode
-from echo.data.voice import has_voice, loudness, split_at_quiet
+from echo.data.voice import has_voice, loudness, split_at_quiet, trim, voiced
 
 T = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
 NOISE = np.random.default_rng(0).standard_normal(len(T))
@@ -70,3 +70,12 @@ def test_a_recording_is_cut_in_its_pauses():
 
 def test_what_is_short_stays_whole():
     assert split_at_quiet(torch.randn(100), 100) == [(0, 100)]
+
+
+def test_silence_about_a_stretch_is_cut_off():
+    samples = 0.001 * torch.randn(4 * SAMPLE_RATE)
+    samples[SAMPLE_RATE : 2 * SAMPLE_RATE] *= 300
+    voice = voiced(samples)
+    assert trim(0.5, 3.0, voice) == (pytest.approx(1, abs=0.05), pytest.approx(2, abs=0.05))
+    assert trim(1.25, 1.75, voice) == (1.25, 1.75)
+    assert trim(2.5, 3.5, voice) == (2.5, 3.5)  # there is nothing that it could be cut to

@@ -135,16 +135,17 @@ def test_writing_replaces_links_and_leaves_their_targets(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("")
-    with pytest.raises(EchoError, match=r"taken: cannot be made a folder \(File exists\)"):
+    with pytest.raises(EchoError, match=r"taken: cannot be written to \(File exists\)"):
         make_folder(taken)
     with pytest.raises(EchoError, match=r"talk.txt: cannot be written \(Not a directory\)"):
         write_transcript(SAMPLE, taken, "talk", ["txt"])
     (tmp_path / "talk.txt").mkdir()
     with pytest.raises(EchoError, match=r"talk.txt: cannot be written"):
         write_transcript(SAMPLE, tmp_path, "talk", ["txt"])
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "talk.txt"}
 
 
 def test_formats_are_checked():
-    assert read_formats("txt, json") == ["txt", "json"]
+    assert read_formats("txt, json,txt") == ["txt", "json"]
     with pytest.raises(ConfigError, match="unknown format 'doc'; there are: txt, srt, vtt, tsv"):
         read_formats("srt,doc")
