@@ -1,0 +1,141 @@
+"""RTFx of `echo-asr transcribe` beside `transformers`' pipeline, with the same weights and files.
+
+The recordings are utterances of one speaker as they are, and joined to longer ones. In one process
+and in turn, so that a noisy machine disturbs them alike: the pipeline, which takes a file at a
+time; `transcribe` doing so too; and `transcribe` with its batches.
+
+    python scripts/bench_transcribe.py MODEL --data ../shared/data/librispeech/dev.jsonl
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import soundfile
+import torch
+from transformers import pipeline
+
+from echo.data.audio import SAMPLE_RATE, JoinedAudio, decode, header_duration
+from echo.data.sources import Columns, read_source
+from echo.data.tokenizer import load_tokenizer
+from echo.data.utterance import Utterance
+from echo.evaluate.load import load_model
+from echo.evaluate.metrics import english_normaliser, word_errors
+from echo.transcribe import TranscribeSettings, transcribe_files
+
+PAUSE = 0.3  # seconds between joined utterances
+
+
+def write_recordings(
+    utterances: Sequence[Utterance], folder: Path, long: int, seconds: float, short: int
+) -> dict[Path, str]:
+    """Writes `long` recordings of so many seconds or a little more, and `short` single utterances.
+
+    Returns:
+        What is said in each.
+    """
+    rest = iter(utterances)
+    said = {}
+    for index in range(long + short):
+        parts = [next(rest)]
+        while index < long and sum(part.duration + PAUSE for part in parts) < seconds:
+            parts.append(next(rest))
+        joined = JoinedAudio(tuple(part.audio for part in parts), (PAUSE,) * len(parts))
+        path = folder / f"{index:03}.wav"
+        soundfile.write(path, joined.load().numpy(), SAMPLE_RATE)
+        said[path] = " ".join(part.text for part in parts)
+    return said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="a Whisper checkpoint")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--long", type=int, default=8, help="joined recordings")
+    parser.add_argument("--seconds", type=float, default=75.0, help="of a joined one, at least")
+    parser.add_argument("--short", type=int, default=16, help="single utterances")
+    parser.add_argument("--batch-size", type=int, default=TranscribeSettings.batch_size)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    utterances = read_source(arguments.data, Columns())
+    loaded = load_model(arguments.model)
+    recognise = pipeline(
+        "automatic-speech-recognition",
+        arguments.model,
+        dtype=torch.float32,
+        device=0 if torch.cuda.is_available() else -1,
+    )
+
+    def by_pipeline(paths: Sequence[Path]) -> list[str]:
+        return [
+            recognise(
+                {"raw": decode(path, str(path)).numpy(), "sampling_rate": SAMPLE_RATE},
+                return_timestamps=True,
+            )["text"]
+            for path in paths
+        ]
+
+    def by_transcribe(paths: Sequence[Path], batch_size: int) -> list[str]:
+        settings = TranscribeSettings(batch_size=batch_size)
+        found = dict(transcribe_files(loaded, paths, settings))
+        return [found[index].text for index in range(len(paths))]
+
+    contenders: dict[str, Callable[[Sequence[Path]], list[str]]] = {
+        "pipeline": by_pipeline,
+        "one by one": lambda paths: by_transcribe(paths, 1),
+        "batched": lambda paths: by_transcribe(paths, arguments.batch_size),
+    }
+    normalise = english_normaliser(load_tokenizer(arguments.model))
+    with tempfile.TemporaryDirectory() as folder:
+        said = write_recordings(
+            utterances, Path(folder), arguments.long, arguments.seconds, arguments.short
+        )
+        sets = {
+            "long": list(said)[: arguments.long],
+            "short": list(said)[arguments.long :],
+        }
+        print(
+            f"{arguments.long} long and {arguments.short} short recordings, "
+            f"{arguments.threads} threads, medians of {arguments.rounds} rounds\n\n"
+            "| recordings | how | RTFx | of the pipeline's | of one by one | WER, normalised |\n"
+            "| --- | --- | ---: | ---: | ---: | ---: |"
+        )
+        for kind, paths in sets.items():
+            if not paths:
+                continue
+            audio = sum(header_duration(path) for path in paths)
+            seconds: dict[str, list[float]] = {name: [] for name in contenders}
+            texts: dict[str, list[str]] = {}
+            for _, (name, transcribe) in itertools.product(
+                range(arguments.rounds), contenders.items()
+            ):
+                started = time.perf_counter()
+                texts[name] = transcribe(paths)
+                seconds[name].append(time.perf_counter() - started)
+            references = [normalise(said[path]) for path in paths]
+            for name in contenders:
+                against = {
+                    other: statistics.median(
+                        theirs / ours
+                        for theirs, ours in zip(seconds[other], seconds[name], strict=True)
+                    )
+                    for other in ("pipeline", "one by one")
+                }
+                wer = word_errors(references, [normalise(text) for text in texts[name]])
+                print(
+                    f"| {kind} | {name} | {audio / statistics.median(seconds[name]):.1f} | "
+                    f"{against['pipeline']:.2f} | {against['one by one']:.2f} | "
+                    f"{100 * wer.rate:.2f} % |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
