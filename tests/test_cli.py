@@ -86,6 +86,7 @@ def test_help_names_every_command(monkeypatch, capsys):
         "evaluate",
         "compare",
         "inspect",
+        "transcribe",
         "convert",
         "data",
     ):

@@ -6,7 +6,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from echo.data.audio import SAMPLE_RATE, AudioFile, header_duration
+from echo.data.audio import SAMPLE_RATE, AudioFile, header_duration, reason
 from echo.errors import DataError
 
 # How much less than its header says a sound recording may hold: decoders differ by a frame or so,
@@ -20,12 +20,14 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
     each of them once.
 
     Raises:
-        DataError: a file is not there, or a folder holds none.
+        DataError: a file cannot be found, or a folder holds none.
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: no such recording")
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: {reason(path, error)}") from None
         files = sorted(filter(is_audio, path.rglob("*"))) if path.is_dir() else [path]
         if not files:
             raise DataError(f"{path}: holds no recordings")

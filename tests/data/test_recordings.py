@@ -17,8 +17,19 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
     assert names == ["a/d.opus", "a/c.FLAC", "a/e.flac", "b.wav", "notes.txt"]
 
 
-def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(DataError, match=r"gone.wav: no such recording"):
-        find_recordings([tmp_path / "gone.wav"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gone.wav", "no such recording"),
+        ("a\0b.wav", "no such recording"),
+        ("x" * 300, r"cannot be read \(File name too long\)"),
+    ],
+)
+def test_what_is_not_there_is_said(tmp_path, name, reason):
+    with pytest.raises(DataError, match=f": {reason}$"):
+        find_recordings([tmp_path / name])
+
+
+def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(DataError, match=r": holds no recordings"):
         find_recordings([tmp_path])
