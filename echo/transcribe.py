@@ -125,7 +125,7 @@ def transcribe_files(
 
         for batch in reversed(batches):
             samples: dict[int, torch.Tensor] = {}
-            for index in (readable[i] for i in batch):
+            for index in (readable[i] for i in reversed(batch)):
                 try:
                     samples[index] = load_whole(paths[index])
                 except DataError as error:

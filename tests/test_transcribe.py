@@ -275,7 +275,8 @@ def test_the_encoder_runs_once_for_a_window_and_once_to_hear_the_language(polygl
 def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     loaded = untrained()
     assert loaded.model.config.ctc
-    samples = torch.randn(5 * SAMPLE_RATE)
+    syllables = 0.2 + (torch.arange(5 * SAMPLE_RATE) % 4000) / 4000
+    samples = syllables * torch.randn(5 * SAMPLE_RATE)
     samples[int(1.5 * SAMPLE_RATE) : int(1.9 * SAMPLE_RATE)] *= 0.01
     heard = []
 
