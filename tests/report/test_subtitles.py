@@ -31,7 +31,7 @@ SAMPLE = Transcript(
 
 
 def seconds(hours, minutes, secs, millis):
-    return 3600 * int(hours) + 60 * int(minutes) + int(secs) + int(millis) / 1000
+    return (1000 * (3600 * int(hours) + 60 * int(minutes) + int(secs)) + int(millis)) / 1000
 
 
 def read_cues(text):
