@@ -1,6 +1,5 @@
 """Echo's models where Hugging Face's libraries load, adapt and run them."""
 
-import json
 import subprocess
 import sys
 
@@ -47,9 +46,7 @@ def python(code, *arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS.keys())
 def test_importing_echo_is_enough(folder, imports):
-    imports = imports.replace(
-        "import *", "import AutoConfig, AutoModelForSpeechSeq2Seq, pipeline"
-    )
+    imports = imports.replace("import *", "import AutoConfig, AutoModelForSpeechSeq2Seq, pipeline")
     found = python(f"import sys\n{imports}\nfolder = sys.argv[1]{LOADS}", folder)
     assert found == "EchoConfig EchoForConditionalGeneration seq2seq_whisper"
 
@@ -57,3 +54,30 @@ def test_importing_echo_is_enough(folder, imports):
 def test_importing_echo_imports_nothing_heavy():
     loaded = python("import echo, sys; print(*sys.modules)").split()
     assert not {"torch", "transformers", "numpy", "echo.model"} & set(loaded)
+
+
+def test_adapters_of_peft_are_trained_saved_loaded_and_merged(folder, tmp_path):
+    peft = pytest.importorskip("peft")
+    base = AutoModelForSpeechSeq2Seq.from_pretrained(folder)
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(base, settings)
+    features = torch.randn(2, 80, 100)
+    batch = {"input_features": features, "labels": torch.tensor([[1, 2, 3], [4, 5, 6]])}
+    optimiser = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+    before = model(**batch).loss
+    for _ in range(2):  # the adapters' first halves learn from the second step on
+        model(**batch).loss.backward()
+        optimiser.step()
+    assert model.eval()(**batch).loss < before
+    model.save_pretrained(tmp_path / "adapters")
+    loaded = peft.PeftModel.from_pretrained(
+        AutoModelForSpeechSeq2Seq.from_pretrained(folder), tmp_path / "adapters"
+    ).eval()
+    with torch.no_grad():
+        expected = model(**batch).logits
+        torch.testing.assert_close(loaded(**batch).logits, expected)
+        merged = loaded.merge_and_unload()
+        torch.testing.assert_close(merged(**batch).logits, expected, rtol=1e-4, atol=1e-3)
+    options = {"max_new_tokens": 5, "do_sample": False, "language": None, "task": None}
+    found = [m.generate(input_features=features, **options) for m in (model, merged)]
+    assert torch.equal(*found)
