@@ -34,6 +34,12 @@ AllowOutside = Annotated[
     bool,
     typer.Option("--allow-outside", help="Take recordings from outside of the data's own folder."),
 ]
+Language = Annotated[
+    str | None, typer.Option(help="Of a multilingual model, de or german; by default as trained.")
+]
+Task = Annotated[
+    Literal["transcribe", "translate"] | None, typer.Option(help="Of a multilingual model.")
+]
 Column = Annotated[str | None, typer.Option(help="If it has none of the usual names.")]
 
 
@@ -139,6 +145,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
     data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
     checkpoint: Checkpoint = "best",
+    language: Language = None,
+    task: Task = None,
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
     ctc_weight: Annotated[
         float, typer.Option(help="Of the CTC head, if there is one, in choosing tokens.")
@@ -173,7 +181,7 @@ def evaluate(
     on_error: OnError = "skip" if skip_errors else "raise"
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
-    loaded = load_model(model, checkpoint)
+    loaded = load_model(model, checkpoint, language, task)
     if pad_to is not None:
         loaded.model.config.pad_to_seconds = pad_to
     if added_silence is not None:
@@ -196,6 +204,7 @@ def evaluate(
             f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
             f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
         )
+    print(f"Normalised by {evaluation.normaliser}")
     done = len(evaluation.transcripts.utterances)
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
     if out:
@@ -216,6 +225,8 @@ def compare(
         typer.Option(help="Group by speaker, duration, or a column; may be repeated."),
     ] = None,
     checkpoint: Checkpoint = "best",
+    language: Language = None,
+    task: Task = None,
     beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
     audio_column: Column = None,
     text_column: Column = None,
@@ -234,7 +245,7 @@ def compare(
     utterances = read_source(data, columns, on_error, allow_outside)
     settings = build(DecodeSettings, {"beams": beams}, "decoding")
     comparison = compare_models(
-        models, data, utterances, out, settings, by or [], checkpoint, on_error
+        models, data, utterances, out, settings, by or [], checkpoint, on_error, language, task
     )
     print("\n" + render_summary(comparison))
     print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")

@@ -73,6 +73,9 @@ class DataSettings:
     audio_column: str | None = None  # where the columns do not have one of the usual names
     text_column: str | None = None
     speaker_column: str | None = None
+    # Of the transcripts, for a multilingual `init`; the checkpoint's own where not given.
+    language: str | None = None  # "de" or "german"
+    task: Literal["transcribe", "translate"] | None = None
     on_error: OnError = "raise"  # what a bad utterance does
     allow_outside: bool = False  # whether recordings may lie outside of their source's own folder
     workers: Count = 1  # processes that decode and augment; 0 for none

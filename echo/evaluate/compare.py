@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from echo.evaluate.groups import check_column
 from echo.evaluate.load import load_model, to_device
 from echo.evaluate.measure import Evaluation, score
 from echo.evaluate.memory import PeakMemory
-from echo.evaluate.metrics import english_normaliser
+from echo.evaluate.metrics import Normaliser, normaliser
+from echo.language import Task, written_language
 from echo.output import result_folder, writing
 from echo.report.comparison import render_comparison
 
 logger = logging.getLogger(__name__)
-
-Normaliser = Callable[[str], str]
 
 
 def compare_models(
@@ -39,6 +38,8 @@ def compare_models(
     by: Sequence[str] = (),
     which: str = "best",
     on_error: OnError = "raise",
+    language: str | None = None,
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Measures all models, on a GPU where there is one, and compares each with the first.
 
@@ -51,6 +52,7 @@ def compare_models(
         by: columns to group the utterances by; see `echo.evaluate.groups`.
         which: checkpoint of a run, "best" or "last".
         on_error: whether an utterance that not all models can use is an error, or left out for all.
+        language, task: of the multilingual models; see `echo.language.set_language`.
 
     Returns:
         What `comparison.json` holds: the set, the device and the settings; `models`, with what
@@ -69,11 +71,11 @@ def compare_models(
     result_folder(out, "comparison.json")
     for name in names:
         result_folder(out / name, "evaluation.json")
-    fitting, normalise = prepare(sources, utterances, which, on_error)
+    fitting, normalise = prepare(sources, utterances, which, on_error, language, task)
     models, evaluations = [], {}
     for name, source in zip(names, sources, strict=True):
         logger.info("measuring %s", name)
-        transcripts, cost = measure(source, which, fitting, settings, on_error)
+        transcripts, cost = measure(source, which, fitting, settings, on_error, language, task)
         evaluations[name] = score(transcripts, normalise)
         models.append({"name": name, "source": source, **cost})
         with writing(out):
@@ -88,6 +90,7 @@ def compare_models(
         "audio_seconds": sum(u.duration for u in measured),
         "device": device_name(),
         "decode": asdict(settings),
+        "normaliser": normalise.name,
         "models": models,
         **error_rates(common),
         "groups": {column: grouped_errors(common, column) for column in by},
@@ -118,7 +121,12 @@ def unique_names(sources: Sequence[str]) -> list[str]:
 
 
 def prepare(
-    sources: Sequence[str], utterances: Sequence[Utterance], which: str, on_error: OnError
+    sources: Sequence[str],
+    utterances: Sequence[Utterance],
+    which: str,
+    on_error: OnError,
+    language: str | None = None,
+    task: Task | None = None,
 ) -> tuple[list[Utterance], Normaliser]:
     """The utterances that all models take, and the one normaliser that all are measured with:
     a tokenizer may carry spellings that another lacks.
@@ -127,9 +135,9 @@ def prepare(
     and dropped again, because all of them together might not fit in memory.
     """
     fitting = list(utterances)
-    tokenizers = []
+    tokenizers, written = [], set()
     for source in sources:
-        loaded = load_model(source, which)
+        loaded = load_model(source, which, language, task)
         limits = Limits.of(loaded.model.config)
         reader = ExampleReader(loaded.tokenizer, limits, labelled=False)
         try:
@@ -137,8 +145,10 @@ def prepare(
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
         tokenizers.append(loaded.tokenizer)
+        written.add(written_language(loaded.model))
     most = max(tokenizers, key=lambda tokenizer: len(tokenizer.english_spelling_normalizer or {}))
-    return fitting, english_normaliser(most)
+    # English's would spoil any other language.
+    return fitting, normaliser(min(written - {"en"}, default="en"), most)
 
 
 def measure(
@@ -147,10 +157,12 @@ def measure(
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
     on_error: OnError,
+    language: str | None,
+    task: Task | None,
 ) -> tuple[Transcripts, dict[str, Any]]:
     """What one model hears, and what it costs: its `parameters`, its `rtfx`, and, in bytes, its
     peak memory, which is that of its weights and all that decoding added."""
-    loaded = load_model(source, which)
+    loaded = load_model(source, which, language, task)
     model, tokenizer = loaded.model, loaded.tokenizer
     to_device(model)
     # What is set up at the first use would count as the first model's time and memory.

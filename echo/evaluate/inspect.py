@@ -20,6 +20,7 @@ from echo.data.loading import Batch, Collator, Example, ExampleReader, Limits, f
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch
 from echo.evaluate.load import LoadedModel, to_device
+from echo.language import detected_language, is_multilingual, set_language
 from echo.model import EchoForConditionalGeneration
 
 ENCODER_FRAME_SECONDS = 2 / FRAMES_PER_SECOND
@@ -159,6 +160,11 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
     assert isinstance(batch, Batch)
+    if is_multilingual(model) and tokenizer.language is None:
+        # So that the decoder reads the prompt that it wrote after.
+        features = batch.input_features.to(model.device, model.dtype)
+        language = detected_language(model, tokenizer, features)
+        set_language(model, tokenizer, str(path), language, None)
     [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
 
     # Not `encode_transcript`, which refuses what the tokenizer cannot write: an untrained model

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from echo.consistency import check_generation_config, check_tokenizer, check_weights
 from echo.data.tokenizer import load_tokenizer
 from echo.errors import EchoError
+from echo.language import Task, set_language
 from echo.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.pretrained import PretrainedFolder, fetch
 from echo.train.checkpoint import CheckpointFolder
@@ -21,15 +22,21 @@ class LoadedModel:
     tokenizer: Any
 
 
-def load_model(source: str, which: str = "best") -> LoadedModel:
+def load_model(
+    source: str, which: str = "best", language: str | None = None, task: Task | None = None
+) -> LoadedModel:
     """Loads a run's checkpoint, an Echo or Whisper folder, or one of the hub.
 
     A Whisper checkpoint becomes an Echo model whose blocks are all plain, which is the same
     model on the same code path.
 
+    Args:
+        which: checkpoint of a run, "best" or "last".
+        language, task: of a multilingual model; see `echo.language.set_language`.
+
     Raises:
-        EchoError: there is no such model, it is neither Echo's nor Whisper's, or its files are
-            damaged or do not fit together.
+        EchoError: there is no such model, it is neither Echo's nor Whisper's, its files are
+            damaged or do not fit together, or it does not know the language.
     """
     folder = Path(source)
     if (folder / "config.yaml").exists():
@@ -53,6 +60,7 @@ def load_model(source: str, which: str = "best") -> LoadedModel:
     check_tokenizer(checkpoint, tokenizer)
     # weights_only: of a pytorch_model.bin, nothing is unpickled that could run code.
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
+    set_language(model, tokenizer, source, language, task)
     return LoadedModel(model.float().eval(), tokenizer)
 
 

@@ -1,7 +1,7 @@
 """One model on one set: transcripts, error rates and speed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,21 @@ from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.load import to_device
 from echo.evaluate.metrics import (
     ErrorCounts,
+    Normaliser,
     character_errors,
-    english_normaliser,
+    normaliser,
     word_errors,
 )
+from echo.language import written_language
 from echo.model import EchoForConditionalGeneration
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Error counts as the texts are, and after Whisper's English normaliser."""
+    """Error counts as the texts are, and after a normaliser of Whisper's."""
 
     transcripts: Transcripts
+    normaliser: str
     references: list[str]  # normalised
     hypotheses: list[str]  # normalised
     words: list[ErrorCounts]  # of each utterance
@@ -39,6 +42,7 @@ class Evaluation:
             "utterances": len(self.transcripts.utterances),
             "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
             "rtfx": self.transcripts.rtfx,
+            "normaliser": self.normaliser,
             "wer": self.wer.to_dict(),
             "cer": self.cer.to_dict(),
             "wer_normalised": self.wer_normalised.to_dict(),
@@ -81,16 +85,17 @@ def evaluate_model(
     """Transcribes the set and counts errors."""
     to_device(model)
     transcripts = transcribe_set(model, tokenizer, utterances, settings, on_error, progress)
-    return score(transcripts, english_normaliser(tokenizer))
+    return score(transcripts, normaliser(written_language(model), tokenizer))
 
 
-def score(transcripts: Transcripts, normalise: Callable[[str], str]) -> Evaluation:
+def score(transcripts: Transcripts, normalise: Normaliser) -> Evaluation:
     """Counts the errors of transcripts."""
     raw = [u.text for u in transcripts.utterances]
     references = [normalise(text) for text in raw]
     hypotheses = [normalise(text) for text in transcripts.texts]
     return Evaluation(
         transcripts,
+        normalise.name,
         references,
         hypotheses,
         words=[word_errors([r], [h]) for r, h in zip(raw, transcripts.texts, strict=True)],

@@ -43,7 +43,7 @@ def render_summary(comparison: Found) -> str:
             model_table(comparison["models"]),
             error_table(comparison["rates"]),
             difference_table(comparison["models"][0]["name"], comparison["differences"]),
-            explanation(comparison["resampling"]),
+            explanation(comparison["resampling"], comparison["normaliser"]),
         ]
     )
 
@@ -103,7 +103,7 @@ def difference_table(first: str, differences: Mapping[str, Found]) -> str:
     )
 
 
-def explanation(resampling: Found) -> str:
+def explanation(resampling: Found, normaliser: str) -> str:
     unit = resampling["unit"]
     if resampling["units"] == 1:
         sure = f"There is only one {unit}, so nothing says how sure these figures are."
@@ -114,7 +114,7 @@ def explanation(resampling: Found) -> str:
             "resamples in which the model's WER is lower than the first one's, equals by halves."
         )
     return (
-        "*Normalised* is after Whisper's normaliser of English. Peak memory is that of the weights "
+        f"*Normalised* is after {normaliser}. Peak memory is that of the weights "
         f"and of all that decoding added. {sure}"
     )
 

@@ -13,6 +13,7 @@ from echo.data.loading import ExampleReader, Limits, check_utterances
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
+from echo.language import is_multilingual
 from echo.model import EchoForConditionalGeneration
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 from echo.train.checkpoint import CheckpointFolder, Progress
@@ -63,16 +64,22 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
     or new ones.
 
     Raises:
-        ConfigError: CTC is asked for, and the checkpoint has no head for it.
+        ConfigError: CTC is asked for, and the checkpoint has no head for it; or nothing says which
+            language a multilingual checkpoint is to hear.
         EchoError: the checkpoint cannot be loaded.
     """
+    data = config.data
     if config.init is None:
+        if data.language is not None or data.task is not None:
+            raise ConfigError("data.language and data.task are for a multilingual init alone")
         tokenizer = build_tokenizer(config, corpus.train_epoch(0))
         return build_model(config, tokenizer), tokenizer
-    loaded = load_model(config.init)
+    loaded = load_model(config.init, language=data.language, task=data.task)
+    if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
+        raise ConfigError(f"data.language must be given, because {config.init} is multilingual")
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
-    for key, value in padding(config.data).items():
+    for key, value in padding(data).items():
         setattr(loaded.model.config, key, value)
     return loaded.model, loaded.tokenizer
 

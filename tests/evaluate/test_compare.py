@@ -12,7 +12,7 @@ from echo.evaluate import compare
 from echo.evaluate.compare import compare_models, unique_names
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.measure import score
-from echo.evaluate.metrics import word_errors
+from echo.evaluate.metrics import Normaliser, word_errors
 from echo.train.build import build_model, build_tokenizer
 from echo.train.checkpoint import save_model
 from tests.data.recordings import tone, write, write_manifest
@@ -118,9 +118,12 @@ def test_what_was_heard_by_one_model_alone_is_left_out(utterances, models, tmp_p
 
 
 def test_models_that_heard_nothing_in_common_are_not_compared(utterances):
-    heard = {u.id: score(Transcripts([u], ["one"], 1.0), str.lower) for u in utterances}
+    heard = {
+        u.id: score(Transcripts([u], ["one"], 1.0), Normaliser("lower", str.lower))
+        for u in utterances
+    }
     with pytest.raises(EchoError, match="no utterance that all models could transcribe"):
-        compare.on_common(heard, str.lower)
+        compare.on_common(heard, Normaliser("lower", str.lower))
 
 
 def test_the_shortest_recording_may_be_the_unreadable_one(utterances, models, tmp_path):
@@ -134,8 +137,8 @@ def test_the_shortest_recording_may_be_the_unreadable_one(utterances, models, tm
 def test_all_are_measured_with_the_one_normaliser_that_knows_most(utterances, models, monkeypatch):
     load = compare.load_model
 
-    def with_spellings(source, which):
-        loaded = load(source, which)
+    def with_spellings(source, *options):
+        loaded = load(source, *options)
         if source == models[1]:
             loaded.tokenizer.english_spelling_normalizer = {"colour": "color"}
         return loaded

@@ -1,7 +1,6 @@
 """What a comparison says of transcripts that are known."""
 
 import pytest
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from echo.data.audio import AudioFile
 from echo.data.utterance import Utterance
@@ -14,6 +13,7 @@ from echo.evaluate.differences import (
     resampling_units,
 )
 from echo.evaluate.measure import score
+from echo.evaluate.metrics import normaliser
 
 TEXTS = ["red green blue", "Black, white!", "grey", "pink gold brown tan"]
 GOOD = ["red green blue", "black white", "gray", "pink gold brown tan"]
@@ -30,7 +30,7 @@ def utterances(texts=TEXTS, speakers=SPEAKERS):
 
 def evaluation(heard, said=None):
     said = utterances() if said is None else said
-    return score(Transcripts(said, heard, 1.0), EnglishTextNormalizer({}))
+    return score(Transcripts(said, heard, 1.0), normaliser("en", None))
 
 
 EVALUATIONS = {"good": evaluation(GOOD), "again": evaluation(GOOD), "bad": evaluation(BAD)}

@@ -25,6 +25,7 @@ def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
         "left_out": 1,
         "audio_seconds": 90.0,
         "device": "CPU, threads: 1",
+        "normaliser": "Whisper's normaliser of English",
         "models": [{"name": n, "source": text, **model} for n in (name, "other")],
         "resampling": {
             "unit": "utterance",
