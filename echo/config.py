@@ -216,8 +216,9 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
         try:
             value = safe_yaml.load(text)
         except ValueError as error:
+            named = key if key.isprintable() else repr(key)
             raise ConfigError(
-                f"{key}: {reprlib.repr(text)} is not a YAML value ({error})"
+                f"{named}: {reprlib.repr(text)} is not a YAML value ({error})"
             ) from None
         for part in reversed(key.split(".")):
             value = {part: value}

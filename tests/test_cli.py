@@ -130,6 +130,6 @@ def test_a_terminal_shows_what_it_can_and_obeys_nothing(monkeypatch, tmp_path):
         stream.flush()
         shown[name] = stream.buffer.getvalue().decode("ascii")
         assert "\x1b" not in shown[name]
-    assert r"gr\xf6" in shown["stdout"]
+    assert r"gr\xdf\xf6\u65e5\u672c" in shown["stdout"]  # the characters there are
     assert r"has the same id as" in shown["stdout"]
     assert r"m.jsonl\xfc\x1b[2J: no such file or folder" in shown["stderr"]

@@ -91,7 +91,7 @@ TABLE = 'path,sentence,duration,id\na.wav,"one, ""two""",0.1,x\na.wav,größer,0
 FILES = {
     "m.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS),
     "t.csv": TABLE,
-    "t.tsv": TABLE.replace(",", "\t"),
+    "t.tsv": TABLE.replace(", ", " ").replace(",", "\t"),
     "1-2.trans.txt": "a ONE TWO\na GRÖSSER\n",
 }
 

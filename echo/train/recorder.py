@@ -1,6 +1,7 @@
 """What a run writes down while it trains: `metrics.jsonl` and TensorBoard scalars."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,7 +43,8 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self.file.close()
-        self.writer.close()
+        with suppress(OSError):  # on a full disk, of which training has its own to say
+            self.writer.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

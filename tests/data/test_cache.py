@@ -20,6 +20,7 @@ from echo.data.cache import AudioCache, CachedAudio, read_entry
 from echo.data.corpora import build_corpus
 from echo.data.sources import Columns
 from echo.data.sources.datasets import DatasetAudio, read_dataset
+from echo.data.sources.files import Recordings
 from echo.errors import ConfigError, DataError
 from tests.data.recordings import tone, write, write_manifest
 
@@ -75,7 +76,8 @@ def test_a_table_s_recordings_are_known_by_their_bytes(tmp_path, decoded):
 
     content = write(tmp_path / "a.opus").read_bytes()
     rows = {"audio": [{"bytes": content, "path": None}] * 2, "text": ["one", "two"]}
-    utterances = [*read_dataset(Dataset.from_dict(rows), "rows", Columns())]
+    files = Recordings((tmp_path,), (tmp_path,))
+    utterances = [*read_dataset(Dataset.from_dict(rows), "rows", Columns(), files)]
     cache = AudioCache(tmp_path / "cache", 10**9)
     assert all(isinstance(u.audio, DatasetAudio) for u in utterances)
     first, second = (u.audio.load() for u in cache.over(utterances))

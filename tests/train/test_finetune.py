@@ -68,8 +68,9 @@ def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkey
     )
     config = tiny(shared, train={"eval_every": 1, "max_steps": 9, "patience": 2})
     assert start_run(config, tmp_path).step == 4
-    index = CheckpointFolder(tmp_path).index()
-    assert (index.last, index.best) == ("step-000004", "step-000002")
+    folder = CheckpointFolder(tmp_path)
+    assert folder.path("last").name == "step-000004"
+    assert folder.path("best").name == "step-000002"
     assert resume_run(tmp_path).step == 4  # which is where it ended
 
 

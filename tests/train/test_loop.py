@@ -125,7 +125,8 @@ def test_a_run_with_a_cache_is_the_run_without(shared, tmp_path):
         row["audio_filepath"] = str(folder / row["audio_filepath"])
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {"corpus": None, "root": None, "train": str(manifest), "eval": str(manifest)}
+    source = {"train": str(manifest), "eval": str(manifest), "allow_outside": True}
+    data = {"corpus": None, "root": None, **source}
     runs = {"without": {}, "filling": {"workers": 1}, "full": {}}
     for name, changes in runs.items():
         if name != "without":
