@@ -195,7 +195,7 @@ def fork(work: Callable[[], object]) -> int:
     try:
         work()
         os._exit(0)
-    except (BrokenStepError, EchoError, StoppedError, OSError):
+    except (BrokenStepError, EchoError, StoppedError, OSError, KeyboardInterrupt):
         os._exit(1)
     except BaseException:
         traceback.print_exc(file=sys.stdout)
