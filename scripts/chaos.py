@@ -112,7 +112,8 @@ def chaos(config: RunConfig, corpus: Corpus, folder: Path, kills: int, rng: rand
         runs += 1
         different += result(run) != expected
         shutil.rmtree(run)
-        print(f"{deaths.total()} kills in {runs} runs: {different} different, {lost} lost")
+        summary = f"{deaths.total()} kills in {runs} runs: {different} different, {lost} lost"
+        print(summary, flush=True)
     print(", ".join(f"{kind}: {deaths[kind]}" for kind in DEATHS))
     print(
         f"{deaths.total()} kills in {runs} runs: {different} runs differ from the unbroken one, "
