@@ -110,6 +110,7 @@ def recipe_steps(model: str, data: str, batch_size: int, folder: str) -> Iterato
         data_collator=Collator(processor, whisper.config.decoder_start_token_id),
     )
     trainer.create_optimizer_and_scheduler(1000)
+    trainer.current_gradient_accumulation_steps = 1  # as `train` sets it before it steps
     for batch in trainer.get_train_dataloader():
         trainer.training_step(whisper, batch)
         torch.nn.utils.clip_grad_norm_(whisper.parameters(), trainer.args.max_grad_norm)
