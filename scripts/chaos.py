@@ -32,7 +32,7 @@ from echo.config import RunConfig, build
 from echo.data.corpora import build_corpus
 from echo.data.utterance import Corpus
 from echo.errors import EchoError, StoppedError
-from echo.train.checkpoint import CheckpointFolder
+from echo.train.checkpoint import TRAINER_FILE, CheckpointFolder
 from echo.train.checksums import damage
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
@@ -205,11 +205,13 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def newest_whole(run: Path) -> int | None:
-    """The newest checkpoint's step, 0 where there is none; None where one is damaged."""
-    checkpoints = CheckpointFolder(run).newest()
-    if any(damage(path, without=["trainer.pt"]) for path in checkpoints):
+    """The step that the run would go on from, 0 where it would begin anew; None where one of its
+    checkpoints is damaged."""
+    checkpoints = CheckpointFolder(run)
+    loaded = checkpoints.load()
+    if any(damage(path, without=[TRAINER_FILE]) for path in checkpoints.newest()):
         return None
-    return int(checkpoints[0].name.removeprefix("step-")) if checkpoints else 0
+    return loaded[2].step if loaded else 0
 
 
 def result(run: Path) -> tuple[list[float], list[float], bytes]:

@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"
+REPLACED = ".replaced"
 RESUMABLE = 2  # checkpoints: should the last one be damaged, there is the one before
 
 
@@ -123,7 +125,8 @@ class CheckpointFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             problem = getattr(error, "strerror", None) or reason(error)
             raise EchoError(f"{target}: the checkpoint cannot be written ({problem})") from None
-        shutil.rmtree(target, ignore_errors=True)  # a run resumed from before this step
+        if target.exists():  # of a run that was resumed here, or before
+            target.rename(self.folder / f".{target.name}{REPLACED}")
         temporary.rename(target)
         flush(self.folder)
         self.prune()
@@ -133,11 +136,24 @@ class CheckpointFolder:
         """Drops checkpoints that are neither new nor good, and the training state of old ones."""
         resumable = self.newest()[:RESUMABLE]
         best = [path for _, path in self.measured()[: self.keep_best]]
-        for path in (*self.newest(), *self.folder.glob(".step-*.writing")):
+        for path in self.newest():
             if path not in (*resumable, *best):
-                shutil.rmtree(path)
+                # Deleted under another name: half of it is no checkpoint.
+                path.rename(self.folder / f".{path.name}.deleted")
             elif path not in resumable:
                 (path / TRAINER_FILE).unlink(missing_ok=True)
+        for path in self.folder.glob(".step-*"):
+            shutil.rmtree(path)
+
+    def recover(self) -> None:
+        """Puts back a checkpoint that was about to be replaced when the run was ended."""
+        for path in self.folder.glob(f".step-*{REPLACED}"):
+            target = self.folder / path.name[1:].removesuffix(REPLACED)
+            if target.exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(FileNotFoundError):  # another process was faster
+                    path.rename(target)
 
     def load(self) -> tuple[Path, dict[str, Any], Progress] | None:
         """The newest checkpoint that is whole: its folder, which holds the model, its training
@@ -146,6 +162,7 @@ class CheckpointFolder:
         Raises:
             EchoError: all are damaged.
         """
+        self.recover()
         candidates = self.newest()[:RESUMABLE]
         if not candidates:
             return None

@@ -11,6 +11,7 @@ import torch
 
 import echo.train.loop
 from echo.errors import EchoError
+from echo.evaluate.load import load_model
 from echo.train.checkpoint import CheckpointFolder
 from echo.train.run import resume_run, start_run
 from tests.train.test_loop import assert_same_run, tiny
@@ -124,3 +125,43 @@ def test_progress_can_be_read_by_people(whole):
     assert progress["step"] == 7
     assert progress["wer_step"] == 7
     assert progress["wer"] >= 0
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_a_checkpoint_is_replaced_without_a_moment_of_none(whole, undisturbed, moment, monkeypatch):
+    """Ended before, between and after the renaming: there is always the old one or the new one."""
+    folder = CheckpointFolder(whole)
+    last = folder.path("last")
+    rename, renamed = Path.rename, []
+
+    def killed(self, target):
+        if self.name.endswith(".writing") and moment != "after":
+            if moment == "before":
+                shutil.rmtree(self)
+            raise KeyboardInterrupt
+        renamed.append(target)
+        return rename(self, target)
+
+    loaded = load_model(str(last))
+    _, state, progress = folder.load()
+    monkeypatch.setattr(Path, "rename", killed)
+    if moment == "after":
+        folder.save(loaded.model, loaded.tokenizer, state, progress)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            folder.save(loaded.model, loaded.tokenizer, state, progress)
+    monkeypatch.undo()
+    assert renamed  # the old one was moved aside
+    found, _, progress = folder.load()
+    assert (found, progress.step) == (last, 7)
+    resume_run(whole)
+    assert_same_run(whole, undisturbed)
+
+
+def test_what_a_crash_has_left_is_cleared_away(whole):
+    checkpoints = whole / "checkpoints"
+    for name in ("step-000007.replaced", "step-000003.deleted", "step-000009.writing"):
+        shutil.copytree(checkpoints / "step-000006", checkpoints / f".{name}")
+    (checkpoints / "step-000007" / "model.safetensors").write_bytes(b"")
+    resume_run(whole)
+    assert names(whole) == ["step-000006", "step-000007"]
