@@ -351,6 +351,36 @@ def check(
         raise typer.Exit(2)
 
 
+@data_app.command()
+def shard(
+    data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format: Annotated[
+        Literal["flac", "opus"], typer.Option(help="flac loses nothing; opus is a sixth as large.")
+    ] = "flac",
+    shard_size: Annotated[int, typer.Option(min=1, help="Utterances in a shard.")] = 1000,
+    shard_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds of audio in a shard.")
+    ] = float("inf"),
+    audio_column: Column = None,
+    text_column: Column = None,
+    speaker_column: Column = None,
+    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a data set as tar shards, which training streams."""
+    from echo.data.shard import write_shards
+    from echo.data.sources import Columns, scan_source
+
+    columns = Columns(audio_column, text_column, speaker_column)
+    rows = scan_source(data, columns, allow_outside, hub_stream=True)
+    on_error: Literal["raise", "skip"] = "skip" if skip_errors else "raise"
+    entries = write_shards(rows, out, format, shard_size, shard_seconds, on_error)
+    hours = sum(entry.seconds for entry in entries) / 3600
+    count = sum(entry.utterances for entry in entries)
+    print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
+
+
 class VisibleFormatter(logging.Formatter):
     """A line of the log with nothing in it that a terminal obeys."""
 

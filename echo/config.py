@@ -21,6 +21,7 @@ from echo.errors import ConfigError
 from echo.files import replace_text
 
 OnError = Literal["raise", "skip"]
+Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
 Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
@@ -63,10 +64,18 @@ class AugmentSettings:
 
 
 @dataclass(frozen=True)
+class SourceSettings:
+    """One of several sources to train on."""
+
+    source: str
+    weight: Weight = 1.0  # how many times an epoch takes it; 0.5: a half, then the other half
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """Where utterances come from: `train` and `eval` sources, or a built-in `corpus`."""
 
-    train: str | None = None
+    train: str | list[str | SourceSettings] | None = None  # one source, or several to be mixed
     eval: str | None = None
     corpus: Literal["fsdd", "espeak"] | None = None
     root: str | None = None  # where the built-in corpus lies, or is kept
@@ -78,6 +87,8 @@ class DataSettings:
     task: Literal["transcribe", "translate"] | None = None
     on_error: OnError = "raise"  # what a bad utterance does
     allow_outside: bool = False  # whether recordings may lie outside of their source's own folder
+    streaming: bool = False  # whether a hub data set is read as training goes, as shards always are
+    shards_per_block: Positive = 8  # of a stream, to be held, shuffled and batched together
     workers: Count = 1  # processes that decode and augment; 0 for none
     cache: str | None = None  # a folder in which decoded recordings are kept for later epochs
     cache_gigabytes: Amount = 20.0  # what they may take; an hour of audio takes 0.23
@@ -246,7 +257,7 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(
-            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, not a mapping"
+            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, but must be a mapping"
         )
     kinds = get_type_hints(cls, include_extras=True)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
@@ -256,6 +267,9 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
         if name not in known:
             raise ConfigError(f"{source}: unknown key {path!r}; there are: {', '.join(known)}")
         values[name] = convert(kinds[name], value, source, path)
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{source}: {key} lacks {f.name!r}")
     return cls(**values)
 
 
@@ -306,6 +320,11 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
     """The first of several types that takes the value."""
+    for kind in kinds:  # of a list or mapping, what is wrong within it
+        if isinstance(value, list) and get_origin(kind) is list:
+            return convert(kind, value, source, key)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+            return convert(kind, value, source, key)
     problems = []
     for kind in kinds:
         try:

@@ -133,3 +133,17 @@ def test_a_terminal_shows_what_it_can_and_obeys_nothing(monkeypatch, tmp_path):
     assert r"gr\xdf\xf6\u65e5\u672c" in shown["stdout"]  # the characters there are
     assert r"has the same id as" in shown["stdout"]
     assert r"m.jsonl\xfc\x1b[2J: no such file or folder" in shown["stderr"]
+
+
+def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "a.wav")
+    source = write_manifest(tmp_path / "a.jsonl", {"audio_filepath": "a.wav", "text": "one"})
+    out = tmp_path / "shards"
+    arguments = ("data", "shard", source, out, "--format", "opus")
+    code, output, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert "1 utterances, 0.00 hours, in 1 shards" in output
+    assert sorted(p.name for p in out.iterdir()) == ["shard-000000.tar", "shards.jsonl"]
+    code, _, error = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert error == f"echo-asr: {out}: is not an empty folder: choose another\n"

@@ -21,7 +21,11 @@ from echo.errors import ConfigError
         ("data: {root: 1}", "data.root is 1, but must be text"),
         ("data: {on_error: ignore}", "data.on_error is 'ignore', but must be one of: raise, skip"),
         ("data: {augment: {speed: [1, fast]}}", r"data.augment.speed\[1\] is 'fast', but must be"),
-        ("data: 5", "data is 5, not a mapping"),
+        ("data: 5", "data is 5, but must be a mapping"),
+        ("data: {train: 5}", "data.train is 5, but must be text or a list"),
+        ("data: {train: [5]}", r"data.train\[0\] is 5, but must be text or a mapping"),
+        ("data: {train: [{source: a, wait: 2}]}", r"unknown key 'data.train\[0\].wait'"),
+        ("data: {train: [{weight: 2}]}", r"data.train\[0\] lacks 'source'"),
         ("- 1", "holds list, not a mapping of settings"),
         ("train: {", "is not YAML"),
     ],
@@ -56,7 +60,9 @@ def test_overrides_win_and_keep_the_rest(tmp_path):
 
 
 def test_a_resolved_config_builds_itself_again():
-    config = build(RunConfig, {"seed": 7, "model": {"attention": {"encoder": "plain"}}}, "here")
+    changes = {"model": {"attention": {"encoder": "plain"}}}
+    changes["data"] = {"train": ["a.jsonl", {"source": "b", "weight": 2}]}
+    config = build(RunConfig, {"seed": 7, **changes}, "here")
     assert build(RunConfig, to_dict(config), "there") == config
 
 

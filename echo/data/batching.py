@@ -1,20 +1,23 @@
 """Which utterances go into a batch together: buckets of like duration, in a seeded order."""
 
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from echo.data.utterance import Corpus
+from echo.data.utterance import Corpus, Utterance
+from echo.errors import DataError
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands in its data: so many batches of this epoch are done, by all
-    processes together."""
+    """Where training stands in its data: so many batches of this block of this epoch are done, by
+    all processes together. A corpus that is held whole has one block; see echo.data.stream."""
 
     epoch: int = 0
     batch: int = 0
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Item:
     epoch: int
     index: int
     speed: float
+    # Of a stream, the utterance itself, or what is wrong with a row that should be one; what is
+    # held whole is looked up where it is needed.
+    row: Utterance | DataError | None = None
 
 
 def bucket(
@@ -86,37 +92,48 @@ class EpochBatches:
         self.start = start
         self.rank = rank
         self.world = world
-        self.drawn: tuple[int, list[list[Item]]] = (-1, [])
+        self.ahead: deque[Position] = deque()  # of what is yielded and not yet taken
 
-    def epoch_batches(self, epoch: int) -> list[list[Item]]:
-        """All batches of one epoch. The last asked for is kept: a million utterances take seconds
-        to draw, and both iteration and its positions ask."""
-        if self.drawn[0] != epoch:
-            self.drawn = (epoch, self.draw(epoch))
-        return self.drawn[1]
+    def blocks(self, epoch: int) -> int:
+        """How many parts an epoch is drawn in."""
+        return 1
 
-    def draw(self, epoch: int) -> list[list[Item]]:
+    def block_batches(self, epoch: int, block: int) -> list[list[Item]]:
+        """All batches of one part of an epoch."""
         rng = random.Random(f"{self.seed}-{epoch}")
         utterances = self.corpus.train_epoch(epoch)
         items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]
+        return self.in_batches(items, utterances, rng)
+
+    def in_batches(
+        self, items: Sequence[Item], utterances: Sequence[Utterance], rng: random.Random
+    ) -> list[list[Item]]:
         durations = [u.duration / i.speed for u, i in zip(utterances, items, strict=True)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
         return [[items[i] for i in batch] for batch in batches]
 
     def __iter__(self) -> Iterator[list[Item]]:
         """This process's batches."""
-        own = islice(self.walk(), self.rank, None, self.world)
-        return (batch for batch, _ in own)
+        self.ahead.clear()
+        walk = self.walk()
+        while True:
+            dealt = list(islice(walk, self.world))
+            self.ahead.append(dealt[-1][1])
+            yield dealt[self.rank][0]
 
     def positions(self) -> Iterator[Position]:
-        """Where training stands after each round that iteration yields a batch of."""
-        ends = islice(self.walk(), self.world - 1, None, self.world)
-        return (position for _, position in ends)
+        """Where training stands after each round that iteration has yielded a batch of: to be
+        taken along with the batches, which a loader may have drawn long before."""
+        while self.ahead:
+            yield self.ahead.popleft()
 
     def walk(self) -> Iterator[tuple[list[Item], Position]]:
         """The batches of all processes, each with the position behind it."""
-        epoch, done = self.start.epoch, self.start.batch
+        epoch, first, done = self.start.epoch, self.start.block, self.start.batch
         while True:
-            for number, batch in enumerate(self.epoch_batches(epoch)[done:], done + 1):
-                yield batch, Position(epoch, number)
-            epoch, done = epoch + 1, 0
+            for block in range(first, self.blocks(epoch)):
+                batches = self.block_batches(epoch, block)
+                for number, batch in enumerate(batches[done:], done + 1):
+                    yield batch, Position(epoch, number, block)
+                done = 0
+            epoch, first, done = epoch + 1, 0, 0

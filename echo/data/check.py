@@ -24,6 +24,7 @@ from echo.data.audio import (
 from echo.data.sources import Columns, scan_source
 from echo.data.sources.columns import USUAL
 from echo.data.sources.datasets import DatasetAudio
+from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
 from echo.errors import DataError
 from echo.plain_text import visible
@@ -95,7 +96,7 @@ def check_source(
 def as_recorded(audio: Audio) -> tuple[torch.Tensor, int]:
     """(channels, samples) and the rate in Hz, before the mixing and resampling of `load`."""
     match audio:
-        case DatasetAudio():
+        case DatasetAudio() | TarAudio():
             return as_recorded(audio.fetch())
         case AudioFile(path):
             return read(path, str(path))

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from echo.config import DataSettings
-from echo.data.utterance import Corpus
+from echo.config import DataSettings, SourceSettings
+from echo.data.mixing import MixedCorpus, Weighted
+from echo.data.sources import Columns, read_source, stream_source
+from echo.data.stream import AnyCorpus, Shard, StreamCorpus, held_shards
+from echo.data.utterance import FixedCorpus, Utterance
 from echo.errors import ConfigError
 
 
-def build_corpus(settings: DataSettings, seed: int) -> Corpus:
+def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     """The built-in corpus that is named, or the sources `data.train` and `data.eval`.
 
     Raises:
@@ -28,18 +31,36 @@ def build_corpus(settings: DataSettings, seed: int) -> Corpus:
         from echo.data.espeak import SpokenCommands
 
         return SpokenCommands(cache=Path(settings.root) if settings.root else None)
-    from echo.data.sources import Columns, read_source
-    from echo.data.utterance import FixedCorpus
-
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
-    further = (columns, settings.on_error, settings.allow_outside)
-    train = read_source(settings.train, *further)
-    evaluated = read_source(settings.eval, *further)
+    cache = None
     if settings.cache is not None:
         from echo.data.cache import AudioCache
 
         cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
-        train, evaluated = cache.over(train), cache.over(evaluated)
-    return FixedCorpus(train, evaluated)
+
+    def held_whole(spec: str) -> list[Utterance]:
+        utterances = read_source(spec, columns, settings.on_error, settings.allow_outside)
+        return cache.over(utterances) if cache else utterances
+
+    streams: list[Weighted[Shard]] = []
+    held: list[Weighted[Utterance]] = []
+    for source in training_sources(settings):
+        shards = stream_source(source.source, columns, settings.allow_outside, settings.streaming)
+        if shards is None:
+            held.append(Weighted(held_whole(source.source), source.weight))
+        else:
+            streams.append(Weighted(shards, source.weight))
+    evaluated = held_whole(settings.eval)
+    if streams:  # with what is held whole cut into shards beside them
+        streams += [Weighted(held_shards(source.parts), source.weight) for source in held]
+        return StreamCorpus(streams, evaluated, seed, settings.shards_per_block)
+    if isinstance(settings.train, str):
+        return FixedCorpus(held[0].parts, evaluated)
+    return MixedCorpus(held, evaluated, seed)
+
+
+def training_sources(settings: DataSettings) -> list[SourceSettings]:
+    train = [settings.train] if isinstance(settings.train, str) else settings.train or []
+    return [SourceSettings(each) if isinstance(each, str) else each for each in train]

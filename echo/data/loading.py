@@ -16,8 +16,9 @@ from echo.config import DataSettings, OnError
 from echo.data.audio import SAMPLE_RATE, to_mono_16k
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
+from echo.data.stream import AnyCorpus, StreamCorpus
 from echo.data.tokenizer import add_timestamps, encode_transcript
-from echo.data.utterance import Corpus, Utterance
+from echo.data.utterance import Utterance
 from echo.errors import DataError
 from echo.signals import leave_signals_to_parent
 
@@ -188,7 +189,11 @@ class TrainingSet(Dataset):
     epoch and the utterance alone: not on workers, batches or what was drawn before."""
 
     def __init__(
-        self, corpus: Corpus, reader: ExampleReader, settings: DataSettings, seed: int
+        self,
+        corpus: AnyCorpus,
+        reader: ExampleReader,
+        settings: DataSettings,
+        seed: int,
     ) -> None:
         self.corpus = corpus
         self.reader = reader
@@ -197,9 +202,9 @@ class TrainingSet(Dataset):
         self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
 
     def __getitem__(self, item: Item) -> Example | DataError:
-        if self.epoch[0] != item.epoch:
-            self.epoch = (item.epoch, self.corpus.train_epoch(item.epoch))
-        utterance = self.epoch[1][item.index]
+        utterance = self.utterance(item) if item.row is None else item.row
+        if isinstance(utterance, DataError):
+            return utterance
         try:
             example = self.reader.read(utterance, item.speed)
         except DataError as error:
@@ -210,6 +215,12 @@ class TrainingSet(Dataset):
         if rng.random() < self.settings.timestamps:
             tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
         return replace(example, features=features, tokens=tokens)
+
+    def utterance(self, item: Item) -> Utterance:
+        assert not isinstance(self.corpus, StreamCorpus)  # whose items come with theirs
+        if self.epoch[0] != item.epoch:
+            self.epoch = (item.epoch, self.corpus.train_epoch(item.epoch))
+        return self.epoch[1][item.index]
 
 
 class Collator:
@@ -241,7 +252,7 @@ class Collator:
 
 
 def training_loader(
-    corpus: Corpus,
+    corpus: AnyCorpus,
     batches: EpochBatches,
     reader: ExampleReader,
     settings: DataSettings,

@@ -10,7 +10,7 @@ import torch
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Position
 from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
-from echo.data.utterance import Corpus
+from echo.data.stream import AnyCorpus, StreamBatches, StreamCorpus
 from echo.errors import DataError
 from echo.train.processes import Processes
 
@@ -31,7 +31,7 @@ class StepBatches:
 
 def step_batches(
     config: RunConfig,
-    corpus: Corpus,
+    corpus: AnyCorpus,
     reader: ExampleReader,
     start: Position,
     processes: Processes,
@@ -71,12 +71,17 @@ def step_batches(
 
 
 def own_batches(
-    config: RunConfig, corpus: Corpus, reader: ExampleReader, start: Position, processes: Processes
+    config: RunConfig,
+    corpus: AnyCorpus,
+    reader: ExampleReader,
+    start: Position,
+    processes: Processes,
 ) -> Iterator[tuple[Batch, Position]]:
     """This process's batches, each with the position behind its round."""
     data = config.data
-    sampler = EpochBatches(
-        corpus,
+    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
+    sampler = order(
+        corpus,  # type: ignore[arg-type]  # each takes its own kind
         config.seed,
         data.max_batch_seconds,
         data.max_batch_size,

@@ -12,6 +12,8 @@ from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Item, Position
 from echo.data.corpora import build_corpus
 from echo.data.loading import Batch, Collator, TrainingSet
+from echo.data.stream import StreamCorpus
+from echo.data.utterance import FixedCorpus
 from echo.errors import EchoError
 from echo.evaluate.memory import PeakMemory
 from echo.train.loop import Trainer
@@ -32,6 +34,8 @@ def find_max_batch_seconds(config: RunConfig) -> float:
         EchoError: not even the longest utterance alone fits.
     """
     corpus = build_corpus(config.data, config.seed)
+    if isinstance(corpus, StreamCorpus):  # of which the first block stands for all
+        corpus = FixedCorpus(corpus.known_utterances(), corpus.eval)
     with tempfile.TemporaryDirectory() as run:
         trainer = new_trainer(config, Path(run), corpus)
         return search(Probe(trainer))
@@ -64,21 +68,23 @@ class Probe:
         self.trainer = trainer
         self.data = trainer.config.data
         self.examples = TrainingSet(trainer.corpus, trainer.reader, self.data, trainer.config.seed)
-        self.utterances = trainer.corpus.train_epoch(0)
+        assert not isinstance(trainer.corpus, StreamCorpus)
+        self.corpus = trainer.corpus
+        self.utterances = self.corpus.train_epoch(0)
         self.longest = max(u.duration for u in self.utterances) / min(self.data.augment.speed)
         self.bytes_per_second = 0.0  # of audio, on a CPU
 
     def batches(self, seconds: float) -> list[list[Item]]:
         data = self.data
         sampler = EpochBatches(
-            self.trainer.corpus,
+            self.corpus,
             self.trainer.config.seed,
             seconds,
             data.max_batch_size,
             data.augment.speed,
             Position(),
         )
-        return sampler.epoch_batches(0)
+        return sampler.block_batches(0, 0)
 
     def costliest(self, seconds: float) -> list[list[Item]]:
         """The batches with the most audio, the longest utterance, and the most text."""

@@ -19,7 +19,7 @@ from echo.attention.hybrid import HybridAttention
 from echo.config import RunConfig
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample
-from echo.data.utterance import Corpus
+from echo.data.stream import AnyCorpus
 from echo.errors import EchoError, StoppedError
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.metrics import word_errors
@@ -52,7 +52,7 @@ class Trainer:
         self,
         config: RunConfig,
         run: Path,
-        corpus: Corpus,
+        corpus: AnyCorpus,
         model: EchoForConditionalGeneration,
         tokenizer: Any,
     ) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from accelerate.utils import set_seed
 from echo.config import RunConfig, load_run_config, save_yaml, to_dict
 from echo.data.corpora import build_corpus
 from echo.data.loading import ExampleReader, Limits, check_utterances
-from echo.data.utterance import Corpus, FixedCorpus
+from echo.data.mixing import MixedCorpus
+from echo.data.stream import AnyCorpus, StreamCorpus
+from echo.data.utterance import FixedCorpus, Utterance
 from echo.errors import ConfigError
 from echo.evaluate.load import load_model
 from echo.language import is_multilingual
@@ -23,7 +27,7 @@ from echo.train.processes import Processes
 logger = logging.getLogger(__name__)
 
 
-def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Progress:
+def start_run(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Progress:
     """Trains a new model in a new folder.
 
     Raises:
@@ -45,7 +49,7 @@ def start_run(config: RunConfig, run: Path, corpus: Corpus | None = None) -> Pro
     return trainer.train()
 
 
-def new_trainer(config: RunConfig, run: Path, corpus: Corpus) -> Trainer:
+def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
     """A trainer at the beginning of its run."""
     processes = Processes.started()
     with processes.together():
@@ -59,7 +63,9 @@ def new_trainer(config: RunConfig, run: Path, corpus: Corpus) -> Trainer:
     return trainer
 
 
-def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditionalGeneration, Any]:
+def starting_point(
+    config: RunConfig, corpus: AnyCorpus
+) -> tuple[EchoForConditionalGeneration, Any]:
     """The model and tokenizer that a run begins with: those of the checkpoint `init`, as they are,
     or new ones.
 
@@ -72,7 +78,7 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
     if config.init is None:
         if data.language is not None or data.task is not None:
             raise ConfigError("data.language and data.task are for a multilingual init alone")
-        tokenizer = build_tokenizer(config, corpus.train_epoch(0))
+        tokenizer = build_tokenizer(config, known_utterances(corpus))
         return build_model(config, tokenizer), tokenizer
     loaded = load_model(config.init, language=data.language, task=data.task)
     if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
@@ -84,7 +90,7 @@ def starting_point(config: RunConfig, corpus: Corpus) -> tuple[EchoForConditiona
     return loaded.model, loaded.tokenizer
 
 
-def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
+def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
     """Goes on with a run from its last checkpoint that is whole, or from its beginning if it was
     stopped before the first.
 
@@ -114,7 +120,14 @@ def resume_run(run: Path, corpus: Corpus | None = None) -> Progress:
     return trainer.train()
 
 
-def check_alike(processes: Processes, config: RunConfig, corpus: Corpus, tokenizer: Any) -> None:
+def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
+    """What is known of the training data before training: all of it, or a stream's beginning."""
+    if isinstance(corpus, StreamCorpus):
+        return corpus.known_utterances()
+    return corpus.train_epoch(0)
+
+
+def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:
     """
     Raises:
         ConfigError: the processes have not read the same, and would not train one model.
@@ -123,7 +136,7 @@ def check_alike(processes: Processes, config: RunConfig, corpus: Corpus, tokeniz
         return
     read = {
         "settings": to_dict(config),
-        "training data": [(u.id, u.text, u.duration) for u in corpus.train_epoch(0)],
+        "training data": [(u.id, u.text, u.duration) for u in known_utterances(corpus)],
         "tokenizers": sorted(tokenizer.get_vocab().items()),
     }
     for what, content in read.items():
@@ -132,16 +145,24 @@ def check_alike(processes: Processes, config: RunConfig, corpus: Corpus, tokeniz
                 raise ConfigError(f"the processes have different {what}: they must read the same")
 
 
-def fit_corpus(corpus: Corpus, config: RunConfig, tokenizer: Any, limits: Limits) -> Corpus:
-    """Checks every utterance before training begins, rather than an hour into it. Only a corpus
-    that is the same in every epoch can be checked so; its own reader answers for another."""
-    if not isinstance(corpus, FixedCorpus):
+def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Limits) -> AnyCorpus:
+    """Checks every utterance before training begins, rather than an hour into it. Only what is
+    held whole, and is the same in every epoch, can be checked so: of a stream, and of what a corpus
+    makes anew, each utterance is checked as it comes."""
+    if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
-    return FixedCorpus(
-        train=check_utterances(
-            corpus.train, ExampleReader(tokenizer, limits), config.data.on_error
-        ),
-        eval=check_utterances(
-            corpus.eval, ExampleReader(tokenizer, limits, labelled=False), config.data.on_error
-        ),
-    )
+    on_error = config.data.on_error
+    reader = ExampleReader(tokenizer, limits)
+    unlabelled = ExampleReader(tokenizer, limits, labelled=False)
+    evaluated = check_utterances(corpus.eval, unlabelled, on_error)
+    match corpus:
+        case FixedCorpus():
+            return FixedCorpus(check_utterances(corpus.train, reader, on_error), evaluated)
+        case MixedCorpus():
+            checked = [
+                replace(source, parts=check_utterances(source.parts, reader, on_error))
+                for source in corpus.sources
+            ]
+            return replace(corpus, sources=checked, eval=evaluated)
+        case StreamCorpus():
+            return replace(corpus, eval=evaluated)

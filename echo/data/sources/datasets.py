@@ -73,9 +73,15 @@ def read_hub(
             f"{name}: is no file or folder here, and cannot be loaded from the hub "
             f"({one_line(error)})"
         ) from error
+    yield from read_dataset(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
+
+
+def hub_files(allow_outside: bool) -> Recordings:
+    """Where recordings of the hub's data sets may lie: in the libraries' own caches."""
+    import datasets
+
     caches = (Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE))
-    files = Recordings((Path(),), tuple(cache.resolve() for cache in caches), allow_outside)
-    yield from read_dataset(dataset, f"{name}@{split}", columns, files)
+    return Recordings((Path(),), tuple(cache.resolve() for cache in caches), allow_outside)
 
 
 def choose_split(name: str, split: str | None, found: list[str]) -> str:

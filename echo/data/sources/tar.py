@@ -1,0 +1,186 @@
+"""Tar shards in WebDataset's layout: `key.flac` beside `key.json` or `key.txt`, read in place.
+
+Nothing is extracted: a shard's headers and texts are read to list its utterances, and a recording
+from where it lies once it is asked for.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import torch
+
+from echo.data.audio import AudioBytes
+from echo.data.sources.columns import (
+    Columns,
+    duration_of,
+    extra_of,
+    label_of,
+    storable,
+    text_of,
+)
+from echo.data.sources.datasets import seconds
+from echo.data.sources.manifest import parse
+from echo.data.utterance import Utterance
+from echo.errors import DataError
+
+RECORDINGS = ("flac", "wav", "opus", "ogg", "mp3")
+MAX_TEXT = 1_000_000  # bytes of a .json or .txt
+
+
+@dataclass(frozen=True)
+class TarAudio:
+    """A recording where it lies in a tar file."""
+
+    path: Path
+    member: str
+    offset: int
+    size: int  # bytes
+
+    def fetch(self) -> AudioBytes:
+        name = f"{self.path}:{self.member}"
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+        if len(content) < self.size:
+            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
+        return AudioBytes(content, name)
+
+    def load(self) -> torch.Tensor:
+        return self.fetch().load()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A plain file in a shard."""
+
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def key(self) -> str:
+        """What the files of one utterance share: the name up to the first dot of its last part."""
+        folder, slash, file = self.name.rpartition("/")
+        return folder + slash + file.partition(".")[0]
+
+    @property
+    def suffix(self) -> str:
+        return self.name.rpartition("/")[2].partition(".")[2].lower()
+
+
+def read_tar(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
+    """One utterance for each key. Where its JSON gives no duration, its recording is read for its
+    header. What is wrong with members or the shard is told last, and what else is in it used.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            files: dict[str, Member] = {}
+            problems: list[DataError] = []
+            key = ""
+            empty = True
+            for member in members(path, file):
+                empty = False
+                if isinstance(member, DataError):
+                    problems.append(member)
+                    continue
+                if files and member.key != key:
+                    yield utterance_of(path, file, key, files, columns)
+                    files = {}
+                key = member.key
+                if member.suffix in files:
+                    problems.append(DataError(f"{path}: {member.name!r} is there twice"))
+                    continue
+                files[member.suffix] = member
+            if files:
+                yield utterance_of(path, file, key, files, columns)
+            if empty:
+                problems.append(DataError(f"{path}: is empty"))
+            yield from problems
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
+    """The plain files of a shard; its folders are passed over, anything else is an error."""
+    end = os.fstat(file.fileno()).st_size
+    last = "its start"
+    try:
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115, the file is the caller's
+        while info := tar.next():
+            last = repr(info.name)
+            if info.size < 0 or info.offset_data + info.size > end:
+                yield DataError(
+                    f"{path}: {info.name!r} claims {info.size} bytes, but the shard ends after "
+                    f"{end - info.offset_data}"
+                )
+                return
+            if info.isdir():
+                continue
+            try:
+                yield Member(member_name(info), info.offset_data, info.size)
+            except DataError as error:
+                yield DataError(f"{path}: {info.name!r} {error}")
+        # A header that is none ends the list as well, and so does a file cut off between members.
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            yield DataError(f"{path}: is cut off or damaged after {last}")
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds, for all that a header can hold
+        yield DataError(f"{path}: is cut off or damaged after {last} ({error})")
+
+
+def member_name(info: tarfile.TarInfo) -> str:
+    if not info.isreg() or info.issparse():
+        raise DataError("is a link, a device or the like, and not a plain file")
+    if info.name.startswith("/") or ".." in PurePosixPath(info.name).parts:
+        raise DataError("has a name that leads out of the shard")
+    return storable(info.name.removeprefix("./"), "its name")
+
+
+def utterance_of(
+    path: Path, file: BinaryIO, key: str, files: dict[str, Member], columns: Columns
+) -> Utterance | DataError:
+    where = f"{path}:{key}"
+    try:
+        record: dict[str, Any] = {}
+        if "json" in files:
+            record |= parse(read_text(file, files["json"]))
+        if "txt" in files:
+            record.setdefault("text", read_text(file, files["txt"]))
+        found = [suffix for suffix in RECORDINGS if suffix in files]
+        if len(found) != 1:
+            what = " and ".join(found) or f"none of {', '.join(RECORDINGS)}"
+            raise DataError(f"must have one recording, but has {what}")
+        member = files[found[0]]
+        audio = TarAudio(path, member.name, member.offset, member.size)
+        record["audio"] = audio
+        keys = replace(columns, audio="audio").among(record)
+        return Utterance(
+            id=label_of(record, "id") or key,
+            audio=audio,
+            text=text_of(record, keys.text),
+            duration=duration_of(record) or seconds(audio.fetch()),
+            speaker=label_of(record, keys.speaker),
+            where=where,
+            extra=extra_of(record, keys),
+        )
+    except DataError as error:
+        return DataError(f"{where}: {error}")
+
+
+def read_text(file: BinaryIO, member: Member) -> str:
+    if member.size > MAX_TEXT:
+        raise DataError(f"{member.name!r} has {member.size} bytes, more than a text's {MAX_TEXT}")
+    file.seek(member.offset)
+    return file.read(member.size).decode("utf-8-sig", "surrogateescape")
