@@ -53,9 +53,13 @@ def set_language(
 
 def written_language(model: Any) -> str:
     """The code of the language that a model writes: English where it is told of none."""
-    generation = model.generation_config
+    return told_language(model.generation_config) or "en"
+
+
+def told_language(generation: Any) -> str | None:
+    """The code of the language that a generation config has written, where it names one."""
     translates = getattr(generation, "task", None) == "translate"
-    return "en" if translates else getattr(generation, "language", None) or "en"
+    return "en" if translates else getattr(generation, "language", None)
 
 
 def detected_language(model: Any, tokenizer: Any, features: torch.Tensor) -> str:

@@ -11,7 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from echo.config import load_run_config
 from echo.errors import EchoError
+from echo.language import told_language
+from echo.pretrained import read_generation_config
+from echo.report.card import CARD_FILE, model_card
 from echo.train.checkpoint import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
 from echo.train.checksums import CHECKSUMS_FILE
 
@@ -75,6 +79,14 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
     shutil.copytree(found[0], temporary, ignore=left_out)
     weights = mean_weights([path / WEIGHTS_FILE for path in found])
     save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    # What was measured is each checkpoint's WER, not theirs together.
+    card = model_card(
+        load_run_config(run),
+        out.resolve().name,
+        language=told_language(read_generation_config(temporary)),
+        note=f"The mean of the weights of a run's {best} best checkpoints.",
+    )
+    (temporary / CARD_FILE).write_text(card, encoding="utf-8")
     temporary.rename(out)
     return found
 

@@ -18,7 +18,9 @@ import torch
 from safetensors import SafetensorError
 
 from echo.data.batching import Position
+from echo.data.features import FRAMES_PER_SECOND
 from echo.errors import EchoError, reason
+from echo.report.card import CARD_FILE
 from echo.train.checksums import damage, flush, seal
 
 logger = logging.getLogger(__name__)
@@ -105,8 +107,16 @@ class CheckpointFolder:
             logger.warning("%s: damaged, and passed over: %s", path, problem)
         raise EchoError(f"{self.folder}: no checkpoint is whole")
 
-    def save(self, model: Any, tokenizer: Any, state: dict[str, Any], progress: Progress) -> Path:
-        """Writes the checkpoint of this step and drops those that are no longer kept.
+    def save(
+        self,
+        model: Any,
+        tokenizer: Any,
+        state: dict[str, Any],
+        progress: Progress,
+        card: str | None = None,
+    ) -> Path:
+        """Writes the checkpoint of this step, with its model card, and drops those that are no
+        longer kept.
 
         Raises:
             EchoError: it cannot be written; those before it are as they were.
@@ -119,6 +129,8 @@ class CheckpointFolder:
             save_model(model, tokenizer, temporary)
             torch.save(state, temporary / TRAINER_FILE)
             (temporary / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
+            if card is not None:
+                (temporary / CARD_FILE).write_text(card, encoding="utf-8")
             seal(temporary)
         # torch and safetensors have errors of their own for a full disk.
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -193,12 +205,16 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Writes a folder that `from_pretrained` and `pipeline` read: weights, configs, tokenizer and
-    feature extractor."""
+    """Writes a folder that `from_pretrained` and `pipeline` read: weights, configs, tokenizer, and
+    a feature extractor that fits the encoder."""
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
     model.save_pretrained(folder)
-    extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    seconds = 2 * model.config.max_source_positions // FRAMES_PER_SECOND
+    extractor = WhisperFeatureExtractor(
+        feature_size=model.config.num_mel_bins,
+        chunk_length=max(1, seconds),  # which it only takes in whole seconds
+    )
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
 
 

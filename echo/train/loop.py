@@ -23,7 +23,9 @@ from echo.data.stream import AnyCorpus
 from echo.errors import EchoError, StoppedError
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.metrics import word_errors
+from echo.language import told_language
 from echo.model import EchoForConditionalGeneration
+from echo.report.card import model_card
 from echo.signals import StopRequest
 from echo.train.average import WeightAverage
 from echo.train.build import ctc_weight, special_ids
@@ -38,7 +40,7 @@ from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
 from echo.train.optimiser import build_optimiser, build_schedule, freeze
 from echo.train.processes import Processes
-from echo.train.recorder import Recorder
+from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, spread_optimiser_state, whole, whole_model
 from echo.train.watch import AttentionWatch, DataWatch
 
@@ -391,9 +393,22 @@ class Trainer:
                 state["average"] = self.average.values
             with self.averaged():
                 written = merged(model) if self.config.lora else model
-                self.checkpoints.save(written, self.tokenizer, state, self.progress)
+                self.checkpoints.save(written, self.tokenizer, state, self.progress, self.card())
             seconds = time.perf_counter() - started
             recorder.record("checkpoint", self.progress.step, {"seconds": seconds})
+
+    def card(self) -> str:
+        """The model card of a checkpoint of this step."""
+        events = [event for event in read_metrics(self.run) if event["kind"] == "eval"]
+        generation = self.accelerator.unwrap_model(self.model).generation_config
+        return model_card(
+            self.config,
+            self.run.resolve().name,
+            language=told_language(generation),
+            corpus=self.corpus,
+            evaluations=[(event["step"], event["wer"]) for event in events],
+            step=self.progress.step,
+        )
 
 
 def has_unused(model: EchoForConditionalGeneration) -> bool:

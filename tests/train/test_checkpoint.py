@@ -100,10 +100,10 @@ def test_a_full_disk_is_told_of_and_costs_nothing(whole, shared, tmp_path, limit
     run = tmp_path / "run"
     save = CheckpointFolder.save
 
-    def fill_disk(self, model, tokenizer, state, progress):
+    def fill_disk(self, model, tokenizer, state, progress, card):
         if progress.step == 6:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        return save(self, model, tokenizer, state, progress)
+        return save(self, model, tokenizer, state, progress, card)
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
