@@ -121,8 +121,10 @@ def read_generation_config(folder: Path) -> GenerationConfig | None:
     path = folder / "generation_config.json"
     if not path.exists():
         return None
+    # Where this is set, `transformers` drops what a Whisper has beyond other models.
+    content = {**read_object(path), "_from_model_config": False}
     try:
-        return GenerationConfig.from_dict(read_object(path))
+        return GenerationConfig.from_dict(content)
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: is no generation config ({error})") from None
 

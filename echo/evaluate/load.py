@@ -60,6 +60,8 @@ def load_model(
     check_tokenizer(checkpoint, tokenizer)
     # weights_only: of a pytorch_model.bin, nothing is unpickled that could run code.
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
+    if checkpoint.generation is not None:
+        model.generation_config = checkpoint.generation
     set_language(model, tokenizer, source, language, task)
     return LoadedModel(model.float().eval(), tokenizer)
 
