@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoFeatureExtractor
 
 import echo.train.loop
 from echo.errors import EchoError
@@ -165,3 +166,9 @@ def test_what_a_crash_has_left_is_cleared_away(whole):
     (checkpoints / "step-000007" / "model.safetensors").write_bytes(b"")
     resume_run(whole)
     assert names(whole) == ["step-000006", "step-000007"]
+
+
+def test_the_extractor_fits_the_encoder(whole):
+    extractor = AutoFeatureExtractor.from_pretrained(whole / "checkpoints" / "step-000007")
+    assert (extractor.feature_size, extractor.chunk_length) == (80, 10)
+    assert extractor.n_samples == 160_000
