@@ -23,6 +23,8 @@ class Range:
     def __str__(self) -> str:
         if math.isinf(self.high):
             return f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        if self.above:
+            return f"more than {self.low:g} and at most {self.high:g}"
         return f"from {self.low:g} to {self.high:g}"
 
 

@@ -9,7 +9,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from echo.config import RunConfig, to_dict
-from echo.data.utterance import Corpus, FixedCorpus
+from echo.data.corpora import training_sources
+from echo.data.stream import AnyCorpus
+from echo.data.utterance import FixedCorpus
 from echo.report.markdown import escape, one_line, percent, table
 
 CARD_FILE = "README.md"
@@ -34,7 +36,7 @@ def model_card(
     config: RunConfig,
     name: str,
     language: str | None = None,
-    corpus: Corpus | None = None,
+    corpus: AnyCorpus | None = None,
     evaluations: Sequence[tuple[int, float]] = (),
     step: int | None = None,
     note: str = "",
@@ -90,22 +92,27 @@ def front_matter(config: RunConfig, name: str, language: str | None, wer: float 
         tags=["echo"],
         language=language,
         base_model=hub_id(config.init),
-        datasets=hub_id(config.data.train),
+        datasets=[found for name in trained_on(config) if (found := hub_id(name))] or None,
         metrics=["wer"] if wer is not None else None,
         model_name=one_line(name) if wer is not None else None,
         eval_results=[result] if wer is not None else None,
     ).to_yaml()
 
 
-def training_data(config: RunConfig, corpus: Corpus | None) -> str:
+def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:
     """What the model began with, and what it was trained on."""
-    trained = escape(without_folders(config.data.train or config.data.corpus or "data of its own"))
+    trained = ", ".join(escape(without_folders(name)) for name in trained_on(config))
     begun = f"from {escape(without_folders(config.init))} " if config.init else "from scratch "
     text = f"Trained {begun}on {trained}"
     if isinstance(corpus, FixedCorpus):  # others make their utterances anew for every epoch
         hours = sum(utterance.duration for utterance in corpus.train) / 3600
         text += f": {len(corpus.train)} utterances, {hours:.2f} hours"
     return f"{text}."
+
+
+def trained_on(config: RunConfig) -> list[str]:
+    sources = [source.source for source in training_sources(config.data)]
+    return sources or [config.data.corpus or "data of its own"]
 
 
 def config_block(config: RunConfig) -> str:

@@ -194,5 +194,5 @@ def test_held_sources_are_mixed_in_memory(manifest):
     counts = Counter(u.id for u in corpus.train_epoch(0))
     assert set(counts.values()) == {3}
     assert len(counts) == 30
-    with pytest.raises(ConfigError, match=r"data.train\[0\].weight is 0.*more than 0"):
+    with pytest.raises(ConfigError, match=r"data.train\[0\].weight is 0, but must be more than 0 and"):
         build(RunConfig, {"data": {"train": [{"source": manifest, "weight": 0}]}}, "test")
