@@ -25,6 +25,7 @@ from echo.errors import ConfigError
         ("data: {train: 5}", "data.train is 5, but must be text or a list"),
         ("data: {train: [5]}", r"data.train\[0\] is 5, but must be text or a mapping"),
         ("data: {train: [{source: a, wait: 2}]}", r"unknown key 'data.train\[0\].wait'"),
+        ("data: {train: [{source: a, weight: 0}]}", r"weight"),
         ("data: {train: [{weight: 2}]}", r"data.train\[0\] lacks 'source'"),
         ("- 1", "holds list, not a mapping of settings"),
         ("train: {", "is not YAML"),

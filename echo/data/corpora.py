@@ -53,6 +53,8 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
         else:
             streams.append(Weighted(shards, source.weight))
     evaluated = held_whole(settings.eval)
+    if streams and cache:
+        raise ConfigError("data.cache is for data that are held whole: leave it out for a stream")
     if streams:  # with what is held whole cut into shards beside them
         streams += [Weighted(held_shards(source.parts), source.weight) for source in held]
         return StreamCorpus(streams, evaluated, seed, settings.shards_per_block)

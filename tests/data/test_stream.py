@@ -194,5 +194,12 @@ def test_held_sources_are_mixed_in_memory(manifest):
     counts = Counter(u.id for u in corpus.train_epoch(0))
     assert set(counts.values()) == {3}
     assert len(counts) == 30
-    with pytest.raises(ConfigError, match=r"data.train\[0\].weight is 0, but must be more than 0 and"):
+    with pytest.raises(ConfigError, match=r"data.train\[0\].weight is 0, but must be more than 0"):
         build(RunConfig, {"data": {"train": [{"source": manifest, "weight": 0}]}}, "test")
+
+
+def test_a_stream_is_not_cached(manifest, tmp_path):
+    write_shards(read_source(manifest), tmp_path / "shards", "opus", max_utterances=5)
+    kept = DataSettings(train=str(tmp_path / "shards"), eval=manifest, cache=str(tmp_path / "c"))
+    with pytest.raises(ConfigError, match=r"data\.cache is for data that are held whole"):
+        build_corpus(kept, 1)

@@ -40,12 +40,15 @@ class DatasetShard:
         """Every row in order: an utterance, or the reason why it is none."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
-        number = 0
+        number = -1
         try:
             for number, record in enumerate(part):
                 yield self.utterance(record, f"{place}[{number}]")
         except Exception as error:  # whatever network, pyarrow and fsspec raise
-            yield DataError(f"{place}: cannot be read after row {number} ({one_line(error)})")
+            yield DataError(f"{place}: cannot be read after {number + 1} rows ({one_line(error)})")
+            return
+        if number < 0:
+            yield DataError(f"{place}: is empty")
 
     def utterance(self, record: dict[str, object], where: str) -> Utterance | DataError:
         try:
@@ -83,6 +86,8 @@ def open_files(spec: str, columns: Columns, allow_outside: bool = False) -> list
         folder = Path(spec).parent
         files = Recordings((folder,), (folder.resolve(),), allow_outside)
         return shards(dataset, spec, columns, files)
+    except DataError:
+        raise
     except Exception as error:  # whatever the library and pyarrow raise for a damaged one
         raise DataError(f"{spec}: cannot be read ({one_line(error)})") from error
 
@@ -113,4 +118,6 @@ def shards(
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Audio):
             dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+    if not dataset.num_shards:
+        raise DataError(f"{name}: holds no utterances")
     return [DatasetShard(dataset, i, name, columns, files) for i in range(dataset.num_shards)]
