@@ -31,7 +31,7 @@ def block(card, kind):
 def test_front_matter_is_what_the_hub_reads():
     card = model_card(config(), "run", "de", None, [(2, 0.5), (4, 0.12345)], step=4)
     data = ModelCard(card).data
-    assert data.library_name == "transformers"
+    assert data.to_dict()["library_name"] == "transformers"
     assert data.pipeline_tag == "automatic-speech-recognition"
     assert (data.tags, data.language, data.metrics) == (["echo"], "de", ["wer"])
     assert (data.base_model, data.datasets) == ("openai/whisper-tiny", "org/name")
