@@ -34,7 +34,7 @@ def test_front_matter_is_what_the_hub_reads():
     assert data.to_dict()["library_name"] == "transformers"
     assert data.pipeline_tag == "automatic-speech-recognition"
     assert (data.tags, data.language, data.metrics) == (["echo"], "de", ["wer"])
-    assert (data.base_model, data.datasets) == ("openai/whisper-tiny", "org/name")
+    assert (data.base_model, data.datasets) == ("openai/whisper-tiny", ["org/name"])
     [result] = data.eval_results
     assert (result.metric_type, result.metric_value) == ("wer", 12.35)
     assert result.dataset_name == "dev.jsonl"
