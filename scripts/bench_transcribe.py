@@ -24,7 +24,7 @@ from echo.data.sources import Columns, read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance
 from echo.evaluate.load import load_model
-from echo.evaluate.metrics import english_normaliser, word_errors
+from echo.evaluate.metrics import normaliser, word_errors
 from echo.transcribe import TranscribeSettings, transcribe_files
 
 PAUSE = 0.3  # seconds between joined utterances
@@ -92,7 +92,7 @@ def main() -> None:
         "one by one": lambda paths: by_transcribe(paths, 1),
         "batched": lambda paths: by_transcribe(paths, arguments.batch_size),
     }
-    normalise = english_normaliser(load_tokenizer(arguments.model))
+    normalise = normaliser("en", load_tokenizer(arguments.model))
     with tempfile.TemporaryDirectory() as folder:
         said = write_recordings(
             utterances, Path(folder), arguments.long, arguments.seconds, arguments.short
