@@ -19,6 +19,7 @@ from echo import safe_yaml
 from echo.bounds import Amount, Count, Length, Positive, PositiveAmount, Range, Share
 from echo.errors import ConfigError
 from echo.files import replace_text
+from echo.plain_text import brief
 
 OnError = Literal["raise", "skip"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
@@ -223,13 +224,12 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dic
             continue
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{override!r} is neither key=value nor a .yaml file")
+            raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
         try:
             value = safe_yaml.load(text)
         except ValueError as error:
-            named = key if key.isprintable() else repr(key)
             raise ConfigError(
-                f"{named}: {reprlib.repr(text)} is not a YAML value ({error})"
+                f"{brief(key)}: {reprlib.repr(text)} is not a YAML value ({error})"
             ) from None
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -265,7 +265,9 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     for name, value in content.items():
         path = f"{key}.{name}" if key else str(name)
         if name not in known:
-            raise ConfigError(f"{source}: unknown key {path!r}; there are: {', '.join(known)}")
+            raise ConfigError(
+                f"{source}: unknown key {brief(path)!r}; there are: {', '.join(known)}"
+            )
         values[name] = convert(kinds[name], value, source, path)
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from echo.errors import DataError
+from echo.plain_text import brief
 
 VERSION = 6
 SPECIFICATION = "WhisperSpec"
@@ -76,7 +77,7 @@ class Cursor:
         start, self.offset = self.offset, self.offset + size
         if self.offset > len(self.data):
             raise DataError(
-                f"{self.path}: is cut off: {what} ends at byte {self.offset}, and the file at "
+                f"{self.path}: is cut off: {brief(what)} ends at byte {self.offset}, and the file at "
                 f"{len(self.data)}"
             )
         return start
@@ -93,7 +94,7 @@ class Cursor:
         if (version := self.number("I", "the version")) != VERSION:
             raise DataError(f"{self.path}: is of version {version}, not {VERSION}")
         if (name := self.string("the specification")) != SPECIFICATION:
-            raise DataError(f"{self.path}: holds a {name}, not a {SPECIFICATION}")
+            raise DataError(f"{self.path}: holds a {brief(name)}, not a {SPECIFICATION}")
         self.number("I", "the revision")
         variables = {}
         for _ in range(self.number("I", "the number of variables")):
@@ -102,7 +103,9 @@ class Cursor:
         for _ in range(self.number("I", "the number of aliases")):
             alias, name = self.string("an alias"), self.string("an alias")
             if name not in variables:
-                raise DataError(f"{self.path}: {alias} is an alias of {name}, which is not there")
+                raise DataError(
+                    f"{self.path}: {brief(alias)} is an alias of {brief(name)}, which is not there"
+                )
             variables[alias] = variables[name]
         return variables
 
@@ -110,8 +113,10 @@ class Cursor:
         shape = tuple(self.number("I", name) for _ in range(self.number("B", name)))
         kind, size = self.number("B", name), self.number("I", name)
         if kind >= len(DTYPES):
-            raise DataError(f"{self.path}: {name} is of an unknown type, {kind}")
+            raise DataError(f"{self.path}: {brief(name)} is of an unknown type, {kind}")
         dtype = DTYPES[kind]
         if not size or size != math.prod(shape) * dtype.itemsize:
-            raise DataError(f"{self.path}: {name} has {size} bytes, but its shape is {shape}")
+            raise DataError(
+                f"{self.path}: {brief(name)} has {size} bytes, but its shape is {shape}"
+            )
         return Variable(self.path, self.skip(size, name), dtype, shape)

@@ -7,10 +7,18 @@ import re
 # order of what follows, and half surrogate pairs, which nothing can write.
 OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+BRIEF = 200  # characters
+
 
 def visible(text: str) -> str:
     """Text in one line, with what would be obeyed spelled out as Python spells it."""
     return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def brief(name: str) -> str:
+    """A name as a sentence has room for it."""
+    shown = visible(name)
+    return shown if len(shown) <= BRIEF else f"{shown[: BRIEF // 2]}...{shown[-BRIEF // 2 :]}"
 
 
 def visible_lines(text: str) -> str:
