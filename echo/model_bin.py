@@ -77,8 +77,8 @@ class Cursor:
         start, self.offset = self.offset, self.offset + size
         if self.offset > len(self.data):
             raise DataError(
-                f"{self.path}: is cut off: {brief(what)} ends at byte {self.offset}, and the file at "
-                f"{len(self.data)}"
+                f"{self.path}: is cut off: {brief(what)} ends at byte {self.offset}, and the file "
+                f"at {len(self.data)}"
             )
         return start
 
