@@ -1,6 +1,7 @@
 """Being asked to stop: by the user, or by a scheduler that wants its machine back."""
 
 import logging
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -42,6 +43,15 @@ class StopRequest:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """For a worker: a signal to the whole group must not take the data from under the last step."""
-    for number in ASKING:
-        signal.signal(number, signal.SIG_IGN)
+    """For a worker: a signal to the whole group must not take the data from under the last step.
+    What the parent itself sends, to end its workers, is obeyed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=await_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def await_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
