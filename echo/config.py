@@ -22,6 +22,7 @@ from echo.files import replace_text
 from echo.plain_text import brief
 
 OnError = Literal["raise", "skip"]
+Split = Literal["test", "dev"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
 Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
@@ -40,6 +41,11 @@ class ModelSettings:
     max_seconds: Annotated[float, Range(0.1)] = 30.0  # the longest audio that the encoder takes
     max_tokens: Positive = 448  # the longest transcript that the decoder takes
     dropout: Share = 0.1
+    # How much larger than the others the convolutions' weights begin: their output is added to
+    # fixed positions, under which small models long hear where they are rather than what is said.
+    conv_gain: Annotated[float, Range(0, 100, above=True)] = 2.0
+    # Whether cross-attention reads the encoder's positions once more, as no Whisper does.
+    cross_positions: bool = False
     # See echo.attention.settings: {encoder: ..., decoder: ...}.
     attention: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +86,9 @@ class DataSettings:
     eval: str | None = None
     corpus: Literal["fsdd", "espeak"] | None = None
     root: str | None = None  # where the built-in corpus lies, or is kept
+    # What a built-in corpus measures on: its test set, or, to choose settings by, a part of its
+    # training set that is then not trained on ("dev").
+    split: Split = "test"
     audio_column: str | None = None  # where the columns do not have one of the usual names
     text_column: str | None = None
     speaker_column: str | None = None

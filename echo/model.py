@@ -46,6 +46,9 @@ class EchoConfig(WhisperConfig):
         name ("plain", "hybrid", "scaled", "focus", "adaptive"), a mapping of the fields of
         `echo.attention.settings.AttentionSettings`, or a list of either with one entry per layer.
         A stack that is not named is adaptive in the encoder and plain in the decoder.
+    cross_positions (`bool`, *optional*, defaults to `False`):
+        Whether cross-attention reads the encoder's output with its positions added once more, by
+        which a decoder trained from scratch keeps its place. No Whisper has them.
     ctc (`bool`, *optional*, defaults to `False`):
         Whether the encoder has a CTC head, whose blank is the padding token.
     pad_to_seconds (`float`, *optional*):
@@ -57,6 +60,7 @@ class EchoConfig(WhisperConfig):
     model_type = "echo"
 
     attention: dict | None = None
+    cross_positions: bool = False
     ctc: bool = False
     pad_to_seconds: float | None = None
     added_silence: float = 0.0
@@ -176,17 +180,23 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
 
 
 class EchoCrossAttention(WhisperAttention):
-    """Cross-attention that masks padded frames: Whisper's decoder gives its layers no mask for
-    them, so it travels as the keyword argument `encoder_mask`."""
+    """Cross-attention that masks padded frames, and may read positions (frames, D) with them:
+    Whisper's decoder gives its layers neither, so both travel as keyword arguments."""
 
     def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         encoder_mask: torch.Tensor | None = None,
+        encoder_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        return super().forward(hidden_states, attention_mask=encoder_mask, **kwargs)
+        if encoder_positions is not None:
+            key_value_states = key_value_states + encoder_positions[: key_value_states.shape[1]]
+        return super().forward(
+            hidden_states, key_value_states, attention_mask=encoder_mask, **kwargs
+        )
 
 
 class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
@@ -244,6 +254,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
             attention_mask = encoder_outputs.attention_mask
         if attention_mask is not None:
             kwargs["encoder_mask"] = key_mask(attention_mask, encoder_outputs[0].dtype)
+        if self.config.cross_positions:
+            kwargs["encoder_positions"] = self.encoder.embed_positions.weight
         return super().forward(encoder_outputs=encoder_outputs, **kwargs)
 
 

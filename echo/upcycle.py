@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def open_checkpoint(source: str) -> Checkpoint:
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:
     """A Whisper's or an Echo's config as a Whisper's, without what Whisper does not have."""
-    echoes = ("attention", "ctc", "pad_to_seconds", "added_silence")
+    echoes = ("attention", "cross_positions", "ctc", "pad_to_seconds", "added_silence")
     content = {k: v for k, v in config.to_dict().items() if k not in echoes}
     content |= {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
     return WhisperConfig(**content)
@@ -133,6 +134,11 @@ def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> 
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for settings in (*config.encoder_attention(), *config.decoder_attention()):
+        if settings.local_gain is not None:
+            raise ConfigError(
+                "attention has a local_gain, which is for models trained from scratch: a block "
+                "made from a Whisper's starts at 0"
+            )
         if settings.global_stride > 1 or settings.rotary_base is not None:
             field = "global_stride" if settings.global_stride > 1 else "rotary_base"
             raise ConfigError(
@@ -206,8 +212,9 @@ def check_plain(config: EchoConfig, source: str) -> None:
                     f"{source}: cannot become a Whisper, because block {i} of its {stack} is "
                     f"{settings.form}, not plain"
                 )
-    if config.ctc:
-        raise ConfigError(f"{source}: cannot become a Whisper, because it has a CTC head")
+    for has, what in ((config.ctc, "a CTC head"), (config.cross_positions, "cross_positions")):
+        if has:
+            raise ConfigError(f"{source}: cannot become a Whisper, because it has {what}")
 
 
 def untied_weights(
@@ -272,12 +279,10 @@ def new_block(
 ) -> dict[str, torch.Tensor]:
     """The state of a new block like that one, whose output is its global branch's alone."""
     layer: Any = nn.Module()
-    swap_attention(layer, block.settings, model.config, block.causal)
+    silent = replace(block.settings, local_gain=0.0)
+    swap_attention(layer, silent, model.config, block.causal)
     layer.self_attn.apply(model._init_weights)
-    state = layer.self_attn.state_dict()
-    if "local_gain" in state:
-        state["local_gain"].zero_()
-    return state
+    return layer.self_attn.state_dict()
 
 
 @contextmanager

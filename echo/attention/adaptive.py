@@ -18,9 +18,8 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
 
     Each channel of each head adds its local view to its global one with a gain of its own, and
     Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o, which is the skeleton's
-    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The gain starts at zero, so that a block
-    with Whisper's weights gives Whisper's output until training moves it. The span is read off G
-    before its projection, which is as linear.
+    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is read off G before its
+    projection, which is as linear.
     """
 
     def __init__(
@@ -43,8 +42,12 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.settings = settings
         self.causal = causal
         self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
-        self.local_gain = nn.Parameter(torch.zeros(dims))
+        self.local_gain = nn.Parameter(torch.empty(dims))
         self.window = AdaptiveWindow(settings.max_span, settings.ramp, causal)
+        self.relative_bias: nn.Parameter | None = None
+        if settings.relative_bias:
+            distances = self.window.left + self.window.right + 1
+            self.relative_bias = nn.Parameter(torch.zeros(heads, distances))
         if settings.local_input == "projected":
             self.local_q_proj = nn.Linear(dims, dims)
             self.local_k_proj = nn.Linear(dims, dims, bias=False)
@@ -54,8 +57,10 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Parameters that let the block begin as its global branch alone."""
-        weights = {"local_gain": torch.zeros_like(self.local_gain)}
+        """Those parameters that are not drawn: the block's own, as they are in a new model."""
+        weights = {"local_gain": torch.full_like(self.local_gain, self.settings.first_gain)}
+        if self.relative_bias is not None:
+            weights["relative_bias"] = torch.zeros_like(self.relative_bias)
         if self.settings.temperature == "learned":
             weights["log_temperature"] = torch.zeros(self.heads)
         return weights
@@ -93,6 +98,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
             span,
             valid,
             kernel=self.settings.local_kernel,
+            relative_bias=self.relative_bias,
         )
         return Branches(query, key, attended, local_query, local_key, merge_heads(local_out), span)
 

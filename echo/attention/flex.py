@@ -21,6 +21,7 @@ def local_attention_flex(
     span: torch.Tensor,
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
+    relative_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Arguments and result as for `local.local_attention`, with as many queries as keys."""
     spans, positions = span.shape[1:]
@@ -31,6 +32,9 @@ def local_attention_flex(
 
     def add_bias(score: Any, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
         bias = bias_of(window(b, h, q, k))
+        if relative_bias is not None:
+            place = (q - k + rule.right).clamp(0, relative_bias.shape[1] - 1)
+            bias = bias + relative_bias[h, place]
         if valid is not None:
             bias = torch.where(valid[b, k], bias, LEAST)
         return score + bias

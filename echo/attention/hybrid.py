@@ -19,15 +19,16 @@ from echo.attention.windows import HardWindow, span_temperature
 class BranchProjection(nn.Linear):
     """W_p [L ; G] + b_p."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
+    def __init__(self, dims: int, local_gain: float) -> None:
+        super().__init__(2 * dims, dims)
+        self.local_gain = local_gain
         self.load_state_dict(self.initial_weights())
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Parameters that let a block begin as its global branch alone."""
-        nothing = torch.zeros(self.out_features, self.in_features - self.out_features)
+        """A new model's: the global branch, and the local one times its gain."""
+        one = torch.eye(self.out_features)
         return {
-            "weight": torch.cat([nothing, torch.eye(self.out_features)], dim=1),
+            "weight": torch.cat([self.local_gain * one, one], dim=1),
             "bias": torch.zeros(self.out_features),
         }
 
@@ -60,7 +61,7 @@ class HybridAttention(FocusedAttention):
             settings.rotary_base,
         )
         self.span_predictor = SpanPredictor(dims, 1)
-        self.projection = BranchProjection(2 * dims, dims)
+        self.projection = BranchProjection(dims, settings.first_gain)
         self.window = HardWindow(settings.max_span, settings.window, settings.max_dist, causal)
 
     @property

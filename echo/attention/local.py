@@ -75,6 +75,7 @@ def local_attention(
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
     kernel: LocalKernel = "blocks",
+    relative_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attends through `rule`; a query that sees no key gets zeros.
 
@@ -85,13 +86,15 @@ def local_attention(
         valid: (B, K), True at real positions; None where all are.
         lengths: (B,) real positions per sequence, for rules that end with it; None where open.
         kernel: what serves where it can; bands do elsewhere.
+        relative_bias: (H, left + 1 + right), added to the scores by distance, query - key, from
+            -right on; None where nothing is.
 
     Returns:
         (B, H, Q, d).
     """
     if kernel == "flex" and flex_serves(query, key):
-        return local_attention_flex(query, key, value, rule, span, valid, lengths)
-    band = local_band(query.shape[2], key, value, rule, span, valid, lengths)
+        return local_attention_flex(query, key, value, rule, span, valid, lengths, relative_bias)
+    band = local_band(query.shape[2], key, value, rule, span, valid, lengths, relative_bias)
     return band.attend(query)
 
 
@@ -103,13 +106,14 @@ def local_band(
     span: torch.Tensor,
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
+    relative_bias: torch.Tensor | None = None,
 ) -> Band:
     """The band of `queries` queries in the layout that suits their number. Arguments as for
     `local_attention`."""
     # Blocks form fewer scores, but in smaller products and with more copies.
     if key.shape[2] > 2 * block_sizes(rule)[1] and queries == key.shape[2]:
-        return block_band(key, value, rule, span, valid, lengths)
-    return dense_band(queries, key, value, rule, span, valid, lengths)
+        return block_band(key, value, rule, span, valid, lengths, relative_bias)
+    return dense_band(queries, key, value, rule, span, valid, lengths, relative_bias)
 
 
 def dense_band(
@@ -120,6 +124,7 @@ def dense_band(
     span: torch.Tensor,
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
+    relative_bias: torch.Tensor | None = None,
 ) -> Band:
     """All pairs of positions. Arguments as for `local_attention`."""
     start = 0
@@ -133,13 +138,17 @@ def dense_band(
     if rule.stationary and span.shape[2] == 1:
         # One row of distances holds all there is to know of the window.
         distances = torch.arange(keys - 1, -queries, -1, device=key.device)
-        weights = rule.weights(distances, distances.new_zeros(1), span, None)
-        bias = toeplitz(bias_of(weights), queries, keys)
+        bias = bias_of(rule.weights(distances, distances.new_zeros(1), span, None))
+        if relative_bias is not None:
+            bias = bias + by_distance(relative_bias, distances[None], rule)
+        bias = toeplitz(bias, queries, keys)
     else:
         positions = torch.arange(start, start + keys, device=key.device)
         length = None if lengths is None else lengths[:, None, None, None]
-        weights = rule.weights(positions[keys - queries :, None], positions, span, length)
-        bias = bias_of(weights)
+        asking = positions[keys - queries :, None]
+        bias = bias_of(rule.weights(asking, positions, span, length))
+        if relative_bias is not None:
+            bias = bias + by_distance(relative_bias, asking - positions, rule)
     if valid is not None:
         bias = torch.where(valid[:, None, None], bias, LEAST)
     return Band(key, value, bias, rule.may_be_empty)
@@ -158,6 +167,7 @@ def block_band(
     span: torch.Tensor,
     valid: torch.Tensor | None = None,
     lengths: torch.Tensor | None = None,
+    relative_bias: torch.Tensor | None = None,
 ) -> Band:
     """Each block of queries sees its own keys and those that the rule can reach from it.
     Arguments as for `local_attention`."""
@@ -175,17 +185,26 @@ def block_band(
     inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
     # Blocks share their geometry, so one block's distances stand for all of them.
     some = slice(0, 1) if rule.stationary else slice(None)
-    weights = rule.weights(
-        query_positions[some, :, None],
-        key_positions[some, None],
-        span,
-        None if lengths is None else lengths[:, None, None, None, None],
-    )
+    asking, asked = query_positions[some, :, None], key_positions[some, None]
+    length = None if lengths is None else lengths[:, None, None, None, None]
+    bias = bias_of(rule.weights(asking, asked, span, length))
+    if relative_bias is not None:
+        bias = bias + by_distance(relative_bias, asking - asked, rule)
     # Only here do blocks that share their geometry get a bias each.
-    bias = torch.where(inside[:, None, :, None], bias_of(weights), LEAST)
+    bias = torch.where(inside[:, None, :, None], bias, LEAST)
     keys = overlapping_blocks(key, rule.left, size, width)
     values = keys if value is key else overlapping_blocks(value, rule.left, size, width)
     return Band(keys, values, bias, rule.may_be_empty, block=size)
+
+
+def by_distance(
+    relative_bias: torch.Tensor, distances: torch.Tensor, rule: WindowRule
+) -> torch.Tensor:
+    """(H, left + 1 + right) and distances (...), query - key -> (H, ...), 0 outside of the
+    window."""
+    places = distances + rule.right
+    inside = (places >= 0) & (places < relative_bias.shape[1])
+    return relative_bias[:, places.clamp(0, relative_bias.shape[1] - 1)] * inside
 
 
 def block_sizes(rule: WindowRule) -> tuple[int, int]:

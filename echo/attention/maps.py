@@ -53,6 +53,7 @@ def attention_maps(
         branches.span,
         valid,
         block.lengths(x, valid),
+        block.relative_bias,
     )
     local = band.weights(branches.local_query)
     return AttentionMaps(overall, local, branches.span, block.temperature(branches.span))

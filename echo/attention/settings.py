@@ -34,6 +34,9 @@ class AttentionSettings:
     max_span: int = 32  # M: the widest local span
     temp_scale: float = 0.01  # c: how strongly the span moves the softmax temperature
     sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    # How much the local branch counts at the start of training: 1 from scratch where not given. A
+    # block made from a Whisper's starts at 0, with the Whisper's output.
+    local_gain: float | None = None
     local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
 
     # hard windows
@@ -44,6 +47,7 @@ class AttentionSettings:
     # trainable span
     ramp: int = 8  # positions over which the window's edge fades out
     span_per_head: bool = False
+    relative_bias: bool = False  # a learned bias per head and distance, added to local scores
     temperature: Temperature = "span"  # from the span as in the hybrid form, or one per head
     local_input: LocalInput = "shared"  # where the local branch's query, key and value come from
 
@@ -69,7 +73,7 @@ class AttentionSettings:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"attention {field} is {value!r}, but must be a whole number >= 1")
-        for field in ("sharpen_longer", "span_per_head", "refiner"):
+        for field in ("sharpen_longer", "span_per_head", "relative_bias", "refiner"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(
                     f"attention {field} is {getattr(self, field)!r}, but must be true or false"
@@ -77,6 +81,14 @@ class AttentionSettings:
         if not isinstance(self.temp_scale, int | float) or not 0 <= self.temp_scale < 1:
             raise ValueError(
                 f"attention temp_scale is {self.temp_scale!r}, but must be a number in [0, 1)"
+            )
+        if self.local_gain is not None and not (
+            isinstance(self.local_gain, int | float)
+            and not isinstance(self.local_gain, bool)
+            and 0 <= self.local_gain <= 10
+        ):
+            raise ValueError(
+                f"attention local_gain is {self.local_gain!r}, but must be a number in [0, 10]"
             )
         if self.refiner and self.form != "focus":
             raise ValueError(f"attention refiner belongs to the form focus, not to {self.form}")
@@ -97,6 +109,11 @@ class AttentionSettings:
                         f"attention window ({self.window}) must not exceed {bound} "
                         f"({getattr(self, bound)}): frames beyond it would be lost"
                     )
+
+    @property
+    def first_gain(self) -> float:
+        """The local branch's gain at the start of training from scratch."""
+        return 1.0 if self.local_gain is None else self.local_gain
 
     @property
     def is_plain(self) -> bool:

@@ -26,11 +26,13 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
 
         if settings.root is None:
             raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
-        return ConnectedDigits(Path(settings.root), seed)
+        return ConnectedDigits(Path(settings.root), seed, settings.split)
     if settings.corpus == "espeak":
         from echo.data.espeak import SpokenCommands
 
-        return SpokenCommands(cache=Path(settings.root) if settings.root else None)
+        return SpokenCommands(Path(settings.root) if settings.root else None, settings.split)
+    if settings.split == "dev":
+        raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)

@@ -16,9 +16,10 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from echo.config import Split
 from echo.data.audio import SAMPLE_RATE, to_mono_16k
 from echo.data.phrases import draw_phrase
-from echo.data.utterance import FixedCorpus
+from echo.data.utterance import FixedCorpus, Utterance
 from echo.errors import DataError
 
 VERSION = "v1"  # raise it when the sound of the same plan changes
@@ -42,6 +43,8 @@ TRAIN_VARIANTS = (
     *("miguel", "pablo", "steph", "zac"),
 )
 EVAL_VARIANTS = ("m3", "m7", "f4", "Annie", "linda", "robert")
+# Training voices that are held out to choose settings by.
+DEV_VARIANTS = ("m4", "m8", "f3", "edward", "steph")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class SpokenCommands(FixedCorpus):
     """Connected digits and spoken commands, synthesised at the first use and then kept.
 
     Args:
+        split: "test", of voices that no training utterance has; or "dev", of training voices that
+            are then left out of training.
         cache: where the corpus is kept, as `espeak-v1-<hash>`; by default
             `$XDG_CACHE_HOME/echo-asr`, or `~/.cache/echo-asr`.
 
@@ -73,16 +78,27 @@ class SpokenCommands(FixedCorpus):
     def __init__(
         self,
         cache: Path | None = None,
+        split: Split = "test",
         train_utterances: int = 2400,
         eval_utterances: int = 300,
     ) -> None:
         from echo.data.sources import read_source
 
         folder = make_corpus(cache or default_cache(), train_utterances, eval_utterances)
-        super().__init__(
-            train=read_source(str(folder / "train.jsonl")),
-            eval=read_source(str(folder / "dev.jsonl")),
-        )
+        train = read_source(str(folder / "train.jsonl"))
+        if split == "test":
+            super().__init__(train, eval=read_source(str(folder / "dev.jsonl")))
+        else:
+            held_out = [u for u in train if variant(u) in DEV_VARIANTS]
+            super().__init__(
+                [u for u in train if variant(u) not in DEV_VARIANTS], held_out[:eval_utterances]
+            )
+
+
+def variant(utterance: Utterance) -> str:
+    """en-gb-x-rp+f3 -> f3"""
+    assert utterance.speaker is not None
+    return utterance.speaker.partition("+")[2]
 
 
 def default_cache() -> Path:

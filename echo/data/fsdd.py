@@ -3,13 +3,14 @@
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from echo.config import Split
 from echo.data.audio import AudioFile, JoinedAudio, header_duration
 from echo.data.phrases import DIGITS
 from echo.data.utterance import Utterance
@@ -18,6 +19,7 @@ from echo.errors import DataError
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d|[1-4]\d)\.wav", re.ASCII)
 TEST_INDICES = range(5)  # the data set's own split
 TRAIN_INDICES = range(5, 50)
+DEV_INDICES = range(5, 10)  # held out of training to choose settings by
 MAX_DIGITS = 6  # in one utterance
 MAX_PAUSE = 0.2  # seconds of silence before a digit, at most
 
@@ -44,10 +46,10 @@ def _samples(path: Path) -> torch.Tensor:
 class ConnectedDigits:
     """A corpus of 1 to 6 digits in a row, each row in one speaker's voice.
 
-    An epoch says every training recording (indices 5-49) exactly once, in rows that are new in
-    each epoch and depend on `seed` and the epoch's number alone. The evaluation set is joined
-    from indices 0-4 and is the same whatever the seed: it takes each recording once per pass,
-    in as many passes as it needs for `eval_utterances` rows or more.
+    An epoch says every training recording (indices 5-49, or 10-49 with the dev split) exactly
+    once, in rows that are new in each epoch and depend on `seed` and the epoch's number alone. The
+    evaluation set is joined from indices 0-4 (dev: 5-9) and is the same whatever the seed: it takes
+    each recording once per pass, in as many passes as it needs for `eval_utterances` rows or more.
 
     Args:
         root: the data set's folder, which holds `recordings/{digit}_{speaker}_{index}.wav`.
@@ -56,15 +58,19 @@ class ConnectedDigits:
         DataError: the folder, or any recording of any of its speakers, is missing or misnamed.
     """
 
-    def __init__(self, root: Path, seed: int = 0, eval_utterances: int = 600) -> None:
+    def __init__(
+        self, root: Path, seed: int = 0, split: Split = "test", eval_utterances: int = 600
+    ) -> None:
         recordings = read_recordings(root / "recordings")
         self._seed = seed
-        self._train = _select(recordings, TRAIN_INDICES)
-        test = _select(recordings, TEST_INDICES)
+        evaluated = DEV_INDICES if split == "dev" else TEST_INDICES
+        trained = [index for index in TRAIN_INDICES if index not in evaluated]
+        self._train = _select(recordings, trained)
+        measured = _select(recordings, evaluated)
         rng = random.Random("eval")
         self._eval: list[Utterance] = []
         while len(self._eval) < eval_utterances:
-            self._eval += _join(test, rng, "eval", start=len(self._eval))
+            self._eval += _join(measured, rng, "eval", start=len(self._eval))
 
     def train_epoch(self, epoch: int) -> Sequence[Utterance]:
         return _join(self._train, random.Random(f"{self._seed}-{epoch}"), f"train-{epoch}")
@@ -112,7 +118,7 @@ def read_recordings(folder: Path) -> dict[str, dict[tuple[int, int], Recording]]
 
 
 def _select(
-    recordings: dict[str, dict[tuple[int, int], Recording]], indices: range
+    recordings: dict[str, dict[tuple[int, int], Recording]], indices: Collection[int]
 ) -> dict[str, list[Recording]]:
     return {
         speaker: [recording for (_, index), recording in sorted(own.items()) if index in indices]

@@ -16,7 +16,6 @@ from echo.model import EchoConfig, EchoForConditionalGeneration
 from echo.upcycle import whisper_name
 
 FRAMES_PER_POSITION = 2  # the second convolution's stride
-CONV_GAIN = 2.0
 
 
 def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
@@ -57,10 +56,11 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             suppress_tokens=None,
             begin_suppress_tokens=None,
             attention=model.attention,
+            cross_positions=model.cross_positions,
             ctc=ctc_weight(config) > 0,
             **padding(config.data),
         )
-        built = fresh_model(echo_config)
+        built = fresh_model(echo_config, model.conv_gain)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     built.generation_config = GenerationConfig(
@@ -83,19 +83,16 @@ def padding(data: DataSettings) -> dict[str, Any]:
     }
 
 
-def fresh_model(config: EchoConfig) -> EchoForConditionalGeneration:
-    """A model that begins as the Whisper that the same draws would have made: with equal weights
-    where both have them, and its focused blocks silent. So two models of one seed differ by their
-    attention, and not by luck: how fast a small model learns to align hangs on its first weights
-    more than on its attention."""
+def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGeneration:
+    """A model with the weights that the same draws would have given a Whisper, wherever both have
+    them. So two models of one seed differ by their attention, and not by luck: how fast a small
+    model learns to align depends on its first weights more than on its attention."""
     plain = copy.deepcopy(config)
     plain.attention = {"encoder": "plain", "decoder": "plain"}
     twin = EchoForConditionalGeneration(plain)
     with torch.no_grad():
-        # As they are drawn, the convolutions' output is half as large as the fixed sinusoids that
-        # are added to it, and a small model long hears where it is rather than what is said.
         for conv in (twin.model.encoder.conv1, twin.model.encoder.conv2):
-            conv.weight.mul_(CONV_GAIN)
+            conv.weight.mul_(conv_gain)
     whisper = twin.state_dict()
     model = EchoForConditionalGeneration(config)
     taken = {key: whisper_name(key) for key in model.state_dict()}
