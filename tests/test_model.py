@@ -56,6 +56,10 @@ ATTENTIONS = {
         "encoder": {**ADAPTIVE, "local_input": "projected"},
         "decoder": {**ADAPTIVE, "local_input": "projected"},
     },
+    "adaptive, relative bias": {
+        "encoder": {**ADAPTIVE, "relative_bias": True},
+        "decoder": {**ADAPTIVE, "relative_bias": True},
+    },
     "rotary": {
         "encoder": [{**ADAPTIVE, "rotary_base": 10000}, {**HYBRID, "rotary_base": 100}],
         "decoder": [{**ADAPTIVE, "rotary_base": 10000}, {**HYBRID, "rotary_base": 100}],
@@ -113,11 +117,24 @@ def test_a_new_model_has_whispers_positions():
     assert not found.requires_grad
 
 
+def with_gain(attention, gain):
+    """The attention with a `local_gain` in every focused block."""
+    if isinstance(attention, dict) and "form" in attention:
+        return {**attention, "local_gain": gain}
+    if isinstance(attention, dict):
+        return {stack: with_gain(value, gain) for stack, value in attention.items()}
+    if isinstance(attention, list):
+        return [with_gain(value, gain) for value in attention]
+    return attention
+
+
+@pytest.mark.parametrize("gain", [0, None])
 @pytest.mark.parametrize("attention", STARTS_AS_WHISPER.values(), ids=STARTS_AS_WHISPER.keys())
-def test_a_new_block_begins_as_its_global_branch(attention):
-    """So a Whisper checkpoint keeps its output when it gets focused attention."""
+def test_a_block_begins_as_its_global_branch_only_without_a_gain(attention, gain):
+    """With a gain of 0 it gives what Whisper's would; by default the local branch takes part."""
     plain = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=PLAIN)).eval()
-    echo = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=attention)).eval()
+    config = EchoConfig(**SIZES, attention=with_gain(attention, gain))
+    echo = EchoForConditionalGeneration(config).eval()
     for source, target in zip(
         [*plain.model.encoder.layers, *plain.model.decoder.layers],
         [*echo.model.encoder.layers, *echo.model.decoder.layers],
@@ -135,7 +152,10 @@ def test_a_new_block_begins_as_its_global_branch(attention):
     with torch.no_grad():
         expected = plain(features, attention_mask=mask, decoder_input_ids=ids).logits
         found = echo(features, attention_mask=mask, decoder_input_ids=ids).logits
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    if gain == 0 or attention == PLAIN:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    else:
+        assert (found - expected).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("frames", [1, 2, 37, 200, 331])

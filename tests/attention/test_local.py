@@ -11,12 +11,18 @@ from echo.attention.local import block_band, dense_band, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow
 
 
-def by_the_formula(query, key, value, rule, span, valid, lengths):
-    """m_ij · exp(q_i · k_j), normalised; zeros where a query sees nothing."""
+def by_the_formula(query, key, value, rule, span, valid, lengths, relative=None):
+    """m_ij · exp(q_i · k_j + b_{i - j}), normalised; zeros where a query sees nothing."""
     positions = torch.arange(key.shape[2])
     length = None if lengths is None else lengths[:, None, None, None]
     weights = rule.weights(positions[:, None], positions, span[..., None], length)
     weights = weights * valid[:, None, None] * torch.exp(query @ key.mT)
+    if relative is not None:
+        b = torch.zeros(relative.shape[0], len(positions), len(positions), dtype=relative.dtype)
+        for i in range(len(positions)):
+            for j in range(max(0, i - rule.left), min(len(positions), i + rule.right + 1)):
+                b[:, i, j] = relative[:, i - j + rule.right]
+        weights = weights * b.exp()
     total = weights.sum(-1, keepdim=True)
     return weights @ value / total.masked_fill(total == 0, 1)
 
@@ -43,9 +49,12 @@ def draw(frames, heads=2, d=4, spans=1, seed=0):
     ramp=st.integers(1, 6),
     hard=st.booleans(),
     causal=st.booleans(),
+    biased=st.booleans(),
     seed=st.integers(0, 10_000),
 )
-def test_both_layouts_follow_the_formula(frames, max_span, narrower, ramp, hard, causal, seed):
+def test_both_layouts_follow_the_formula(
+    frames, max_span, narrower, ramp, hard, causal, biased, seed
+):
     rule = (
         HardWindow(max_span, max(1, max_span - narrower), 100, causal)
         if hard
@@ -53,13 +62,15 @@ def test_both_layouts_follow_the_formula(frames, max_span, narrower, ramp, hard,
     )
     query, key, value, span, valid, lengths = draw(frames, spans=frames if causal else 1, seed=seed)
     ends = None if causal else lengths
-    expected = by_the_formula(query, key, value, rule, span, valid, ends)
-    inputs = [query, key, value] + ([] if hard else [span])
+    relative = torch.randn(2, rule.left + 1 + rule.right, dtype=torch.double).requires_grad_()
+    relative = relative if biased else None
+    expected = by_the_formula(query, key, value, rule, span, valid, ends, relative)
+    inputs = [query, key, value] + ([] if hard else [span]) + ([relative] if biased else [])
     seen = valid[:, None, :, None]
     expected_gradients = torch.autograd.grad((expected * seen).sin().sum(), inputs)
     for band in (
-        dense_band(frames, key, value, rule, span, valid, ends),
-        block_band(key, value, rule, span, valid, ends),
+        dense_band(frames, key, value, rule, span, valid, ends, relative),
+        block_band(key, value, rule, span, valid, ends, relative),
     ):
         found = band.attend(query)
         torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
@@ -71,12 +82,14 @@ def test_both_layouts_follow_the_formula(frames, max_span, narrower, ramp, hard,
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("rule", [AdaptiveWindow(20, 6, False), HardWindow(20, 12, 100, False)])
 @pytest.mark.parametrize("spans", [1, 2])
-def test_flex_attention_equals_the_bands(rule, spans):
+@pytest.mark.parametrize("biased", [False, True])
+def test_flex_attention_equals_the_bands(rule, spans, biased):
     """On the CPU flex_attention has no backward, but its forward is the compiled kernel's."""
     query, key, value, _, valid, lengths = (x.detach() for x in draw(300, d=16))
     span = torch.tensor([[[0.01], [0.6]], [[0.9], [0.3]]]).double()[:, :spans]
-    expected = block_band(key, value, rule, span, valid, lengths).attend(query)
-    found = local_attention_flex(query, key, value, rule, span, valid, lengths)
+    relative = torch.randn(2, rule.left + 1 + rule.right).double() if biased else None
+    expected = block_band(key, value, rule, span, valid, lengths, relative).attend(query)
+    found = local_attention_flex(query, key, value, rule, span, valid, lengths, relative)
     seen = valid[:, None, :, None]
     torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
 

@@ -22,6 +22,7 @@ from echo.attention.settings import AttentionSettings, resolve_layers
         ),
         ({"refiner": True}, "attention refiner belongs to the form focus, not to adaptive"),
         ({"form": "plain", "global_stride": 2}, "attention global_stride belongs to the focused"),
+        ({"local_gain": -1}, r"attention local_gain is -1, but must be a number in \[0, 10\]"),
         ({"form": ["focus"]}, "attention form is ..focus"),
         (3, "attention is 3, but must be a form's name or a mapping"),
     ],
