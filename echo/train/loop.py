@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from statistics import fmean
@@ -126,7 +126,7 @@ class Trainer:
                 pass
         return self.progress
 
-    def steps(self, request: StopRequest, title: str) -> Iterator[None]:
+    def steps(self, request: StopRequest, title: str) -> Generator[None, None, None]:
         """Trains, and yields after each step, when all that is due after it is done: metrics,
         evaluations and checkpoints are written, and a progress bar of this title is shown.
 
