@@ -37,7 +37,8 @@ class Budget:
 class PilotSettings:
     """What a pilot's file holds besides its contenders and the settings of their runs."""
 
-    baseline: str | None = None  # the contender that the others are compared with: the last
+    # The contender that the others are compared with; the file's last where not given.
+    baseline: str | None = None
     budget: Budget | None = None  # train.max_steps where not given
     turn: Positive = 20  # steps that a contender trains before the next one's turn
 
@@ -92,7 +93,7 @@ def read_pilot(
     names = [*own, *(name for name in told_models if name not in own)]
 
     settings = build(PilotSettings, take_pilot_settings(common, told), source)
-    baseline = names[-1] if settings.baseline is None else settings.baseline
+    baseline = [*own][-1] if settings.baseline is None else settings.baseline
     if baseline not in names:
         raise ConfigError(
             f"{source}: baseline is {brief(baseline)!r}, but the models are: {listed(names)}"

@@ -9,7 +9,7 @@ from echo.report.markdown import escape, table
 Found = Mapping[str, Any]
 
 SILENT = 0.05  # a gain below which the local branch has next to no say
-FEW_SEEDS = 10  # too few to tell how much seeds differ
+FEW_SEEDS = 10  # too few to tell how much further ones would differ
 DECODINGS = {JOINT: "by WER", DECODER: "by WER of the decoder alone"}
 
 
@@ -79,6 +79,10 @@ def explanation(result: Found) -> str:
     ]
     if any(model["attention"] for model in result["models"]):
         sentences.append("*Span*, *temperature* and *gain* are means over the focused blocks.")
+    if 1 < len(seeds) < FEW_SEEDS:
+        sentences.append(
+            "Seeds are few, so the intervals below, which draw them anew, are rather too narrow."
+        )
     return " ".join(sentences)
 
 
@@ -108,8 +112,7 @@ def drawn(resampling: Found) -> str:
         utterances += f" of {resampling['units']} speakers"
     if resampling["seeds"] == 1:
         return f"over {utterances}; one seed, so not over seeds"
-    few = ", which are few: true ones are wider" if resampling["seeds"] < FEW_SEEDS else ""
-    return f"over {resampling['seeds']} seeds and {utterances}{few}"
+    return f"over {resampling['seeds']} seeds and {utterances}"
 
 
 def at_equal_seconds(result: Found, name: str, found: Found) -> str:

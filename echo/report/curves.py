@@ -1,5 +1,6 @@
 """Learning curves of several models as PNG files."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -11,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from echo.report.mathtext import label
 
@@ -27,9 +28,7 @@ AXES = {"steps": ("step", "training steps"), "time": ("seconds", "seconds of tra
 # Colours that the colour-blind can tell apart (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-# Which ticks a decade has, from the fewest to the most.
-TICKS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(np.arange(1, 10, 0.2).round(1)))
-ENOUGH_TICKS = 4
+ENOUGH_TICKS = 3
 
 
 def draw_curves(runs: Mapping[str, Sequence[Events]], folder: Path) -> list[Path]:
@@ -74,7 +73,8 @@ def draw_model(
 ) -> None:
     if len(lines) > 1:
         for x, y in lines:
-            axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.5)
+            axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.5, marker=marker, markersize=2)
+        marker = None  # the mean has points that nobody measured
     if lines:
         x, y = mean_line(lines)
         axes.plot(x, y, color=colour, linewidth=2.2, label=name, marker=marker, markersize=4)
@@ -100,12 +100,10 @@ def scale_log(axes: Axes, values: np.ndarray, unit: str) -> None:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`, at least `ENOUGH_TICKS` of them where there are."""
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks: list[float] = []
-    for steps in TICKS:
-        ticks = [float(step * 10.0**decade) for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= ENOUGH_TICKS:
-            break
-    return ticks
+    """Round numbers from `low` to `high`: 1, 2 and 5 of each decade, or, where the range holds
+    hardly any of these, numbers at equal distances."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    if sum(low <= tick <= high for tick in ticks) < ENOUGH_TICKS:
+        ticks = [*MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    return [tick for tick in ticks if low <= tick <= high]

@@ -74,8 +74,9 @@ def test_a_budget_is_of_steps_or_of_seconds():
     assert budgets("train.max_steps=9", budget={"seconds": 40}) == {(9, 40.0)}
 
 
-def test_the_baseline_is_the_last_model_or_the_named_one():
+def test_the_baseline_is_the_file_s_last_model_or_the_named_one():
     assert read().baseline == "whisper"
+    assert read(f"models.focus={FOCUS}").baseline == "whisper"
     assert read(baseline="echo").baseline == "echo"
     assert read("baseline=echo", "turn=5").turn == 5
 
@@ -118,7 +119,7 @@ def test_wrong_settings_are_named(changes, message):
 
 @pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])
 def test_seeds_are_whole_numbers(text):
-    with pytest.raises(ConfigError, match="--seeds: .* must be whole numbers"):
+    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers"):
         read_seeds(text)
 
 
