@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from echo.bounds import Positive, PositiveAmount
@@ -12,16 +13,19 @@ from echo.plain_text import brief
 
 Layers = dict[str, dict[str, Any]]  # settings by the contender's name
 
-# What decides which utterances are trained and measured on.
-SAME_DATA = (
-    "train",
-    "eval",
-    "corpus",
-    "root",
-    "split",
-    "audio_column",
-    "text_column",
-    "speaker_column",
+# What decides which utterances are trained and measured on, what is drawn by the seed, and the
+# precision, which accelerate sets once for a process.
+SHARED = (
+    "seed",
+    "data.train",
+    "data.eval",
+    "data.corpus",
+    "data.root",
+    "data.split",
+    "data.audio_column",
+    "data.text_column",
+    "data.speaker_column",
+    "train.precision",
 )
 
 
@@ -192,21 +196,16 @@ def check_comparable(contenders: Sequence[Contender], source: str) -> None:
     """
     first, *others = contenders
     for other in others:
-        if other.config.seed != first.config.seed:
-            raise ConfigError(
-                f"{source}: models.{other.name} has a seed of its own; all train with the same"
-            )
-        for key in SAME_DATA:
-            if getattr(other.config.data, key) != getattr(first.config.data, key):
+        for key in SHARED:
+            if setting(other.config, key) != setting(first.config, key):
                 raise ConfigError(
-                    f"{source}: models.{other.name} has another data.{key} than "
-                    f"models.{first.name}, but all train and are measured on the same data"
+                    f"{source}: models.{first.name} and models.{other.name} differ in {key}, which "
+                    "must be the same for all"
                 )
-        if other.config.train.precision != first.config.train.precision:
-            raise ConfigError(
-                f"{source}: models.{other.name} has another train.precision than "
-                f"models.{first.name}, but one process can train with one alone"
-            )
+
+
+def setting(config: RunConfig, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)
 
 
 def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:

@@ -102,10 +102,13 @@ def test_seeds_are_the_config_s_or_those_asked_for():
         ({"budget": {"steps": 0}}, "pilot.yaml: budget.steps is 0, but must be 1 or more"),
         ({"turn": 0}, "pilot.yaml: turn is 0, but must be 1 or more"),
         ({"baseline": "x"}, "pilot.yaml: baseline is 'x', but the models are: echo, whisper"),
-        ({"models": {"a": {}, "b": {"seed": 3}}}, "pilot.yaml: models.b has a seed of its own"),
+        (
+            {"models": {"a": {}, "b": {"seed": 3}}},
+            "models.a and models.b differ in seed, which must",
+        ),
         (
             {"models": {"a": {}, "b": {"data": {"split": "dev"}}}},
-            "pilot.yaml: models.b has another data.split than models.a",
+            "pilot.yaml: models.a and models.b differ in data.split",
         ),
         ({"seeds": [1, 2, 1]}, "--seeds: 1 is given twice"),
         ({"seeds": [-1]}, "--seeds: seed is -1, but must be from 0 to"),
