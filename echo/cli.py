@@ -49,19 +49,32 @@ def pilot(
     config: Annotated[
         Path | None, typer.Option(help="The pilot's settings; by default a small spoken corpus.")
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="Seeds to train every model with; by default the config's seed."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default runs/NAME_OF_CONFIG.")
     ] = None,
 ) -> None:
-    """Train Echo and Whisper side by side and compare them."""
-    from echo.config import apply_overrides, read_yaml
-    from echo.pilot import format_table, read_pilot, run_pilot
+    """Train several models in turn on the same data, and say which is better and how sure that is.
+
+    The config's 'models' says which, 'budget={seconds: 600}' or 'budget={steps: 1000}' for how
+    long, and 'baseline=NAME' what they are compared with. 'models.echo.train.learning_rate=1e-3'
+    changes a setting of one model; 'models.focus=configs/attention/focus.yaml' adds one.
+    """
+    from echo.config import read_yaml
+    from echo.pilot.contenders import read_pilot, read_seeds
+    from echo.pilot.run import run_pilot
+    from echo.pilot.table import render
 
     path = config or Path("configs/pilot.yaml")
     out = out or Path("runs") / path.stem
-    content = apply_overrides(read_yaml(path), overrides or [])
-    rows = run_pilot(read_pilot(content, str(path)), out)
-    print("\n" + format_table(rows))
+    chosen = None if seeds is None else read_seeds(seeds)
+    result = run_pilot(read_pilot(read_yaml(path), str(path), overrides or [], chosen), out)
+    print("\n" + render(result))
     print(f"Curves, transcripts and pilot.json are in {out}/")
 
 

@@ -131,7 +131,10 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    max_steps: Positive = 2000
+    max_steps: Positive | None = 2000  # null: no limit but max_seconds
+    # Seconds of training after which a run stops; the learning-rate schedule then follows the share
+    # of these seconds.
+    max_seconds: PositiveAmount | None = None
     learning_rate: Amount = 1.5e-3
     schedule: Literal["linear", "cosine"] = "cosine"
     warmup_steps: Count = 100

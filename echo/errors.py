@@ -1,7 +1,6 @@
 """The errors that are a user's to mend: one sentence that names the file, line or key."""
 
 import signal
-from pathlib import Path
 
 
 class EchoError(Exception):
@@ -17,12 +16,10 @@ class DataError(EchoError):
 
 
 class StoppedError(Exception):
-    """A signal stopped a run after it had written a checkpoint."""
+    """A signal stopped a run, or the runs of a pilot, after a checkpoint was written."""
 
-    def __init__(self, run: Path, step: int, number: signal.Signals) -> None:
-        super().__init__(
-            f"{run}: stopped by {number.name} after step {step}; go on with 'echo-asr resume {run}'"
-        )
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message)
         self.number = number
 
 

@@ -19,7 +19,7 @@ from echo.config import RunConfig, merge, read_yaml
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora import build_corpus
 from echo.data.loading import Batch, ExampleReader, Limits, training_loader
-from echo.pilot import read_pilot
+from echo.pilot.contenders import read_pilot
 from echo.train.build import build_model, build_tokenizer
 from echo.train.loop import Trainer
 
@@ -62,7 +62,7 @@ def main() -> None:
             "model": {"max_seconds": 30},
         },
     )
-    contenders = read_pilot(content, arguments.config)
+    contenders = read_pilot(content, arguments.config).contenders
     config = contenders[0].config
     corpus = build_corpus(config.data, config.seed)
     tokenizer = build_tokenizer(config, corpus.train_epoch(0))

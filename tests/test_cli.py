@@ -96,7 +96,7 @@ def test_help_names_every_command(monkeypatch, capsys):
 def test_every_shipped_config_can_be_read(request, monkeypatch, tmp_path):
     """Pilots with all their models, and single runs, from anywhere."""
     from echo.config import load_config, read_yaml
-    from echo.pilot import read_pilot
+    from echo.pilot.contenders import read_pilot
 
     monkeypatch.chdir(tmp_path)
     assert "models" in read_yaml("configs/pilot.yaml")
@@ -106,7 +106,9 @@ def test_every_shipped_config_can_be_read(request, monkeypatch, tmp_path):
     for path in paths:
         content = read_yaml(path)
         if "models" in content:
-            assert {c.name for c in read_pilot(content, str(path))} == {"echo", "whisper"}
+            pilot = read_pilot(content, str(path))
+            assert {c.name for c in pilot.contenders} >= {"echo", "whisper"}
+            assert pilot.baseline == "whisper"
         else:
             load_config(path)
 

@@ -105,6 +105,9 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
     def join(self, branches: Branches) -> torch.Tensor:
         return self.out_proj(branches.global_out + self.local_gain * branches.local_out)
 
+    def gain(self) -> torch.Tensor:
+        return self.local_gain.detach().abs().mean()
+
     def project_local(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> the local branch's query, key and value, each (B, H, T, d)."""
         if self.settings.local_input == "input":

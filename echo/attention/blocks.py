@@ -92,6 +92,10 @@ class FocusedAttention(nn.Module, ABC):
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         """The local softmax temperature, of the span's shape or (1, H, 1)."""
 
+    @abstractmethod
+    def gain(self) -> torch.Tensor:
+        """How much the local branch counts beside the global one, a scalar: 0 is silence."""
+
     def valid(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """(B, T), True at an encoder's valid frames; None where all are, and in the decoder."""
         return None if mask is None or self.causal else mask[:, 0, 0] == 0

@@ -96,6 +96,10 @@ class HybridAttention(FocusedAttention):
     def join(self, branches: Branches) -> torch.Tensor:
         return self.projection(torch.cat([branches.local_out, branches.global_out], dim=-1))
 
+    def gain(self) -> torch.Tensor:
+        of_local, of_global = self.projection.weight.detach().chunk(2, dim=1)
+        return of_local.norm() / of_global.norm()
+
     def look(
         self,
         query: torch.Tensor,

@@ -24,8 +24,12 @@ def resampled_rates(
 ) -> np.ndarray:
     """The error rates of all models on resampled sets. The same arguments give the same numbers.
 
+    Of models that were trained several times, each resample draws trainings too, by number and for
+    all models alike, and the rate is over the drawn units as transcribed after each of the drawn
+    trainings (Owen 2007, "The pigeonhole bootstrap").
+
     Args:
-        errors: (models, utterances), whole numbers.
+        errors: (models, utterances) or (models, trainings, utterances), whole numbers.
         words: (utterances,), in the references.
         units: (utterances,), what is drawn as one: the utterances of a speaker, say, are not
             independent of each other. Where all differ, utterances are drawn.
@@ -34,18 +38,30 @@ def resampled_rates(
         (models, resamples). Of a draw without words it is, as in `ErrorCounts.rate`, 0 without
         errors and else 1.
     """
+    trained = errors if errors.ndim == 3 else errors[:, None]
+    trainings = trained.shape[1]
     number = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
     of = [number[unit] for unit in units]
-    unit_errors = np.stack([np.bincount(of, row) for row in errors])
+    unit_errors = np.stack([[np.bincount(of, row) for row in model] for model in trained])
     unit_words = np.bincount(of, words)
     rng = np.random.default_rng(seed)
+    trainings_rng = np.random.default_rng([seed, 1])
     step = max(1, DRAWN_AT_ONCE // len(number))
     rates = []
     for start in range(0, resamples, step):
-        drawn = rng.integers(len(number), size=(min(step, resamples - start), len(number)))
-        wrong, said = unit_errors[:, drawn].sum(-1), unit_words[drawn].sum(-1)
+        count = min(step, resamples - start)
+        times = drawn_times(rng, count, len(number))
+        training_times = drawn_times(trainings_rng, count, trainings)
+        wrong = np.einsum("mtr,rt->mr", unit_errors @ times.T, training_times)
+        said = trainings * (times @ unit_words)
         rates.append(np.where(said > 0, wrong / np.maximum(said, 1), wrong > 0))
     return np.concatenate(rates, axis=1)
+
+
+def drawn_times(rng: np.random.Generator, draws: int, count: int) -> np.ndarray:
+    """How often each of `count` things is drawn in `draws` draws of `count`: (draws, count)."""
+    drawn = rng.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(float)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

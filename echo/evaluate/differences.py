@@ -2,11 +2,10 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from echo.data.utterance import Utterance
 from echo.evaluate.bootstrap import (
     LEVEL,
     RESAMPLES,
@@ -70,7 +69,17 @@ def error_rates(evaluations: Evaluations) -> dict[str, Any]:
     return {"resampling": resampling, "rates": rates, "differences": differences}
 
 
-def resampling_units(utterances: Sequence[Utterance]) -> tuple[str, list[Hashable]]:
+class Spoken(Protocol):
+    """What is known of an utterance without its audio."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def speaker(self) -> str | None: ...
+
+
+def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]:
     """What the bootstrap draws, "speaker" or "utterance", and that of each utterance."""
     speakers = [u.speaker for u in utterances]
     if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:

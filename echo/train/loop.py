@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +38,7 @@ from echo.train.checkpoint import (
 from echo.train.feed import StepBatches, step_batches
 from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
-from echo.train.optimiser import build_optimiser, build_schedule, freeze
+from echo.train.optimiser import build_optimiser, build_schedule, freeze, share_done
 from echo.train.processes import Processes
 from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, spread_optimiser_state, whole, whole_model
@@ -71,6 +71,7 @@ class Trainer:
         )
         self.watch = AttentionWatch(model)
         self.data_watch = DataWatch()
+        self.progress = Progress()
         # A loaded weight lies where it lay in its file, and products of numbers that are aligned
         # otherwise round otherwise: a resumed run would drift from the unbroken one.
         for parameter in model.parameters():
@@ -85,7 +86,9 @@ class Trainer:
             if model.config.ctc and self.ctc_weight == 0:
                 freeze(model, ["ctc_head"])
             self.optimiser = build_optimiser(model, config.train)
-        self.schedule = build_schedule(self.optimiser, config.train)
+            self.schedule = build_schedule(
+                self.optimiser, config.train, lambda: self.progress.seconds
+            )
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
@@ -93,7 +96,6 @@ class Trainer:
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.run = run
-        self.progress = Progress()
         self.recent: list[dict[str, Any]] = []  # steps since the last line of metrics
 
     def resume(self, state: dict[str, Any], progress: Progress) -> None:
@@ -113,10 +115,23 @@ class Trainer:
         self.progress = progress
 
     def train(self) -> Progress:
-        """Trains to `max_steps`; writes metrics, checkpoints, and shows a progress bar.
+        """Trains to the end of the budget, `max_steps` or `max_seconds`.
 
         Raises:
             StoppedError: by a signal, after a checkpoint.
+            EchoError: the numbers have gone wrong for good, or a checkpoint cannot be written.
+        """
+        with StopRequest() as request:
+            for _ in self.steps(request, self.run.name):
+                pass
+        return self.progress
+
+    def steps(self, request: StopRequest, title: str) -> Generator[None, None, None]:
+        """Trains, and yields after each step, when all that is due after it is done: metrics,
+        evaluations and checkpoints are written, and a progress bar of this title is shown.
+
+        Raises:
+            StoppedError: `request` was made, and the step finished and its checkpoint written.
             EchoError: the numbers have gone wrong for good, or a checkpoint cannot be written.
         """
         settings = self.config.train
@@ -126,13 +141,12 @@ class Trainer:
             total=settings.max_steps,
             initial=self.progress.step,
             unit="step",
-            desc=self.run.name,
+            desc=title,
             disable=not main,
         )
         with ExitStack() as stack:
             stack.callback(bar.close)
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
-            request = stack.enter_context(StopRequest())
             batches = self.batches()
             if self.evaluation_is_due:  # a signal forestalled it
                 self.evaluate_and_save(recorder, request)
@@ -145,6 +159,8 @@ class Trainer:
                 self.progress.skipped += taken.skipped
                 values = self.step(taken.own)
                 seconds = time.perf_counter() - started
+                if settings.max_seconds is not None:  # all processes must stop at the same step
+                    seconds = max(self.processes.gather(seconds))
                 self.progress.seconds += seconds
                 self.data_watch.add(waited, seconds)
                 if values:
@@ -153,18 +169,22 @@ class Trainer:
                 if self.progress.step % settings.log_every == 0 or self.finished:
                     self.log(recorder, bar)
                 self.evaluate_and_save(recorder, request)
+                yield
         if self.stale:
             logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
-        return self.progress
 
     @property
     def finished(self) -> bool:
-        return self.progress.step >= self.config.train.max_steps or self.stale
+        return self.budget_is_spent or self.stale
+
+    @property
+    def budget_is_spent(self) -> bool:
+        return share_done(self.config.train, self.progress.step, self.progress.seconds) >= 1
 
     @property
     def evaluation_is_due(self) -> bool:
-        step, settings = self.progress.step, self.config.train
-        due = step > 0 and (step % settings.eval_every == 0 or step == settings.max_steps)
+        step = self.progress.step
+        due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
         return due and self.progress.wer_step != step
 
     @property
@@ -196,7 +216,12 @@ class Trainer:
         if good or due or stopping or self.finished:
             self.save(recorder)
         if stopping:
-            raise StoppedError(self.run, self.progress.step, signal.Signals(stopping))
+            number = signal.Signals(stopping)
+            raise StoppedError(
+                f"{self.run}: stopped by {number.name} after step {self.progress.step}; go on with "
+                f"'echo-asr resume {self.run}'",
+                number,
+            )
 
     def step(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """One optimiser step over the accumulated batches, normalised by all of their tokens.

@@ -28,7 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 def start_run(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Progress:
-    """Trains a new model in a new folder.
+    """Trains a new model in a new folder; see `started_trainer`."""
+    return started_trainer(config, run, corpus).train()
+
+
+def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Trainer:
+    """A trainer of a new model in a new folder, which then holds the run's config.
 
     Raises:
         ConfigError: the folder holds another run, or the settings contradict each other.
@@ -46,7 +51,7 @@ def start_run(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> 
     if processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
         save_yaml(to_dict(config), run / "config.yaml")
-    return trainer.train()
+    return trainer
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
@@ -91,8 +96,13 @@ def starting_point(
 
 
 def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
-    """Goes on with a run from its last checkpoint that is whole, or from its beginning if it was
-    stopped before the first.
+    """Goes on with a run; see `resumed_trainer`."""
+    return resumed_trainer(run, corpus).train()
+
+
+def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
+    """A trainer where a run's last checkpoint that is whole stands, or at the run's beginning if it
+    was stopped before the first.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -104,7 +114,7 @@ def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
         corpus = corpus or build_corpus(config.data, config.seed)
         checkpoint = CheckpointFolder(run).load()
     if checkpoint is None:
-        return new_trainer(config, run, corpus).train()
+        return new_trainer(config, run, corpus)
     path, state, progress = checkpoint
     with processes.together():
         # With lora checkpoints are merged: adapters go on beside what they started from.
@@ -117,7 +127,7 @@ def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.resume(state, progress)
-    return trainer.train()
+    return trainer
 
 
 def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:

@@ -1,5 +1,5 @@
-"""What is watched during training: each focused block's span, temperature and entropy, and how
-long the data let it wait."""
+"""What is watched during training: each focused block's span, temperature, entropy and gain, and
+how long training waits for data."""
 
 import logging
 from functools import partial
@@ -67,6 +67,7 @@ class AttentionWatch:
                 "temperature": maps.temperature.float().mean(),
                 "entropy_local": local,
                 "entropy_global": entropy(maps.overall).mean(),
+                "gain": block.gain(),
             }
             values |= {f"{key}/{name}": value.item() for key, value in found.items()}
             self.warn(name, block, values)

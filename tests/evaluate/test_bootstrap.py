@@ -87,3 +87,48 @@ def test_the_same_arguments_give_the_same_numbers(monkeypatch):
 )
 def test_rates_are_numbers_whatever_is_drawn(errors, words, rates):
     assert set(drawn(errors, words)[0]) == rates
+
+
+def test_trainings_are_drawn_across_utterances_as_a_slow_loop_draws_them():
+    """Every utterance that is drawn is drawn for every training that is, and for all models."""
+    rng = np.random.default_rng(6)
+    words = rng.integers(1, 9, 12)
+    errors = rng.integers(0, 5, (2, 3, 12))
+    units = list("aabbbcdeefgg")
+    found = resampled_rates(errors, words, units, resamples=6000)
+
+    names = sorted(set(units))
+    of = {name: [i for i, unit in enumerate(units) if unit == name] for name in names}
+    slow = np.zeros((2, 6000))
+    for resample in range(6000):
+        utterances = [i for name in rng.choice(names, len(names)) for i in of[name]]
+        trainings = rng.integers(3, size=3)
+        for model in range(2):
+            wrong = sum(errors[model, t, i] for t in trainings for i in utterances)
+            slow[model, resample] = wrong / (3 * sum(words[i] for i in utterances))
+    for one, other in ((found[0], slow[0]), (found[1] - found[0], slow[1] - slow[0])):
+        assert np.mean(one) == pytest.approx(np.mean(other), abs=0.01)
+        for quantile in (0.025, 0.25, 0.75, 0.975):
+            assert np.quantile(one, quantile) == pytest.approx(
+                np.quantile(other, quantile), abs=0.03
+            )
+
+
+def test_one_training_adds_nothing_to_draw():
+    rng = np.random.default_rng(7)
+    words, errors = rng.integers(1, 9, 30), rng.integers(0, 4, (2, 30))
+    assert (drawn(errors[:, None], words) == drawn(errors, words)).all()
+    same = np.repeat(errors[:, None], 3, axis=1)
+    np.testing.assert_allclose(drawn(same, words), drawn(errors, words), rtol=1e-12)
+
+
+def test_trainings_that_differ_widen_the_interval():
+    words = np.full(400, 10)
+    errors = np.random.default_rng(8).binomial(10, np.array([[0.1], [0.2], [0.3]]), (3, 400))[None]
+    low, high = interval(drawn_trainings(errors, words))
+    mean_low, mean_high = interval(drawn(errors.sum(1), 3 * words)[0])
+    assert high - low > 5 * (mean_high - mean_low)
+
+
+def drawn_trainings(errors, words):
+    return resampled_rates(errors, words, range(len(words)))[0]

@@ -18,5 +18,5 @@ def test_dollars_and_control_characters_are_drawn_as_they_are(tmp_path):
 def test_a_legend_names_every_run(tmp_path):
     events = [{"kind": "train", "step": i, "seconds": i, "loss": 2.0 - i} for i in range(2)]
     events += [{"kind": "eval", "step": 1, "seconds": 1, "wer": 0.5}]
-    assert len(draw_curves({"_a": events, "$x^$": events}, tmp_path)) == 4
+    assert len(draw_curves({"_a": [events], "$x^$": [events]}, tmp_path)) == 4
     assert (label("_a"), label("a_$b")) == (" _a", r"a_\$b")

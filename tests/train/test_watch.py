@@ -1,10 +1,14 @@
-"""What training says of the wait for data."""
+"""What training says of the blocks, and of the wait for data."""
 
 import logging
 
 import pytest
+import torch
+from torch import nn
 
-from echo.train.watch import DataWatch
+from echo.attention.forms import FORMS
+from echo.attention.settings import AttentionSettings
+from echo.train.watch import AttentionWatch, DataWatch
 
 
 def test_the_wait_for_data_is_a_share_since_the_last_line(caplog):
@@ -23,3 +27,21 @@ def test_the_wait_for_data_is_a_share_since_the_last_line(caplog):
     assert record.getMessage().startswith(
         "25 % of the time goes into waiting for data: raise data.workers"
     )
+
+
+@pytest.mark.parametrize("form", ["adaptive", "hybrid", "scaled", "focus"])
+def test_the_gain_of_a_block_is_that_of_its_local_branch(form):
+    settings = AttentionSettings.from_value({"form": form, "local_gain": 0.5})
+    block = FORMS[form](settings, dims=16, heads=2).train()
+    watch = AttentionWatch(nn.ModuleDict({"block": block}))
+    block(torch.randn(1, 20, 16))
+    assert watch.measure()["gain/block"] == pytest.approx(0.5)
+    with torch.no_grad():
+        if form == "adaptive":
+            block.local_gain.copy_(torch.tensor([0.3, -0.1]).repeat(8))
+            expected = 0.2
+        else:
+            block.projection.weight[:, :16] *= 2
+            block.projection.weight[:, 16:] *= 4
+            expected = 0.25
+    assert watch.measure()["gain/block"] == pytest.approx(expected)

@@ -1,0 +1,240 @@
+"""A pilot's settings: who takes part, and for how long each is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from echo.bounds import Positive, PositiveAmount
+from echo.config import RunConfig, apply_overrides, build, merge, read_yaml
+from echo.errors import ConfigError
+from echo.paths import is_file_name
+from echo.plain_text import brief
+
+Layers = dict[str, dict[str, Any]]  # settings by the contender's name
+
+# What decides which utterances are trained and measured on, what is drawn by the seed, and the
+# precision, which accelerate sets once for a process.
+SHARED = (
+    "seed",
+    "data.train",
+    "data.eval",
+    "data.corpus",
+    "data.root",
+    "data.split",
+    "data.audio_column",
+    "data.text_column",
+    "data.speaker_column",
+    "train.precision",
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long each contender is trained: steps or seconds."""
+
+    steps: Positive | None = None
+    seconds: PositiveAmount | None = None  # without evaluations and checkpoints
+
+
+@dataclass(frozen=True)
+class PilotSettings:
+    """What a pilot's file holds besides its contenders and the settings of their runs."""
+
+    # The contender that the others are compared with; the file's last where not given.
+    baseline: str | None = None
+    budget: Budget | None = None  # train.max_steps where not given
+    turn: Positive = 20  # steps that a contender trains before the next one's turn
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model of the comparison."""
+
+    name: str
+    config: RunConfig
+
+    def with_seed(self, seed: int) -> RunConfig:
+        return replace(self.config, seed=seed)
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Models to be trained on the same data and compared."""
+
+    contenders: list[Contender]
+    baseline: str
+    seeds: list[int]
+    turn: int
+
+
+def read_pilot(
+    content: Mapping[str, Any],
+    source: str,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+) -> Pilot:
+    """Reads a pilot's settings: a run's, with `models` and the settings of the pilot itself.
+
+    What comes later wins: the file's settings of all, its settings of a contender, the budget, the
+    command line's settings of all, the command line's settings of a contender.
+
+    Args:
+        content: what the file holds.
+        source: what messages call it.
+        overrides: the command line's `KEY=VALUE` and files.
+        seeds: the config's own where not given.
+
+    Raises:
+        ConfigError: naming the key at fault.
+    """
+    common = dict(content)
+    models = common.pop("models", None)
+    if not isinstance(models, Mapping) or not models:
+        raise ConfigError(f"{source}: 'models' must map each model's name to its own settings")
+    own = {name: own_settings(value, source, name) for name, value in models.items()}
+    told, told_models = read_overrides(overrides, own)
+    names = [*own, *(name for name in told_models if name not in own)]
+
+    settings = build(PilotSettings, take_pilot_settings(common, told), source)
+    baseline = [*own][-1] if settings.baseline is None else settings.baseline
+    if baseline not in names:
+        raise ConfigError(
+            f"{source}: baseline is {brief(baseline)!r}, but the models are: {listed(names)}"
+        )
+    budget = budget_settings(settings.budget, source)
+    contenders = []
+    for name in names:
+        merged = common
+        for layer in (own.get(name, {}), budget, told, told_models.get(name, {})):
+            merged = merge(merged, layer)
+        contenders.append(Contender(name, build(RunConfig, merged, f"{source} (models.{name})")))
+    check_comparable(contenders, source)
+    return Pilot(contenders, baseline, check_seeds(seeds, contenders[0].config), settings.turn)
+
+
+def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
+    """One contender's settings, from a mapping, a preset (the name of a YAML file), or a list of
+    these, of which the later win.
+
+    Raises:
+        ConfigError: it is none of these, or a preset cannot be read.
+    """
+    key = f"{source}: models.{brief(str(name))}"
+    if not is_file_name(name):
+        raise ConfigError(f"{key} is not a valid folder name")
+    settings: dict[str, Any] = {}
+    for layer in value if isinstance(value, list) else [value]:
+        if isinstance(layer, str) and layer.endswith(".yaml"):
+            try:
+                layer = read_yaml(layer)
+            except ConfigError as error:
+                raise ConfigError(f"{key}: {error}") from None
+        if not isinstance(layer, Mapping | None):
+            raise ConfigError(f"{key} is {layer!r}, but must be a mapping or a .yaml file")
+        settings = merge(settings, layer or {})
+    return settings
+
+
+def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any], Layers]:
+    """The command line's settings, of all and of single contenders.
+
+    Raises:
+        ConfigError: one changes a setting of a contender that there is not. A whole mapping or
+            preset, `models.NAME=...`, adds one.
+    """
+    told: dict[str, Any] = {}
+    told_models: Layers = {}
+    for override in overrides:
+        content = apply_overrides({}, [override])
+        models = content.pop("models", {})
+        if not isinstance(models, Mapping):
+            raise ConfigError(f"models is {models!r}, but must be a mapping")
+        for name, value in models.items():
+            known = [*own, *(added for added in told_models if added not in own)]
+            is_part = "=" in override and override.partition("=")[0].count(".") > 1
+            if name not in known and is_part:
+                raise ConfigError(
+                    f"{brief(override)}: there is no model {name!r}; the models are: "
+                    f"{listed(known)}. models.{name}=PRESET.yaml adds one"
+                )
+            settings = own_settings(value, "command line", name)
+            told_models[name] = merge(told_models.get(name, {}), settings)
+        if "budget" in content:  # of two kinds, the later replaces the earlier
+            told.pop("budget", None)
+        told = merge(told, content)
+    return told, told_models
+
+
+def take_pilot_settings(common: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Takes the pilot's own settings out of the file's and the command line's."""
+    return {
+        key: layer.pop(key)
+        for layer in (common, told)
+        for key in PilotSettings.__dataclass_fields__
+        if key in layer
+    }
+
+
+def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
+    """A budget as settings of a run.
+
+    Raises:
+        ConfigError: it is given in both units, or in neither.
+    """
+    if budget is None:
+        return {}
+    if (budget.steps is None) == (budget.seconds is None):
+        raise ConfigError(f"{source}: budget must have either steps or seconds")
+    return {"train": {"max_steps": budget.steps, "max_seconds": budget.seconds}}
+
+
+def check_comparable(contenders: Sequence[Contender], source: str) -> None:
+    """
+    Raises:
+        ConfigError: contenders differ in what they must share.
+    """
+    first, *others = contenders
+    for other in others:
+        for key in SHARED:
+            if setting(other.config, key) != setting(first.config, key):
+                raise ConfigError(
+                    f"{source}: models.{first.name} and models.{other.name} differ in {key}, which "
+                    "must be the same for all"
+                )
+
+
+def setting(config: RunConfig, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)
+
+
+def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
+    """
+    Raises:
+        ConfigError: a seed is given twice, or is none.
+    """
+    if seeds is None:
+        return [config.seed]
+    for index, seed in enumerate(seeds):
+        build(RunConfig, {"seed": seed}, "--seeds")
+        if seed in seeds[:index]:
+            raise ConfigError(f"--seeds: {seed} is given twice")
+    return list(seeds)
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds as the command line has them, `1,2,3`.
+
+    Raises:
+        ConfigError: one is not a whole number.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--seeds: {brief(text)!r} must be whole numbers with commas between them"
+        ) from None
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

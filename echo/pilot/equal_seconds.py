@@ -1,0 +1,47 @@
+"""Who is ahead when both have trained for equally long."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Events = Sequence[Mapping[str, Any]]
+
+
+def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
+    """One run's evaluations during training, each beside the baseline's WER at the same seconds.
+
+    Between two evaluations of the baseline its WER is taken to follow a straight line; after its
+    last it stays as it is. What comes before its first cannot be compared, and is left out.
+
+    Args:
+        events: of `metrics.jsonl`, as `baseline`.
+    """
+    measured = [event for event in baseline if event["kind"] == "eval"]
+    seconds = [event["seconds"] for event in measured]
+    return [
+        {
+            "step": event["step"],
+            "seconds": event["seconds"],
+            "wer": event["wer"],
+            "baseline_wer": float(
+                np.interp(event["seconds"], seconds, [event["wer"] for event in measured])
+            ),
+        }
+        for event in events
+        if event["kind"] == "eval" and measured and event["seconds"] >= seconds[0]
+    ]
+
+
+def count_ahead(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """At how many evaluations a model was ahead, and after how many seconds at all of them; None
+    where it was not at the last."""
+    ahead = [e["wer"] < e["baseline_wer"] for e in evaluations]
+    behind = [e["seconds"] for e, is_ahead in zip(evaluations, ahead, strict=True) if not is_ahead]
+    last = max((e["seconds"] for e in evaluations), default=0.0)
+    since = max(behind, default=0.0)
+    return {
+        "evaluations": len(ahead),
+        "ahead": sum(ahead),
+        "ahead_after_seconds": since if since < last else None,
+    }

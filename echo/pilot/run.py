@@ -1,0 +1,74 @@
+"""The pilot: several models trained on the same data with the same budget, side by side."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from echo.data.corpora import build_corpus
+from echo.errors import ConfigError
+from echo.files import replace_text
+from echo.pilot.contenders import Pilot
+from echo.pilot.measure import is_measured, measure_run
+from echo.pilot.results import collect, run_folder
+from echo.pilot.table import render
+from echo.pilot.turns import check_folder, train_in_turn
+from echo.report.curves import draw_curves
+from echo.train.recorder import read_metrics
+
+
+def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
+    """Trains and measures every contender with every seed; the contenders of a seed in turn.
+
+    Writes a run folder OUT/CONTENDER/seed-N for each, `pilot.json`, `table.md` and the curves. A
+    pilot that was stopped goes on where it stood when it is started again; with further seeds it
+    trains only these.
+
+    Returns:
+        What `pilot.json` holds; see `echo.pilot.results.collect`.
+
+    Raises:
+        ConfigError: the folder holds runs with other settings.
+        StoppedError: by a signal, after a checkpoint of each contender.
+    """
+    by_seed = {
+        seed: {run_folder(out, c.name, seed): c.with_seed(seed) for c in pilot.contenders}
+        for seed in pilot.seeds
+    }
+    for runs in by_seed.values():
+        check_folder(runs)
+    for seed, runs in by_seed.items():
+        missing = {run: config for run, config in runs.items() if not is_measured(run)}
+        if not missing:
+            continue
+        check_turns(runs, missing)
+        train_in_turn(missing, pilot.turn, out)
+        utterances = build_corpus(next(iter(missing.values())).data, seed).eval_utterances()
+        for run, config in missing.items():
+            measure_run(run, config, utterances)
+    result = collect(pilot, out)
+    write_outputs(pilot, result, out)
+    return result
+
+
+def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
+    """
+    Raises:
+        ConfigError: a contender would be trained after the others, rather than in turn with them.
+    """
+    new = [run for run in missing if not (run / "config.yaml").exists()]
+    if new and len(missing) < len(runs):
+        raise ConfigError(
+            f"{new[0]}: the other runs with this seed are trained already, so seconds could not be "
+            "compared; choose another folder"
+        )
+
+
+def write_outputs(pilot: Pilot, result: dict[str, Any], out: Path) -> None:
+    replace_text(out / "pilot.json", json.dumps(result, indent=2) + "\n")
+    replace_text(out / "table.md", render(result))
+    curves = {
+        c.name: [read_metrics(run_folder(out, c.name, seed)) for seed in pilot.seeds]
+        for c in pilot.contenders
+    }
+    draw_curves(curves, out)

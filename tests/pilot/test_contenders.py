@@ -1,0 +1,131 @@
+"""Who takes part in a pilot, and which settings win."""
+
+import pytest
+
+from echo.config import read_yaml
+from echo.errors import ConfigError
+from echo.pilot.contenders import read_pilot, read_seeds
+
+FOCUS = "configs/attention/focus.yaml"
+CONTENT = {
+    "seed": 7,
+    "data": {"corpus": "espeak"},
+    "train": {"max_steps": 30, "learning_rate": 1e-3},
+    "models": {
+        "echo": {"train": {"learning_rate": 2e-3}},
+        "whisper": {"model": {"attention": {"encoder": "plain"}}},
+    },
+}
+
+
+def read(*overrides, seeds=None, **changes):
+    return read_pilot({**CONTENT, **changes}, "pilot.yaml", overrides, seeds)
+
+
+def configs(*overrides, **changes):
+    return {c.name: c.config for c in read(*overrides, **changes).contenders}
+
+
+def rates(*overrides):
+    return [config.train.learning_rate for config in configs(*overrides).values()]
+
+
+def test_the_command_line_wins_and_a_contender_named_there_wins_over_all(tmp_path):
+    preset = tmp_path / "slow.yaml"
+    preset.write_text("train: {learning_rate: 1e-5}\n")
+    assert rates() == [2e-3, 1e-3]
+    assert rates("train.learning_rate=3e-3") == [3e-3, 3e-3]
+    assert rates(str(preset)) == [1e-5, 1e-5]
+    own = "models.echo.train.learning_rate=4e-3"
+    assert rates(own) == [4e-3, 1e-3]
+    assert rates(own, "train.learning_rate=3e-3") == [4e-3, 3e-3]
+    assert rates("train.learning_rate=3e-3", own) == [4e-3, 3e-3]
+
+
+def test_presets_are_laid_over_each_other_in_their_order():
+    wanted = read_yaml(FOCUS)["model"]["attention"]["encoder"]
+    span = {"model": {"attention": {"encoder": {"max_span": 40}}}}
+    models = {"focus": FOCUS, "wide": [FOCUS, span], "whisper": None}
+    found = configs(models=models)
+    assert found["focus"].model.attention["encoder"] == wanted
+    assert found["wide"].model.attention["encoder"] == {**wanted, "max_span": 40}
+    assert found["whisper"].model.attention == {}
+
+
+def test_the_command_line_adds_a_model_by_a_whole_preset():
+    found = configs(f"models.focus={FOCUS}", "models.focus.train.learning_rate=9e-3")
+    assert list(found) == ["echo", "whisper", "focus"]
+    assert found["focus"].model.attention["encoder"]["form"] == "focus"
+    assert found["focus"].train.learning_rate == 9e-3
+    with pytest.raises(ConfigError) as error:
+        read("models.focsu.train.learning_rate=1")
+    assert "there is no model 'focsu'; the models are: echo, whisper" in str(error.value)
+
+
+def test_a_budget_is_of_steps_or_of_seconds():
+    def budgets(*overrides, **changes):
+        found = configs(*overrides, **changes).values()
+        return {(c.train.max_steps, c.train.max_seconds) for c in found}
+
+    assert budgets() == {(30, None)}
+    assert budgets(budget={"steps": 40}) == {(40, None)}
+    assert budgets(budget={"seconds": 40}) == {(None, 40.0)}
+    assert budgets("budget.seconds=50", budget={"steps": 40}) == {(None, 50.0)}
+    assert budgets("train.max_steps=9", budget={"seconds": 40}) == {(9, 40.0)}
+
+
+def test_the_baseline_is_the_file_s_last_model_or_the_named_one():
+    assert read().baseline == "whisper"
+    assert read(f"models.focus={FOCUS}").baseline == "whisper"
+    assert read(baseline="echo").baseline == "echo"
+    assert read("baseline=echo", "turn=5").turn == 5
+
+
+def test_seeds_are_the_config_s_or_those_asked_for():
+    assert read().seeds == [7]
+    pilot = read(seeds=read_seeds("1, 2,3"))
+    assert pilot.seeds == [1, 2, 3]
+    assert pilot.contenders[0].with_seed(2).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": {}}, "pilot.yaml: 'models' must map each model's name to its own settings"),
+        ({"models": {"a": 3}}, "pilot.yaml: models.a is 3, but must be a mapping or a .yaml file"),
+        ({"models": {"a": "b"}}, "pilot.yaml: models.a is 'b', but must be"),
+        ({"models": {"a": "no.yaml"}}, "pilot.yaml: models.a: no.yaml: cannot be read"),
+        ({"models": {"a/b": {}}}, "pilot.yaml: models.a/b is not a valid folder name"),
+        ({"models": {"a": {"modl": {}}}}, "pilot.yaml (models.a): unknown key 'modl'"),
+        ({"budget": {}}, "pilot.yaml: budget must have either steps or seconds"),
+        ({"budget": {"steps": 1, "seconds": 1}}, "pilot.yaml: budget must have either"),
+        ({"budget": {"steps": 0}}, "pilot.yaml: budget.steps is 0, but must be 1 or more"),
+        ({"turn": 0}, "pilot.yaml: turn is 0, but must be 1 or more"),
+        ({"baseline": "x"}, "pilot.yaml: baseline is 'x', but the models are: echo, whisper"),
+        (
+            {"models": {"a": {}, "b": {"seed": 3}}},
+            "models.a and models.b differ in seed, which must",
+        ),
+        (
+            {"models": {"a": {}, "b": {"data": {"split": "dev"}}}},
+            "pilot.yaml: models.a and models.b differ in data.split",
+        ),
+        ({"seeds": [1, 2, 1]}, "--seeds: 1 is given twice"),
+        ({"seeds": [-1]}, "--seeds: seed is -1, but must be from 0 to"),
+    ],
+)
+def test_wrong_settings_are_named(changes, message):
+    with pytest.raises(ConfigError) as error:
+        read(**changes)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])
+def test_seeds_are_whole_numbers(text):
+    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers"):
+        read_seeds(text)
+
+
+def test_contenders_may_differ_in_how_they_are_trained():
+    other = {"data": {"max_batch_seconds": 5, "augment": {"time_masks": 0}}}
+    assert len(read(models={"a": {}, "b": other}).contenders) == 2

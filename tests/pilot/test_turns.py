@@ -1,0 +1,62 @@
+"""Training in turn against training alone."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from echo.errors import ConfigError, StoppedError
+from echo.pilot.turns import check_folder, train_in_turn
+from echo.train.checkpoint import CheckpointFolder
+from echo.train.run import start_run
+from tests.train.test_loop import assert_same_run, tiny
+from tests.train.test_robust import after_step
+
+
+def configs(shared):
+    """With dropout, a choice of speeds, and lengths that no turn divides."""
+    train = {"eval_every": 3}
+    return {
+        "focus": tiny(shared, model={"attention": {"encoder": "focus"}}, train=train),
+        "adaptive": tiny(shared, train={**train, "max_steps": 4}),
+        "plain": tiny(shared, model={"attention": {"encoder": "plain"}}, train=train),
+    }
+
+
+def test_a_run_trained_in_turn_is_the_run_trained_alone(shared, tmp_path):
+    found = configs(shared)
+    train_in_turn({tmp_path / name: config for name, config in found.items()}, 2, tmp_path)
+    for name, config in found.items():
+        assert config.model.dropout > 0
+        start_run(config, tmp_path / "alone" / name)
+        assert_same_run(tmp_path / name, tmp_path / "alone" / name)
+
+
+def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
+    shared, tmp_path, monkeypatch
+):
+    found = configs(shared)
+    runs = {tmp_path / name: config for name, config in found.items()}
+    after_step(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(StoppedError) as stopped:
+        train_in_turn(runs, 2, tmp_path)
+    assert str(stopped.value).startswith(f"{tmp_path}: stopped by SIGTERM; go on by starting")
+    assert stopped.value.number == signal.SIGTERM
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    monkeypatch.undo()
+    steps = {run.name: CheckpointFolder(run).load()[2].step for run in runs}
+    assert steps == {"focus": 6, "adaptive": 4, "plain": 5}
+    train_in_turn(runs, 3, tmp_path)
+    for name, config in found.items():
+        start_run(config, tmp_path / "alone" / name)
+        assert_same_run(tmp_path / name, tmp_path / "alone" / name)
+
+
+def test_a_folder_with_other_settings_is_not_gone_on_with(shared, tmp_path):
+    config = tiny(shared, train={"max_steps": 1})
+    train_in_turn({tmp_path / "a": config}, 1, tmp_path)
+    check_folder({tmp_path / "a": config, tmp_path / "b": config})
+    with pytest.raises(ConfigError, match="a: holds a run with other settings"):
+        check_folder({tmp_path / "a": replace(config, seed=5)})
