@@ -116,6 +116,8 @@ class DataSettings:
 class LossSettings:
     ctc_weight: Share | None = None  # 0.3 from scratch and 0 from a checkpoint where not given
     label_smoothing: Share = 0.0
+    # Of the loss by which cross-attention looks where the CTC head hears each token.
+    alignment_weight: Amount = 0.0
     span_penalty: Amount = 0.0  # on the mean span scale of adaptive blocks
 
 

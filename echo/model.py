@@ -30,6 +30,7 @@ from transformers.utils.output_capturing import capture_outputs
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS
+from echo.attention.global_branch import split_heads
 from echo.attention.hybrid import BranchProjection, HybridAttention
 from echo.attention.settings import AttentionSettings, resolve_layers
 from echo.generation import EchoGeneration
@@ -197,6 +198,23 @@ class EchoCrossAttention(WhisperAttention):
         return super().forward(
             hidden_states, key_value_states, attention_mask=encoder_mask, **kwargs
         )
+
+    def weights(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor,
+        encoder_mask: torch.Tensor | None,
+        encoder_positions: torch.Tensor | None,
+        heads: int,
+    ) -> torch.Tensor:
+        """The attention weights of the first `heads` heads, (B, heads, tokens, frames), of what
+        `forward` is given."""
+        if encoder_positions is not None:
+            key_value_states = key_value_states + encoder_positions[: key_value_states.shape[1]]
+        query = split_heads(self.q_proj(hidden_states), self.num_heads)[:, :heads]
+        key = split_heads(self.k_proj(key_value_states), self.num_heads)[:, :heads]
+        scores = (query * self.scaling) @ key.transpose(-1, -2)
+        return (scores if encoder_mask is None else scores + encoder_mask).float().softmax(-1)
 
 
 class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):

@@ -27,6 +27,7 @@ from echo.language import told_language
 from echo.model import EchoForConditionalGeneration
 from echo.report.card import model_card
 from echo.signals import StopRequest
+from echo.train.alignment import AlignmentLoss
 from echo.train.average import WeightAverage
 from echo.train.build import ctc_weight, special_ids
 from echo.train.checkpoint import (
@@ -70,6 +71,7 @@ class Trainer:
             ],
         )
         self.watch = AttentionWatch(model)
+        self.alignment = AlignmentLoss(model) if config.loss.alignment_weight else None
         self.data_watch = DataWatch()
         self.progress = Progress()
         # A loaded weight lies where it lay in its file, and products of numbers that are aligned
@@ -330,6 +332,14 @@ class Trainer:
             blank=self.tokenizer.pad_token_id,
         )
         objective = loss.total
+        if self.alignment is not None:
+            objective = objective + self.config.loss.alignment_weight * self.alignment(
+                output.ctc_logits,
+                batch.labels,
+                batch.attention_mask,
+                self.special_ids,
+                blank=self.tokenizer.pad_token_id,
+            )
         if self.config.loss.span_penalty:
             mean_span = torch.stack([span.mean() for span in self.watch.spans.values()]).mean()
             share = (batch.labels != IGNORED).sum()

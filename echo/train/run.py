@@ -80,6 +80,10 @@ def starting_point(
         EchoError: the checkpoint cannot be loaded.
     """
     data = config.data
+    if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
+        raise ConfigError(
+            "loss.alignment_weight follows the CTC head, which is not trained: give loss.ctc_weight"
+        )
     if config.init is None:
         if data.language is not None or data.task is not None:
             raise ConfigError("data.language and data.task are for a multilingual init alone")

@@ -1,0 +1,114 @@
+"""A loss by which the decoder's cross-attention looks where CTC hears each token.
+
+Trained from scratch, a decoder makes most of its errors at the start of a word, which it repeats or
+skips: it does not know where to look next. The CTC head learns that early, so its best alignment
+guides half of the heads of each cross-attention (compare Tachibana et al. 2018, "Efficiently
+trainable text-to-speech system based on deep convolutional networks with guided attention").
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torchaudio
+from torch import nn
+
+from echo.data.loading import IGNORED
+from echo.model import EchoForConditionalGeneration
+
+WIDTH = 2.0  # encoder frames of 20 ms: the standard deviation around a token's centre
+LEAST_WEIGHT = 1e-6  # attention near a token's centre, below which the loss is flat
+
+
+class AlignmentLoss:
+    """Remembers the cross-attention of the last batch in training, and compares it with CTC."""
+
+    def __init__(self, model: EchoForConditionalGeneration) -> None:
+        self.weights: dict[int, torch.Tensor] = {}  # by layer, (B, guided heads, tokens, frames)
+        for index, layer in enumerate(model.model.decoder.layers):
+            layer.encoder_attn.register_forward_hook(
+                partial(self.remember, index), with_kwargs=True
+            )
+
+    def remember(
+        self, index: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if module.training:
+            self.weights[index] = module.weights(
+                *args,
+                key_value_states=kwargs["key_value_states"],
+                encoder_mask=kwargs.get("encoder_mask"),
+                encoder_positions=kwargs.get("encoder_positions"),
+                heads=max(1, module.num_heads // 2),
+            )
+
+    def __call__(
+        self,
+        ctc_logits: torch.Tensor,
+        labels: torch.Tensor,
+        attention_mask: torch.Tensor,
+        special_ids: torch.Tensor,
+        blank: int,
+    ) -> torch.Tensor:
+        """The sum over text tokens of -p · log(attention near the token's centre), the mean over
+        layers and guided heads. p is CTC's own probability of the token there, so that the loss
+        counts only as far as CTC has learned to align.
+
+        Args:
+            ctc_logits: (B, T, V).
+            labels: (B, tokens), IGNORED at padding.
+            attention_mask: (B, frames) over the features.
+            special_ids: tokens that are not part of the text.
+            blank: CTC's blank token.
+        """
+        log = ctc_logits.detach().float().log_softmax(-1)
+        centres, sureness = ctc_alignment(
+            log, labels, attention_mask[:, ::2].sum(1), special_ids, blank
+        )
+        frames = torch.arange(log.shape[1], device=log.device)
+        near = torch.exp(-0.5 * ((frames - centres[..., None]) / WIDTH) ** 2)
+        losses = [
+            (-(weights * near[:, None]).sum(-1).clamp(min=LEAST_WEIGHT).log()).mean(1)
+            for weights in self.weights.values()
+        ]
+        return (torch.stack(losses).mean(0) * sureness).sum()
+
+
+def ctc_alignment(
+    log_probs: torch.Tensor,
+    labels: torch.Tensor,
+    frames: torch.Tensor,
+    special_ids: torch.Tensor,
+    blank: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where CTC's best alignment hears each label, and how sure it is.
+
+    Args:
+        log_probs: (B, T, V).
+        labels: (B, tokens), IGNORED at padding.
+        frames: (B,), valid encoder frames.
+
+    Returns:
+        The mean frame of each label and its mean probability on its frames, both (B, tokens); 0
+        for what is not text, and where a text is too long for its frames.
+    """
+    is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
+    centres, sureness = torch.zeros(2, *labels.shape)
+    # One utterance at a time, on the CPU: torchaudio's aligner takes no batches.
+    for i, (log, count) in enumerate(zip(log_probs.cpu(), frames.tolist(), strict=True)):
+        text = labels[i][is_text[i]].cpu()
+        repeated = int((text[1:] == text[:-1]).sum())
+        if not 0 < len(text) + repeated <= count:
+            continue
+        path, scores = (
+            x[0]
+            for x in torchaudio.functional.forced_align(log[None, :count], text[None], blank=blank)
+        )
+        spoken = path != blank
+        begins = spoken & (path != nn.functional.pad(path[:-1], (1, 0), value=blank))
+        which = begins.cumsum(0)[spoken] - 1
+        values = torch.stack([spoken.nonzero()[:, 0].float(), scores[spoken].exp()])
+        sums = torch.zeros(2, len(text)).index_add(1, which, values)
+        places = is_text[i].cpu()
+        centres[i, places], sureness[i, places] = sums / which.bincount(minlength=len(text))
+    return centres.to(labels.device), sureness.to(labels.device)
