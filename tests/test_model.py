@@ -79,8 +79,9 @@ STARTS_AS_WHISPER = {k: v for k, v in ATTENTIONS.items() if not k.startswith(("s
 
 @pytest.fixture(params=ATTENTIONS.values(), ids=ATTENTIONS.keys())
 def model(request):
-    """A model with a CTC head, whose local branches are awake."""
-    model = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=request.param, ctc=True))
+    """A model with a CTC head and positions for cross-attention, whose local branches are awake."""
+    config = EchoConfig(**SIZES, attention=request.param, ctc=True, cross_positions=True)
+    model = EchoForConditionalGeneration(config)
     with torch.no_grad():
         for module in model.modules():
             if hasattr(module, "initial_weights"):
@@ -156,6 +157,24 @@ def test_a_block_begins_as_its_global_branch_only_without_a_gain(attention, gain
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     else:
         assert (found - expected).abs().max() > 0.01
+
+
+def test_cross_attention_reads_the_positions_once_more():
+    """As if the encoder's output had them added; CTC reads the output as it is."""
+    config = EchoConfig(**SIZES, attention=PLAIN, ctc=True, cross_positions=True)
+    model = EchoForConditionalGeneration(config).eval()
+    features, mask, ids = batch()
+    with torch.no_grad():
+        found = model(features, attention_mask=mask, decoder_input_ids=ids)
+        encoded = model.model.encoder(features, attention_mask=mask)
+        torch.testing.assert_close(
+            found.ctc_logits, model.ctc_head(encoded.last_hidden_state), rtol=0, atol=1e-6
+        )
+        frames = encoded.last_hidden_state.shape[1]
+        encoded.last_hidden_state += model.model.encoder.embed_positions.weight[:frames]
+        model.config.cross_positions = False
+        expected = model(attention_mask=mask, encoder_outputs=encoded, decoder_input_ids=ids)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 37, 200, 331])

@@ -274,6 +274,7 @@ WRONG = {
     "a form without its stack": ("attention.form=hybrid", "say attention.encoder=hybrid"),
     "an unknown form": ("attention.decoder=wide", "attention form is 'wide', but must be one of"),
     "another length": ("attention.encoder=[plain]", "lists 1 blocks, but there are 2 layers"),
+    "a gain": ("attention.local_gain=0.5", "local_gain, which is for models trained from scratch"),
     "a stride": ("attention.global_stride=4", "global_stride, with which a block cannot begin"),
 }
 
@@ -331,9 +332,10 @@ def test_what_whisper_lacks_is_not_lost_on_the_way_back(whisper, tmp_path):
     convert(whisper, tmp_path / "echo", PLAIN)
     with pytest.raises(EchoError, match=r"it takes no attention\.max_span=7"):
         convert(tmp_path / "echo", tmp_path / "back", ["attention.max_span=7"])
-    edit("config.json", ctc=True)(tmp_path / "echo")
-    with pytest.raises(EchoError, match="cannot become a Whisper, because it has a CTC head"):
-        convert(tmp_path / "echo", tmp_path / "back")
+    for own, called in (("cross_positions", "cross_positions"), ("ctc", "a CTC head")):
+        edit("config.json", **{own: True})(tmp_path / "echo")
+        with pytest.raises(EchoError, match=f"cannot become a Whisper, because it has {called}"):
+            convert(tmp_path / "echo", tmp_path / "back")
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(whisper, tmp_path, monkeypatch):

@@ -44,10 +44,10 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
         self.local_gain = nn.Parameter(torch.empty(dims))
         self.window = AdaptiveWindow(settings.max_span, settings.ramp, causal)
-        self.relative_bias: nn.Parameter | None = None
-        if settings.relative_bias:
-            distances = self.window.left + self.window.right + 1
-            self.relative_bias = nn.Parameter(torch.zeros(heads, distances))
+        distances = self.window.left + 1 + self.window.right
+        self.relative_bias = (
+            nn.Parameter(torch.empty(heads, distances)) if settings.relative_bias else None
+        )
         if settings.local_input == "projected":
             self.local_q_proj = nn.Linear(dims, dims)
             self.local_k_proj = nn.Linear(dims, dims, bias=False)

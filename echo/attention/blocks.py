@@ -36,7 +36,7 @@ class FocusedAttention(nn.Module, ABC):
     settings: AttentionSettings
     window: WindowRule
     causal: bool
-    relative_bias: nn.Parameter | None = None  # (H, distances), added to local scores
+    relative_bias: nn.Parameter | None  # (H, distances), added to local scores
     # A decoder's block finds its part of the cache by these.
     layer_idx = 0
     layers = 1

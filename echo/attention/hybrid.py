@@ -62,6 +62,7 @@ class HybridAttention(FocusedAttention):
         )
         self.span_predictor = SpanPredictor(dims, 1)
         self.projection = BranchProjection(dims, settings.first_gain)
+        self.relative_bias = None
         self.window = HardWindow(settings.max_span, settings.window, settings.max_dist, causal)
 
     @property

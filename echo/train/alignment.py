@@ -74,6 +74,7 @@ class AlignmentLoss:
         return (torch.stack(losses).mean(0) * sureness).sum()
 
 
+@torch.no_grad()
 def ctc_alignment(
     log_probs: torch.Tensor,
     labels: torch.Tensor,
@@ -93,7 +94,7 @@ def ctc_alignment(
         for what is not text, and where a text is too long for its frames.
     """
     is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
-    centres, sureness = torch.zeros(2, *labels.shape)
+    centres, sureness = torch.zeros(labels.shape), torch.zeros(labels.shape)
     # One utterance at a time, on the CPU: torchaudio's aligner takes no batches.
     for i, (log, count) in enumerate(zip(log_probs.cpu(), frames.tolist(), strict=True)):
         text = labels[i][is_text[i]].cpu()

@@ -47,6 +47,16 @@ def test_epochs_follow_from_seed_and_number(complete):
     assert ConnectedDigits(complete, seed=2).train_epoch(2) != later
 
 
+def test_the_dev_split_is_held_out_of_training(complete):
+    corpus = ConnectedDigits(complete, split="dev")
+    assert set(spoken(corpus.eval_utterances())) == {
+        f"{d}_{s}_{i}.wav" for s in ("ann", "bob") for d in range(10) for i in range(5, 10)
+    }
+    assert set(spoken(corpus.train_epoch(0))) == {
+        f"{d}_{s}_{i}.wav" for s in ("ann", "bob") for d in range(10) for i in range(10, 50)
+    }
+
+
 def test_evaluation_set_is_fixed_and_apart(complete):
     evaluation = ConnectedDigits(complete, seed=1).eval_utterances()
     assert ConnectedDigits(complete, seed=2).eval_utterances() == evaluation

@@ -68,11 +68,13 @@ def assert_same_run(one, other):
         assert torch.equal(expected[name], found[name]), name
 
 
+@pytest.mark.parametrize("gain", [0, None])
 @pytest.mark.parametrize("form", ["adaptive", "hybrid", "focus"])
-def test_models_of_one_seed_begin_alike_whatever_their_attention(shared, form):
-    """So a comparison does not hang on the luck of the first weights."""
+def test_models_of_one_seed_differ_by_their_local_branches_alone(shared, form, gain):
+    """So a comparison does not depend on the luck of the first weights. From scratch the local
+    branch takes part from the first step; without a gain nothing differs."""
     found = []
-    for attention in ("plain", form):
+    for attention in ("plain", {"form": form, "local_gain": gain}):
         config = tiny(shared, model={"attention": {"encoder": attention, "decoder": attention}})
         corpus = build_corpus(config.data, config.seed)
         tokenizer = build_tokenizer(config, corpus.train_epoch(0))
@@ -82,8 +84,11 @@ def test_models_of_one_seed_begin_alike_whatever_their_attention(shared, form):
         with torch.no_grad():
             found.append(model(features, decoder_input_ids=torch.tensor([[1, 5, 6]])))
     whisper, echo = found
-    torch.testing.assert_close(echo.logits, whisper.logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(echo.ctc_logits, whisper.ctc_logits, rtol=0, atol=1e-5)
+    if gain == 0:
+        torch.testing.assert_close(echo.logits, whisper.logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(echo.ctc_logits, whisper.ctc_logits, rtol=0, atol=1e-5)
+    else:
+        assert (echo.ctc_logits - whisper.ctc_logits).abs().max() > 0.01
 
 
 class StopError(Exception):
