@@ -26,11 +26,12 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
 
         if settings.root is None:
             raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
-        return ConnectedDigits(Path(settings.root), seed, settings.split)
+        return ConnectedDigits(Path(settings.root), seed, split=settings.split)
     if settings.corpus == "espeak":
         from echo.data.espeak import SpokenCommands
 
-        return SpokenCommands(Path(settings.root) if settings.root else None, settings.split)
+        kept = Path(settings.root) if settings.root else None
+        return SpokenCommands(kept, split=settings.split)
     if settings.split == "dev":
         raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
     if not settings.train or not settings.eval:

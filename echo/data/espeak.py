@@ -66,10 +66,10 @@ class SpokenCommands(FixedCorpus):
     """Connected digits and spoken commands, synthesised at the first use and then kept.
 
     Args:
-        split: "test", of voices that no training utterance has; or "dev", of training voices that
-            are then left out of training.
         cache: where the corpus is kept, as `espeak-v1-<hash>`; by default
             `$XDG_CACHE_HOME/echo-asr`, or `~/.cache/echo-asr`.
+        split: what is measured: "test", of voices that no training utterance has; or "dev", of
+            training voices that are then left out of training.
 
     Raises:
         DataError: the corpus is not there yet, and eSpeak NG is not installed to make it.
@@ -78,9 +78,9 @@ class SpokenCommands(FixedCorpus):
     def __init__(
         self,
         cache: Path | None = None,
-        split: Split = "test",
         train_utterances: int = 2400,
         eval_utterances: int = 300,
+        split: Split = "test",
     ) -> None:
         from echo.data.sources import read_source
 

@@ -59,7 +59,7 @@ class ConnectedDigits:
     """
 
     def __init__(
-        self, root: Path, seed: int = 0, split: Split = "test", eval_utterances: int = 600
+        self, root: Path, seed: int = 0, eval_utterances: int = 600, split: Split = "test"
     ) -> None:
         recordings = read_recordings(root / "recordings")
         self._seed = seed

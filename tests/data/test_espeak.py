@@ -67,6 +67,20 @@ def test_read_as_a_corpus(cache):
     assert len(first.audio.load()) / SAMPLE_RATE == pytest.approx(first.duration)
 
 
+def test_the_dev_split_is_of_voices_held_out_of_training(cache):
+    corpus = SpokenCommands(cache, 40, 4, split="dev")
+    trained, measured = (
+        {u.speaker.split("+")[1] for u in utterances}
+        for utterances in (corpus.train_epoch(0), corpus.eval_utterances())
+    )
+    assert trained
+    assert measured
+    assert not trained & measured
+    assert measured <= set(TRAIN_VARIANTS)
+    whole = SpokenCommands(cache, 40, 4)
+    assert {u.id for u in corpus.train_epoch(0)} < {u.id for u in whole.train_epoch(0)}
+
+
 def test_same_corpus_anywhere(cache, tmp_path):
     folder, again = make_corpus(cache, 8, 4), make_corpus(tmp_path, 8, 4)
     assert folder.name == again.name

@@ -1,11 +1,18 @@
 """Who takes part in a pilot, and which settings win."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 
 from echo.config import read_yaml
+from echo.data.tokenizer import train_tokenizer
 from echo.errors import ConfigError
 from echo.pilot.contenders import read_pilot, read_seeds
+from echo.train.build import build_model
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 FOCUS = "configs/attention/focus.yaml"
 CONTENT = {
     "seed": 7,
@@ -129,3 +136,15 @@ def test_seeds_are_whole_numbers(text):
 def test_contenders_may_differ_in_how_they_are_trained():
     other = {"data": {"max_batch_seconds": 5, "augment": {"time_masks": 0}}}
     assert len(read(models={"a": {}, "b": other}).contenders) == 2
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("pilot*.yaml")), ids=lambda path: path.stem)
+def test_every_pilot_that_comes_with_echo_can_be_built(path):
+    """Its settings are read, and every contender's model takes a batch."""
+    pilot = read_pilot(read_yaml(path), path.name)
+    tokenizer = train_tokenizer(["one two three"], "characters", None)
+    for contender in pilot.contenders:
+        model = replace(contender.config.model, d_model=contender.config.model.heads * 4)
+        built = build_model(replace(contender.config, model=model), tokenizer)
+        output = built(torch.randn(1, 80, 50), decoder_input_ids=torch.tensor([[1, 4]]))
+        assert torch.isfinite(output.ctc_logits).all(), contender.name
