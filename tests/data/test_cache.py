@@ -217,9 +217,10 @@ def test_it_comes_with_the_corpus_of_a_config(tmp_path, decoded):
         ({"cache_gigabytes": 0.0}, "data.cache_gigabytes must be more than 0"),
         ({"cache": "m.jsonl/cache"}, r"data.cache: .*m.jsonl/cache cannot be used \(Not a dir"),
         ({"corpus": "fsdd", "train": None, "eval": None}, "data.corpus excludes"),
+        ({"split": "dev"}, "data.split is for a built-in corpus; name the dev set in data.eval"),
     ],
 )
-def test_settings_that_make_no_cache(tmp_path, monkeypatch, changes, message):
+def test_settings_that_make_no_corpus(tmp_path, monkeypatch, changes, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.wav")
     write_manifest(tmp_path / "m.jsonl", {"audio_filepath": "a.wav", "text": "one"})
