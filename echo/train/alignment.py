@@ -71,6 +71,7 @@ class AlignmentLoss:
             (-(weights * near[:, None]).sum(-1).clamp(min=LEAST_WEIGHT).log()).mean(1)
             for weights in self.weights.values()
         ]
+        self.weights.clear()  # or the batch's graph would be kept until the next one
         return (torch.stack(losses).mean(0) * sureness).sum()
 
 

@@ -74,6 +74,7 @@ def test_the_weights_are_those_of_cross_attention(positions):
     output = model(
         torch.randn(2, 80, 60), attention_mask=mask, decoder_input_ids=ids, output_attentions=True
     )
+    assert list(alignment.weights) == [0, 1]
     for layer, weights in alignment.weights.items():
         expected = output.cross_attentions[layer][:, :2]
         torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
