@@ -1,0 +1,39 @@
+"""The pilot for a GPU, in its own shape, before someone spends a GPU on it."""
+
+import json
+import math
+
+import pytest
+
+from echo.config import read_yaml
+from echo.pilot.contenders import read_pilot
+from echo.pilot.run import run_pilot
+from echo.train.recorder import read_metrics
+
+CONFIG = "configs/pilot_echo_vs_whisper.yaml"
+
+
+@pytest.mark.slow
+def test_the_large_pilot_takes_twenty_steps(shared, tmp_path):
+    data = shared / "data" / "librispeech"
+    lines = [json.loads(line) for line in (data / "dev.jsonl").read_text().splitlines()]
+    line = min(lines, key=lambda line: line["duration"])
+    line["audio_filepath"] = str(data / line["audio_filepath"])
+    (tmp_path / "dev.jsonl").write_text(json.dumps(line) + "\n")
+    overrides = [
+        f"data.train={data / 'train.jsonl'}",
+        f"data.eval={tmp_path / 'dev.jsonl'}",
+        "data.allow_outside=true",
+        "data.workers=0",
+        "data.max_batch_size=1",  # a single utterance a step, for a CPU
+        "train.max_steps=20",
+        "train.warmup_steps=2",
+    ]
+    pilot = read_pilot(read_yaml(CONFIG), CONFIG, overrides)
+    result = run_pilot(pilot, tmp_path / "pilot")
+    assert [model["steps"]["mean"] for model in result["models"]] == [20, 20]
+    sizes = {model["model"]: model["parameters"] for model in result["models"]}
+    assert 40e6 < sizes["whisper"] <= sizes["echo"] < 1.01 * sizes["whisper"]
+    for model in result["models"]:
+        events = read_metrics(tmp_path / "pilot" / model["model"] / "seed-1")
+        assert all(math.isfinite(e["loss"]) for e in events if e["kind"] == "train")
