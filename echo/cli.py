@@ -405,7 +405,7 @@ def set_up_output() -> None:
     """Makes what is written to the terminal fit for it, whatever transcripts and names hold."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Characters that it cannot show are spelled out: no run ends for want of a font.
+            # Characters it cannot show are spelled out, so that no run ends because of a font.
             stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))

@@ -156,7 +156,7 @@ class TrainSettings:
     keep_best: Count = 5  # checkpoints that are kept for their WER
     # Of an exponential moving average of the weights, which is then what is evaluated and written.
     ema_decay: Share | None = None
-    # In a row, for a loss that is not finite or a want of memory, after which training stops:
+    # Skipped steps in a row, for a loss that is not finite or memory that ran out, before stopping:
     max_skipped_steps: Count = 10
 
 

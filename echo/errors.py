@@ -1,4 +1,4 @@
-"""The errors that are a user's to mend: one sentence that names the file, line or key."""
+"""The errors that the user can fix: one sentence that names the file, line or key."""
 
 import signal
 

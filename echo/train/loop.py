@@ -150,7 +150,7 @@ class Trainer:
             stack.callback(bar.close)
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
             batches = self.batches()
-            if self.evaluation_is_due:  # a signal forestalled it
+            if self.evaluation_is_due:  # a signal arrived before it
                 self.evaluate_and_save(recorder, request)
             while not self.finished:
                 started = time.perf_counter()
