@@ -193,8 +193,7 @@ class EchoCrossAttention(WhisperAttention):
         encoder_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        if encoder_positions is not None:
-            key_value_states = key_value_states + encoder_positions[: key_value_states.shape[1]]
+        key_value_states = positioned(key_value_states, encoder_positions)
         return super().forward(
             hidden_states, key_value_states, attention_mask=encoder_mask, **kwargs
         )
@@ -209,8 +208,7 @@ class EchoCrossAttention(WhisperAttention):
     ) -> torch.Tensor:
         """The attention weights of the first `heads` heads, (B, heads, tokens, frames), of what
         `forward` is given."""
-        if encoder_positions is not None:
-            key_value_states = key_value_states + encoder_positions[: key_value_states.shape[1]]
+        key_value_states = positioned(key_value_states, encoder_positions)
         query = split_heads(self.q_proj(hidden_states), self.num_heads)[:, :heads]
         key = split_heads(self.k_proj(key_value_states), self.num_heads)[:, :heads]
         scores = (query * self.scaling) @ key.transpose(-1, -2)
@@ -333,6 +331,11 @@ def swap_attention(
     layer.self_attn = block
     if isinstance(block, HybridAttention):  # which normalises each branch's input itself
         layer.self_attn_layer_norm = nn.Identity()
+
+
+def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """The encoder's output (B, T, D) with positions (at least T, D) added, where there are any."""
+    return encoded if positions is None else encoded + positions[: encoded.shape[1]]
 
 
 def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

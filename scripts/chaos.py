@@ -158,7 +158,7 @@ def live(
 
 
 def on_call(cls: type, name: str, number: int, action: Callable[[], None]) -> None:
-    """Does something before the so-manieth call of a method."""
+    """Does something before call `number` of a method."""
     method = getattr(cls, name)
     calls = iter(range(number - 1, -10_000, -1))
 

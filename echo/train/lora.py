@@ -11,8 +11,8 @@ from echo.upcycle import new_parameters
 
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
-    """Puts adapters beside the targeted linear layers, in place. Trained are they, and what a
-    Whisper checkpoint lacks: no low rank can stand for that.
+    """Puts adapters beside the targeted linear layers, in place. Only they are trained, and
+    what a Whisper checkpoint lacks, which no low rank can replace.
 
     Raises:
         ConfigError: peft is not installed, or the model has none of the targets.
