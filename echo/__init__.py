@@ -19,7 +19,7 @@ class EchoConfigStub:
 
     @classmethod
     def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
-        from echo.model import EchoConfig
+        from echo.model.model import EchoConfig
 
         return EchoConfig.from_dict(*args, **kwargs)
 
@@ -44,7 +44,7 @@ class AutoConfigFinder(MetaPathFinder):
 
 
 def register(auto: ModuleType) -> None:
-    """Makes the stub known to `AutoConfig`, unless `echo.model` has registered its own class."""
+    """Makes the stub known to `AutoConfig`, unless the model itself is registered."""
     if "echo" not in auto.CONFIG_MAPPING:
         auto.AutoConfig.register("echo", EchoConfigStub)
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from echo.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
-from echo.plain_text import visible, visible_lines
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
+from echo.support.text import visible, visible_lines
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -65,10 +65,10 @@ def pilot(
     long, and 'baseline=NAME' what they are compared with. 'models.echo.train.learning_rate=1e-3'
     changes a setting of one model; 'models.focus=configs/attention/focus.yaml' adds one.
     """
-    from echo.config import read_yaml
     from echo.pilot.contenders import read_pilot, read_seeds
     from echo.pilot.run import run_pilot
     from echo.pilot.table import render
+    from echo.support.yaml import read_yaml
 
     path = config or Path("configs/pilot.yaml")
     out = out or Path("runs") / path.stem
@@ -91,8 +91,8 @@ def train(
 ) -> None:
     """Train a model."""
     from echo.config import load_config
+    from echo.support.distributed import Processes
     from echo.train.find_batch import find_max_batch_seconds
-    from echo.train.processes import Processes
     from echo.train.run import start_run
 
     with Processes.started().together():
@@ -146,7 +146,7 @@ def average(
     ] = None,
 ) -> None:
     """Average the weights of a run's best checkpoints."""
-    from echo.train.average import average_run
+    from echo.checkpoints.average import average_run
 
     out = out or run / f"average-{best}"
     checkpoints = average_run(run, best, out)
@@ -182,11 +182,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure WER and CER on a data set."""
-    from echo.config import DecodeSettings, OnError, build
+    from echo.checkpoints.load import load_model
+    from echo.config import DecodeSettings, OnError
     from echo.data.sources import Columns, read_source
-    from echo.evaluate.load import load_model
-    from echo.evaluate.measure import evaluate_model
-    from echo.output import result_folder, writing
+    from echo.evaluate.evaluation import evaluate_model
+    from echo.support.files import result_folder, writing
+    from echo.support.settings import build
 
     if out:
         result_folder(out, "evaluation.json")
@@ -248,10 +249,11 @@ def compare(
     allow_outside: AllowOutside = False,
 ) -> None:
     """Measure models on the same utterances, and how sure their differences are."""
-    from echo.config import DecodeSettings, OnError, build
+    from echo.config import DecodeSettings, OnError
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
-    from echo.report.comparison import render_summary
+    from echo.evaluate.compare_report import render_summary
+    from echo.support.settings import build
 
     on_error: OnError = "skip" if skip_errors else "raise"
     columns = Columns(audio_column, text_column, speaker_column)
@@ -272,10 +274,10 @@ def inspect(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw what a model attends to in a recording."""
-    from echo.evaluate.inspect import inspect_recording
-    from echo.evaluate.load import load_model
-    from echo.output import result_folder, writing
-    from echo.report.inspection import write_inspection
+    from echo.checkpoints.load import load_model
+    from echo.inspect.figures import write_inspection
+    from echo.inspect.inspect import inspect_recording
+    from echo.support.files import result_folder, writing
 
     result_folder(out, "inspection.json")
     inspection = inspect_recording(load_model(model, checkpoint), audio)
@@ -309,15 +311,15 @@ def transcribe(
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 8,
 ) -> None:
     """Write down what is said in recordings of any length."""
-    from echo.data.recordings import find_recordings
-    from echo.report.subtitles import make_folder, read_formats
+    from echo.transcribe.formats import make_folder, read_formats
+    from echo.transcribe.recordings import find_recordings
 
     kinds = read_formats(formats, words)
     paths = find_recordings(recordings)
     make_folder(out)
 
-    from echo.evaluate.load import load_model
-    from echo.transcribe import TranscribeSettings, transcribe_into
+    from echo.checkpoints.load import load_model
+    from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
 
     settings = TranscribeSettings(beams, language, task, words, batch_size)
     transcribe_into(out, load_model(model, checkpoint), paths, kinds, settings, progress=True)
@@ -338,7 +340,7 @@ def convert(
     ] = None,
 ) -> None:
     """Make a Whisper checkpoint an Echo model, or an Echo model of plain blocks a Whisper."""
-    from echo.upcycle import convert as convert_checkpoint
+    from echo.checkpoints.convert import convert as convert_checkpoint
 
     config = convert_checkpoint(source, out, overrides or [], dtype)
     print(f"The {config.model_type} model is in {out}/")
@@ -382,7 +384,7 @@ def shard(
     allow_outside: AllowOutside = False,
 ) -> None:
     """Write a data set as tar shards, which training streams."""
-    from echo.data.shard import write_shards
+    from echo.data.prepare.shard import write_shards
     from echo.data.sources import Columns, scan_source
 
     columns = Columns(audio_column, text_column, speaker_column)

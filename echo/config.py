@@ -4,22 +4,24 @@ Strict: a key that no field bears, or a value of another type than its field's, 
 bounds written beside the type, is an error that names the key.
 """
 
-import dataclasses
-import reprlib
-import types
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-import yaml
-
-from echo import safe_yaml
-from echo.bounds import Amount, Count, Length, Positive, PositiveAmount, Range, Share
-from echo.errors import ConfigError
-from echo.files import replace_text
-from echo.plain_text import brief
+from echo.support.errors import ConfigError
+from echo.support.settings import (
+    Amount,
+    Count,
+    Length,
+    Positive,
+    PositiveAmount,
+    Range,
+    Share,
+    apply_overrides,
+    build,
+)
+from echo.support.yaml import read_yaml
 
 OnError = Literal["raise", "skip"]
 Split = Literal["test", "dev"]
@@ -184,9 +186,6 @@ class RunConfig:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
 
 
-Settings = TypeVar("Settings")
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's YAML file and applies `key=value` overrides.
 
@@ -202,160 +201,3 @@ def load_run_config(run: Path) -> RunConfig:
     if not path.exists():
         raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
     return load_config(path)
-
-
-def find_config(path: str | Path) -> Path:
-    """The file itself, or else one that comes with Echo: `configs/train.yaml` is beside the package
-    in a checkout, and inside it where it is installed."""
-    package = Path(__file__).parent
-    places = (Path(path), package / path, package.parent / path)
-    return next((place for place in places if place.is_file()), Path(path))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping; see `find_config` for where."""
-    path = find_config(path)
-    try:
-        content = safe_yaml.load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: is not YAML ({error})") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds {type(content).__name__}, not a mapping of settings")
-    return content
-
-
-def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Sets dotted keys, `train.max_steps=100`, with values read as YAML, and lays further files,
-    `configs/attention/focus.yaml`, over what came before."""
-    result = dict(content)
-    for override in overrides:
-        if "=" not in override and override.endswith(".yaml"):
-            result = merge(result, read_yaml(override))
-            continue
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
-        try:
-            value = safe_yaml.load(text)
-        except ValueError as error:
-            raise ConfigError(
-                f"{brief(key)}: {reprlib.repr(text)} is not a YAML value ({error})"
-            ) from None
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        result = merge(result, value)
-    return result
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays `changes` over `base`, mappings key by key."""
-    result = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
-            value = merge(result[key], value)
-        result[key] = value
-    return result
-
-
-def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Settings:
-    """Fills a settings dataclass from a mapping, checking every key and type.
-
-    Raises:
-        ConfigError: naming `source` and the key at fault.
-    """
-    if content is None:
-        content = {}
-    if not isinstance(content, Mapping):
-        raise ConfigError(
-            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, but must be a mapping"
-        )
-    kinds = get_type_hints(cls, include_extras=True)
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for name, value in content.items():
-        path = f"{key}.{name}" if key else str(name)
-        if name not in known:
-            raise ConfigError(
-                f"{source}: unknown key {brief(path)!r}; there are: {', '.join(known)}"
-            )
-        values[name] = convert(kinds[name], value, source, path)
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{source}: {key} lacks {f.name!r}")
-    return cls(**values)
-
-
-def convert(kind: Any, value: Any, source: str, key: str) -> Any:
-    """Checks one value against its field's type and bounds; whole numbers may stand for floats."""
-    if get_origin(kind) is Annotated:
-        plain, *bounds = get_args(kind)
-        converted = convert(plain, value, source, key)
-        for bound in bounds:
-            if not bound.allows(converted):
-                raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {bound}")
-        return converted
-    if dataclasses.is_dataclass(kind):
-        return build(kind, value, source, key)  # type: ignore[arg-type]
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value is None and types.NoneType in arguments:
-            return None
-        return convert_union([a for a in arguments if a is not types.NoneType], value, source, key)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        allowed = ", ".join(map(str, arguments))
-        raise ConfigError(
-            f"{source}: {key} is {reprlib.repr(value)}, but must be one of: {allowed}"
-        )
-    if origin is list and isinstance(value, list):
-        return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return value
-    if kind is float and isinstance(value, str):
-        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as a string
-            return float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            return float(value)
-    if (
-        isinstance(kind, type)
-        and isinstance(value, kind)
-        and not (kind is int and isinstance(value, bool))
-    ):
-        return value
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
-        kind, "a list" if origin is list else "a mapping"
-    )
-    raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {wanted}")
-
-
-def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
-    """The first of several types that takes the value."""
-    for kind in kinds:  # of a list or mapping, what is wrong within it
-        if isinstance(value, list) and get_origin(kind) is list:
-            return convert(kind, value, source, key)
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
-            return convert(kind, value, source, key)
-    problems = []
-    for kind in kinds:
-        try:
-            return convert(kind, value, source, key)
-        except ConfigError as error:
-            problems.append(str(error))
-    head, *others = problems
-    raise ConfigError(" or ".join([head, *(o.partition("must be ")[2] for o in others)]))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A settings dataclass as plain YAML values, everything resolved."""
-    return dataclasses.asdict(config)
-
-
-def save_yaml(content: Mapping[str, Any], path: Path) -> None:
-    """Writes a mapping in its own order."""
-    replace_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))

@@ -28,8 +28,8 @@ from transformers.models.whisper.modeling_whisper import (
 
 from echo.attention.local import block_sizes, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow
-from echo.evaluate.memory import PeakMemory
-from echo.model import EchoConfig, EchoEncoder, EchoForConditionalGeneration
+from echo.model.model import EchoConfig, EchoEncoder, EchoForConditionalGeneration
+from echo.support.memory import PeakMemory
 
 matplotlib.use("Agg")
 

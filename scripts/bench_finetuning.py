@@ -28,13 +28,13 @@ from transformers import (
     WhisperProcessor,
 )
 
+from echo.checkpoints.convert import convert
 from echo.config import RunConfig, load_config
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
 from echo.train.loop import Trainer
 from echo.train.run import starting_point
-from echo.upcycle import convert
 
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 

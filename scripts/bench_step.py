@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 
-from echo.config import RunConfig, merge, read_yaml
+from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.loading import Batch, ExampleReader, Limits, training_loader
 from echo.pilot.contenders import read_pilot
+from echo.support.settings import merge
+from echo.support.yaml import read_yaml
 from echo.train.build import build_model, build_tokenizer
 from echo.train.loop import Trainer
 

@@ -19,13 +19,13 @@ import soundfile
 import torch
 from transformers import pipeline
 
+from echo.checkpoints.load import load_model
 from echo.data.audio import SAMPLE_RATE, JoinedAudio, decode, header_duration
 from echo.data.sources import Columns, read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance
-from echo.evaluate.load import load_model
-from echo.evaluate.metrics import normaliser, word_errors
-from echo.transcribe import TranscribeSettings, transcribe_files
+from echo.evaluate.wer import normaliser, word_errors
+from echo.transcribe.transcribe import TranscribeSettings, transcribe_files
 
 PAUSE = 0.3  # seconds between joined utterances
 

@@ -28,12 +28,13 @@ from pathlib import Path
 
 import torch
 
-from echo.config import RunConfig, build
-from echo.data.corpora import build_corpus
+from echo.checkpoints.checksums import damage
+from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder
+from echo.config import RunConfig
+from echo.data.corpora.build import build_corpus
 from echo.data.utterance import Corpus
-from echo.errors import EchoError, StoppedError
-from echo.train.checkpoint import TRAINER_FILE, CheckpointFolder
-from echo.train.checksums import damage
+from echo.support.errors import EchoError, StoppedError
+from echo.support.settings import build
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run

@@ -7,9 +7,9 @@ import argparse
 from collections.abc import Sequence
 
 from echo.data.batching import EpochBatches, Position
-from echo.data.mixing import Weighted
+from echo.data.corpora.mixed import Weighted
+from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
 from echo.data.sources import read_source
-from echo.data.stream import HeldShard, StreamBatches, StreamCorpus
 from echo.data.utterance import FixedCorpus, Utterance
 
 SPEEDS = [0.9, 1.0, 1.1]

@@ -13,11 +13,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from echo.config import apply_overrides, read_yaml
-from echo.files import replace_text
 from echo.pilot.contenders import own_settings, read_pilot
 from echo.pilot.run import run_pilot
-from echo.report.markdown import table
+from echo.support.files import replace_text
+from echo.support.settings import apply_overrides
+from echo.support.text import table
+from echo.support.yaml import read_yaml
 
 
 def main() -> None:

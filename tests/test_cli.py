@@ -95,8 +95,9 @@ def test_help_names_every_command(monkeypatch, capsys):
 
 def test_every_shipped_config_can_be_read(request, monkeypatch, tmp_path):
     """Pilots with all their models, and single runs, from anywhere."""
-    from echo.config import load_config, read_yaml
+    from echo.config import load_config
     from echo.pilot.contenders import read_pilot
+    from echo.support.yaml import read_yaml
 
     monkeypatch.chdir(tmp_path)
     assert "models" in read_yaml("configs/pilot.yaml")

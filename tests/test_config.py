@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo.config import RunConfig, apply_overrides, build, load_config, to_dict
-from echo.errors import ConfigError
+from echo.config import RunConfig, load_config
+from echo.support.errors import ConfigError
+from echo.support.settings import apply_overrides, build, to_dict
 
 
 @pytest.mark.parametrize(

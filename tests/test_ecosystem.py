@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForSpeechSeq2Seq, pipeline
 
+from echo.checkpoints.convert import convert
 from echo.data.audio import SAMPLE_RATE, AudioFile
-from echo.upcycle import convert
-from tests.checkpoints import save_whisper, small_whisper
+from tests.small_whisper import save_whisper, small_whisper
 
 LOADS = """
 config = AutoConfig.from_pretrained(folder)
@@ -23,7 +23,7 @@ IMPORTS = {
     "transformers first": "from transformers import AutoConfig, AutoModelForSpeechSeq2Seq\n"
     "from transformers import pipeline\nimport echo",
     "transformers unused before": "import transformers, echo\nfrom transformers import *",
-    "Echo's code first": "import echo.model\nfrom transformers import *",
+    "Echo's code first": "import echo.model.model\nfrom transformers import *",
 }
 
 

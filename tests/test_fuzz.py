@@ -16,11 +16,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from echo.config import apply_overrides, load_config
+from echo.checkpoints.model_bin import read_variables
+from echo.config import load_config
 from echo.data.audio import AudioBytes, AudioFile, header_duration
 from echo.data.sources import scan_source
-from echo.errors import DataError, EchoError
-from echo.model_bin import read_variables
+from echo.support.errors import DataError, EchoError
+from echo.support.settings import apply_overrides
 from tests.data.recordings import tone, write
 from tests.fuzzing import damaged
 

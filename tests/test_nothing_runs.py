@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echo.config import RunConfig, build, save_yaml, to_dict
+from echo.checkpoints.checksums import damage, seal
+from echo.checkpoints.run import CheckpointFolder, Progress, save_model
+from echo.config import RunConfig
 from echo.data.sources import scan_source
 from echo.data.tokenizer import train_tokenizer
-from echo.errors import DataError
+from echo.support.errors import DataError
+from echo.support.settings import build, to_dict
+from echo.support.yaml import save_yaml
 from echo.train.build import build_model
-from echo.train.checkpoint import CheckpointFolder, Progress, save_model
-from echo.train.checksums import damage, seal
 from tests.data.recordings import write, write_manifest
 from tests.test_cli import run
 

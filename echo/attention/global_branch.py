@@ -4,9 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from echo.attention.pooling import pool_frames
-from echo.attention.rotary import rotate
-
 
 class MultiHeadAttention(nn.Module):
     """Projections and attention with a bias on query, value and output but none on the key.
@@ -118,3 +115,52 @@ def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
 def merge_heads(x: torch.Tensor) -> torch.Tensor:
     """(B, H, T, d) -> (B, T, D)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def pool_frames(
+    x: torch.Tensor, lengths: torch.Tensor, stride: int, most: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Averages each utterance's frames over strides.
+
+    An utterance that would have more than `most` averages gets a longer stride of its own, so
+    that attention to them costs time and memory linear in its length. Neither its stride nor its
+    averages depend on how far it is padded.
+
+    Args:
+        x: (B, H, T, d).
+        lengths: (B,) valid frames, which come first.
+
+    Returns:
+        The averages (B, H, K, d), and (B, K), which of them are of any frame.
+    """
+    T = x.shape[2]
+    count = min(most, -(-T // stride))
+    longest = max(stride, -(-T // most))
+    strides = torch.div(lengths + most - 1, most, rounding_mode="floor").clamp(min=stride)
+    starts = torch.arange(count, device=x.device) * strides[:, None]  # (B, K)
+    offsets = torch.arange(longest, device=x.device)
+    frames = starts[..., None] + offsets  # (B, K, longest)
+    taken = (offsets < strides[:, None, None]) & (frames < lengths[:, None, None])
+    shares = taken / taken.sum(-1, keepdim=True).clamp(min=1)
+    rows = torch.arange(x.shape[0], device=x.device)[:, None, None]
+    gathered = x.transpose(1, 2)[rows, frames.clamp(max=T - 1)]  # (B, K, longest, H, d)
+    pooled = (gathered * shares[..., None, None].to(x.dtype)).sum(2)
+    return pooled.transpose(1, 2), taken[..., 0]
+
+
+def rotate(x: torch.Tensor, base: float, start: int) -> torch.Tensor:
+    """Turns queries or keys by their positions, so that scores depend on distances.
+
+    Args:
+        x: (B, H, T, d), d even.
+        base: the slowest frequency is about 1 / base.
+        start: the first one's position.
+    """
+    half = x.shape[-1] // 2
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    positions = torch.arange(start, start + x.shape[2], device=x.device)
+    angles = positions[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -7,12 +7,11 @@ predictor and it never learns; `AdaptiveAttention` mends that.
 import torch
 from torch import nn
 
-from echo.attention.blocks import Branches, FocusedAttention
+from echo.attention.base import Branches, FocusedAttention, SpanPredictor
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
 from echo.attention.local import local_attention
 from echo.attention.settings import AttentionSettings
-from echo.attention.span import SpanPredictor
 from echo.attention.windows import HardWindow, span_temperature
 
 

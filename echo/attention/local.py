@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from echo.attention.biased import biased_attention
+from echo.attention.autograd import biased_attention, overlapping_blocks
 from echo.attention.flex import flex_serves, local_attention_flex
-from echo.attention.overlapping import overlapping_blocks
 from echo.attention.settings import LocalKernel
 from echo.attention.windows import LEAST, WindowRule, bias_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from echo.attention.blocks import FocusedAttention
+from echo.attention.base import FocusedAttention
 from echo.attention.global_branch import split_heads
 from echo.attention.local import dense_band
 

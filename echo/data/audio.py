@@ -13,7 +13,7 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 SAMPLE_RATE = 16_000
 MAX_RATE = 1_000_000  # Hz: more is a damaged header's, and takes gigabytes to resample

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from echo.data.utterance import Corpus, Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 
 @dataclass(frozen=True)
 class Position:
     """Where training stands in its data: so many batches of this block of this epoch are done, by
-    all processes together. A corpus that is held whole has one block; see echo.data.stream."""
+    all processes together. A corpus that is held whole has one block; see
+    echo.data.corpora.stream."""
 
     epoch: int = 0
     batch: int = 0

@@ -18,7 +18,7 @@ import torchaudio
 from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.utterance import Utterance
-from echo.errors import ConfigError
+from echo.support.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 

@@ -12,22 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from echo.data.audio import (
-    SAMPLE_RATE,
-    Audio,
-    AudioArray,
-    AudioBytes,
-    AudioFile,
-    read,
-    to_mono_16k,
-)
+from echo.data.audio import SAMPLE_RATE, Audio, AudioArray, AudioBytes, AudioFile, read, to_mono_16k
 from echo.data.sources import Columns, scan_source
 from echo.data.sources.columns import USUAL
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
-from echo.errors import DataError
-from echo.plain_text import visible
+from echo.support.errors import DataError
+from echo.support.text import visible
 
 MIN_SECONDS = 0.1
 FULL_SCALE = 0.999  # a sample this loud was probably louder

@@ -1,6 +1,5 @@
 """Log-mel features as Whisper has them, and SpecAugment."""
 
-import random
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from transformers.audio_utils import mel_filter_bank
 
-from echo.config import AugmentSettings
 from echo.data.audio import SAMPLE_RATE
 
 N_FFT = 400
@@ -63,23 +61,3 @@ def mel_powers(frames: torch.Tensor, n_mels: int) -> torch.Tensor:
     squares = torch.view_as_real(torch.fft.rfft(frames * hann_window())).square_()
     power = squares[..., 0] + squares[..., 1]
     return (filters(n_mels) @ power.T).clamp_(min=1e-10)
-
-
-def spec_augment(
-    features: torch.Tensor, settings: AugmentSettings, rng: random.Random
-) -> torch.Tensor:
-    """Masks random bands and stretches of (n_mels, frames) with the features' mean (Park et al.
-    2019, "SpecAugment"). torchaudio's masks took longer than the features themselves."""
-    features = features.clone()
-    n_mels, frames = features.shape
-    mean = features.mean()
-    for _ in range(settings.freq_masks):
-        width = rng.randint(0, min(settings.freq_mask_width, n_mels))
-        start = rng.randint(0, n_mels - width)
-        features[start : start + width] = mean
-    longest = min(settings.time_mask_width, int(settings.time_mask_share * frames))
-    for _ in range(settings.time_masks):
-        width = rng.randint(0, longest)
-        start = rng.randint(0, frames - width)
-        features[:, start : start + width] = mean
-    return features

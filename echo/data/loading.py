@@ -14,16 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from echo.config import DataSettings, OnError
 from echo.data.audio import SAMPLE_RATE, to_mono_16k
+from echo.data.augment import spec_augment
 from echo.data.batching import EpochBatches, Item, bucket
-from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel, spec_augment
-from echo.data.stream import AnyCorpus, StreamCorpus
+from echo.data.corpora.stream import AnyCorpus, StreamCorpus
+from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel
 from echo.data.tokenizer import add_timestamps, encode_transcript
 from echo.data.utterance import Utterance
-from echo.errors import DataError
-from echo.signals import leave_signals_to_parent
+from echo.support.errors import DataError
+from echo.support.signals import leave_signals_to_parent
 
 if TYPE_CHECKING:
-    from echo.model import EchoConfig
+    from echo.model.model import EchoConfig
 
 logger = logging.getLogger(__name__)
 

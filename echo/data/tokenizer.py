@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
 
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 # The ids of the text come first and <|notimestamps|> last: Whisper's decoding takes every id
 # after that one for a timestamp. Padding has its own token, so that the end is learned.

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from echo.checkpoints.load import load_model, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.audio import SAMPLE_RATE, AudioArray
 from echo.data.loading import ExampleReader, Limits, check_utterances
 from echo.data.utterance import Utterance
-from echo.errors import DataError, EchoError
+from echo.evaluate.compare_report import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
+from echo.evaluate.evaluation import Evaluation, score
 from echo.evaluate.groups import check_column
-from echo.evaluate.load import load_model, to_device
-from echo.evaluate.measure import Evaluation, score
-from echo.evaluate.memory import PeakMemory
-from echo.evaluate.metrics import Normaliser, normaliser
-from echo.language import Task, written_language
-from echo.output import result_folder, writing
-from echo.report.comparison import render_comparison
+from echo.evaluate.wer import Normaliser, normaliser
+from echo.model.language import Task, written_language
+from echo.support.errors import DataError, EchoError
+from echo.support.files import result_folder, writing
+from echo.support.memory import PeakMemory
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def compare_models(
         by: columns to group the utterances by; see `echo.evaluate.groups`.
         which: checkpoint of a run, "best" or "last".
         on_error: whether an utterance that not all models can use is an error, or left out for all.
-        language, task: of the multilingual models; see `echo.language.set_language`.
+        language, task: of the multilingual models; see `echo.model.language.set_language`.
 
     Returns:
         What `comparison.json` holds: the set, the device and the settings; `models`, with what

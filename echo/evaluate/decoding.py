@@ -15,10 +15,10 @@ from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
 from echo.data.utterance import Utterance
-from echo.errors import DataError
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
-from echo.model import EchoForConditionalGeneration
-from echo.train.processes import ALONE, Processes
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.distributed import ALONE, Processes
+from echo.support.errors import DataError
 
 # No language is spoken at more tokens a second, so a model that never ends is stopped here.
 MAX_TOKENS_PER_SECOND = 30

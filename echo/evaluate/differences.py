@@ -6,17 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from echo.evaluate.bootstrap import (
-    LEVEL,
-    RESAMPLES,
-    SEED,
-    interval,
-    resampled_rates,
-    share_better,
-)
+from echo.evaluate.evaluation import Evaluation
 from echo.evaluate.groups import group
-from echo.evaluate.measure import Evaluation
-from echo.evaluate.metrics import ErrorCounts
+from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
+from echo.evaluate.wer import ErrorCounts
 
 Evaluations = Mapping[str, Evaluation]  # by the model's name; all of the same utterances
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 EDGES = (2, 5, 10, 15, 20, 30)  # seconds, between one band of durations and the next
 MISSING = "(none)"

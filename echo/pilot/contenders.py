@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
-from echo.bounds import Positive, PositiveAmount
-from echo.config import RunConfig, apply_overrides, build, merge, read_yaml
-from echo.errors import ConfigError
-from echo.paths import is_file_name
-from echo.plain_text import brief
+from echo.config import RunConfig
+from echo.support.errors import ConfigError
+from echo.support.files import is_file_name
+from echo.support.settings import Positive, PositiveAmount, apply_overrides, build, merge
+from echo.support.text import brief
+from echo.support.yaml import read_yaml
 
 Layers = dict[str, dict[str, Any]]  # settings by the contender's name
 

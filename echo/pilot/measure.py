@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from echo.checkpoints.load import load_model
+from echo.checkpoints.run import CheckpointFolder, read_progress
 from echo.config import RunConfig
 from echo.data.utterance import Utterance
-from echo.evaluate.load import load_model
-from echo.evaluate.measure import evaluate_model
-from echo.files import replace_text
-from echo.json_file import read_object
-from echo.train.checkpoint import CheckpointFolder, read_progress
+from echo.evaluate.evaluation import evaluate_model
+from echo.support.files import read_object, replace_text
 from echo.train.recorder import read_metrics
 
 # Both decodings of a run, and the folder of each in the run's.

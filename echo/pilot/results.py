@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from echo.config import to_dict
-from echo.evaluate.bootstrap import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
 from echo.evaluate.differences import resampling_units
+from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
 from echo.pilot.contenders import Pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
 from echo.pilot.measure import DECODER, JOINT, WATCHED, Heard, read_heard, read_measured
+from echo.support.settings import to_dict
 from echo.train.recorder import read_metrics
 
 Measured = Mapping[str, dict[str, Any]]  # by seed, what `measure_run` found

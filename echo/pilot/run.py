@@ -5,15 +5,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from echo.data.corpora import build_corpus
-from echo.errors import ConfigError
-from echo.files import replace_text
+from echo.data.corpora.build import build_corpus
 from echo.pilot.contenders import Pilot
+from echo.pilot.curves import draw_curves
 from echo.pilot.measure import is_measured, measure_run
 from echo.pilot.results import collect, run_folder
 from echo.pilot.table import render
 from echo.pilot.turns import check_folder, train_in_turn
-from echo.report.curves import draw_curves
+from echo.support.errors import ConfigError
+from echo.support.files import replace_text
 from echo.train.recorder import read_metrics
 
 

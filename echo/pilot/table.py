@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from echo.pilot.measure import DECODER, JOINT
-from echo.report.markdown import escape, table
+from echo.support.text import escape_markdown, table
 
 Found = Mapping[str, Any]
 
@@ -22,7 +22,9 @@ def render(result: Found) -> str:
     parts = [model_table(result), explanation(result)]
     for decoding, found in result["differences"].items():
         lines = [difference(result, name, one) for name, one in found.items()]
-        parts += section(f"Against {escape(result['baseline'])}, {DECODINGS[decoding]}", lines)
+        parts += section(
+            f"Against {escape_markdown(result['baseline'])}, {DECODINGS[decoding]}", lines
+        )
     parts += section(
         "At equal seconds of training",
         [at_equal_seconds(result, name, one) for name, one in result["equal_seconds"].items()],
@@ -45,7 +47,7 @@ def model_table(result: Found) -> str:
 def cells(model: Found) -> dict[str, str]:
     attention = model["attention"] or {}
     return {
-        "model": escape(model["model"]),
+        "model": escape_markdown(model["model"]),
         "parameters": f"{model['parameters'] / 1e6:.2f} M",
         "steps": spread(model["steps"], ".0f"),
         "time a step": spread(model["step_seconds_ratio"], ".2f"),
@@ -75,7 +77,8 @@ def explanation(result: Found) -> str:
         if len(seeds) > 1
         else f"One seed, {seeds[0]}.",
         "Contenders were trained in turn in one process, so their seconds can be compared; *time a "
-        f"step* is relative to {escape(result['baseline'])}'s. The last checkpoints were measured.",
+        f"step* is relative to {escape_markdown(result['baseline'])}'s. The last checkpoints were "
+        "measured.",
     ]
     if any(model["attention"] for model in result["models"]):
         sentences.append("*Span*, *temperature* and *gain* are means over the focused blocks.")
@@ -91,10 +94,10 @@ def difference(result: Found, name: str, found: Found) -> str:
     points = 100 * found["difference"]
     worse = points > 0
     sign = 100 if worse else -100
-    text = f"{escape(name)}: {abs(points):.2f} points {'worse' if worse else 'better'} than "
+    verdict = f"{abs(points):.2f} points {'worse' if worse else 'better'} than"
     if points == 0:
-        text = f"{escape(name)}: the same WER as "
-    text += escape(result["baseline"])
+        verdict = "the same WER as"
+    text = f"{escape_markdown(name)}: {verdict} {escape_markdown(result['baseline'])}"
     resampling = result["resampling"]
     if found["interval"] is None:
         return f"{text}; one {resampling['unit']} does not say how sure that is."
@@ -116,10 +119,11 @@ def drawn(resampling: Found) -> str:
 
 
 def at_equal_seconds(result: Found, name: str, found: Found) -> str:
-    baseline, total, ahead = result["baseline"], found["evaluations"], found["ahead"]
+    name, baseline = escape_markdown(name), escape_markdown(result["baseline"])
+    total, ahead = found["evaluations"], found["ahead"]
     if not total:
-        return f"{escape(name)}: was not measured at seconds that {escape(baseline)} was."
-    text = f"{escape(name)}: ahead of {escape(baseline)} at {ahead} of {total} evaluations"
+        return f"{name}: was not measured at seconds that {baseline} was."
+    text = f"{name}: ahead of {baseline} at {ahead} of {total} evaluations"
     after = found["ahead_after_seconds"]
     if 0 < ahead < total and after is not None:
         text += f"; at all after {after:.0f} s"
@@ -129,8 +133,8 @@ def at_equal_seconds(result: Found, name: str, found: Found) -> str:
 def silent(result: Found) -> list[str]:
     """The contenders whose local branches have next to no say at the end of training."""
     return [
-        f"{escape(model['model'])}: the local branch has stayed silent (gain {gain:.2f}): this is "
-        "its global branch alone."
+        f"{escape_markdown(model['model'])}: the local branch has stayed silent (gain "
+        f"{gain:.2f}): this is its global branch alone."
         for model in result["models"]
         if model["attention"] and (gain := model["attention"]["gain"]["mean"]) < SILENT
     ]

@@ -9,11 +9,11 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
+from echo.checkpoints.run import random_state, restore_random_state
 from echo.config import RunConfig, load_run_config
-from echo.data.corpora import build_corpus
-from echo.errors import ConfigError, StoppedError
-from echo.signals import StopRequest
-from echo.train.checkpoint import random_state, restore_random_state
+from echo.data.corpora.build import build_corpus
+from echo.support.errors import ConfigError, StoppedError
+from echo.support.signals import StopRequest
 from echo.train.loop import Trainer
 from echo.train.run import resumed_trainer, started_trainer
 

@@ -14,7 +14,7 @@ import torchaudio
 from torch import nn
 
 from echo.data.loading import IGNORED
-from echo.model import EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 
 WIDTH = 2.0  # encoder frames of 20 ms: the standard deviation around a token's centre
 LEAST_WEIGHT = 1e-6  # attention near a token's centre, below which the loss is flat

@@ -11,9 +11,9 @@ from echo.config import DataSettings, RunConfig
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
-from echo.errors import ConfigError
-from echo.model import EchoConfig, EchoForConditionalGeneration
-from echo.upcycle import whisper_name
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.whisper import whisper_name
+from echo.support.errors import ConfigError
 
 FRAMES_PER_POSITION = 2  # the second convolution's stride
 

@@ -10,12 +10,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Item, Position
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
+from echo.data.corpora.stream import StreamCorpus
 from echo.data.loading import Batch, Collator, TrainingSet
-from echo.data.stream import StreamCorpus
 from echo.data.utterance import FixedCorpus
-from echo.errors import EchoError
-from echo.evaluate.memory import PeakMemory
+from echo.support.errors import EchoError
+from echo.support.memory import PeakMemory
 from echo.train.loop import Trainer
 from echo.train.run import new_trainer
 

@@ -16,32 +16,28 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 
 from echo.attention.hybrid import HybridAttention
+from echo.checkpoints.card import model_card
+from echo.checkpoints.run import CheckpointFolder, Progress, random_state, restore_random_state
 from echo.config import RunConfig
+from echo.data.corpora.stream import AnyCorpus
 from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample
-from echo.data.stream import AnyCorpus
-from echo.errors import EchoError, StoppedError
 from echo.evaluate.decoding import transcribe_set
-from echo.evaluate.metrics import word_errors
-from echo.language import told_language
-from echo.model import EchoForConditionalGeneration
-from echo.report.card import model_card
-from echo.signals import StopRequest
+from echo.evaluate.wer import word_errors
+from echo.model.language import told_language
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.distributed import Processes
+from echo.support.errors import EchoError, StoppedError
+from echo.support.signals import StopRequest
 from echo.train.alignment import AlignmentLoss
-from echo.train.average import WeightAverage
+from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight, special_ids
-from echo.train.checkpoint import (
-    CheckpointFolder,
-    Progress,
-    random_state,
-    restore_random_state,
-)
-from echo.train.feed import StepBatches, step_batches
+from echo.train.ema import WeightAverage
 from echo.train.lora import add_adapters, merged, trained_state
 from echo.train.loss import joint_loss
-from echo.train.optimiser import build_optimiser, build_schedule, freeze, share_done
-from echo.train.processes import Processes
+from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import Recorder, read_metrics
+from echo.train.schedule import build_schedule, share_done
 from echo.train.sharding import check_strategy, spread_optimiser_state, whole, whole_model
 from echo.train.watch import AttentionWatch, DataWatch
 

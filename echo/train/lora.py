@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from echo.config import LoraSettings
-from echo.errors import ConfigError
-from echo.model import EchoForConditionalGeneration
-from echo.upcycle import new_parameters
+from echo.model.model import EchoForConditionalGeneration
+from echo.model.whisper import new_parameters
+from echo.support.errors import ConfigError
 
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:

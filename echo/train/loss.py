@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from echo.data.loading import IGNORED
-from echo.model import EchoOutput
+from echo.model.model import EchoOutput
 
 
 @dataclass(frozen=True)

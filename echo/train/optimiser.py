@@ -1,15 +1,14 @@
 """What is trained, by AdamW, and the learning-rate schedule."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from echo.config import TrainSettings
-from echo.errors import ConfigError
-from echo.model import EchoForConditionalGeneration
-from echo.upcycle import new_parameters
+from echo.model.model import EchoForConditionalGeneration
+from echo.model.whisper import new_parameters
+from echo.support.errors import ConfigError
 
 
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
@@ -50,44 +49,3 @@ def build_optimiser(
     if not groups:
         raise ConfigError("train.freeze leaves nothing to train")
     return torch.optim.AdamW(groups, betas=(settings.betas[0], settings.betas[1]), fused=True)
-
-
-def build_schedule(
-    optimiser: torch.optim.Optimizer,
-    settings: TrainSettings,
-    seconds: Callable[[], float] = lambda: 0.0,
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning-rate schedule, which is told of every step.
-
-    Args:
-        seconds: what training has taken so far.
-
-    Raises:
-        ConfigError: the settings give training no end.
-    """
-    if settings.max_steps is None and settings.max_seconds is None:
-        raise ConfigError("train.max_steps can only be null where train.max_seconds is given")
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: rate_factor(settings, step, seconds())
-    )
-
-
-def rate_factor(settings: TrainSettings, step: int, seconds: float) -> float:
-    """What the learning rate is multiplied by: linear warm-up over `warmup_steps`, then linear or
-    cosine decay to zero at the end of the budget."""
-    if step < settings.warmup_steps:
-        return step / settings.warmup_steps
-    share = share_done(settings, step, seconds)
-    if share >= 1:
-        return 0.0
-    warm = settings.warmup_steps / settings.max_steps if settings.max_steps else 0.0
-    decayed = (share - warm) / (1 - warm)
-    return 1 - decayed if settings.schedule == "linear" else (1 + math.cos(math.pi * decayed)) / 2
-
-
-def share_done(settings: TrainSettings, step: int, seconds: float) -> float:
-    """The share of a run's budget that is spent, of steps or of seconds, whichever is more."""
-    return max(
-        step / settings.max_steps if settings.max_steps else 0.0,
-        seconds / settings.max_seconds if settings.max_seconds else 0.0,
-    )

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from echo.errors import EchoError
-from echo.files import replace_text
+from echo.support.errors import EchoError
+from echo.support.files import replace_text
 
 
 class Recorder:

@@ -9,20 +9,22 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from echo.config import RunConfig, load_run_config, save_yaml, to_dict
-from echo.data.corpora import build_corpus
+from echo.checkpoints.load import load_model
+from echo.checkpoints.run import CheckpointFolder, Progress
+from echo.config import RunConfig, load_run_config
+from echo.data.corpora.build import build_corpus
+from echo.data.corpora.mixed import MixedCorpus
+from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import ExampleReader, Limits, check_utterances
-from echo.data.mixing import MixedCorpus
-from echo.data.stream import AnyCorpus, StreamCorpus
 from echo.data.utterance import FixedCorpus, Utterance
-from echo.errors import ConfigError
-from echo.evaluate.load import load_model
-from echo.language import is_multilingual
-from echo.model import EchoForConditionalGeneration
+from echo.model.language import is_multilingual
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.distributed import Processes
+from echo.support.errors import ConfigError
+from echo.support.settings import to_dict
+from echo.support.yaml import save_yaml
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
-from echo.train.checkpoint import CheckpointFolder, Progress
 from echo.train.loop import Trainer
-from echo.train.processes import Processes
 
 logger = logging.getLogger(__name__)
 

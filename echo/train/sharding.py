@@ -10,8 +10,8 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from echo.config import RunConfig
-from echo.errors import ConfigError
-from echo.model import EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import ConfigError
 
 ALLOWED = (
     DistributedType.NO,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from echo.attention.blocks import FocusedAttention
+from echo.attention.base import FocusedAttention
 from echo.attention.maps import attention_maps, entropy
 
 logger = logging.getLogger(__name__)

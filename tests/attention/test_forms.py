@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from echo.attention.forms import FORMS
 from echo.attention.maps import attention_maps, entropy
 from echo.attention.settings import AttentionSettings
-from echo.model import EchoConfig, EchoEncoder
+from echo.model.model import EchoConfig, EchoEncoder
 
 DIMS, HEADS = 24, 3
 HARD = {"max_span": 10, "window": 7}

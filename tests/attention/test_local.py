@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echo.attention.biased import biased_attention
+from echo.attention.autograd import biased_attention
 from echo.attention.flex import local_attention_flex
 from echo.attention.local import block_band, dense_band, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echo.attention.pooling import pool_frames
+from echo.attention.global_branch import pool_frames
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,6 +1,6 @@
 import torch
 
-from echo.attention.rotary import rotate
+from echo.attention.global_branch import rotate
 
 
 def test_scores_depend_on_distances_alone():

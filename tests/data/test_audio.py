@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from echo.data.audio import AudioBytes, AudioFile, header_duration
-from echo.errors import DataError
+from echo.support.errors import DataError
 from tests.data.recordings import write
 
 

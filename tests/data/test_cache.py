@@ -17,11 +17,11 @@ from echo.config import DataSettings
 from echo.data import cache as cache_module
 from echo.data.audio import AudioArray, AudioBytes, AudioFile
 from echo.data.cache import AudioCache, CachedAudio, read_entry
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.sources import Columns
 from echo.data.sources.datasets import DatasetAudio, read_dataset
 from echo.data.sources.files import Recordings
-from echo.errors import ConfigError, DataError
+from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write, write_manifest
 
 SECOND = 4 + 4 * 16_000  # bytes of an entry

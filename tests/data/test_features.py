@@ -6,7 +6,8 @@ from transformers import WhisperFeatureExtractor
 
 from echo.config import AugmentSettings
 from echo.data.audio import SAMPLE_RATE, AudioFile
-from echo.data.features import log_mel, spec_augment
+from echo.data.augment import spec_augment
+from echo.data.features import log_mel
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])

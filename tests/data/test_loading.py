@@ -22,7 +22,7 @@ from echo.data.loading import (
 )
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 LIMITS = Limits(n_mels=80, max_frames=300, max_tokens=12)
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from echo.data.sources import Columns, read_source, scan_source
-from echo.errors import DataError
+from echo.support.errors import DataError
 from tests.data.recordings import tone, write, write_manifest
 
 ROW = {"audio_filepath": "a.wav", "text": "hello"}

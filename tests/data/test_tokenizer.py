@@ -17,7 +17,7 @@ from echo.data.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 TEXTS = ["three one four", "l'été à la plage", "turn on the light", "ünï 你好 你 😀"]
 CHARACTERS = sorted(set("".join(TEXTS)))

@@ -5,16 +5,17 @@ import json
 import pytest
 import torch
 
-from echo.config import DecodeSettings, RunConfig, build
+from echo.checkpoints.run import save_model
+from echo.config import DecodeSettings, RunConfig
 from echo.data.sources import read_source
-from echo.errors import EchoError
 from echo.evaluate import compare
 from echo.evaluate.compare import compare_models, unique_names
 from echo.evaluate.decoding import Transcripts
-from echo.evaluate.measure import score
-from echo.evaluate.metrics import Normaliser, word_errors
+from echo.evaluate.evaluation import score
+from echo.evaluate.wer import Normaliser, word_errors
+from echo.support.errors import EchoError
+from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
-from echo.train.checkpoint import save_model
 from tests.data.recordings import tone, write, write_manifest
 from tests.test_cli import run as cli
 

@@ -12,8 +12,8 @@ from echo.evaluate.differences import (
     most_changed,
     resampling_units,
 )
-from echo.evaluate.measure import score
-from echo.evaluate.metrics import normaliser
+from echo.evaluate.evaluation import score
+from echo.evaluate.wer import normaliser
 
 TEXTS = ["red green blue", "Black, white!", "grey", "pink gold brown tan"]
 GOOD = ["red green blue", "black white", "gray", "pink gold brown tan"]

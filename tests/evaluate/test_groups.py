@@ -2,8 +2,8 @@ import pytest
 
 from echo.data.audio import AudioFile
 from echo.data.utterance import Utterance
-from echo.errors import DataError
 from echo.evaluate.groups import check_column, group
+from echo.support.errors import DataError
 
 
 def utterance(number, duration=1.0, speaker=None, **extra):

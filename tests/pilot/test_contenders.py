@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from echo.config import read_yaml
 from echo.data.tokenizer import train_tokenizer
-from echo.errors import ConfigError
 from echo.pilot.contenders import read_pilot, read_seeds
+from echo.support.errors import ConfigError
+from echo.support.yaml import read_yaml
 from echo.train.build import build_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from echo.config import read_yaml
 from echo.pilot.contenders import read_pilot
 from echo.pilot.run import run_pilot
+from echo.support.yaml import read_yaml
 from echo.train.recorder import read_metrics
 
 CONFIG = "configs/pilot_echo_vs_whisper.yaml"

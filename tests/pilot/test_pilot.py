@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from echo.config import merge
-from echo.errors import ConfigError, StoppedError
 from echo.pilot.contenders import read_pilot
 from echo.pilot.run import run_pilot
 from echo.pilot.table import render
+from echo.support.errors import ConfigError, StoppedError
+from echo.support.settings import merge
 from tests.train.test_loop import TINY
 from tests.train.test_robust import after_step
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from echo.evaluate.bootstrap import interval, resampled_rates
+from echo.evaluate.statistics import interval, resampled_rates
 from echo.pilot.contenders import read_pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
 from echo.pilot.measure import read_heard, watched

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from echo.errors import ConfigError, StoppedError
+from echo.checkpoints.run import CheckpointFolder
 from echo.pilot.turns import check_folder, train_in_turn
-from echo.train.checkpoint import CheckpointFolder
+from echo.support.errors import ConfigError, StoppedError
 from echo.train.run import start_run
 from tests.train.test_loop import assert_same_run, tiny
 from tests.train.test_robust import after_step

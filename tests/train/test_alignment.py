@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from echo.data.loading import IGNORED
-from echo.errors import ConfigError
-from echo.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.errors import ConfigError
 from echo.train.alignment import WIDTH, AlignmentLoss, ctc_alignment
 from echo.train.run import start_run
-from tests.test_model import PLAIN, SIZES
+from tests.model.test_model import PLAIN, SIZES
 from tests.train.test_loop import tiny
 
 BLANK, END, START = 0, 1, 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echo.errors import EchoError
+from echo.support.errors import EchoError
 from echo.train.find_batch import Probe, find_max_batch_seconds
 from echo.train.loop import Trainer
 from tests.train.test_loop import tiny

@@ -4,18 +4,18 @@ import pytest
 import torch
 from transformers import AutoModelForSpeechSeq2Seq
 
+from echo.checkpoints.load import load_model
+from echo.checkpoints.run import CheckpointFolder
 from echo.data.audio import SAMPLE_RATE
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.loading import ExampleReader, Limits
 from echo.data.tokenizer import add_timestamps, encode_transcript, load_tokenizer
-from echo.errors import ConfigError, DataError
-from echo.evaluate.load import load_model
+from echo.model.whisper import new_parameters
+from echo.support.errors import ConfigError, DataError
 from echo.train.build import build_tokenizer
-from echo.train.checkpoint import CheckpointFolder
 from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
-from echo.upcycle import new_parameters
 from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
 
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echo.config import RunConfig, build, merge
+from echo.checkpoints.run import CheckpointFolder
+from echo.config import RunConfig
 from echo.data.audio import AudioFile
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.loading import ExampleReader, Limits, evaluation_batches
 from echo.data.utterance import FixedCorpus
-from echo.errors import ConfigError, DataError, EchoError
+from echo.support.errors import ConfigError, DataError, EchoError
+from echo.support.settings import build, merge
 from echo.train.build import build_model, build_tokenizer
-from echo.train.checkpoint import CheckpointFolder
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from echo.data.loading import IGNORED
-from echo.model import EchoOutput
+from echo.model.model import EchoOutput
 from echo.train.loss import joint_loss
 
 BLANK, END, START = 0, 1, 2

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from echo.config import RunConfig, apply_overrides, build, merge
-from echo.data.corpora import build_corpus
-from echo.evaluate.load import load_model
-from echo.evaluate.measure import evaluate_model
+from echo.checkpoints.load import load_model
+from echo.config import RunConfig
+from echo.data.corpora.build import build_corpus
+from echo.evaluate.evaluation import evaluate_model
+from echo.support.settings import apply_overrides, build, merge
 from echo.train.recorder import read_metrics
 from echo.train.run import start_run
 from tests.train.test_loop import TINY

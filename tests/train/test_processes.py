@@ -22,10 +22,10 @@ from accelerate.utils import DistributedType
 
 from echo.data.audio import AudioFile
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora import build_corpus
+from echo.data.corpora.build import build_corpus
 from echo.data.loading import Batch
 from echo.data.utterance import FixedCorpus
-from echo.errors import EchoError
+from echo.support.errors import EchoError
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from echo.config import to_dict
-from echo.errors import EchoError, StoppedError
-from echo.train.checkpoint import CheckpointFolder
+from echo.checkpoints.run import CheckpointFolder
+from echo.support.errors import EchoError, StoppedError
+from echo.support.settings import to_dict
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run

@@ -7,11 +7,11 @@ import torch
 from transformers import get_scheduler
 
 from echo.config import TrainSettings
-from echo.errors import ConfigError
+from echo.support.errors import ConfigError
 from echo.train import loop
-from echo.train.optimiser import build_schedule, rate_factor
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
+from echo.train.schedule import build_schedule, rate_factor
 from tests.train.test_loop import StopError, stop_after, tiny
 
 

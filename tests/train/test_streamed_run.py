@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from echo.data.shard import write_shards
+from echo.checkpoints.run import CheckpointFolder
+from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
-from echo.train.checkpoint import CheckpointFolder
 from echo.train.run import resume_run, start_run
 from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
 

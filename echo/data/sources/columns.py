@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 Record = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
     from datasets import Dataset

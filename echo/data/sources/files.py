@@ -17,8 +17,8 @@ from echo.data.sources.columns import (
     text_of,
 )
 from echo.data.utterance import Utterance
-from echo.errors import DataError
-from echo.paths import lies_in
+from echo.support.errors import DataError
+from echo.support.files import lies_in
 
 
 @dataclass(frozen=True)

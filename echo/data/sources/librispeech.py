@@ -8,7 +8,7 @@ from typing import NoReturn
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, file_utterance, read_lines
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 TRANSCRIPTS = ".trans.txt"
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")

@@ -9,7 +9,7 @@ from typing import Any
 from echo.data.sources.columns import Columns, Record
 from echo.data.sources.files import Recordings, check_encoding, file_utterance, read_lines
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 
 def read_manifest(

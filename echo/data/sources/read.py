@@ -15,7 +15,7 @@ from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, TarShard, find_shar
 from echo.data.sources.streamed import FILES, DatasetShard, open_files, open_hub
 from echo.data.sources.table import read_table
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 SUFFIX = ".tar"
 SHARD_MANIFEST = "shards.jsonl"

@@ -7,17 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
-from echo.data.sources.datasets import (
-    RATE,
-    cell_audio,
-    choose_split,
-    hub_files,
-    one_line,
-    seconds,
-)
+from echo.data.sources.datasets import RATE, cell_audio, choose_split, hub_files, one_line, seconds
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -14,18 +14,11 @@ from typing import Any, BinaryIO
 import torch
 
 from echo.data.audio import AudioBytes
-from echo.data.sources.columns import (
-    Columns,
-    duration_of,
-    extra_of,
-    label_of,
-    storable,
-    text_of,
-)
+from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, storable, text_of
 from echo.data.sources.datasets import seconds
 from echo.data.sources.manifest import parse
 from echo.data.utterance import Utterance
-from echo.errors import DataError
+from echo.support.errors import DataError
 
 RECORDINGS = ("flac", "wav", "opus", "ogg", "mp3")
 MAX_TEXT = 1_000_000  # bytes of a .json or .txt

@@ -1,7 +1,7 @@
 """WER and CER with their counts, as a metric of Hugging Face's `evaluate`.
 
 import evaluate
-from echo.evaluate.metrics import METRIC_PATH
+from echo.evaluate.wer import METRIC_PATH
 
 evaluate.load(METRIC_PATH).compute(references=[...], predictions=[...])
 """
@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from echo.evaluate.metrics import character_errors, word_errors
+from echo.evaluate.wer import character_errors, word_errors
 
 
 class AsrErrors(evaluate.Metric):

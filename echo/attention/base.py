@@ -1,0 +1,162 @@
+"""What all focused attention blocks share: a global branch that sets the span of a local one.
+
+A block replaces the self-attention of a Whisper layer and is called like it.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from echo.attention.cache import LayerCache
+from echo.attention.global_branch import MultiHeadAttention
+from echo.attention.settings import AttentionSettings
+from echo.attention.windows import WindowRule
+
+
+class SpanPredictor(nn.Module):
+    """s = sigmoid(w · mean_t(G) + b), for each utterance on its own.
+
+    In the encoder the mean runs over the utterance's valid frames; in the decoder, at position
+    t, over the positions up to t.
+    """
+
+    def __init__(self, dims: int, spans: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dims, spans)
+
+    def contributions(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, spans, T): w · x_t, of which the mean is taken. Since the product is
+        linear it may come before the mean, and a decoder need remember only this."""
+        contributions = (x @ self.linear.weight.t()).transpose(1, 2)
+        # Half precision would lose the span in long sums.
+        return contributions.to(torch.promote_types(contributions.dtype, torch.float32))
+
+    def over_utterance(
+        self, contributions: torch.Tensor, valid: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, spans, T) -> (B, spans, 1), the mean over valid positions (B, T)."""
+        if valid is None:
+            mean = contributions.mean(-1)
+        else:
+            share = valid / valid.sum(-1, keepdim=True)
+            mean = (contributions * share[:, None].to(contributions.dtype)).sum(-1)
+        return torch.sigmoid(mean + self.linear.bias)[..., None]
+
+    def over_past(self, contributions: torch.Tensor, positions: int) -> torch.Tensor:
+        """(B, spans, T) -> (B, spans, positions): for each of the last `positions`, the mean over
+        itself and all before it."""
+        counts = torch.arange(1, contributions.shape[-1] + 1, device=contributions.device)
+        means = contributions.cumsum(-1) / counts
+        return torch.sigmoid(means[..., -positions:] + self.linear.bias[:, None])
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Both views of an input (B, T, D), and what was asked of which keys to get them."""
+
+    global_query: torch.Tensor  # (B, H, T, d)
+    global_key: torch.Tensor  # (B, H, K, d)
+    global_out: torch.Tensor  # (B, T, D)
+    local_query: torch.Tensor  # (B, H, T, d), scaled
+    local_key: torch.Tensor  # (B, H, K, d)
+    local_out: torch.Tensor  # (B, T, D)
+    span: torch.Tensor  # (B, 1 or H, 1), in the decoder with a last dimension of T
+
+
+class FocusedAttention(nn.Module, ABC):
+    """How the forms are called."""
+
+    settings: AttentionSettings
+    window: WindowRule
+    causal: bool
+    relative_bias: nn.Parameter | None  # (H, distances), added to local scores
+    # A decoder's block finds its part of the cache by these.
+    layer_idx = 0
+    layers = 1
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes one block.
+
+        Args:
+            hidden_states: (B, T, D).
+            attention_mask: added to the global scores: (B, 1, 1, T) in the encoder, 0 at valid
+                frames; (B, 1, T, past + T) or None in the decoder.
+            past_key_values: the decoder's cache, if it runs step by step.
+
+        Returns:
+            The output (B, T, D) and the span scales: (B, 1 or H, 1), in the decoder with a last
+            dimension of T.
+        """
+        cache = None
+        if past_key_values is not None:
+            cache = LayerCache(
+                getattr(past_key_values, "self_attention_cache", past_key_values),
+                self.layer_idx,
+                self.layers,
+            )
+        branches = self.branches(hidden_states, attention_mask, cache)
+        return self.join(branches), branches.span
+
+    @abstractmethod
+    def branches(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Branches:
+        """Looks at (B, T, D) in both ways. `mask` is `forward`'s `attention_mask`."""
+
+    @abstractmethod
+    def join(self, branches: Branches) -> torch.Tensor:
+        """The block's output (B, T, D)."""
+
+    @property
+    @abstractmethod
+    def global_branch(self) -> MultiHeadAttention:
+        """What attends globally."""
+
+    @abstractmethod
+    def temperature(self, span: torch.Tensor) -> torch.Tensor:
+        """The local softmax temperature, of the span's shape or (1, H, 1)."""
+
+    @abstractmethod
+    def gain(self) -> torch.Tensor:
+        """How much the local branch counts beside the global one, a scalar: 0 is silence."""
+
+    def valid(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """(B, T), True at an encoder's valid frames; None where all are, and in the decoder."""
+        return None if mask is None or self.causal else mask[:, 0, 0] == 0
+
+    def lengths(self, x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor | None:
+        """(B,) valid frames of an encoder's input (B, T, D); None in the decoder, whose
+        sequences are open-ended."""
+        if self.causal:
+            return None
+        if valid is None:
+            return torch.full((x.shape[0],), x.shape[1], device=x.device)
+        return valid.sum(-1)
+
+    def predict_span(
+        self,
+        predictor: SpanPredictor,
+        x: torch.Tensor,
+        valid: torch.Tensor | None,
+        cache: LayerCache | None,
+    ) -> torch.Tensor:
+        """Span scales from the global branch's output (B, T, D): (B, spans, 1) over the
+        utterance, or (B, spans, T) over each position's past in the decoder."""
+        contributions = predictor.contributions(x)
+        if not self.causal:
+            return predictor.over_utterance(contributions, valid)
+        if cache is not None:
+            contributions = cache.extend_span(contributions)
+        return predictor.over_past(contributions, positions=x.shape[1])

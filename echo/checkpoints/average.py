@@ -1,0 +1,69 @@
+"""Averages of weights: over the steps of a run (EMA), and over its checkpoints."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from echo.checkpoints.card import CARD_FILE, model_card
+from echo.checkpoints.checksums import CHECKSUMS_FILE
+from echo.checkpoints.pretrained import read_generation_config
+from echo.checkpoints.run import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
+from echo.config import load_run_config
+from echo.model.language import told_language
+from echo.support.errors import EchoError
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def average_run(run: Path, best: int, out: Path) -> list[Path]:
+    """Writes the mean of the weights of a run's best checkpoints as a model's folder.
+
+    Returns:
+        The checkpoints that went into it.
+
+    Raises:
+        EchoError: the run has kept fewer, one is damaged, or the folder is in use.
+    """
+    checkpoints = CheckpointFolder(run)
+    found = [path for _, path in checkpoints.measured()][:best]
+    if len(found) < best:
+        raise EchoError(
+            f"{run}: has {len(found)} checkpoints whose WER was measured, not {best}; "
+            "train.keep_best says how many are kept"
+        )
+    for path in found:
+        checkpoints.first_whole([path], without=(TRAINER_FILE,))
+    if out.exists():
+        raise EchoError(f"{out}: exists already; choose another folder")
+    temporary = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
+    shutil.copytree(found[0], temporary, ignore=left_out)
+    weights = mean_weights([path / WEIGHTS_FILE for path in found])
+    save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    # What was measured is each checkpoint's WER, not theirs together.
+    card = model_card(
+        load_run_config(run),
+        out.resolve().name,
+        language=told_language(read_generation_config(temporary)),
+        note=f"The mean of the weights of a run's {best} best checkpoints.",
+    )
+    (temporary / CARD_FILE).write_text(card, encoding="utf-8")
+    temporary.rename(out)
+    return found
+
+
+def mean_weights(files: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of each tensor over several files of the same tensors, summed in float32."""
+    total: dict[str, torch.Tensor] = {}
+    kinds: dict[str, torch.dtype] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no mapping
+                tensor = file.get_tensor(name)
+                kinds[name] = tensor.dtype
+                total[name] = total[name] + tensor if name in total else tensor.float()
+    return {name: (tensor / len(files)).to(kinds[name]) for name, tensor in total.items()}

@@ -1,0 +1,152 @@
+"""The model card of a checkpoint: a README.md as the Hugging Face Hub shows it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from echo.config import RunConfig
+from echo.data.corpora.build import training_sources
+from echo.data.corpora.stream import AnyCorpus
+from echo.data.utterance import FixedCorpus
+from echo.support.settings import to_dict
+from echo.support.text import escape_markdown, one_line, percent, table
+
+CARD_FILE = "README.md"
+TASK = "automatic-speech-recognition"
+# org/name, and of a data set its config and split.
+HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(:[\w.-]+)?(@[\w.-]+)?")
+
+USE = f"""\
+## Use
+
+```python
+import echo  # pip install echo-asr
+from transformers import pipeline
+
+transcribe = pipeline("{TASK}", model=".")  # this folder, or its id on the hub
+transcribe("recording.wav")
+```
+"""
+
+
+def model_card(
+    config: RunConfig,
+    name: str,
+    language: str | None = None,
+    corpus: AnyCorpus | None = None,
+    evaluations: Sequence[tuple[int, float]] = (),
+    step: int | None = None,
+    note: str = "",
+) -> str:
+    """The card's Markdown, with front matter; of a path it holds the last part alone.
+
+    Args:
+        name: the model's.
+        language: the code of what it writes, where that is known.
+        corpus: what it was trained on, to be counted.
+        evaluations: step and WER (1 is 100 %) of all that were made so far.
+        step: the checkpoint's; it answers for the WER of its own step alone.
+        note: a paragraph of Markdown to begin with.
+    """
+    data = config.data
+    wers = dict(evaluations)
+    parts = [
+        f"# {escape_markdown(name)}",
+        note,
+        "A speech recogniser with focused attention, trained with Echo.",
+    ]
+    if wers:
+        rows = [[str(at), percent(wer)] for at, wer in wers.items()]
+        parts += [
+            "## Word error rate",
+            f"On at most {config.train.eval_utterances} utterances of "
+            f"{escape_markdown(without_folders(data.eval or data.corpus or 'its evaluation data'))}"
+            + (f", after step {step}" if step in wers else "")
+            + ":",
+            table(["step", "WER"], rows, texts=0),
+        ]
+    parts += ["## Training", training_data(config, corpus), config_block(config), USE]
+    return (
+        f"---\n{front_matter(config, name, language, wers.get(step or 0))}\n---\n\n"
+        + "\n\n".join(filter(None, parts))
+    )
+
+
+def front_matter(config: RunConfig, name: str, language: str | None, wer: float | None) -> str:
+    """What the hub reads of a card, as YAML."""
+    evaluated = one_line(without_folders(config.data.eval or config.data.corpus or "evaluation"))
+    result = EvalResult(
+        task_type=TASK,
+        dataset_type=evaluated,
+        dataset_name=evaluated,
+        metric_type="wer",
+        metric_name="WER (%)",
+        metric_value=None if wer is None else round(100 * wer, 2),
+    )
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=["echo"],
+        language=language,
+        base_model=hub_id(config.init),
+        datasets=[found for name in trained_on(config) if (found := hub_id(name))] or None,
+        metrics=["wer"] if wer is not None else None,
+        model_name=one_line(name) if wer is not None else None,
+        eval_results=[result] if wer is not None else None,
+    ).to_yaml()
+
+
+def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:
+    """What the model began with, and what it was trained on."""
+    trained = ", ".join(escape_markdown(without_folders(name)) for name in trained_on(config))
+    begun = (
+        f"from {escape_markdown(without_folders(config.init))} " if config.init else "from scratch "
+    )
+    text = f"Trained {begun}on {trained}"
+    if isinstance(corpus, FixedCorpus):  # others make their utterances anew for every epoch
+        hours = sum(utterance.duration for utterance in corpus.train) / 3600
+        text += f": {len(corpus.train)} utterances, {hours:.2f} hours"
+    return f"{text}."
+
+
+def trained_on(config: RunConfig) -> list[str]:
+    sources = [source.source for source in training_sources(config.data)]
+    return sources or [config.data.corpus or "data of its own"]
+
+
+def config_block(config: RunConfig) -> str:
+    """How to train it again."""
+    # Each value in a line of its own, so that none can end the block.
+    content = yaml.safe_dump(
+        reduced(to_dict(config)), sort_keys=False, allow_unicode=True, width=float("inf")
+    )
+    return (
+        "Train it again with this as `config.yaml`, in which files and folders are to be given "
+        f"anew:\n\n```sh\necho-asr train config.yaml\n```\n\n```yaml\n{content}```"
+    )
+
+
+def reduced(value: Any) -> Any:
+    """A config's values, without the folders in which files lie."""
+    if isinstance(value, dict):
+        return {key: reduced(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [reduced(entry) for entry in value]
+    return one_line(without_folders(value)) if isinstance(value, str) else value
+
+
+def without_folders(source: str) -> str:
+    """A hub id as it is, and of a path the last part, which says nothing of whose it is."""
+    if hub_id(source):
+        return source
+    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+
+
+def hub_id(source: str | None) -> str | None:
+    """The id of a model or data set of the hub; None for what lies here."""
+    found = HUB_ID.fullmatch(source or "")
+    return found[1] if found and not Path(found[1]).exists() else None

@@ -1,0 +1,56 @@
+"""Checksums of a folder's files, by which damage is told from data."""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from echo.support.files import lies_in
+
+CHECKSUMS_FILE = "checksums.json"
+
+
+def seal(folder: Path) -> None:
+    """Writes down the SHA-256 of every file, and waits until all of it has reached the disk."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): digest(path) for path in files}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    for path in (*files, folder / CHECKSUMS_FILE, folder):
+        flush(path)
+
+
+def damage(folder: Path, without: Collection[str] = ()) -> str | None:
+    """What is wrong with a sealed folder, or None where every file is as it was written.
+
+    Args:
+        without: files that are not looked at.
+    """
+    try:
+        sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        for name, expected in sums.items():
+            if name in without:
+                continue
+            if not lies_in(folder / name, (folder.resolve(),)):  # it might be a device without end
+                return f"{CHECKSUMS_FILE} names a file of another folder"
+            if digest(folder / name) != expected:
+                return f"{name} does not match its checksum"
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
+    except (ValueError, AttributeError, RecursionError):
+        return f"{CHECKSUMS_FILE} is garbled"
+    return None
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk rather than on its way."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,273 @@
+"""Whisper checkpoints made Echo's, and back.
+
+An Echo model made here computes what its Whisper computes, because the local branch of every
+focused block begins at nothing; training moves it from there.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+from echo.attention.base import FocusedAttention
+from echo.checkpoints.ctranslate2 import CTranslate2Folder
+from echo.checkpoints.pretrained import TIED, PretrainedFolder, StoredTensor, fetch
+from echo.checkpoints.validate import (
+    Checkpoint,
+    check_generation_config,
+    check_tokenizer,
+    check_weights,
+)
+from echo.model.model import (
+    WHISPER_SECONDS,
+    EchoConfig,
+    EchoForConditionalGeneration,
+    swap_attention,
+)
+from echo.model.whisper import plain_config, whisper_name
+from echo.support.errors import ConfigError, EchoError
+from echo.support.files import read_object
+from echo.support.settings import apply_overrides, merge
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EMBEDDINGS = "model.decoder.embed_tokens.weight"
+
+
+def convert(
+    source: str | Path, out: str | Path, overrides: Sequence[str] = (), dtype: str | None = None
+) -> WhisperConfig:
+    """Writes a Whisper checkpoint as an Echo model folder with the same output, or an Echo model
+    whose blocks are all plain as a Whisper folder with the same weights.
+
+    Tensors go from file to file, so that memory holds the weights once at the most.
+
+    Args:
+        source: a folder or a hub id, of `transformers` or of CTranslate2.
+        out: the folder to write; it must not exist, or be empty.
+        overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
+            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks; or files
+            of them, `configs/attention/focus.yaml`. `model.attention` is the same.
+        dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
+
+    Returns:
+        The config that was written, of the kind that was made.
+
+    Raises:
+        EchoError: the source cannot be read or does not fit together, the settings cannot begin
+            as Whisper, or the folder cannot be written. Nothing is left of it then.
+    """
+    out = Path(out).absolute()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise EchoError(f"{out}: exists, and is not an empty folder")
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}, but must be one of: {', '.join(DTYPES)}")
+    precision = DTYPES[dtype] if dtype else None
+    checkpoint = open_checkpoint(str(source))
+    whisper = plain_config(checkpoint.config)
+    whisper.dtype = precision or whisper.dtype
+    if isinstance(checkpoint.config, EchoConfig):
+        if overrides:
+            raise ConfigError(f"{source}: is Echo's; made Whisper's, it takes no {overrides[0]}")
+        check_plain(checkpoint.config, str(source))
+        config = whisper
+    else:
+        config = focused_config(whisper, read_attention(overrides))
+    check_weights(checkpoint, WhisperForConditionalGeneration, whisper)
+    check_generation_config(checkpoint)
+    if tokenizer := checkpoint.tokenizer():
+        check_tokenizer(checkpoint, tokenizer)
+    else:
+        logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
+    weights = untied_weights(checkpoint.weights, whisper)
+    with whole_folder(out) as folder:
+        config.save_pretrained(folder)
+        checkpoint.write_companions(folder)
+        if isinstance(config, EchoConfig):
+            tensors = focused_weights(config, weights, precision)
+        else:
+            tensors = {key: stored.load(precision) for key, stored in weights.items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return config
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    folder = fetch(source)
+    if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
+        return CTranslate2Folder(folder)
+    return PretrainedFolder(folder)
+
+
+def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> EchoConfig:
+    """A Whisper's config with focused attention.
+
+    Raises:
+        ConfigError: the attention is not allowed, or cannot begin as Whisper.
+    """
+    content = whisper.to_dict() | {"model_type": "echo", "attention": attention}
+    content["pad_to_seconds"] = WHISPER_SECONDS
+    content["architectures"] = ["EchoForConditionalGeneration"]
+    try:
+        config = EchoConfig(**content)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for settings in (*config.encoder_attention(), *config.decoder_attention()):
+        if settings.local_gain is not None:
+            raise ConfigError(
+                "attention has a local_gain, which is for models trained from scratch: a block "
+                "made from a Whisper's starts at 0"
+            )
+        if settings.global_stride > 1 or settings.rotary_base is not None:
+            field = "global_stride" if settings.global_stride > 1 else "rotary_base"
+            raise ConfigError(
+                f"attention has a {field}, with which a block cannot begin as Whisper, whose "
+                "attention has none"
+            )
+    return config
+
+
+def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
+    """What `EchoConfig.attention` is to be; None if nothing is said of it.
+
+    Raises:
+        ConfigError: a setting is not of the attention, or there is no block that it is for.
+    """
+    content: dict[str, Any] = {}
+    for override in overrides:
+        laid = apply_overrides({}, [override])
+        # A preset is laid over a run's config, where the attention is the model's.
+        model = laid.pop("model", {})
+        if not isinstance(model, Mapping):
+            raise ConfigError(f"model is {model!r}, not a mapping of settings")
+        content = merge(content, merge(laid, model))
+    attention = content.pop("attention", None)
+    if content:
+        raise ConfigError(f"unknown setting {next(iter(content))!r}; there is: attention")
+    if attention is None:
+        return None
+    if not isinstance(attention, Mapping):
+        raise ConfigError(f"attention is {attention!r}, not a mapping of settings")
+    stacks = {k: attention[k] for k in ("encoder", "decoder") if k in attention}
+    fields = {k: v for k, v in attention.items() if k not in stacks}
+    if "form" in fields:
+        raise ConfigError(
+            f"attention.form is not of one stack; say attention.encoder={fields['form']}"
+        )
+    if fields:
+        stacks["encoder"] = with_fields(stacks.get("encoder", "adaptive"), fields)
+    return stacks
+
+
+def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
+    """Gives the adaptive blocks of an encoder's setting those fields that they do not name.
+
+    Raises:
+        ConfigError: there are no such blocks.
+    """
+    blocks = value if isinstance(value, list) else [value]
+    blocks = [block if isinstance(block, Mapping) else {"form": block} for block in blocks]
+    adaptive = [block.get("form", "adaptive") == "adaptive" for block in blocks]
+    if not any(adaptive):
+        raise ConfigError(
+            f"attention.{next(iter(fields))} is for adaptive blocks, and the encoder has none"
+        )
+    blocks = [
+        {**fields, **block} if takes else block
+        for block, takes in zip(blocks, adaptive, strict=True)
+    ]
+    return blocks if isinstance(value, list) else blocks[0]
+
+
+def check_plain(config: EchoConfig, source: str) -> None:
+    """Raises ConfigError where an Echo model has what Whisper cannot have."""
+    for stack, layers in (
+        ("encoder", config.encoder_attention()),
+        ("decoder", config.decoder_attention()),
+    ):
+        for i, settings in enumerate(layers):
+            if not settings.is_plain:
+                raise ConfigError(
+                    f"{source}: cannot become a Whisper, because block {i} of its {stack} is "
+                    f"{settings.form}, not plain"
+                )
+    for has, what in ((config.ctc, "a CTC head"), (config.cross_positions, "cross_positions")):
+        if has:
+            raise ConfigError(f"{source}: cannot become a Whisper, because it has {what}")
+
+
+def untied_weights(
+    weights: Mapping[str, StoredTensor], config: WhisperConfig
+) -> dict[str, StoredTensor]:
+    """All weights but an output projection that only repeats the embeddings it is tied to: it is
+    tied again on loading, and `save_pretrained` leaves it out too."""
+    repeated = (
+        config.tie_word_embeddings
+        and TIED in weights
+        and torch.equal(weights[TIED].load(), weights[EMBEDDINGS].load())
+    )
+    return {key: tensor for key, tensor in weights.items() if not (repeated and key == TIED)}
+
+
+def focused_weights(
+    config: EchoConfig, weights: Mapping[str, StoredTensor], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    """An Echo model's weights from a Whisper's; what Whisper lacks is as in a new model, and the
+    same every time.
+
+    Args:
+        weights: Whisper's, by name.
+        dtype: what all become; None leaves Whisper's as they are.
+    """
+    with torch.device("meta"):
+        model = EchoForConditionalGeneration(config)
+    own_dtype = dtype or weights["model.encoder.layer_norm.weight"].load().dtype
+    tensors = {}
+    for key in model.state_dict():
+        if (name := whisper_name(key)) in weights:
+            tensor = weights[name].load(dtype)
+            tensors[key] = tensor if name == key else tensor.clone()  # it may be taken twice
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for place, block in model.named_modules():
+            if isinstance(block, FocusedAttention):
+                for name, value in new_block(block, model).items():
+                    key = f"{place}.{name}"
+                    if key not in tensors:
+                        tensors[key] = value.to(own_dtype) if value.is_floating_point() else value
+    return tensors
+
+
+def new_block(
+    block: FocusedAttention, model: EchoForConditionalGeneration
+) -> dict[str, torch.Tensor]:
+    """The state of a new block like that one, whose output is its global branch's alone."""
+    layer: Any = nn.Module()
+    silent = replace(block.settings, local_gain=0.0)
+    swap_attention(layer, silent, model.config, block.causal)
+    layer.self_attn.apply(model._init_weights)
+    return layer.self_attn.state_dict()
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the name `out` once all is written; else it goes."""
+    temporary = out.with_name(f".{out.name}.writing")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(out)
+    except (OSError, SafetensorError) as error:
+        raise EchoError(f"{out}: cannot be written ({error})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,257 @@
+"""A Whisper model as CTranslate2 and faster-whisper keep it, read as `transformers` has it."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import torch
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+
+from echo.checkpoints.model_bin import Variable, read_variables
+from echo.checkpoints.pretrained import StoredTensor
+from echo.support.errors import DataError
+from echo.support.files import read_json, read_object
+
+HEAD_DIM = 64  # every Whisper's, for files that do not tell how many heads there are
+MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
+MAX_INITIAL_TIMESTAMP = 50  # every Whisper's: a second; the format does not keep it
+REFERENCE = "decoder/layer_norm/gamma"  # never quantised, so it tells the checkpoint's precision
+
+# CTranslate2's modules, and Whisper's.
+STACK_MODULES = {
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "embeddings": "embed_tokens",
+    "position_encodings": "embed_positions",
+    "layer_norm": "layer_norm",
+}
+# Of these several may be stacked in one.
+LAYER_MODULES = {
+    "self_attention/layer_norm": ("self_attn_layer_norm",),
+    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attention/linear_1": ("self_attn.out_proj",),
+    "attention/layer_norm": ("encoder_attn_layer_norm",),
+    "attention/linear_0": ("encoder_attn.q_proj",),
+    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "attention/linear_2": ("encoder_attn.out_proj",),
+    "ffn/layer_norm": ("final_layer_norm",),
+    "ffn/linear_0": ("fc1",),
+    "ffn/linear_1": ("fc2",),
+}
+FIELDS = {
+    "weight": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "encodings": "weight",
+}
+
+
+class CTranslate2Folder:
+    """A folder of `model.bin`, CTranslate2's own `config.json`, a vocabulary, and perhaps
+    `tokenizer.json` and `preprocessor_config.json`.
+
+    Raises:
+        DataError: a file is missing or damaged, or the model is not Whisper's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = read_object(folder / "config.json")
+        variables = read_variables(folder / "model.bin")
+        self.vocabulary = read_vocabulary(folder)
+        self.config = whisper_config(variables, folder)
+        if len(self.vocabulary) != self.config.vocab_size:
+            raise DataError(
+                f"{folder}: its vocabulary has {len(self.vocabulary)} tokens, but its model.bin "
+                f"{self.config.vocab_size}"
+            )
+        self.config.pad_token_id = self.token("<|endoftext|>")
+        self.config.bos_token_id = self.token("<|endoftext|>")
+        self.config.eos_token_id = self.token("<|endoftext|>")
+        self.config.decoder_start_token_id = self.token("<|startoftranscript|>")
+        self.config.begin_suppress_tokens = self.ids("suppress_ids_begin")
+        self.generation = self.read_generation_config()
+        self.weights = dict(whisper_weights(variables, self.config))
+
+    def token(self, text: str) -> int:
+        """The id of a token that every Whisper has."""
+        if text not in self.vocabulary:
+            raise DataError(f"{self.folder}: its vocabulary lacks {text}")
+        return self.vocabulary.index(text)
+
+    def read_generation_config(self) -> GenerationConfig:
+        multilingual = self.config.vocab_size >= MULTILINGUAL_SIZE
+        languages = {}  # English-only models list them too, but do not use them
+        if multilingual:
+            languages = {
+                "lang_to_id": {self.vocabulary[i]: i for i in self.ids("lang_ids") or []},
+                "task_to_id": {t: self.token(f"<|{t}|>") for t in ("transcribe", "translate")},
+            }
+        return GenerationConfig(
+            alignment_heads=self.settings.get("alignment_heads"),
+            begin_suppress_tokens=self.ids("suppress_ids_begin"),
+            suppress_tokens=self.ids("suppress_ids"),
+            bos_token_id=self.config.bos_token_id,
+            eos_token_id=self.config.eos_token_id,
+            pad_token_id=self.config.pad_token_id,
+            decoder_start_token_id=self.config.decoder_start_token_id,
+            no_timestamps_token_id=self.token("<|notimestamps|>"),
+            prev_sot_token_id=self.token("<|startofprev|>"),
+            is_multilingual=multilingual,
+            max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
+            max_length=self.config.max_target_positions,
+            return_timestamps=False,
+            **languages,
+        )
+
+    def ids(self, key: str) -> list[int] | None:
+        """A list of tokens in CTranslate2's config."""
+        ids = self.settings.get(key)
+        size = len(self.vocabulary)
+        if ids is not None and not (isinstance(ids, list) and all(i in range(size) for i in ids)):
+            raise DataError(f"{self.folder}/config.json: its {key} are not ids of tokens")
+        return ids
+
+    def tokenizer(self) -> WhisperTokenizer | None:
+        """Loads the tokenizer, where there is one."""
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            return None
+        read_object(path)
+        # The file alone does not tell which tokens are Whisper's special ones.
+        start, end = self.token("<|startoftranscript|>"), self.token("<|notimestamps|>")
+        special = self.vocabulary[start : end + 1]
+        try:
+            return WhisperTokenizer.from_pretrained(
+                self.folder, pad_token="<|endoftext|>", extra_special_tokens=special
+            )
+        except Exception as error:  # what the tokenizers library raises is no narrower
+            raise DataError(f"{path}: is no Whisper tokenizer ({error})") from None
+
+    def write_companions(self, target: Path) -> None:
+        """Writes the generation config, the tokenizer and the feature extractor's settings."""
+        self.generation.save_pretrained(target)
+        path = self.folder / "preprocessor_config.json"
+        settings = (
+            read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
+        )
+        extractor = WhisperFeatureExtractor(**settings)
+        if tokenizer := self.tokenizer():
+            WhisperProcessor(extractor, tokenizer).save_pretrained(target)
+        else:
+            extractor.save_pretrained(target)
+
+
+def read_vocabulary(folder: Path) -> list[str]:
+    """The tokens by their ids."""
+    listed, lines = folder / "vocabulary.json", folder / "vocabulary.txt"
+    try:
+        if listed.exists():
+            tokens = read_json(listed)
+            if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
+                raise DataError(f"{listed}: is not a list of tokens")
+            return tokens
+        return lines.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise DataError(f"{folder}: holds no vocabulary.json or vocabulary.txt") from None
+    except ValueError as error:
+        raise DataError(f"{folder}: its vocabulary cannot be read ({error})") from None
+
+
+def whisper_config(variables: dict[str, Variable], folder: Path) -> WhisperConfig:
+    """The sizes, which the format keeps in the weights alone."""
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in variables or len(variables[name].shape) != rank:
+            raise DataError(f"{folder}/model.bin: has no {name} of {rank} dimensions")
+        return variables[name].shape
+
+    def layers(stack: str) -> int:
+        return next(i for i in count() if f"{stack}/layer_{i}/ffn/linear_0/weight" not in variables)
+
+    def heads(stack: str) -> int:
+        told = variables.get(f"{stack}/num_heads")
+        return int(told.read()) if told else d_model // HEAD_DIM
+
+    vocab_size, d_model = shape("decoder/embeddings/weight", 2)
+    shape(REFERENCE, 1)
+    return WhisperConfig(
+        vocab_size=vocab_size,
+        d_model=d_model,
+        num_mel_bins=shape("encoder/conv1/weight", 3)[1],
+        encoder_layers=layers("encoder"),
+        decoder_layers=layers("decoder"),
+        encoder_attention_heads=heads("encoder"),
+        decoder_attention_heads=heads("decoder"),
+        encoder_ffn_dim=shape("encoder/layer_0/ffn/linear_0/weight", 2)[0],
+        decoder_ffn_dim=shape("decoder/layer_0/ffn/linear_0/weight", 2)[0],
+        max_source_positions=shape("encoder/position_encodings/encodings", 2)[0],
+        max_target_positions=shape("decoder/position_encodings/encodings", 2)[0],
+        dtype=variables[REFERENCE].dtype,
+    )
+
+
+def whisper_weights(
+    variables: dict[str, Variable], config: WhisperConfig
+) -> Iterator[tuple[str, StoredTensor]]:
+    """Whisper's parameters, taken out of what they are stacked in."""
+    dtype = variables[REFERENCE].dtype
+    for module, parts in modules(config):
+        for theirs, ours in FIELDS.items():
+            name = f"{module}/{theirs}"
+            if name not in variables:
+                continue
+            variable, scale = variables[name], variables.get(f"{name}_scale")
+            check_variable(name, variable, scale, len(parts))
+            rows = variable.shape[0] // len(parts)
+            for i, part in enumerate(parts):
+                # Whisper's keys have no bias; what is stacked for them is zero.
+                if not (part.endswith("k_proj") and ours == "bias"):
+                    read = partial(unstack, variable, scale, i * rows, (i + 1) * rows, dtype)
+                    yield f"{part}.{ours}", StoredTensor((rows, *variable.shape[1:]), read)
+
+
+def modules(config: WhisperConfig) -> Iterator[tuple[str, list[str]]]:
+    """CTranslate2's modules, each with those of Whisper that are stacked in it."""
+    for stack in ("encoder", "decoder"):
+        for theirs, ours in STACK_MODULES.items():
+            yield f"{stack}/{theirs}", [f"model.{stack}.{ours}"]
+        for i in range(getattr(config, f"{stack}_layers")):
+            layer = f"model.{stack}.layers.{i}"
+            for theirs, stacked in LAYER_MODULES.items():
+                yield f"{stack}/layer_{i}/{theirs}", [f"{layer}.{ours}" for ours in stacked]
+    yield "decoder/projection", ["proj_out"]
+
+
+def check_variable(name: str, variable: Variable, scale: Variable | None, parts: int) -> None:
+    if not variable.shape or variable.shape[0] % parts:
+        raise DataError(
+            f"{variable.path}: {name} is of shape {variable.shape}, whose rows are not {parts} "
+            "alike parts"
+        )
+    # What is quantised was multiplied with one factor for each row (int8), or for all (int16).
+    if not variable.dtype.is_floating_point and (
+        scale is None
+        or not scale.dtype.is_floating_point
+        or scale.shape not in ((), (1,), variable.shape[:1])
+    ):
+        raise DataError(f"{variable.path}: {name} is quantised, but has no fitting {name}_scale")
+
+
+def unstack(
+    variable: Variable, scale: Variable | None, start: int, stop: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Rows of a variable, in the checkpoint's precision where they were quantised."""
+    values = variable.rows(start, stop)
+    if variable.dtype.is_floating_point or scale is None:
+        return values
+    factors = scale.rows(start, stop) if scale.shape == variable.shape[:1] else scale.read()
+    return (values / factors.float().reshape(-1, *[1] * (values.ndim - 1))).to(dtype)

@@ -1,0 +1,71 @@
+"""A model to evaluate, from wherever it lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from echo.checkpoints.pretrained import PretrainedFolder, fetch
+from echo.checkpoints.run import CheckpointFolder
+from echo.checkpoints.validate import check_generation_config, check_tokenizer, check_weights
+from echo.data.tokenizer import load_tokenizer
+from echo.model.language import Task, set_language
+from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
+from echo.support.errors import EchoError
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    model: EchoForConditionalGeneration
+    tokenizer: Any
+
+
+def load_model(
+    source: str, which: str = "best", language: str | None = None, task: Task | None = None
+) -> LoadedModel:
+    """Loads a run's checkpoint, an Echo or Whisper folder, or one of the hub.
+
+    A Whisper checkpoint becomes an Echo model whose blocks are all plain, which is the same
+    model on the same code path.
+
+    Args:
+        which: checkpoint of a run, "best" or "last".
+        language, task: of a multilingual model; see `echo.model.language.set_language`.
+
+    Raises:
+        EchoError: there is no such model, it is neither Echo's nor Whisper's, its files are
+            damaged or do not fit together, or it does not know the language.
+    """
+    folder = Path(source)
+    if (folder / "config.yaml").exists():
+        folder = CheckpointFolder(folder).path(which)
+    elif folder.is_dir() and not (folder / "config.json").exists():
+        raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
+    else:
+        folder = fetch(source)
+    checkpoint = PretrainedFolder(folder)
+    config = checkpoint.config
+    if not isinstance(config, EchoConfig):
+        own = {
+            "model_type": "echo",
+            "attention": {"encoder": "plain", "decoder": "plain"},
+            "pad_to_seconds": WHISPER_SECONDS,
+        }
+        config = EchoConfig(**{**config.to_dict(), **own})
+    check_weights(checkpoint, EchoForConditionalGeneration, config)
+    check_generation_config(checkpoint)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(checkpoint, tokenizer)
+    # weights_only: of a pytorch_model.bin, nothing is unpickled that could run code.
+    model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
+    if checkpoint.generation is not None:
+        model.generation_config = checkpoint.generation
+    set_language(model, tokenizer, source, language, task)
+    return LoadedModel(model.float().eval(), tokenizer)
+
+
+def to_device(model: PreTrainedModel) -> None:
+    """Moves a model to the GPU, where there is one."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]

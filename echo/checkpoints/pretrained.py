@@ -1,0 +1,206 @@
+"""A Whisper or Echo checkpoint as `transformers` keeps it, read lazily: its weights stay where they
+lie until one of them is asked for."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
+
+from echo.data.tokenizer import load_tokenizer
+from echo.model.model import EchoConfig
+from echo.support.errors import DataError
+from echo.support.files import is_file_name, read_object
+
+CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
+TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
+# What a model folder may hold besides its config and weights.
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: its shape, and how its numbers are read."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+    def load(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Reads it, in another precision where one is given."""
+        tensor = self.read()
+        return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+
+
+class PretrainedFolder:
+    """A folder that `from_pretrained` reads.
+
+    Raises:
+        DataError: a file is missing or damaged, or the model is neither Whisper's nor Echo's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = read_config(folder)
+        self.generation = read_generation_config(folder)
+        for name in COMPANIONS:
+            if name.endswith(".json") and (folder / name).exists():
+                read_object(folder / name)
+        self.weights = read_weights(folder)
+
+    def tokenizer(self) -> WhisperTokenizer | None:
+        """Loads the tokenizer, where there is one."""
+        if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
+            return load_tokenizer(self.folder)
+        return None
+
+    def write_companions(self, target: Path) -> None:
+        """Copies everything beside config and weights as it is."""
+        for name in COMPANIONS:
+            if (self.folder / name).exists():
+                shutil.copyfile(self.folder / name, target / name)
+
+
+def fetch(source: str) -> Path:
+    """The folder of a checkpoint: `source` itself, or where a model of the hub was downloaded to.
+
+    Raises:
+        DataError: it is neither, or cannot be downloaded.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    if Path(source).exists():
+        raise DataError(f"{source}: is a file, not the folder of a model")
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
+        # Repositories hold the same weights several times over. The last is CTranslate2's.
+        for pattern in ("model.safetensors", "model-*.safetensors", "*model*.bin"):
+            snapshot_download(source, allow_patterns=pattern)
+            if any(folder.glob(pattern)):
+                break
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(
+            f"{source}: is neither a folder nor a model of the hub ({reason})"
+        ) from None
+    return folder
+
+
+def read_config(folder: Path) -> WhisperConfig:
+    path = folder / "config.json"
+    kind = read_object(path).get("model_type")
+    if kind not in CONFIGS:
+        raise DataError(f"{path}: its model_type is {kind!r}, not 'whisper' or 'echo'")
+    try:
+        return CONFIGS[kind].from_pretrained(folder)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise DataError(f"{path}: is no {kind} config ({' '.join(str(error).split())})") from None
+
+
+def read_generation_config(folder: Path) -> GenerationConfig | None:
+    """The generation config, where there is one."""
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return None
+    # Where this is set, `transformers` drops what a Whisper has beyond other models.
+    content = {**read_object(path), "_from_model_config": False}
+    try:
+        return GenerationConfig.from_dict(content)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: is no generation config ({error})") from None
+
+
+def read_weights(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a folder by `WhisperForConditionalGeneration`'s names for them, from one file
+    or several.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        read = read_safetensors if name.endswith(".safetensors") else read_pickled
+        if (folder / name).exists():
+            tensors = read(folder / name)
+        elif index.exists():
+            tensors = read_shards(index, read)
+        else:
+            continue
+        if any(key.startswith("model.") for key in tensors):
+            return tensors
+        # A WhisperModel saved by itself lacks the prefix.
+        return {f"model.{key}": tensor for key, tensor in tensors.items()}
+    raise DataError(f"{folder}: holds no weights (neither {' nor '.join(WEIGHTS)})")
+
+
+def read_shards(
+    index: Path, read: Callable[[Path], dict[str, StoredTensor]]
+) -> dict[str, StoredTensor]:
+    """The tensors of several files, each from that one in which the index has it."""
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(map(is_file_name, places.values())):
+        raise DataError(f"{index}: has no weight_map from weights to files beside it")
+    files = {name: read(index.parent / name) for name in sorted(set(places.values()))}
+    for key, name in places.items():
+        if key not in files[name]:
+            raise DataError(f"{index}: has the weight {key} in {name}, which does not hold it")
+    return {key: files[name][key] for key, name in places.items()}
+
+
+def read_safetensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
+    return {
+        key: StoredTensor(shape, partial(map_tensor, path, key)) for key, shape in shapes.items()
+    }
+
+
+def map_tensor(path: Path, key: str) -> torch.Tensor:
+    # Mapped by itself, a tensor that is dropped takes no memory any more.
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(key)
+
+
+def read_pickled(path: Path) -> dict[str, StoredTensor]:
+    return {
+        key: StoredTensor(tuple(tensor.shape), partial(copy_pickled, path, key))
+        for key, tensor in map_pickled(path).items()
+    }
+
+
+def copy_pickled(path: Path, key: str) -> torch.Tensor:
+    # All of a file's tensors share one mapping, and so all that was read of it would stay.
+    return map_pickled(path)[key].clone(memory_format=torch.contiguous_format)
+
+
+def map_pickled(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        # weights_only: nothing is unpickled that could run code.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason})") from None
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise DataError(f"{path}: holds something else than named tensors")
+    return tensors

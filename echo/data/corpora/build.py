@@ -1,0 +1,71 @@
+"""A run's corpus, from its settings."""
+
+from pathlib import Path
+
+from echo.config import DataSettings, SourceSettings
+from echo.data.corpora.mixed import MixedCorpus, Weighted
+from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
+from echo.data.sources import Columns, read_source, stream_source
+from echo.data.utterance import FixedCorpus, Utterance
+from echo.support.errors import ConfigError
+
+
+def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
+    """The built-in corpus that is named, or the sources `data.train` and `data.eval`.
+
+    Raises:
+        ConfigError: the settings name no data, or data of both kinds.
+        DataError: the data are not as they should be.
+    """
+    if settings.corpus and (settings.train or settings.eval or settings.cache):
+        raise ConfigError(
+            "data.corpus excludes data.train, data.eval and their data.cache: name one or the other"
+        )
+    if settings.corpus == "fsdd":
+        from echo.data.corpora.fsdd import ConnectedDigits
+
+        if settings.root is None:
+            raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
+        return ConnectedDigits(Path(settings.root), seed, split=settings.split)
+    if settings.corpus == "espeak":
+        from echo.data.corpora.espeak import SpokenCommands
+
+        kept = Path(settings.root) if settings.root else None
+        return SpokenCommands(kept, split=settings.split)
+    if settings.split == "dev":
+        raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
+    if not settings.train or not settings.eval:
+        raise ConfigError("data.train and data.eval must both be given, or data.corpus")
+    columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
+    cache = None
+    if settings.cache is not None:
+        from echo.data.cache import AudioCache
+
+        cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
+
+    def held_whole(spec: str) -> list[Utterance]:
+        utterances = read_source(spec, columns, settings.on_error, settings.allow_outside)
+        return cache.over(utterances) if cache else utterances
+
+    streams: list[Weighted[Shard]] = []
+    held: list[Weighted[Utterance]] = []
+    for source in training_sources(settings):
+        shards = stream_source(source.source, columns, settings.allow_outside, settings.streaming)
+        if shards is None:
+            held.append(Weighted(held_whole(source.source), source.weight))
+        else:
+            streams.append(Weighted(shards, source.weight))
+    evaluated = held_whole(settings.eval)
+    if streams and cache:
+        raise ConfigError("data.cache is for data that are held whole: leave it out for a stream")
+    if streams:  # with what is held whole cut into shards beside them
+        streams += [Weighted(held_shards(source.parts), source.weight) for source in held]
+        return StreamCorpus(streams, evaluated, seed, settings.shards_per_block)
+    if isinstance(settings.train, str):
+        return FixedCorpus(held[0].parts, evaluated)
+    return MixedCorpus(held, evaluated, seed)
+
+
+def training_sources(settings: DataSettings) -> list[SourceSettings]:
+    train = [settings.train] if isinstance(settings.train, str) else settings.train or []
+    return [SourceSettings(each) if isinstance(each, str) else each for each in train]

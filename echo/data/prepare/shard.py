@@ -1,0 +1,183 @@
+"""Writes any source as tar shards in WebDataset's layout, with a manifest beside them."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import torch
+
+from echo.config import OnError
+from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile, to_mono_16k
+from echo.data.check import as_recorded
+from echo.data.sources.datasets import DatasetAudio
+from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
+from echo.data.sources.tar import TarAudio
+from echo.data.utterance import Utterance
+from echo.support.errors import ConfigError, DataError
+from echo.support.files import replace_text
+
+Format = Literal["flac", "opus"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An utterance with its recording as a file's content."""
+
+    utterance: Utterance
+    content: bytes
+    seconds: float
+
+
+def write_shards(
+    rows: Iterable[Utterance | DataError],
+    out: Path,
+    format: Format = "flac",
+    max_utterances: int = 1000,
+    max_seconds: float = float("inf"),
+    on_error: OnError = "raise",
+) -> list[ShardEntry]:
+    """Writes shards of so many utterances and seconds at the most, and then their manifest. A shard
+    bears its name once it is whole.
+
+    Raises:
+        ConfigError: the folder holds something.
+        DataError: a row cannot be used and `on_error` is "raise", or none can.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is not an empty folder: choose another")
+    out.mkdir(parents=True, exist_ok=True)
+    entries: list[ShardEntry] = []
+    number = count()
+    encoded = encode_all(rows, format, on_error)
+    current = next(encoded, None)
+    while current:
+        name = f"shard-{len(entries):06d}{SUFFIX}"
+        temporary = out / f".{name}.writing"
+        utterances, seconds = 0, 0.0
+        try:
+            with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+                while current and utterances < max_utterances:
+                    if utterances and seconds + current.seconds > max_seconds:
+                        break
+                    # No dot, at which a key ends, and nothing that leads to another folder.
+                    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", current.utterance.id)[-80:]
+                    key = f"{next(number):09d}-{safe}"
+                    add(tar, f"{key}.json", metadata(current))
+                    add(tar, f"{key}.{format}", current.content)
+                    utterances, seconds = utterances + 1, seconds + current.seconds
+                    current = next(encoded, None)
+            with temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = temporary.stat().st_size
+            temporary.rename(out / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        entries.append(ShardEntry(name, utterances, seconds, size, digest))
+    if not entries:
+        raise DataError("no utterance is left to write")
+    replace_text(out / SHARD_MANIFEST, "".join(map(manifest_line, entries)))
+    return entries
+
+
+def encode_all(
+    rows: Iterable[Utterance | DataError], format: Format, on_error: OnError
+) -> Iterator[Encoded]:
+    skipped = 0
+    for row in rows:
+        try:
+            if isinstance(row, DataError):
+                raise row
+            yield encode(row, format)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            skipped += 1
+            logger.warning("skipped: %s", error)
+    if skipped:
+        logger.warning("%d utterances skipped", skipped)
+
+
+def encode(row: Utterance, format: Format) -> Encoded:
+    """FLAC holds the recording's own samples, of lossy formats rounded to 16 bits; Opus is mono at
+    16 kHz. A recording that is in the format already stays as it is.
+
+    Raises:
+        DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
+    """
+    try:
+        samples, rate = as_recorded(row.audio)
+        mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+        content = in_format(row.audio, format)
+        if content is None and format == "flac":
+            content = write(*as_integers(samples), rate, "FLAC")
+        elif content is None:
+            content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"{row.where}: cannot be written as {format} ({error})") from None
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from None
+    return Encoded(row, content, samples.shape[-1] / rate)
+
+
+def in_format(audio: Audio, format: Format) -> bytes | None:
+    """The file's content, where it is one of this format."""
+    if isinstance(audio, DatasetAudio | TarAudio):
+        return in_format(audio.fetch(), format)
+    if isinstance(audio, AudioFile):
+        return in_format(AudioBytes(audio.path.read_bytes(), str(audio.path)), format)
+    if not isinstance(audio, AudioBytes):
+        return None
+    head = audio.content[:64]
+    is_flac, is_opus = head.startswith(b"fLaC"), head.startswith(b"OggS") and b"OpusHead" in head
+    return audio.content if (is_flac if format == "flac" else is_opus) else None
+
+
+def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
+    """(channels, samples) floats as (samples, channels) of integers, and the FLAC subtype that
+    takes them; exact where they were integers of up to 24 bits."""
+    scaled = samples.double().T * 2**23
+    subtype = "PCM_24"
+    if not torch.equal(scaled, scaled.round()) or not (scaled % 2**8).any():
+        scaled = (scaled / 2**8).round().clamp(-(2**15), 2**15 - 1) * 2**8
+        subtype = "PCM_16"
+    # 32 bits wide, of which libsndfile drops the lower: floats it would scale by 2**15 - 1.
+    scaled = scaled.clamp(-(2**23), 2**23 - 1)
+    return (scaled * 2**8).numpy().astype(np.int32), subtype
+
+
+def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
+    """A file's content; written a second at a time, for libsndfile's Opus encoder fails over long
+    pieces."""
+    buffer = io.BytesIO()
+    channels = samples.shape[1]
+    with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=format) as file:
+        for start in range(0, len(samples), rate):
+            file.write(samples[start : start + rate])
+    return buffer.getvalue()
+
+
+def metadata(encoded: Encoded) -> bytes:
+    row = encoded.utterance
+    plain = {k: v for k, v in row.extra.items() if isinstance(v, str | int | float)}
+    record = {**plain, "id": row.id, "text": row.text, "duration": encoded.seconds}
+    if row.speaker is not None:
+        record["speaker"] = row.speaker
+    return json.dumps(record, ensure_ascii=False).encode()
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))

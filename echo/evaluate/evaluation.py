@@ -1,0 +1,103 @@
+"""One model on one set: transcripts, error rates and speed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from echo.checkpoints.load import to_device
+from echo.config import DecodeSettings, OnError
+from echo.data.utterance import Utterance
+from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.evaluate.wer import ErrorCounts, Normaliser, character_errors, normaliser, word_errors
+from echo.model.language import written_language
+from echo.model.model import EchoForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Error counts as the texts are, and after a normaliser of Whisper's."""
+
+    transcripts: Transcripts
+    normaliser: str
+    references: list[str]  # normalised
+    hypotheses: list[str]  # normalised
+    words: list[ErrorCounts]  # of each utterance
+    words_normalised: list[ErrorCounts]
+    wer: ErrorCounts
+    cer: ErrorCounts
+    wer_normalised: ErrorCounts
+    cer_normalised: ErrorCounts
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary, as JSON has it."""
+        return {
+            "utterances": len(self.transcripts.utterances),
+            "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
+            "rtfx": self.transcripts.rtfx,
+            "normaliser": self.normaliser,
+            "wer": self.wer.to_dict(),
+            "cer": self.cer.to_dict(),
+            "wer_normalised": self.wer_normalised.to_dict(),
+            "cer_normalised": self.cer_normalised.to_dict(),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Writes `evaluation.json` and, an object per utterance, `utterances.jsonl`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = json.dumps(self.to_dict(), indent=2)
+        (folder / "evaluation.json").write_text(summary + "\n", encoding="utf-8")
+        with (folder / "utterances.jsonl").open("w", encoding="utf-8") as file:
+            for utterance, text, words, words_normalised in zip(
+                self.transcripts.utterances,
+                self.transcripts.texts,
+                self.words,
+                self.words_normalised,
+                strict=True,
+            ):
+                line = {
+                    "id": utterance.id,
+                    "duration": round(utterance.duration, 3),
+                    "speaker": utterance.speaker,
+                    "reference": utterance.text,
+                    "hypothesis": text,
+                    "wer": words.to_dict(),
+                    "wer_normalised": words_normalised.to_dict(),
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def evaluate_model(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    utterances: Sequence[Utterance],
+    settings: DecodeSettings,
+    on_error: OnError = "raise",
+    progress: bool = False,
+) -> Evaluation:
+    """Transcribes the set and counts errors."""
+    to_device(model)
+    transcripts = transcribe_set(model, tokenizer, utterances, settings, on_error, progress)
+    return score(transcripts, normaliser(written_language(model), tokenizer))
+
+
+def score(transcripts: Transcripts, normalise: Normaliser) -> Evaluation:
+    """Counts the errors of transcripts."""
+    raw = [u.text for u in transcripts.utterances]
+    references = [normalise(text) for text in raw]
+    hypotheses = [normalise(text) for text in transcripts.texts]
+    return Evaluation(
+        transcripts,
+        normalise.name,
+        references,
+        hypotheses,
+        words=[word_errors([r], [h]) for r, h in zip(raw, transcripts.texts, strict=True)],
+        words_normalised=[
+            word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)
+        ],
+        wer=word_errors(raw, transcripts.texts),
+        cer=character_errors(raw, transcripts.texts),
+        wer_normalised=word_errors(references, hypotheses),
+        cer_normalised=character_errors(references, hypotheses),
+    )

@@ -1,0 +1,68 @@
+"""Which language a multilingual Whisper hears, and whether it transcribes or translates."""
+
+from typing import Any, Literal
+
+import torch
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+from echo.support.errors import ConfigError
+
+Task = Literal["transcribe", "translate"]
+
+
+def is_multilingual(model: Any) -> bool:
+    """Whether the model's prompt names a language and a task, as English-only ones' does not."""
+    return bool(getattr(model.generation_config, "is_multilingual", False))
+
+
+def set_language(
+    model: Any, tokenizer: Any, source: str, language: str | None, task: Task | None
+) -> None:
+    """Lets a multilingual model decode, and its tokenizer begin transcripts, with a language and
+    a task; both are saved with them. What is not given is as the checkpoint has it, and the task
+    transcribing where that says nothing. Without any language, decoding goes on to detect it.
+
+    Args:
+        source: what errors call the model.
+        language: a code or a name, "de" or "german".
+
+    Raises:
+        ConfigError: the model does not know the language, or is not multilingual.
+    """
+    generation = model.generation_config
+    if not is_multilingual(model):
+        for wanted in (language, task):
+            if wanted not in (None, "en", "english", "transcribe"):
+                raise ConfigError(f"{source}: cannot do {wanted!r}, because it is not multilingual")
+        return
+    language = language or getattr(generation, "language", None) or tokenizer.language
+    task = task or getattr(generation, "task", None) or tokenizer.task
+    if language is None and task is None:
+        return
+    if language is not None:
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        token = f"<|{code}|>"
+        known = getattr(generation, "lang_to_id", {})
+        if token not in known or tokenizer.get_vocab().get(token) != known[token]:
+            raise ConfigError(f"{source}: knows no language {language!r}")
+        generation.language = code
+        tokenizer.set_prefix_tokens(language=code)
+    generation.task = task or "transcribe"
+    tokenizer.set_prefix_tokens(task=generation.task)
+
+
+def written_language(model: Any) -> str:
+    """The code of the language that a model writes: English where it is told of none."""
+    return told_language(model.generation_config) or "en"
+
+
+def told_language(generation: Any) -> str | None:
+    """The code of the language that a generation config has written, where it names one."""
+    translates = getattr(generation, "task", None) == "translate"
+    return "en" if translates else getattr(generation, "language", None)
+
+
+def detected_language(model: Any, tokenizer: Any, features: torch.Tensor) -> str:
+    """The code of the language of a recording, (1, n_mels, frames), by a multilingual model."""
+    [token] = model.detect_language(features, num_segment_frames=features.shape[-1])
+    return tokenizer.convert_ids_to_tokens(int(token)).strip("<|>")

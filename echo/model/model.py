@@ -1,0 +1,361 @@
+"""Echo: `transformers`' Whisper with its self-attention blocks swapped.
+
+Generation, caches, timestamps and long-form decoding are Whisper's. Added here are the attention
+of each layer, an encoder that takes any length up to its positions and masks padding (through
+cross-attention too), and an optional CTC head.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, WhisperConfig
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.models.whisper.modeling_whisper import (
+    WhisperAttention,
+    WhisperDecoder,
+    WhisperEncoder,
+    WhisperModel,
+    WhisperPreTrainedModel,
+    sinusoids,
+)
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from echo.attention.adaptive import AdaptiveAttention
+from echo.attention.cache import LayerCache
+from echo.attention.forms import FORMS
+from echo.attention.global_branch import split_heads
+from echo.attention.hybrid import BranchProjection, HybridAttention
+from echo.attention.settings import AttentionSettings, resolve_layers
+from echo.model.generation import EchoGeneration
+from echo.model.pipeline import register_pipeline
+
+WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
+
+
+@strict
+class EchoConfig(WhisperConfig):
+    r"""
+    attention (`dict`, *optional*):
+        What the self-attention of each stack is: `{"encoder": ..., "decoder": ...}`, each a form's
+        name ("plain", "hybrid", "scaled", "focus", "adaptive"), a mapping of the fields of
+        `echo.attention.settings.AttentionSettings`, or a list of either with one entry per layer.
+        A stack that is not named is adaptive in the encoder and plain in the decoder.
+    cross_positions (`bool`, *optional*, defaults to `False`):
+        Whether cross-attention reads the encoder's output with its positions added once more, by
+        which a decoder trained from scratch keeps its place. No Whisper has them.
+    ctc (`bool`, *optional*, defaults to `False`):
+        Whether the encoder has a CTC head, whose blank is the padding token.
+    pad_to_seconds (`float`, *optional*):
+        How far all audio was padded in training, as to Whisper's 30 s; nothing where it was not.
+    added_silence (`float`, *optional*, defaults to 0):
+        How many seconds of silence followed every utterance in training.
+    """
+
+    model_type = "echo"
+
+    attention: dict | None = None
+    cross_positions: bool = False
+    ctc: bool = False
+    pad_to_seconds: float | None = None
+    added_silence: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        for key in self.attention or {}:
+            if key not in ("encoder", "decoder"):
+                raise ValueError(f"attention has no stack {key!r}; it has: encoder, decoder")
+        self.encoder_attention()  # raises where a setting is not allowed
+        self.decoder_attention()
+
+    def encoder_attention(self) -> list[AttentionSettings]:
+        """The settings of each encoder layer."""
+        value = (self.attention or {}).get("encoder", "adaptive")
+        return resolve_layers(value, self.encoder_layers, "encoder")
+
+    def decoder_attention(self) -> list[AttentionSettings]:
+        """The settings of each decoder layer."""
+        value = (self.attention or {}).get("decoder", "plain")
+        layers = resolve_layers(value, self.decoder_layers, "decoder")
+        if any(layer.global_stride > 1 for layer in layers):
+            raise ValueError("attention.decoder has a global_stride, which only an encoder takes")
+        return layers
+
+
+class EchoPreTrainedModel(WhisperPreTrainedModel):
+    config: EchoConfig
+    config_class = EchoConfig
+    # Padding masks are given as tensors that these kernels do not take.
+    _supports_flash_attn = False
+    _supports_flex_attn = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # Only modules with parameters of their own get here: transformers passes over others of
+        # classes that are not its own, WhisperEncoder's subclass among them.
+        if isinstance(module, AdaptiveAttention | BranchProjection | SinusoidPositions):
+            for name, weight in module.initial_weights().items():
+                init.copy_(module.get_parameter(name), weight)
+
+
+class SinusoidPositions(nn.Embedding):
+    """Whisper's fixed encoder positions."""
+
+    def __init__(self, positions: int, dims: int) -> None:
+        super().__init__(positions, dims)
+        self.load_state_dict(self.initial_weights())
+        self.requires_grad_(False)
+
+    def initial_weights(self) -> dict[str, torch.Tensor]:
+        return {"weight": sinusoids(self.num_embeddings, self.embedding_dim)}
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """`attention_mask` (B, frames) is over the features that were encoded; None where all of them
+    are valid."""
+
+    attention_mask: torch.Tensor | None = None
+
+
+class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
+    """Whisper's encoder for features of any length up to `max_source_positions`."""
+
+    def __init__(self, config: EchoConfig) -> None:
+        super().__init__(config)
+        self.embed_positions = SinusoidPositions(config.max_source_positions, config.d_model)
+        for layer, settings in zip(self.layers, config.encoder_attention(), strict=True):
+            swap_attention(layer, settings, config, causal=False)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> EncoderOutput:
+        """Encodes log-mel features.
+
+        Args:
+            input_features: (B, n_mels, frames), 10 ms a frame.
+            attention_mask: (B, frames), 1 at valid frames and 0 at padding, which must come last;
+                None where nothing is padding. Padding does not change what comes of the rest.
+
+        Returns:
+            `last_hidden_state` (B, ceil(frames / 2), D).
+
+        Raises:
+            ValueError: there are more frames than positions.
+        """
+        frames = input_features.shape[-1]
+        if frames > 2 * self.max_source_positions:
+            raise ValueError(
+                f"{frames} frames of features are more than the encoder's "
+                f"{2 * self.max_source_positions}"
+            )
+        # Both convolutions look one frame across the edge of an utterance. What they find there
+        # is made zero, as it would be if the utterance stood alone.
+        padding = None if attention_mask is None else attention_mask[:, None] == 0
+        x = input_features if padding is None else input_features.masked_fill(padding, 0)
+        x = F.gelu(self.conv1(x))
+        x = x if padding is None else x.masked_fill(padding, 0)
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        x = F.dropout(x, p=self.dropout, training=self.training)
+
+        mask = None if attention_mask is None else key_mask(attention_mask, x.dtype)
+        for layer in self.layers:
+            if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
+                continue
+            x = layer(x, mask, **kwargs)
+        return EncoderOutput(last_hidden_state=self.layer_norm(x), attention_mask=attention_mask)
+
+
+class EchoCrossAttention(WhisperAttention):
+    """Cross-attention that masks padded frames, and may read positions (frames, D) with them:
+    Whisper's decoder gives its layers neither, so both travel as keyword arguments."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_mask: torch.Tensor | None = None,
+        encoder_positions: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        key_value_states = positioned(key_value_states, encoder_positions)
+        return super().forward(
+            hidden_states, key_value_states, attention_mask=encoder_mask, **kwargs
+        )
+
+    def weights(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor,
+        encoder_mask: torch.Tensor | None,
+        encoder_positions: torch.Tensor | None,
+        heads: int,
+    ) -> torch.Tensor:
+        """The attention weights of the first `heads` heads, (B, heads, tokens, frames), of what
+        `forward` is given."""
+        key_value_states = positioned(key_value_states, encoder_positions)
+        query = split_heads(self.q_proj(hidden_states), self.num_heads)[:, :heads]
+        key = split_heads(self.k_proj(key_value_states), self.num_heads)[:, :heads]
+        scores = (query * self.scaling) @ key.transpose(-1, -2)
+        return (scores if encoder_mask is None else scores + encoder_mask).float().softmax(-1)
+
+
+class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
+    """Whisper's decoder with causal focused attention and masked cross-attention."""
+
+    def __init__(self, config: EchoConfig) -> None:
+        super().__init__(config)
+        for index, settings in enumerate(config.decoder_attention()):
+            layer = self.layers[index]
+            swap_attention(layer, settings, config, causal=True, layer_idx=index)
+            layer.encoder_attn = EchoCrossAttention(
+                config.d_model,
+                config.decoder_attention_heads,
+                dropout=config.attention_dropout,
+                is_decoder=True,
+                layer_idx=index,
+                config=config,
+            )
+        self.post_init()
+
+    def forward(
+        self, *args: Any, past_key_values: Any = None, use_cache: bool | None = None, **kwargs: Any
+    ) -> Any:
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if past_key_values is not None:
+            make_room(past_key_values, self.config.decoder_layers * LayerCache.layers_per_block)
+        return super().forward(
+            *args, past_key_values=past_key_values, use_cache=use_cache, **kwargs
+        )
+
+
+class EchoModel(EchoPreTrainedModel, WhisperModel):
+    def __init__(self, config: EchoConfig) -> None:
+        WhisperPreTrainedModel.__init__(self, config)
+        self.encoder = EchoEncoder(config)
+        self.decoder = EchoDecoder(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_features: Any = None,
+        attention_mask: Any = None,
+        encoder_outputs: Any = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """As WhisperModel's, with an `attention_mask` (B, frames) over the features that holds."""
+        if encoder_outputs is None:
+            input_features = self._mask_input_features(
+                input_features, attention_mask=attention_mask
+            )
+            encoder_outputs = self.encoder(input_features, attention_mask=attention_mask, **kwargs)
+        if attention_mask is None and isinstance(encoder_outputs, EncoderOutput):
+            attention_mask = encoder_outputs.attention_mask
+        if attention_mask is not None:
+            kwargs["encoder_mask"] = key_mask(attention_mask, encoder_outputs[0].dtype)
+        if self.config.cross_positions:
+            kwargs["encoder_positions"] = self.encoder.embed_positions.weight
+        return super().forward(encoder_outputs=encoder_outputs, **kwargs)
+
+
+@dataclass
+class EchoOutput(Seq2SeqLMOutput):
+    """`ctc_logits` (B, encoder frames, vocabulary), where the model has a CTC head and ran its
+    encoder in this call."""
+
+    ctc_logits: torch.Tensor | None = None
+
+
+class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
+    def __init__(self, config: EchoConfig) -> None:
+        WhisperPreTrainedModel.__init__(self, config)
+        self.model = EchoModel(config)
+        self.proj_out = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.max_target_positions = config.max_target_positions
+        if config.ctc:
+            self.ctc_head = nn.Linear(config.d_model, config.vocab_size)
+        self.post_init()
+
+    def forward(
+        self,
+        *args: Any,
+        encoder_outputs: Any = None,
+        decoder_attention_mask: Any = None,  # by name, because `generate` looks for it here
+        **kwargs: Any,
+    ) -> EchoOutput:
+        """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, and
+        CTC logits. `loss`, where labels are given, is the decoder's alone."""
+        output = super().forward(
+            *args,
+            encoder_outputs=encoder_outputs,
+            decoder_attention_mask=decoder_attention_mask,
+            **kwargs,
+        )
+        if self.config.ctc and encoder_outputs is None:
+            output = EchoOutput(
+                **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)
+            )
+        return output
+
+
+def swap_attention(
+    layer: Any,
+    settings: AttentionSettings,
+    config: EchoConfig,
+    causal: bool,
+    layer_idx: int = 0,
+) -> None:
+    """Gives a Whisper encoder or decoder layer the self-attention of its settings."""
+    if settings.is_plain:
+        return
+    heads = config.decoder_attention_heads if causal else config.encoder_attention_heads
+    block = FORMS[settings.form](settings, config.d_model, heads, causal, config.attention_dropout)
+    block.layer_idx, block.layers = layer_idx, config.decoder_layers
+    layer.self_attn = block
+    if isinstance(block, HybridAttention):  # which normalises each branch's input itself
+        layer.self_attn_layer_norm = nn.Identity()
+
+
+def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """The encoder's output (B, T, D) with positions (at least T, D) added, where there are any."""
+    return encoded if positions is None else encoded + positions[: encoded.shape[1]]
+
+
+def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(B, frames) of 1 and 0 -> (B, 1, 1, ceil(frames / 2)), added to attention scores: encoder
+    frame t stands at feature frame 2t."""
+    padding = attention_mask[:, None, None, ::2] == 0
+    return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(
+        padding, torch.finfo(dtype).min
+    )
+
+
+def make_room(cache: Any, layers: int) -> None:
+    """Gives a decoder's self-attention cache room for what focused blocks remember besides keys
+    and values."""
+    cache = getattr(cache, "self_attention_cache", cache)
+    assert isinstance(cache, Cache)
+    while len(cache.layers) < layers:
+        cache.layers.append(DynamicLayer())
+
+
+AutoConfig.register("echo", EchoConfig)
+AutoModelForSpeechSeq2Seq.register(EchoConfig, EchoForConditionalGeneration)
+register_pipeline()

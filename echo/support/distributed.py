@@ -1,0 +1,111 @@
+"""The processes that train one model together."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env, set_seed
+
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere
+
+PATIENCE = timedelta(hours=2)  # with the process that takes longest over its data
+
+Told = TypeVar("Told")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run, of which there may be one.
+
+    What they tell each other here goes from CPU to CPU: to read it does not wait for the work
+    that a GPU still has before it. All must call the same methods in the same order.
+    """
+
+    rank: int = 0
+    world: int = 1
+    group: dist.ProcessGroup | None = None
+
+    @classmethod
+    @cache
+    def started(cls) -> "Processes":
+        """Those that the launcher has started, always the same.
+
+        Raises:
+            ConfigError: accelerate does not see them, and each would train on its own.
+        """
+        # Without a GPU, accelerate has several processes work together only if told so.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        state = PartialState(cpu=cpu)
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count != state.num_processes:
+            raise ConfigError(
+                f"{count} processes were started, but accelerate sees {state.num_processes}: "
+                "launch with torchrun or 'accelerate launch --multi_gpu'"
+            )
+        if count == 1:
+            return cls()
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup)  # of all, so this process is in it
+        return cls(state.process_index, count, group)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, *numbers: int) -> list[int]:
+        """Sums over all processes, number by number."""
+        if self.group is None:
+            return list(numbers)
+        total = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(total, group=self.group)
+        return total.tolist()
+
+    def highest(self, number: int) -> int:
+        """The highest of all processes' numbers."""
+        if self.group is None:
+            return number
+        found = torch.tensor(number, dtype=torch.int64)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
+        return int(found)
+
+    def gather(self, value: Told) -> list[Told]:
+        """What each process has given, by rank."""
+        if self.group is None:
+            return [value]
+        values: list[Told] = [value] * self.world
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Work that stops all processes if it stops one, so that none waits for another in vain.
+        Within, processes must not wait for each other.
+
+        Raises:
+            EchoError: one process has; StoppedElsewhere in all but the main one, so that it is
+                said once.
+        """
+        problem = None
+        try:
+            yield
+        except EchoError as error:
+            problem = error
+        first = next((p for p in self.gather(problem) if p is not None), None)
+        if first is not None:
+            raise first if self.is_main else StoppedElsewhere(str(first))
+
+    def seed(self, seed: int, step: int) -> None:
+        """Has each process draw numbers of its own, which depend on the seed, the step and the
+        rank alone."""
+        set_seed(random.Random(f"{seed}-{step}-{self.rank}").getrandbits(32))
+
+
+ALONE = Processes()

@@ -1,0 +1,190 @@
+"""Bounds of settings, written beside their types: `Annotated[float, Range(0, 1)]`."""
+
+import dataclasses
+import math
+import reprlib
+import types
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from echo.support import yaml as safe_yaml
+from echo.support.errors import ConfigError
+from echo.support.text import brief
+from echo.support.yaml import read_yaml
+
+LARGEST = 2**63 - 1  # no tensor is larger, nor counts further
+
+
+@dataclass(frozen=True)
+class Range:
+    """A finite number from `low` to `high`, both included, unless it must be `above` its low."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def allows(self, value: float) -> bool:
+        if not abs(value) <= LARGEST:  # nor is what is not a number
+            return False
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        if self.above:
+            return f"more than {self.low:g} and at most {self.high:g}"
+        return f"from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Length:
+    """A list of `least` entries or more, `most` at the most."""
+
+    least: int
+    most: float = math.inf
+
+    def allows(self, value: list[Any]) -> bool:
+        return self.least <= len(value) <= self.most
+
+    def __str__(self) -> str:
+        return f"a list of {self.least}{' or more' if self.most > self.least else ''}"
+
+
+Count = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Amount = Annotated[float, Range(0)]
+PositiveAmount = Annotated[float, Range(0, above=True)]
+Share = Annotated[float, Range(0, 1)]
+
+
+Settings = TypeVar("Settings")
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Sets dotted keys, `train.max_steps=100`, with values read as YAML, and lays further files,
+    `configs/attention/focus.yaml`, over what came before."""
+    result = dict(content)
+    for override in overrides:
+        if "=" not in override and override.endswith(".yaml"):
+            result = merge(result, read_yaml(override))
+            continue
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
+        try:
+            value = safe_yaml.load(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"{brief(key)}: {reprlib.repr(text)} is not a YAML value ({error})"
+            ) from None
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        result = merge(result, value)
+    return result
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays `changes` over `base`, mappings key by key."""
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            value = merge(result[key], value)
+        result[key] = value
+    return result
+
+
+def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Settings:
+    """Fills a settings dataclass from a mapping, checking every key and type.
+
+    Raises:
+        ConfigError: naming `source` and the key at fault.
+    """
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, but must be a mapping"
+        )
+    kinds = get_type_hints(cls, include_extras=True)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for name, value in content.items():
+        path = f"{key}.{name}" if key else str(name)
+        if name not in known:
+            raise ConfigError(
+                f"{source}: unknown key {brief(path)!r}; there are: {', '.join(known)}"
+            )
+        values[name] = convert(kinds[name], value, source, path)
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{source}: {key} lacks {f.name!r}")
+    return cls(**values)
+
+
+def convert(kind: Any, value: Any, source: str, key: str) -> Any:
+    """Checks one value against its field's type and bounds; whole numbers may stand for floats."""
+    if get_origin(kind) is Annotated:
+        plain, *bounds = get_args(kind)
+        converted = convert(plain, value, source, key)
+        for bound in bounds:
+            if not bound.allows(converted):
+                raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {bound}")
+        return converted
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, source, key)  # type: ignore[arg-type]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        return convert_union([a for a in arguments if a is not types.NoneType], value, source, key)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        allowed = ", ".join(map(str, arguments))
+        raise ConfigError(
+            f"{source}: {key} is {reprlib.repr(value)}, but must be one of: {allowed}"
+        )
+    if origin is list and isinstance(value, list):
+        return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return value
+    if kind is float and isinstance(value, str):
+        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as a string
+            return float(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    if (
+        isinstance(kind, type)
+        and isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
+    ):
+        return value
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        kind, "a list" if origin is list else "a mapping"
+    )
+    raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {wanted}")
+
+
+def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
+    """The first of several types that takes the value."""
+    for kind in kinds:  # of a list or mapping, what is wrong within it
+        if isinstance(value, list) and get_origin(kind) is list:
+            return convert(kind, value, source, key)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+            return convert(kind, value, source, key)
+    problems = []
+    for kind in kinds:
+        try:
+            return convert(kind, value, source, key)
+        except ConfigError as error:
+            problems.append(str(error))
+    head, *others = problems
+    raise ConfigError(" or ".join([head, *(o.partition("must be ")[2] for o in others)]))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A settings dataclass as plain YAML values, everything resolved."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,90 @@
+"""YAML of plain values: no Python objects, and no few lines that unfold into gigabytes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from echo.support.errors import ConfigError
+from echo.support.files import replace_text
+
+MAX_VALUES = 100_000  # in a text once its aliases are written out
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses aliases that grow beyond all use ("billion laughs"),
+    or refer to what they are part of, before anything is made of them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.sizes: dict[int, int] = {}  # of nodes, by identity: the values in them
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        if alias:
+            if id(node) not in self.sizes:
+                raise yaml.YAMLError("an alias stands inside of what it stands for")
+            return node
+        size = 1
+        if isinstance(node, yaml.SequenceNode):
+            size += sum(self.sizes[id(child)] for child in node.value)
+        elif isinstance(node, yaml.MappingNode):
+            size += sum(self.sizes[id(child)] for pair in node.value for child in pair)
+        if size > MAX_VALUES:
+            raise yaml.YAMLError(f"its aliases unfold to more than {MAX_VALUES} values")
+        self.sizes[id(node)] = size
+        return node
+
+    def construct_integer(self, node: Any) -> int:
+        number = self.construct_yaml_int(node)
+        if number.bit_length() > 64:  # of which Python cannot even write the largest
+            raise yaml.YAMLError("a whole number has more than 64 bits")
+        return number
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
+
+
+def load(text: str) -> Any:
+    """Reads one document.
+
+    Raises:
+        ValueError: the text is no YAML, or holds something else than plain values; in one line.
+    """
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # of a bad date or `!!int x` PyYAML raises whatever it meets
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def find_config(path: str | Path) -> Path:
+    """The file itself, or else one that comes with Echo: `configs/train.yaml` is beside the package
+    in a checkout, and inside it where it is installed."""
+    package = Path(__file__).parents[1]
+    places = (Path(path), package / path, package.parent / path)
+    return next((place for place in places if place.is_file()), Path(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping; see `find_config` for where."""
+    path = find_config(path)
+    try:
+        content = load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not YAML ({error})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {type(content).__name__}, not a mapping of settings")
+    return content
+
+
+def save_yaml(content: Mapping[str, Any], path: Path) -> None:
+    """Writes a mapping in its own order."""
+    replace_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))

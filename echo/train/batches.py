@@ -1,0 +1,110 @@
+"""What each optimiser step learns from, agreed upon by all processes."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from echo.config import RunConfig
+from echo.data.batching import EpochBatches, Position
+from echo.data.corpora.stream import AnyCorpus, StreamBatches, StreamCorpus
+from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
+from echo.support.distributed import Processes
+from echo.support.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SILENT_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """The batches of one step: `accumulation` for each process."""
+
+    own: list[Batch]  # this process's; without utterances where none of them could be read
+    utterances: int  # in the batches of all processes
+    skipped: int  # left out of these
+    position: Position  # behind these
+
+
+def step_batches(
+    config: RunConfig,
+    corpus: AnyCorpus,
+    reader: ExampleReader,
+    start: Position,
+    processes: Processes,
+    device: torch.device,
+) -> Iterator[StepBatches]:
+    """Endlessly, from a position on, on the device. Batches without any token make no step.
+
+    Raises:
+        DataError: a recording cannot be read and `on_error` is "raise", or none of an epoch can.
+    """
+    own = own_batches(config, corpus, reader, start, processes)
+    fruitful = start.epoch
+    while True:
+        taken = list(islice(own, config.train.accumulation))
+        batches = [batch for batch, _ in taken]
+        position = taken[-1][1]
+        problems = [problem for batch in batches for problem in batch.skipped]
+        tokens, utterances, skipped = processes.sum(
+            sum(int((batch.labels != IGNORED).sum()) for batch in batches),
+            sum(len(batch.utterances) for batch in batches),
+            len(problems),
+        )
+        if skipped:
+            if config.data.on_error == "raise":
+                with processes.together():
+                    if problems:
+                        raise problems[0]
+            for problem in (p for found in processes.gather(problems) for p in found):
+                logger.warning("skipped: %s", problem)
+        if tokens:
+            fruitful = position.epoch
+            own_here = [batch.to(device) for batch in batches]
+            yield StepBatches(own_here, utterances, skipped, position)
+        elif position.epoch > fruitful + 1:
+            with processes.together():
+                raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
+
+
+def own_batches(
+    config: RunConfig,
+    corpus: AnyCorpus,
+    reader: ExampleReader,
+    start: Position,
+    processes: Processes,
+) -> Iterator[tuple[Batch, Position]]:
+    """This process's batches, each with the position behind its round."""
+    data = config.data
+    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
+    sampler = order(
+        corpus,  # type: ignore[arg-type]  # each takes its own kind
+        config.seed,
+        data.max_batch_seconds,
+        data.max_batch_size,
+        data.augment.speed,
+        start,
+        processes.rank,
+        processes.world,
+    )
+    loader = training_loader(corpus, sampler, reader, data, config.seed)
+    for batch, position in zip(loader, sampler.positions(), strict=False):
+        if not isinstance(batch, Batch):
+            batch = silence(reader, batch)
+        yield batch, position
+
+
+def silence(reader: ExampleReader, skipped: list[DataError]) -> Batch:
+    """A batch of nothing to learn, for a process to take part in a step with."""
+    one_token = torch.full((1, 1), reader.tokenizer.pad_token_id)
+    return Batch(
+        utterances=[],
+        input_features=torch.zeros(1, reader.limits.n_mels, SILENT_FRAMES),
+        attention_mask=torch.ones(1, SILENT_FRAMES, dtype=torch.long),
+        decoder_input_ids=one_token,
+        labels=torch.full_like(one_token, IGNORED),
+        skipped=skipped,
+    )

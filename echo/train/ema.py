@@ -1,0 +1,39 @@
+"""An exponential moving average of the weights, over the steps of a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class WeightAverage:
+    """An exponential moving average of the weights that are trained.
+
+    The first steps weigh more than `decay` would have them, so that the average does not hang on
+    the weights that training began with.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.values = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes in the weights after so many steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], step)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the averages for its weights within."""
+        trained = [p.data for p in self.parameters]
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.data = value
+        try:
+            yield
+        finally:
+            for parameter, value in zip(self.parameters, trained, strict=True):
+                parameter.data = value

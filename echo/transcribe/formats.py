@@ -1,0 +1,151 @@
+"""Transcripts as files: plain text, subtitles and tables."""
+
+import html
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from echo.support.errors import ConfigError, EchoError
+from echo.transcribe.transcript import Segment, Transcript
+
+
+def render_txt(transcript: Transcript) -> str:
+    """A line for each segment."""
+    return "".join(f"{segment.text}\n" for segment in transcript.segments)
+
+
+def render_srt(transcript: Transcript) -> str:
+    """SubRip, where "-->" may not occur in a text."""
+    return "".join(
+        f"{number}\n{span(segment, ',')}\n{segment.text.replace('-->', '->')}\n\n"
+        for number, segment in enumerate(transcript.segments, 1)
+    )
+
+
+def render_vtt(transcript: Transcript) -> str:
+    """WebVTT, whose texts are marked up as in HTML."""
+    cues = (
+        f"\n{span(segment, '.')}\n{html.escape(segment.text, quote=False)}\n"
+        for segment in transcript.segments
+    )
+    return "WEBVTT\n" + "".join(cues)
+
+
+def render_tsv(transcript: Transcript) -> str:
+    """A table of start and end, in milliseconds, and text, as OpenAI's Whisper writes it."""
+    rows = (
+        f"{milliseconds(segment.start)}\t{milliseconds(segment.end)}\t{segment.text}\n"
+        for segment in transcript.segments
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def render_json(transcript: Transcript) -> str:
+    """Everything, with words where their times are known."""
+    segments = []
+    for segment in transcript.segments:
+        entry: dict[str, object] = timed(segment.start, segment.end, segment.text)
+        if segment.words is not None:
+            entry["words"] = [timed(word.start, word.end, word.text) for word in segment.words]
+        segments.append(entry)
+    content = {
+        "duration": round(transcript.duration, 3),
+        "language": transcript.language,
+        "text": transcript.text,
+        "segments": segments,
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {
+    "txt": render_txt,
+    "srt": render_srt,
+    "vtt": render_vtt,
+    "tsv": render_tsv,
+    "json": render_json,
+}
+
+
+def read_formats(text: str, words: bool = False) -> list[str]:
+    """The formats in "txt,srt".
+
+    Raises:
+        ConfigError: one is none of `FORMATS`, or none can hold the times of words where they are
+            asked for.
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
+    if words and "json" not in names:
+        raise ConfigError("the times of words are written to json, which is not among the formats")
+    return names
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """What each recording's files are called, before the format: as the recording without its
+    suffix, and numbered where that is taken, by whatever mixture of capitals."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, number = path.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{path.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write into.
+
+    Raises:
+        EchoError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise EchoError(f"{folder}: cannot be written to ({error.strerror})") from None
+
+
+def write_transcript(
+    transcript: Transcript, folder: Path, name: str, formats: Sequence[str]
+) -> None:
+    """Writes `folder/name.format` for each format, every file whole or not at all.
+
+    Raises:
+        EchoError: one cannot be written.
+    """
+    temporary = folder / f".transcript-{os.getpid()}"  # short: a long name's might be too long
+    for kind in formats:
+        path = folder / f"{name}.{kind}"
+        try:
+            temporary.write_text(FORMATS[kind](transcript), encoding="utf-8", newline="\n")
+            temporary.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise EchoError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def span(segment: Segment, point: str) -> str:
+    return f"{clock(segment.start, point)} --> {clock(segment.end, point)}"
+
+
+def clock(seconds: float, point: str) -> str:
+    """Hours, minutes and seconds to the millisecond, as 00:01:02,345."""
+    minutes, rest = divmod(milliseconds(seconds), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+
+
+def milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def timed(start: float, end: float, text: str) -> dict[str, object]:
+    return {"start": round(start, 3), "end": round(end, 3), "text": text}

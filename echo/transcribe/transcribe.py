@@ -1,0 +1,306 @@
+"""Recordings of any length, transcribed in batches.
+
+A model that knows timestamps goes through each recording window by window, as Whisper does. One
+that does not, as all that are trained from scratch, hears a recording whole where it can take it,
+and else in pieces cut at its quietest moments; a segment is then such a piece.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+from transformers.models.whisper.tokenization_whisper import (
+    LANGUAGES,
+    TO_LANGUAGE_CODE,
+    _combine_tokens_into_words,
+)
+
+from echo.checkpoints.load import LoadedModel, to_device
+from echo.config import DecodeSettings
+from echo.data.audio import SAMPLE_RATE, AudioArray, header_duration
+from echo.data.batching import bucket
+from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel
+from echo.data.loading import ExampleReader, Limits, evaluation_batches, frames_of
+from echo.data.utterance import Utterance
+from echo.data.voice import has_voice, split_at_quiet, trim, voiced
+from echo.evaluate.decoding import decode_batch
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import ConfigError, DataError
+from echo.transcribe.formats import output_names, write_transcript
+from echo.transcribe.recordings import load_whole
+from echo.transcribe.transcript import Segment, Transcript, Word
+
+logger = logging.getLogger(__name__)
+
+# Whisper's rules for what to decode anew, and what to take for silence. The compression is that
+# of token ids, as `transformers` measures it.
+FALLBACK = {
+    "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    "compression_ratio_threshold": 1.35,
+    "logprob_threshold": -1.0,
+    "no_speech_threshold": 0.6,
+}
+MAX_BATCH_SECONDS = 2 * 3600.0  # of recordings held in memory, padded to their longest
+AROUND = SAMPLE_RATE  # samples about a segment in which its voice may be: its times are rough
+
+
+@dataclass(frozen=True)
+class TranscribeSettings:
+    beams: int = 1
+    language: str | None = None  # name or code; None lets a multilingual model hear it
+    task: Literal["transcribe", "translate"] | None = None
+    words: bool = False  # whether to time words
+    batch_size: int = 8  # recordings
+
+
+def transcribe_into(
+    folder: Path,
+    loaded: LoadedModel,
+    paths: Sequence[Path],
+    formats: Sequence[str],
+    settings: TranscribeSettings,
+    progress: bool = False,
+) -> None:
+    """Transcribes recordings into files, each written as soon as it is known.
+
+    Recordings that cannot be read are logged, and the others are transcribed nevertheless.
+
+    Raises:
+        ConfigError: the model cannot do what is asked of it.
+        DataError: at the end, if a recording could not be read.
+        EchoError: a file cannot be written.
+    """
+    names = output_names(paths)
+    for path, name in zip(paths, names, strict=True):
+        if name != path.stem:
+            logger.warning("%s: is written as %s, for the name is taken", path, name)
+    left_out = 0
+    for index, result in transcribe_files(loaded, paths, settings, progress):
+        if isinstance(result, Transcript):
+            write_transcript(result, folder, names[index], formats)
+        else:
+            logger.error("%s", result)
+            left_out += 1
+    if left_out:
+        raise DataError(f"{left_out} of {len(paths)} recordings could not be transcribed")
+
+
+def transcribe_files(
+    loaded: LoadedModel,
+    paths: Sequence[Path],
+    settings: TranscribeSettings,
+    progress: bool = False,
+) -> Iterator[tuple[int, Transcript | DataError]]:
+    """Transcribes recordings, longest first, in batches of like length.
+
+    Yields:
+        The index of a recording among `paths`, and its transcript, or why it has none.
+
+    Raises:
+        ConfigError: the model cannot do what is asked of it.
+    """
+    transcriber = Transcriber(loaded, settings)
+    readable: list[int] = []
+    durations: list[float] = []
+    for index, path in enumerate(paths):
+        try:
+            durations.append(header_duration(path))
+            readable.append(index)
+        except DataError as error:
+            yield index, error
+    batches = bucket(durations, MAX_BATCH_SECONDS, settings.batch_size)
+    with tqdm(
+        total=round(sum(durations)), desc="transcribing", unit="s", disable=not progress
+    ) as bar:
+        done = 0.0
+
+        def advance(seconds: float) -> None:
+            bar.update(round(done + seconds) - bar.n)
+
+        for batch in reversed(batches):
+            samples: dict[int, torch.Tensor] = {}
+            for index in (readable[i] for i in reversed(batch)):
+                try:
+                    samples[index] = load_whole(paths[index])
+                except DataError as error:
+                    yield index, error
+            transcripts = transcriber.transcribe(list(samples.values()), advance)
+            done += sum(durations[i] for i in batch)
+            advance(0)
+            yield from zip(samples, transcripts, strict=True)
+
+
+class Transcriber:
+    """A model with what is asked of it.
+
+    Raises:
+        ConfigError: the model cannot do it.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
+        self.model: EchoForConditionalGeneration = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.settings = settings
+        self.limits = Limits.of(self.model.config)
+        known = self.model.generation_config
+        self.has_timestamps = hasattr(known, "no_timestamps_token_id")
+        self.languages: dict[str, int] = (
+            getattr(known, "lang_to_id", {}) if getattr(known, "is_multilingual", True) else {}
+        )
+        self.language = self.language_code()
+        if settings.task and not self.languages:
+            raise ConfigError(f"the model knows one language only: it cannot {settings.task}")
+        if settings.words and not (self.has_timestamps and hasattr(known, "alignment_heads")):
+            raise ConfigError(
+                "the model cannot time words: its generation config names no alignment_heads"
+            )
+        to_device(self.model)
+
+    def language_code(self) -> str | None:
+        wanted = self.settings.language
+        if wanted is None:
+            return None
+        if not self.languages:
+            raise ConfigError(f"the model knows one language only: it cannot be told {wanted!r}")
+        code = TO_LANGUAGE_CODE.get(wanted.lower(), wanted.lower())
+        if f"<|{code}|>" not in self.languages:
+            there = ", ".join(token.strip("<|>") for token in self.languages)
+            raise ConfigError(f"unknown language {wanted!r}; the model knows: {there}")
+        return code
+
+    def transcribe(
+        self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
+    ) -> list[Transcript]:
+        """Transcribes recordings together.
+
+        Args:
+            recordings: (samples,) each, at 16 kHz.
+            progress: is told how many seconds of them all are done.
+        """
+        voiced = [i for i, samples in enumerate(recordings) if has_voice(samples)]
+        decode = self.decode_windows if self.has_timestamps else self.decode_pieces
+        found = dict(zip(voiced, decode([recordings[i] for i in voiced], progress), strict=True))
+        return [
+            found.get(i) or Transcript(len(samples) / SAMPLE_RATE, ())
+            for i, samples in enumerate(recordings)
+        ]
+
+    def decode_pieces(
+        self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
+    ) -> list[Transcript]:
+        pieces = []
+        for i, samples in enumerate(recordings):
+            for begin, end in split_at_quiet(samples, self.limits.max_frames * HOP_LENGTH):
+                piece = samples[begin:end]
+                if has_voice(piece):
+                    audio = AudioArray(piece.numpy(), SAMPLE_RATE, "")
+                    seconds = len(piece) / SAMPLE_RATE
+                    place = {"recording": i, "start": begin / SAMPLE_RATE}
+                    pieces.append(Utterance(f"{i}-{begin}", audio, "", seconds, extra=place))
+        settings = DecodeSettings(beams=self.settings.beams)
+        reader = ExampleReader(self.tokenizer, self.limits, labelled=False)
+        found: list[list[Segment]] = [[] for _ in recordings]
+        done = 0.0
+        for batch in evaluation_batches(pieces, reader, settings.max_batch_seconds):
+            texts = decode_batch(self.model, self.tokenizer, batch, settings)
+            for utterance, text in zip(batch.utterances, texts, strict=True):
+                start = utterance.extra["start"]
+                if is_text(text):
+                    segment = Segment(start, start + utterance.duration, text)
+                    found[utterance.extra["recording"]].append(segment)
+                done += utterance.duration
+            progress(done)
+        return [
+            Transcript(len(samples) / SAMPLE_RATE, tuple(sorted(segments, key=lambda s: s.start)))
+            for samples, segments in zip(recordings, found, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def decode_windows(
+        self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
+    ) -> list[Transcript]:
+        if not recordings:
+            return []
+        features = [
+            log_mel(F.pad(x, (0, self.limits.padded(len(x)) - len(x))), self.limits.n_mels)
+            for x in recordings
+        ]
+        lengths = torch.tensor([frames_of(len(samples)) for samples in recordings])
+        batch = pad_sequence([x.T for x in features], batch_first=True).transpose(1, 2)
+        options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
+        output = self.model.generate(
+            batch.to(self.model.device),
+            attention_mask=(torch.arange(batch.shape[2]) < lengths[:, None])
+            .long()
+            .to(self.model.device),
+            return_timestamps=True,
+            return_token_timestamps=self.settings.words,
+            return_segments=True,
+            num_beams=self.settings.beams,
+            monitor_progress=lambda at: progress(float(at.min(1).values.sum()) / FRAMES_PER_SECOND),
+            **{key: value for key, value in options.items() if value is not None},
+            **FALLBACK,
+        )
+        return [
+            self.transcript(samples, segments)
+            for samples, segments in zip(recordings, output["segments"], strict=True)
+        ]
+
+    def transcript(self, samples: torch.Tensor, found: Sequence[dict[str, Any]]) -> Transcript:
+        """Keeps of the segments that `generate` found those in which something is said, and of
+        their time that in which it can be."""
+        duration = len(samples) / SAMPLE_RATE
+        voice = voiced(samples)
+        language = self.heard_language(found[0]["result"]["sequences"]) if found else None
+        segments = []
+        spoken = 0.0  # up to here, by the words' times
+        for segment in found:
+            start, end = (min(float(segment[key]), duration) for key in ("start", "end"))
+            text = self.tokenizer.decode(segment["tokens"], skip_special_tokens=True)
+            around = samples[
+                max(0, round(start * SAMPLE_RATE) - AROUND) : round(end * SAMPLE_RATE) + AROUND
+            ]
+            if start < end and is_text(text) and has_voice(around):
+                words = None
+                if self.settings.words:
+                    words = tuple(
+                        Word(*trim(word.start, word.end, voice), word.text)
+                        for word in self.words(segment, spoken, duration, language)
+                    )
+                    spoken = words[-1].end
+                start, end = trim(start, end, voice)
+                segments.append(Segment(start, end, " ".join(text.split()), words))
+        return Transcript(duration, tuple(segments), language)
+
+    def heard_language(self, ids: torch.Tensor) -> str | None:
+        """The language that a sequence's prompt names."""
+        codes = {i: token.strip("<|>") for token, i in self.languages.items()}
+        return next((codes[i] for i in ids.tolist() if i in codes), None)
+
+    def words(
+        self, segment: dict[str, Any], earliest: float, latest: float, language: str | None
+    ) -> tuple[Word, ...]:
+        """The words of a segment, each from where the one before it ends."""
+        ids = segment["tokens"].tolist()
+        ends = segment["token_timestamps"].clamp(earliest, latest).tolist()
+        starts = [min(max(float(segment["start"]), earliest), ends[0]), *ends[:-1]]
+        spoken = [i for i, token in enumerate(ids) if token < self.tokenizer.eos_token_id]
+        texts, _, places = _combine_tokens_into_words(
+            self.tokenizer, [ids[i] for i in spoken], LANGUAGES.get(language or "en")
+        )
+        return tuple(
+            Word(starts[spoken[place[0]]], ends[spoken[place[-1]]], word.strip())
+            for word, place in zip(texts, places, strict=True)
+            if word.strip()
+        )
+
+
+def is_text(text: str) -> bool:
+    """Whether anything is said: models put noise into dots, stars and notes."""
+    return any(character.isalnum() for character in text)

@@ -1,0 +1,238 @@
+"""Tar shards: what is written comes back, and what is wrong with one is named."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from echo.data.audio import AudioFile, header_duration
+from echo.data.check import as_recorded
+from echo.data.prepare.shard import write_shards
+from echo.data.sources import Columns, read_source, scan_source
+from echo.data.sources.tar import read_tar
+from echo.data.utterance import Utterance
+from echo.support.errors import ConfigError, DataError
+from tests.data.recordings import tone, write
+
+
+def utterance(path, **changes):
+    values = {"id": path.stem, "text": "one", "duration": 1.0, "where": str(path), **changes}
+    return Utterance(audio=AudioFile(path), **values)
+
+
+def test_flac_shards_hold_the_same_utterances(shared, tmp_path):
+    """Of real recordings: every sample, in shards no larger than asked for, as other tools read."""
+    rows = read_source(str(shared / "data" / "librispeech" / "layout-sample"))
+    entries = write_shards(rows, tmp_path / "out", "flac", max_utterances=5, max_seconds=40)
+    assert len(entries) > 1
+    assert all(entry.utterances <= 5 and entry.seconds <= 40 for entry in entries)
+    found = read_source(str(tmp_path / "out"))
+    assert [(u.id, u.text, u.speaker) for u in found] == [(u.id, u.text, u.speaker) for u in rows]
+    for old, new in zip(rows, found, strict=True):
+        assert torch.equal(old.audio.load(), new.audio.load())
+        assert new.duration == old.duration
+    pattern = tmp_path / "out" / f"shard-{{000000..{len(entries) - 1:06d}}}.tar"
+    assert [u.id for u in read_source(str(pattern))] == [u.id for u in rows]
+    with tarfile.open(tmp_path / "out" / entries[0].shard) as tar:
+        names = tar.getnames()
+    assert names[0].removesuffix(".json") == names[1].removesuffix(".flac")
+    assert not any("/" in name or name.count(".") != 1 for name in names)
+
+
+@pytest.mark.parametrize(("subtype", "kept"), [("PCM_16", "PCM_16"), ("PCM_24", "PCM_24")])
+def test_flac_keeps_integers_at_full_scale(tmp_path, subtype, kept):
+    """At any rate and channel count; other ways of scaling would move the loudest samples."""
+    loud = torch.linspace(-1, 1 - 2**-15, 500).double().mul(2**15).round() / 2**15
+    if subtype == "PCM_24":
+        loud[::2] += 2**-23
+    path = tmp_path / "a.wav"
+    samples = torch.stack([loud, loud.flip(0)], 1)
+    integers = (samples * 2**31).clamp(-(2**31), 2**31 - 1).numpy().astype("int32")
+    soundfile.write(path, integers, 44_100, subtype)
+    write_shards([utterance(path)], tmp_path / "out")
+    (found,) = read_source(str(tmp_path / "out"))
+    new, rate = as_recorded(found.audio)
+    assert rate == 44_100
+    assert torch.equal(new, as_recorded(AudioFile(path))[0])
+    assert soundfile.info(io.BytesIO(found.audio.fetch().content)).subtype == kept
+
+
+def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
+    rows = read_source(str(shared / "data" / "librispeech" / "dev.jsonl"))[:2]
+    rows += [utterance(write(tmp_path / "long.wav", tone(5, rate=22_050), rate=22_050))]
+    write_shards(rows, tmp_path / "out", "opus")
+    found = read_source(str(tmp_path / "out"))
+    for old, new in zip(rows[:2], found[:2], strict=True):
+        assert new.audio.fetch().content == old.audio.path.read_bytes()
+    last = found[2].audio.load()
+    assert len(last) == pytest.approx(80_000, abs=400)
+    assert last.square().mean() == pytest.approx(0.125, rel=0.1)
+
+
+def test_keys_are_safe_and_ids_come_back(tmp_path):
+    path = write(tmp_path / "a.wav")
+    names = ["../../etc/passwd", "/abs.olute", "a/b c.wav", "ü", "../../etc/passwd"]
+    rows = [utterance(path, id=name, extra={"accent": "x", "odd": [1]}) for name in names]
+    write_shards(rows, tmp_path / "out")
+    found = list(scan_source(str(tmp_path / "out")))
+    assert [row.id for row in found] == names
+    assert found[0].extra == {"accent": "x"}
+    with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
+        assert len(set(tar.getnames())) == 10
+        assert not any(c in name for name in tar.getnames() for c in "/ ü")
+
+
+def test_half_a_shard_never_has_its_name(tmp_path):
+    """Nor do those before it pass for the whole; and nothing is written over."""
+    good, bad = write(tmp_path / "a.wav"), tmp_path / "b.wav"
+    bad.write_bytes(b"RIFF nothing of the kind")
+    rows = [utterance(good), utterance(good), utterance(good), utterance(bad)]
+    with pytest.raises(DataError, match="cannot be read as audio"):
+        write_shards(rows, tmp_path / "out", max_utterances=2)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["shard-000000.tar"]
+    with pytest.raises(ConfigError, match="out: is not an empty folder"):
+        write_shards(rows[:1], tmp_path / "out")
+    (entry,) = write_shards(rows, tmp_path / "skip", on_error="skip")
+    assert entry.utterances == 3
+
+
+def test_a_shard_that_is_not_the_manifests_is_named(tmp_path):
+    out = tmp_path / "out"
+    write_shards([utterance(write(tmp_path / "a.wav"))] * 2, out, max_utterances=1)
+    lines = (out / "shards.jsonl").read_text().splitlines()
+    entry = json.loads(lines[0])
+    for change, message in (
+        ({"shard": "../x.tar"}, "shards.jsonl:1: 'shard' must be the name of a file beside it"),
+        ({"bytes": 5}, r"shard-000000.tar: has 10240 bytes|has \d+ bytes, not 5 as"),
+        ({"shard": "gone.tar"}, "gone.tar: no such shard"),
+        ({"utterances": "3"}, "shards.jsonl:1: 'utterances' is missing or of the wrong kind"),
+        ({"utterances": 3}, "holds 1 utterances, not 3 as shards.jsonl says"),
+    ):
+        (out / "shards.jsonl").write_text(json.dumps(entry | change) + "\n" + lines[1])
+        with pytest.raises(DataError, match=message):
+            read_source(str(out))
+
+
+FLAC = io.BytesIO()
+soundfile.write(FLAC, tone(0.2), 16_000, format="FLAC")
+
+
+def tar_of(path, *members):
+    """Members by name and content, or as TarInfo."""
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            name, content = member
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+GOOD = [("g.flac", FLAC.getvalue()), ("g.txt", b"one two")]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([special("a.flac", tarfile.SYMTYPE, "/etc/passwd")], "'a.flac' is a link, a device"),
+        ([special("a.flac", tarfile.LNKTYPE, "g.flac")], "'a.flac' is a link, a device"),
+        ([special("a.flac", tarfile.CHRTYPE)], "'a.flac' is a link, a device"),
+        ([special("a.flac", tarfile.FIFOTYPE)], "'a.flac' is a link, a device"),
+        ([("/a.flac", b"")], "'/a.flac' has a name that leads out of the shard"),
+        ([("a/../../b.flac", b"")], "has a name that leads out of the shard"),
+        ([("g.flac", b"x")], "'g.flac' is there twice"),
+        ([("a.txt", b"one")], "x.tar:a: must have one recording, but has none of flac"),
+        ([("a.flac", b"x"), ("a.wav", b"x"), ("a.txt", b"t")], "but has flac and wav"),
+        ([("a.flac", FLAC.getvalue())], "x.tar:a: no text column"),
+        ([("a.flac", b"x"), ("a.txt", b"one")], "'?a.flac'?: cannot be read as audio"),
+        ([("a.flac", b"x"), ("a.json", b"{]")], "x.tar:a: is not JSON"),
+        ([("a.flac", b"x"), ("a.json", b'{"text": 3}')], "x.tar:a: 'text' must be a string"),
+        ([("a.flac", b"x"), ("a.txt", b"\xff")], "x.tar:a: .*UTF-8|x.tar:a: .*not valid Unicode"),
+    ],
+)
+def test_what_is_wrong_in_a_shard_is_named_and_the_rest_read(tmp_path, members, message):
+    path = tar_of(tmp_path / "x.tar", *GOOD, *members)
+    rows = list(read_tar(path, Columns()))
+    assert [row.text for row in rows if isinstance(row, Utterance)] == ["one two"]
+    (error,) = [row for row in rows if isinstance(row, DataError)]
+    with pytest.raises(DataError, match=message):
+        raise error
+    assert str(path) in str(error)
+    assert "\n" not in str(error)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.tar"]  # nothing is extracted
+    assert len(read_source(str(path), on_error="skip")) == 1
+
+
+def damaged(path, damage):
+    content = bytearray(tar_of(path, *GOOD, ("h.flac", b"x" * 9000), ("h.txt", b"h")).read_bytes())
+    header = content.index(b"h.flac")
+    if damage == "cut within":
+        del content[header + 4000 :]
+    elif damage == "cut between":
+        del content[header:]
+    elif damage == "header":
+        content[header + 20] ^= 1
+    elif damage in ("size", "negative"):
+        size = b"00000077777\0" if damage == "size" else b"\xff" * 11 + b"\x01"
+        content[header + 124 : header + 136] = size
+        content[header + 148 : header + 156] = b" " * 8
+        total = sum(content[header : header + 512])
+        content[header + 148 : header + 156] = b"%06o\0 " % total
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("damage", ["cut within", "cut between", "header", "size", "negative"])
+def test_a_damaged_shard_is_named_after_what_can_be_read(tmp_path, damage):
+    path = damaged(tmp_path / "x.tar", damage)
+    *good, error = list(read_tar(path, Columns()))
+    assert good[0].id == "g"
+    assert isinstance(error, DataError)
+    assert str(error).startswith(str(path))
+    for content in (b"", b"no tar " * 100):
+        path.write_bytes(content)
+        (error,) = read_tar(path, Columns())
+        assert "x.tar: is cut off or damaged" in str(error)
+    (error,) = read_tar(tar_of(path), Columns())
+    assert str(error) == f"{path}: is empty"
+
+
+def test_a_recording_cut_off_since_it_was_listed_is_named(tmp_path):
+    path = tar_of(tmp_path / "x.tar", *GOOD)
+    (row,) = read_tar(path, Columns())
+    assert row.duration == header_duration(io.BytesIO(FLAC.getvalue()))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"x.tar:g.flac: is cut off after 488 of \d+ bytes"):
+        row.audio.load()
+
+
+def test_folders_and_other_files_in_a_shard_are_passed_over(tmp_path):
+    folder = special("./d", tarfile.DIRTYPE)
+    members = [("./d/k.flac", FLAC.getvalue()), ("./d/k.cls", b"3"), ("./d/k.txt", b"one")]
+    (row,) = read_tar(tar_of(tmp_path / "x.tar", folder, *members), Columns())
+    assert (row.id, row.text) == ("d/k", "one")
+
+
+def test_missing_shards_and_odd_patterns_are_named(tmp_path):
+    tar_of(tmp_path / "t-00.tar", *GOOD)
+    for pattern, message in (
+        ("t-{00..01}.tar", "t-01.tar: no such shard"),
+        ("t-{5..1}.tar", "names 0 shards"),
+        ("t-{0..99999999999}.tar", "names 100000000000 shards"),
+        ("none.parquet", r"none.parquet: no such file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_source(str(Path(tmp_path) / pattern))

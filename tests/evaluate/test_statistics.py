@@ -1,0 +1,134 @@
+"""Intervals and certainties against what is known of the data they are drawn from."""
+
+import numpy as np
+import pytest
+
+from echo.evaluate.statistics import interval, resampled_rates, share_better
+
+
+def drawn(errors, words, units=None, **settings):
+    units = range(len(words)) if units is None else units
+    return resampled_rates(np.atleast_2d(errors), np.asarray(words), units, **settings)
+
+
+def test_the_interval_holds_the_rate_and_narrows_with_more_utterances():
+    rng = np.random.default_rng(1)
+    widths = []
+    for count in (50, 800):
+        words = rng.integers(5, 20, count)
+        errors = rng.binomial(words, 0.2)
+        low, high = interval(drawn(errors, words)[0])
+        assert low < errors.sum() / words.sum() < high
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.3)
+
+
+def speakers_of(rng, speakers, each):
+    """Errors in words of utterances whose speakers are unlike: WER 0.2 in the mean."""
+    rate = rng.beta(2, 8, speakers).repeat(each)
+    words = np.full(speakers * each, 10)
+    return rng.binomial(words, rate), words, np.arange(speakers).repeat(each)
+
+
+def coverage(units_of):
+    """How often the interval holds the true WER, in sets of 40 speakers."""
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(200):
+        errors, words, speakers = speakers_of(rng, 40, 10)
+        low, high = interval(drawn(errors, words, units_of(speakers), resamples=500)[0])
+        held += low <= 0.2 <= high
+    return held / 200
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say_where_what_belongs_together_is_one_unit():
+    assert 0.9 <= coverage(lambda speakers: speakers.tolist()) <= 0.99
+    assert coverage(lambda speakers: range(len(speakers))) < 0.75
+
+
+def test_models_are_compared_on_the_same_draws():
+    """What is hard for both falls out: the order is sure where the rates alone leave it open."""
+    rng = np.random.default_rng(3)
+    words = np.full(200, 10)
+    one = rng.binomial(words, rng.beta(1, 3, 200))
+    other = np.maximum(one - rng.binomial(1, 0.2, 200), 0)
+    rates = drawn(np.stack([one, other]), words)
+    assert interval(rates[0])[0] < interval(rates[1])[1]
+    assert interval(rates[1] - rates[0])[1] < 0
+    assert share_better(rates[1] - rates[0]) > 0.999
+    assert share_better(rates[0] - rates[1]) < 0.001
+
+
+def test_a_model_does_not_differ_from_itself():
+    errors = np.random.default_rng(4).integers(0, 5, 30)
+    rates = drawn(np.stack([errors, errors]), np.full(30, 5))
+    assert interval(rates[1] - rates[0]) == (0, 0)
+    assert share_better(rates[1] - rates[0]) == 0.5
+
+
+def test_the_same_arguments_give_the_same_numbers(monkeypatch):
+    errors, words, speakers = speakers_of(np.random.default_rng(5), 7, 3)
+    rates = drawn(errors, words, speakers, resamples=100)
+    assert (rates == drawn(errors, words, speakers, resamples=100)).all()
+    assert (rates != drawn(errors, words, speakers, resamples=100, seed=1)).any()
+    monkeypatch.setattr("echo.evaluate.statistics.DRAWN_AT_ONCE", 30)  # which changes nothing
+    assert (rates == drawn(errors, words, speakers, resamples=100)).all()
+
+
+@pytest.mark.parametrize(
+    ("errors", "words", "rates"),
+    [
+        ([1], [4], {0.25}),  # one utterance
+        ([0, 0, 0], [4, 5, 6], {0}),
+        ([0, 0], [0, 0], {0}),  # empty references, and nothing heard
+        ([2, 1], [0, 0], {1}),  # something heard
+        ([3, 0], [0, 6], {0, 0.5, 1}),
+    ],
+)
+def test_rates_are_numbers_whatever_is_drawn(errors, words, rates):
+    assert set(drawn(errors, words)[0]) == rates
+
+
+def test_trainings_are_drawn_across_utterances_as_a_slow_loop_draws_them():
+    """Every utterance that is drawn is drawn for every training that is, and for all models."""
+    rng = np.random.default_rng(6)
+    words = rng.integers(1, 9, 12)
+    errors = rng.integers(0, 5, (2, 3, 12))
+    units = list("aabbbcdeefgg")
+    found = resampled_rates(errors, words, units, resamples=6000)
+
+    names = sorted(set(units))
+    of = {name: [i for i, unit in enumerate(units) if unit == name] for name in names}
+    slow = np.zeros((2, 6000))
+    for resample in range(6000):
+        utterances = [i for name in rng.choice(names, len(names)) for i in of[name]]
+        trainings = rng.integers(3, size=3)
+        for model in range(2):
+            wrong = sum(errors[model, t, i] for t in trainings for i in utterances)
+            slow[model, resample] = wrong / (3 * sum(words[i] for i in utterances))
+    for one, other in ((found[0], slow[0]), (found[1] - found[0], slow[1] - slow[0])):
+        assert np.mean(one) == pytest.approx(np.mean(other), abs=0.01)
+        for quantile in (0.025, 0.25, 0.75, 0.975):
+            assert np.quantile(one, quantile) == pytest.approx(
+                np.quantile(other, quantile), abs=0.03
+            )
+
+
+def test_one_training_adds_nothing_to_draw():
+    rng = np.random.default_rng(7)
+    words, errors = rng.integers(1, 9, 30), rng.integers(0, 4, (2, 30))
+    assert (drawn(errors[:, None], words) == drawn(errors, words)).all()
+    same = np.repeat(errors[:, None], 3, axis=1)
+    np.testing.assert_allclose(drawn(same, words), drawn(errors, words), rtol=1e-12)
+
+
+def test_trainings_that_differ_widen_the_interval():
+    words = np.full(400, 10)
+    errors = np.random.default_rng(8).binomial(10, np.array([[0.1], [0.2], [0.3]]), (3, 400))[None]
+    low, high = interval(drawn_trainings(errors, words))
+    mean_low, mean_high = interval(drawn(errors.sum(1), 3 * words)[0])
+    assert high - low > 5 * (mean_high - mean_low)
+
+
+def drawn_trainings(errors, words):
+    return resampled_rates(errors, words, range(len(words)))[0]

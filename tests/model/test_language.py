@@ -1,0 +1,122 @@
+"""Language and task of a multilingual Whisper: in labels, in decoding, and in what is saved."""
+
+import re
+from pathlib import Path
+
+import pytest
+from transformers import WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+from echo.checkpoints.load import load_model
+from echo.checkpoints.run import save_model
+from echo.config import DataSettings, RunConfig
+from echo.data.tokenizer import encode_transcript
+from echo.evaluate.wer import normaliser
+from echo.inspect.inspect import inspect_recording
+from echo.model.language import written_language
+from echo.support.errors import ConfigError
+from echo.train.run import starting_point
+from tests.data.recordings import tone, write
+from tests.small_whisper import TOKENIZER, edit, save_whisper, small_whisper
+
+LETTERS = [token for token in TOKENIZER.get_vocab() if not token.startswith("<|")]
+SPECIAL = [
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    *(f"<|{code}|>" for code in LANGUAGES),
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|notimestamps|>",
+]
+IDS = {token: i for i, token in enumerate([*LETTERS, *SPECIAL])}
+
+
+@pytest.fixture
+def multilingual(tmp_path):
+    tokenizer = WhisperTokenizer(
+        vocab=IDS, merges=[], pad_token="<|endoftext|>", extra_special_tokens=SPECIAL[1:]
+    )
+    start, end = IDS["<|startoftranscript|>"], IDS["<|endoftext|>"]
+    ids = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end}
+    ids["bos_token_id"] = end
+    folder = save_whisper(small_whisper(vocab_size=len(IDS), **ids), tmp_path / "whisper")
+    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
+    edit(
+        "generation_config.json",
+        **ids,
+        lang_to_id={f"<|{code}|>": IDS[f"<|{code}|>"] for code in LANGUAGES if code != "haw"},
+        task_to_id={task: IDS[f"<|{task}|>"] for task in ("translate", "transcribe")},
+        no_timestamps_token_id=IDS["<|notimestamps|>"],
+        forced_decoder_ids=None,
+        return_timestamps=False,
+    )(folder)
+    return str(folder)
+
+
+def prompt(loaded):
+    ids = encode_transcript(loaded.tokenizer, "dog")
+    return "".join(loaded.tokenizer.convert_ids_to_tokens(ids)).split("Ġ")[0]
+
+
+@pytest.mark.parametrize(("language", "task"), [("German", None), ("de", "translate")])
+def test_labels_and_decoding_begin_alike_and_are_kept(multilingual, tmp_path, language, task):
+    loaded = load_model(multilingual, language=language, task=task)
+    save_model(loaded.model, loaded.tokenizer, tmp_path / "saved")
+    again = load_model(str(tmp_path / "saved"))
+    for found in (loaded, again):
+        expected = f"<|startoftranscript|><|de|><|{task or 'transcribe'}|><|notimestamps|>"
+        assert prompt(found) == expected
+        begun = found.model._retrieve_init_tokens(
+            None, 1, found.model.generation_config, found.model.config, 200, {}
+        )
+        assert begun.tolist() == [[IDS[f"{token}>"] for token in expected.split(">")[:-1]]]
+        assert written_language(found.model) == ("en" if task else "de")
+
+
+def test_without_a_language_nothing_is_set(multilingual):
+    loaded = load_model(multilingual)
+    assert loaded.tokenizer.language is None
+    assert getattr(loaded.model.generation_config, "language", None) is None
+
+
+@pytest.mark.parametrize("language", ["klingon", "haw", "<|de|>"])
+def test_an_unknown_language_is_named(multilingual, language):
+    with pytest.raises(ConfigError, match=re.escape(f"knows no language {language!r}")):
+        load_model(multilingual, language=language)
+
+
+def test_an_english_only_checkpoint_hears_and_writes_english(tmp_path):
+    folder = save_whisper(small_whisper(), tmp_path / "whisper")
+    edit("generation_config.json", is_multilingual=False)(folder)
+    load_model(str(folder), language="en", task="transcribe")
+    for wanted in ({"language": "de"}, {"task": "translate"}):
+        [value] = wanted.values()
+        with pytest.raises(ConfigError, match=f"cannot do '{value}', because it is not multiling"):
+            load_model(str(folder), **wanted)
+
+
+def test_each_language_has_a_normaliser():
+    assert normaliser("en", None)("Twenty colours") == "20 colours"
+    assert normaliser("de", None)("Zwölf, (äh) Bären!") == "zwölf bären "
+    assert normaliser("zh", None)("你好") == "你 好"
+
+
+def test_a_run_that_is_told_no_language_does_not_begin(multilingual):
+    found = starting_point(RunConfig(init=multilingual, data=DataSettings(language="de")), None)
+    assert found[1].language == "de"
+    with pytest.raises(ConfigError, match=r"data\.language must be given, .* is multilingual"):
+        starting_point(RunConfig(init=multilingual), None)
+    with pytest.raises(ConfigError, match="are for a multilingual init alone"):
+        starting_point(RunConfig(data=DataSettings(language="de")), None)
+
+
+def test_inspection_reads_the_prompt_of_the_language_that_is_heard(multilingual, tmp_path):
+    path = write(tmp_path / "tone.wav", tone(1.0))
+    found = inspect_recording(load_model(multilingual), Path(path))
+    start, language, task, without = found.tokens[:4]
+    assert (start, task, without) == (
+        "<|startoftranscript|>",
+        "<|transcribe|>",
+        "<|notimestamps|>",
+    )
+    assert language.strip("<|>") in LANGUAGES
