@@ -57,8 +57,8 @@ def convert(
         source: a folder or a hub id, of `transformers` or of CTranslate2.
         out: the folder to write; it must not exist, or be empty.
         overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
-            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks; or files
-            of them, `configs/attention/focus.yaml`. `model.attention` is the same.
+            in `EchoConfig`, and `attention.FIELD=...` for the encoder's blocks of the default
+            form; or files of them, as in `configs/attention`. `model.attention` is the same.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
 
     Returns:

@@ -34,7 +34,7 @@ from tests.small_whisper import (
     weights,
 )
 
-PRESETS = sorted((Path(__file__).parents[1] / "configs" / "attention").glob("*.yaml"))
+PRESETS = sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 
 
