@@ -48,7 +48,7 @@ class ModelSettings:
     conv_gain: Annotated[float, Range(0, 100, above=True)] = 2.0
     # Whether cross-attention reads the encoder's positions once more, as no Whisper does.
     cross_positions: bool = False
-    # See echo.attention.settings: {encoder: ..., decoder: ...}.
+    # {encoder: ..., decoder: ...}, each a form of echo.attention.forms, its settings, or a list.
     attention: dict[str, Any] = field(default_factory=dict)
 
 
@@ -120,7 +120,7 @@ class LossSettings:
     label_smoothing: Share = 0.0
     # Of the loss by which cross-attention looks where the CTC head hears each token.
     alignment_weight: Amount = 0.0
-    span_penalty: Amount = 0.0  # on the mean span scale of adaptive blocks
+    span_penalty: Amount = 0.0  # on the mean span scale of focused blocks
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from transformers.models.whisper.modeling_whisper import (
 )
 
 from echo.attention.local import block_sizes, local_attention
-from echo.attention.windows import AdaptiveWindow, HardWindow
+from echo.attention.windows import AdaptiveWindow, HardWindow, Window
 from echo.model.model import EchoConfig, EchoEncoder, EchoForConditionalGeneration
 from echo.support.memory import PeakMemory
 
@@ -157,9 +157,9 @@ def local_branches(
     chunks = -(-frames // chunk)
     queries, keys, values = (new(heads * chunks, n) for n in (chunk, width, width))
     return {
-        "chunked, soft windows": lambda: local_attention(query, key, value, soft, span),
+        "chunked, soft windows": lambda: local_attention(query, key, value, Window(soft, span)),
         "chunked, hard windows": lambda: local_attention(
-            query, key, value, hard, span, lengths=lengths
+            query, key, value, Window(hard, span, lengths=lengths)
         ),
         "SDPA over the same chunks": lambda: F.scaled_dot_product_attention(
             queries[:, None], keys[:, None], values[:, None]

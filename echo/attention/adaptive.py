@@ -1,5 +1,9 @@
 """The default form: a soft window whose span is learned."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 
@@ -7,8 +11,24 @@ from echo.attention.base import Branches, FocusedAttention, SpanPredictor
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
 from echo.attention.local import local_attention
-from echo.attention.settings import AttentionSettings
-from echo.attention.windows import AdaptiveWindow, span_temperature
+from echo.attention.settings import FocusedSettings, LocalKernel, TempScale
+from echo.attention.windows import AdaptiveWindow, Window, span_temperature
+from echo.support.settings import Positive
+
+
+@dataclass(frozen=True)
+class AdaptiveSettings(FocusedSettings):
+    form: str = "adaptive"
+    temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
+    sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
+    ramp: Positive = 8  # positions over which the window's edge fades out
+    span_per_head: bool = False
+    relative_bias: bool = False  # a learned bias per head and distance, added to local scores
+    # From the span as in the hybrid form, or one per head.
+    temperature: Literal["span", "learned"] = "span"
+    # Where the local branch's query, key and value come from.
+    local_input: Literal["shared", "input", "projected"] = "shared"
 
 
 class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
@@ -21,29 +41,30 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
     projection, which is as linear.
     """
 
+    settings_class = AdaptiveSettings
+    whisper_names: ClassVar[Mapping[str, str]] = {
+        "local_q_proj.": "self_attn.q_proj.",
+        "local_k_proj.": "self_attn.k_proj.",
+        "local_v_proj.": "self_attn.v_proj.",
+    }
+
+    settings: AdaptiveSettings
+
     def __init__(
         self,
-        settings: AttentionSettings,
+        settings: AdaptiveSettings,
         dims: int,
         heads: int,
         causal: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        MultiHeadAttention.__init__(
-            self,
-            dims,
-            heads,
-            dropout,
-            settings.global_stride,
-            settings.max_global_keys,
-            settings.rotary_base,
-        )
+        MultiHeadAttention.__init__(self, settings, dims, heads, dropout)
         self.settings = settings
         self.causal = causal
         self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
         self.local_gain = nn.Parameter(torch.empty(dims))
-        self.window = AdaptiveWindow(settings.max_span, settings.ramp, causal)
-        distances = self.window.left + 1 + self.window.right
+        self.rule = AdaptiveWindow(settings.max_span, settings.ramp, causal)
+        distances = self.rule.left + 1 + self.rule.right
         self.relative_bias = (
             nn.Parameter(torch.empty(heads, distances)) if settings.relative_bias else None
         )
@@ -56,7 +77,6 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Those parameters that are not drawn: the block's own, as they are in a new model."""
         weights = {"local_gain": torch.full_like(self.local_gain, self.settings.first_gain)}
         if self.relative_bias is not None:
             weights["relative_bias"] = torch.zeros_like(self.relative_bias)
@@ -89,17 +109,13 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
                 local_key, local_value = cache.extend_local(local_key, local_value)
         scale = (self.head_dim**-0.5 / self.temperature(span))[..., None]
         local_query = local_query * scale.to(local_query.dtype)
+        window = Window(self.rule, span, valid, relative_bias=self.relative_bias)
         local_out = local_attention(
-            local_query,
-            local_key,
-            local_value,
-            self.window,
-            span,
-            valid,
-            kernel=self.settings.local_kernel,
-            relative_bias=self.relative_bias,
+            local_query, local_key, local_value, window, self.settings.local_kernel
         )
-        return Branches(query, key, attended, local_query, local_key, merge_heads(local_out), span)
+        return Branches(
+            query, key, attended, local_query, local_key, merge_heads(local_out), window
+        )
 
     def join(self, branches: Branches) -> torch.Tensor:
         return self.out_proj(branches.global_out + self.local_gain * branches.local_out)

@@ -4,16 +4,17 @@ A block replaces the self-attention of a Whisper layer and is called like it.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention
-from echo.attention.settings import AttentionSettings
-from echo.attention.windows import WindowRule
+from echo.attention.settings import FocusedSettings
+from echo.attention.windows import Window
 
 
 class SpanPredictor(nn.Module):
@@ -63,19 +64,36 @@ class Branches:
     local_query: torch.Tensor  # (B, H, T, d), scaled
     local_key: torch.Tensor  # (B, H, K, d)
     local_out: torch.Tensor  # (B, T, D)
-    span: torch.Tensor  # (B, 1 or H, 1), in the decoder with a last dimension of T
+    window: Window  # through which the local keys were seen
 
 
 class FocusedAttention(nn.Module, ABC):
-    """How the forms are called."""
+    """A form of the attention: how it is called, and what the rest of Echo knows of it.
 
-    settings: AttentionSettings
-    window: WindowRule
+    It is made with (settings, dims, heads, causal, dropout), and keeps `settings` and `causal`.
+    """
+
+    settings_class: ClassVar[type[FocusedSettings]]  # with the form's name
+    # Whether a gradient reaches what predicts the span. Where none does, DDP has to look for unused
+    # parameters, and a span at its bound is nothing to warn of.
+    learns_span: ClassVar[bool] = True
+    # Whether it takes the place of its layer's norm before the attention too.
+    normalises_input: ClassVar[bool] = False
+    # What begins as a copy of Whisper's: prefixes of names within the block, and those within
+    # Whisper's layer. Parameters with the names of Whisper's attention are copied anyway.
+    whisper_names: ClassVar[Mapping[str, str]] = {}
+
+    settings: FocusedSettings
     causal: bool
-    relative_bias: nn.Parameter | None  # (H, distances), added to local scores
     # A decoder's block finds its part of the cache by these.
     layer_idx = 0
     layers = 1
+
+    def initial_weights(self) -> dict[str, torch.Tensor]:
+        """Those of the block's own parameters (not of modules within it, which may have this method
+        too) that are not drawn in a new model, by name. With `settings.local_gain` at 0, as for
+        blocks made from a Whisper's, they silence the local branch."""
+        return {}
 
     def forward(
         self,
@@ -104,7 +122,7 @@ class FocusedAttention(nn.Module, ABC):
                 self.layers,
             )
         branches = self.branches(hidden_states, attention_mask, cache)
-        return self.join(branches), branches.span
+        return self.join(branches), branches.window.span
 
     @abstractmethod
     def branches(

@@ -8,30 +8,25 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from echo.attention.windows import LEAST, WindowRule, bias_of
+from echo.attention.windows import LEAST, Window, bias_of
 
 BLOCK = 128  # the tile that flex_attention skips or computes as a whole
 
 
 def local_attention_flex(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rule: WindowRule,
-    span: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    lengths: torch.Tensor | None = None,
-    relative_bias: torch.Tensor | None = None,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: Window
 ) -> torch.Tensor:
     """Arguments and result as for `local.local_attention`, with as many queries as keys."""
+    rule, span, valid, lengths = window.rule, window.span, window.valid, window.lengths
+    relative_bias = window.relative_bias
     spans, positions = span.shape[1:]
 
-    def window(b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
+    def weight(b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
         scale = span[b, h % spans, q % positions]
         return rule.weights(q, k, scale, None if lengths is None else lengths[b])
 
     def add_bias(score: Any, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
-        bias = bias_of(window(b, h, q, k))
+        bias = bias_of(weight(b, h, q, k))
         if relative_bias is not None:
             place = (q - k + rule.right).clamp(0, relative_bias.shape[1] - 1)
             bias = bias + relative_bias[h, place]

@@ -1,15 +1,25 @@
 """Form 3: the local attention is repeated until it settles, over a span that may be refined."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 
-from echo.attention.hybrid import HybridAttention
+from echo.attention.hybrid import HybridAttention, HybridSettings
 from echo.attention.local import Band, local_band
 from echo.attention.refiner import QTable, Refiner
-from echo.attention.settings import AttentionSettings
+from echo.attention.windows import Window
 
 ROUNDS = 10
 BASE_THRESHOLD = 1e-4
 THRESHOLD_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class FocusSettings(HybridSettings):
+    form: str = "focus"
+    local_kernel: Literal["blocks"] = "blocks"  # flex_attention cannot be asked again
+    refiner: bool = False  # learn by Q-learning when to shrink the span
 
 
 class FocusAttention(HybridAttention):
@@ -20,11 +30,12 @@ class FocusAttention(HybridAttention):
     In the decoder each position is a window of its own, so that none waits for a later one.
     """
 
+    settings_class = FocusSettings
     score_power = -0.5
 
     def __init__(
         self,
-        settings: AttentionSettings,
+        settings: FocusSettings,
         dims: int,
         heads: int,
         causal: bool = False,
@@ -39,25 +50,21 @@ class FocusAttention(HybridAttention):
         self.refiner = refiner
 
     def look(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        span: torch.Tensor,
-        valid: torch.Tensor | None,
-        lengths: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        choice = None
+        self, query: torch.Tensor, key: torch.Tensor, window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor, Window]:
+        choice, lengths = None, window.lengths
         if self.refiner is not None:
             state = self.state(key, lengths, query.shape[2])
             keep, choice = self.refiner.choose(state, explore=self.training)
-            span = (span * keep[:, None].to(span.dtype)).clamp(0, 1)
-        band = local_band(query.shape[2], key, key, self.window, span, valid, lengths)
-        query, found, _ = self.settle(band, query, span, lengths)
+            span = (window.span * keep[:, None].to(window.span.dtype)).clamp(0, 1)
+            window = Window(window.rule, span, window.valid, lengths)
+        band = local_band(query.shape[2], key, key, window)
+        query, found, _ = self.settle(band, query, window.span, lengths)
         if self.refiner is not None and self.training:
             with torch.no_grad():
                 reward = self.reward(band, query, lengths)
                 self.refiner.learn(choice, reward, self.state(found, lengths, query.shape[2]))
-        return query, found, span
+        return query, found, window
 
     def settle(
         self,

@@ -1,12 +1,108 @@
-"""The forms by their names in a config."""
+"""The forms by their names in a config, and what a config says of each layer."""
+
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from echo.attention.adaptive import AdaptiveAttention
+from echo.attention.base import FocusedAttention
 from echo.attention.focus import FocusAttention
 from echo.attention.hybrid import HybridAttention, ScaledAttention
+from echo.attention.settings import DEFAULT_FORM, AttentionSettings, PlainSettings
+from echo.support.errors import ConfigError
+from echo.support.settings import build
 
-FORMS: dict[str, type[HybridAttention] | type[AdaptiveAttention]] = {
-    "hybrid": HybridAttention,
-    "scaled": ScaledAttention,
-    "focus": FocusAttention,
-    "adaptive": AdaptiveAttention,
-}
+FORMS: dict[str, type[FocusedAttention]] = {}
+
+
+def register_form(form: type[FocusedAttention]) -> None:
+    """Makes a form known to configs and checkpoints by the name that its settings have.
+
+    Raises:
+        ValueError: the name is taken, or is not lower-case letters, digits and underscores.
+    """
+    name = form.settings_class.form
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"{form.__name__}: the form's name is {name!r}, but must be lower-case letters, digits "
+            "and underscores"
+        )
+    if name in settings_classes():
+        raise ValueError(f"{form.__name__}: there is already a form {name!r}")
+    FORMS[name] = form
+
+
+def settings_classes() -> dict[str, type[AttentionSettings]]:
+    """The settings of every form, Whisper's own attention among them."""
+    focused = {name: form.settings_class for name, form in FORMS.items()}
+    return {PlainSettings.form: PlainSettings, **focused}
+
+
+register_form(HybridAttention)
+register_form(ScaledAttention)
+register_form(FocusAttention)
+register_form(AdaptiveAttention)
+
+
+def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSettings]:
+    """The settings of each layer of a stack.
+
+    Args:
+        value: one setting for all layers, or a list with one for each; see `read_settings`.
+        layers: how many there are.
+        stack: "encoder" or "decoder", for errors.
+
+    Raises:
+        ValueError: the list's length is not the number of layers, or an entry is not allowed.
+    """
+    place = f"attention.{stack}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != layers:
+            raise ValueError(f"{place} lists {len(value)} blocks, but there are {layers} layers")
+        return [read_settings(entry, f"{place}[{i}]") for i, entry in enumerate(value)]
+    return [read_settings(value, place)] * layers
+
+
+def read_settings(value: Any, place: str) -> AttentionSettings:
+    """One block's settings from a form's name, or from a mapping of its fields.
+
+    A field that only other forms have may stand at its default there, where it says nothing:
+    configs are laid over each other, and earlier versions took it.
+
+    Args:
+        value: what a config says.
+        place: the key that it has there, for errors.
+
+    Raises:
+        ValueError: the form or a field is unknown, or a field's value is not allowed.
+    """
+    if isinstance(value, str):
+        value = {"form": value}
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"{place} is {reprlib.repr(value)}, but must be a form's name or a mapping of settings"
+        )
+    classes = settings_classes()
+    form = value.get("form", DEFAULT_FORM)
+    if not isinstance(form, str) or form not in classes:
+        raise ValueError(
+            f"{place}: form is {reprlib.repr(form)}, but must be one of: {', '.join(classes)}"
+        )
+    content = dict(value)
+    for key in value.keys() - defaults(classes[form]).keys():
+        others = {name: d[key] for name, c in classes.items() if key in (d := defaults(c))}
+        if content[key] in others.values():
+            del content[key]
+        elif others:
+            raise ValueError(f"{place}: {key} belongs to {', '.join(others)}, not to {form}")
+    try:
+        return build(classes[form], content, place)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def defaults(kind: type[AttentionSettings]) -> dict[Any, Any]:
+    """Each field's default, by its name."""
+    return {field.name: field.default for field in fields(kind)}

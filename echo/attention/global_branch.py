@@ -4,40 +4,37 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from echo.attention.settings import FocusedSettings
+
 
 class MultiHeadAttention(nn.Module):
     """Projections and attention with a bias on query, value and output but none on the key.
 
-    Parameters bear the names of `transformers`' WhisperAttention, so that its weights fit. With a
-    `stride` keys and values are averages over so many frames, and over more where there would be
-    more than `max_keys` of them; with a `rotary_base`, queries and keys have rotary positions.
+    Parameters have the names of `transformers`' WhisperAttention, so that its weights fit. With a
+    `global_stride` keys and values are averages over so many frames, and over more where there
+    would be more than `max_global_keys` of them; with a `rotary_base`, queries and keys have rotary
+    positions.
 
     Raises:
         ValueError: the dimensions do not divide into the heads, or the heads' into halves.
     """
 
     def __init__(
-        self,
-        dims: int,
-        heads: int,
-        dropout: float = 0.0,
-        stride: int = 1,
-        max_keys: int = 1,
-        rotary_base: float | None = None,
+        self, settings: FocusedSettings, dims: int, heads: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
         if dims % heads:
             raise ValueError(f"{dims} dimensions do not divide into {heads} heads")
-        if rotary_base is not None and dims // heads % 2:
-            raise ValueError(
-                f"attention rotary_base needs heads of even width, not {dims // heads}"
-            )
         self.heads = heads
         self.head_dim = dims // heads
         self.dropout = dropout
-        self.stride = stride
-        self.max_keys = max_keys
-        self.rotary_base = rotary_base
+        self.stride = settings.global_stride
+        self.max_keys = settings.max_global_keys
+        self.rotary_base = settings.rotary_base
+        if self.rotary_base is not None and self.head_dim % 2:
+            raise ValueError(
+                f"attention rotary_base needs heads of even width, not {self.head_dim}"
+            )
         self.q_proj = nn.Linear(dims, dims)
         self.k_proj = nn.Linear(dims, dims, bias=False)
         self.v_proj = nn.Linear(dims, dims)
@@ -86,14 +83,7 @@ class MultiHeadAttention(nn.Module):
         stride."""
         if self.stride > 1:
             key, mask = self.pool(key, mask)
-        scores = query @ key.transpose(-1, -2) * self.head_dim**-0.5
-        if mask is not None:
-            scores = scores + mask
-        elif causal:
-            Q, K = scores.shape[-2:]
-            ahead = torch.ones(Q, K, dtype=torch.bool, device=key.device).triu(K - Q + 1)
-            scores = scores.masked_fill(ahead, -torch.inf)
-        return scores.softmax(-1)
+        return attention_weights(query * self.head_dim**-0.5, key, mask, causal)
 
     def pool(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, H, T, n) and an encoder's mask (B, 1, 1, T) -> averages and their mask."""
@@ -105,6 +95,32 @@ class MultiHeadAttention(nn.Module):
         nothing = torch.zeros(seen.shape, dtype=x.dtype, device=x.device)
         mask = nothing.masked_fill(~seen, torch.finfo(x.dtype).min)
         return averages, mask[:, None, None]
+
+
+def attention_weights(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """softmax(q kᵀ + mask), of float32 at the least.
+
+    Args:
+        query: (..., Q, d), scaled; the last Q of the key positions where `causal`.
+        key: (..., K, d).
+        mask: broadcasts to (..., Q, K), added to the scores; wins over `causal`.
+
+    Returns:
+        (..., Q, K).
+    """
+    scores = query @ key.mT
+    if mask is not None:
+        scores = scores + mask
+    elif causal:
+        Q, K = scores.shape[-2:]
+        ahead = torch.ones(Q, K, dtype=torch.bool, device=key.device).triu(K - Q + 1)
+        scores = scores.masked_fill(ahead, -torch.inf)
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(-1)
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:

@@ -1,8 +1,12 @@
 """The forms with hard windows, over the normalised input itself.
 
 The span acts through floor() and as a constant in the temperature, so no gradient reaches its
-predictor and it never learns; `AdaptiveAttention` mends that.
+predictor and it never learns; in the adaptive form it does.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -11,8 +15,37 @@ from echo.attention.base import Branches, FocusedAttention, SpanPredictor
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
 from echo.attention.local import local_attention
-from echo.attention.settings import AttentionSettings
-from echo.attention.windows import HardWindow, span_temperature
+from echo.attention.settings import FocusedSettings, LocalKernel, TempScale
+from echo.attention.windows import HardWindow, Window, span_temperature
+from echo.support.settings import Positive
+
+
+@dataclass(frozen=True)
+class HybridSettings(FocusedSettings):
+    form: str = "hybrid"
+    temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
+    sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
+    window: Positive = 32  # W: the widest local window
+    max_dist: Positive = 128  # R: the furthest relative distance
+
+    def __post_init__(self) -> None:
+        # A window longer than its attended part would drop the frames in between.
+        for bound in ("max_span", "max_dist"):
+            if self.window > getattr(self, bound):
+                raise ValueError(
+                    f"window ({self.window}) must not exceed {bound} ({getattr(self, bound)}): "
+                    "frames beyond it would be lost"
+                )
+
+
+@dataclass(frozen=True)
+class ScaledSettings(HybridSettings):
+    form: str = "scaled"
+    max_span: Positive = 128
+    temp_scale: TempScale = 0.1
+    sharpen_longer: Literal[False] = False  # it always is sharper for longer spans
+    window: Positive = 16
 
 
 class BranchProjection(nn.Linear):
@@ -35,11 +68,21 @@ class BranchProjection(nn.Linear):
 class HybridAttention(FocusedAttention):
     """Form 1: scores q·k · d^-1/4 / τ. The span predictor gets no gradient and does not learn."""
 
+    settings_class: ClassVar[type[HybridSettings]] = HybridSettings
+    learns_span = False
+    normalises_input = True
+    whisper_names: ClassVar[Mapping[str, str]] = {
+        "global_attn.": "self_attn.",
+        "ln_global.": "self_attn_layer_norm.",
+        "ln_local.": "self_attn_layer_norm.",
+    }
     score_power = -0.25  # scores are multiplied with d to this power
+
+    settings: HybridSettings
 
     def __init__(
         self,
-        settings: AttentionSettings,
+        settings: HybridSettings,
         dims: int,
         heads: int,
         causal: bool = False,
@@ -51,18 +94,10 @@ class HybridAttention(FocusedAttention):
         self.causal = causal
         self.ln_local = nn.LayerNorm(dims)
         self.ln_global = nn.LayerNorm(dims)
-        self.global_attn = MultiHeadAttention(
-            dims,
-            heads,
-            dropout,
-            settings.global_stride,
-            settings.max_global_keys,
-            settings.rotary_base,
-        )
+        self.global_attn = MultiHeadAttention(settings, dims, heads, dropout)
         self.span_predictor = SpanPredictor(dims, 1)
         self.projection = BranchProjection(dims, settings.first_gain)
-        self.relative_bias = None
-        self.window = HardWindow(settings.max_span, settings.window, settings.max_dist, causal)
+        self.rule = HardWindow(settings.max_span, settings.window, settings.max_dist, causal)
 
     @property
     def global_branch(self) -> MultiHeadAttention:
@@ -86,11 +121,10 @@ class HybridAttention(FocusedAttention):
         local = local_key = split_heads(self.ln_local(x), self.heads)
         if cache is not None:
             local_key, _ = cache.extend_local(local, local)
-        local_query, local_out, span = self.look(
-            local, local_key, span, valid, self.lengths(x, valid)
-        )
+        window = Window(self.rule, span, valid, self.lengths(x, valid))
+        local_query, local_out, window = self.look(local, local_key, window)
         return Branches(
-            query, key, global_out, local_query, local_key, merge_heads(local_out), span
+            query, key, global_out, local_query, local_key, merge_heads(local_out), window
         )
 
     def join(self, branches: Branches) -> torch.Tensor:
@@ -101,24 +135,17 @@ class HybridAttention(FocusedAttention):
         return of_local.norm() / of_global.norm()
 
     def look(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        span: torch.Tensor,
-        valid: torch.Tensor | None,
-        lengths: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, query: torch.Tensor, key: torch.Tensor, window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor, Window]:
         """The local branch: queries (B, H, Q, d) over keys that are their own values.
 
         Returns:
-            The scaled query that was asked, what it found, both (B, H, Q, d), and the span that
+            The scaled query that was asked, what it found, both (B, H, Q, d), and the window that
             was used.
         """
-        query = query * self.scale(span).to(query.dtype)
-        found = local_attention(
-            query, key, key, self.window, span, valid, lengths, self.settings.local_kernel
-        )
-        return query, found, span
+        query = query * self.scale(window.span).to(query.dtype)
+        found = local_attention(query, key, key, window, self.settings.local_kernel)
+        return query, found, window
 
     def scale(self, span: torch.Tensor) -> torch.Tensor:
         """What scores are multiplied with, (B, 1, 1 or Q, 1)."""
@@ -134,18 +161,15 @@ class ScaledAttention(HybridAttention):
     attention weights are multiplied by 1/s. The span predictor gets no gradient and does not
     learn."""
 
+    settings_class = ScaledSettings
+
     def look(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        span: torch.Tensor,
-        valid: torch.Tensor | None,
-        lengths: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        query, found, span = super().look(query, key, span, valid, lengths)
+        self, query: torch.Tensor, key: torch.Tensor, window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor, Window]:
+        query, found, window = super().look(query, key, window)
         # Under 1/M no frame is seen, and 1/s need not grow beyond what half precision holds.
-        weight = 1 / span.clamp(min=1 / self.settings.max_span)
-        return query, found * weight[..., None].to(found.dtype), span
+        weight = 1 / window.span.clamp(min=1 / self.settings.max_span)
+        return query, found * weight[..., None].to(found.dtype), window
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         return 1 - self.settings.temp_scale * span

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from echo.attention.autograd import biased_attention, overlapping_blocks
 from echo.attention.flex import flex_serves, local_attention_flex
+from echo.attention.global_branch import attention_weights
 from echo.attention.settings import LocalKernel
-from echo.attention.windows import LEAST, WindowRule, bias_of
+from echo.attention.windows import LEAST, Window, WindowRule, bias_of
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Band:
     def weights(self, query: torch.Tensor) -> torch.Tensor:
         """(B, H, Q, d), scaled -> the attention weights (B, H, Q, K); zeros where nothing is
         seen. K counts the keys of a query's block."""
-        scores = self.split(query) @ self.key.transpose(-1, -2)
-        weights = (scores.float() + self.bias).softmax(-1) * self.seen
+        weights = attention_weights(self.split(query), self.key, self.bias) * self.seen
         return self.join(weights, query.shape[2])
 
     def visible(self, queries: int) -> torch.Tensor:
@@ -69,63 +69,36 @@ def local_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    rule: WindowRule,
-    span: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    lengths: torch.Tensor | None = None,
+    window: Window,
     kernel: LocalKernel = "blocks",
-    relative_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attends through `rule`; a query that sees no key gets zeros.
+    """Attends through a window; a query that sees no key gets zeros.
 
     Args:
         query: (B, H, Q, d), scaled; the last Q of the key positions.
         key, value: (B, H, K, d).
-        span: span scales in (0, 1), (B, 1 or H, 1 or Q).
-        valid: (B, K), True at real positions; None where all are.
-        lengths: (B,) real positions per sequence, for rules that end with it; None where open.
-        kernel: what serves where it can; bands do elsewhere.
-        relative_bias: (H, left + 1 + right), added to the scores by distance, query - key, from
-            -right on; None where nothing is.
+        kernel: "flex" serves where it can, and bands do elsewhere.
 
     Returns:
         (B, H, Q, d).
     """
     if kernel == "flex" and flex_serves(query, key):
-        return local_attention_flex(query, key, value, rule, span, valid, lengths, relative_bias)
-    band = local_band(query.shape[2], key, value, rule, span, valid, lengths, relative_bias)
-    return band.attend(query)
+        return local_attention_flex(query, key, value, window)
+    return local_band(query.shape[2], key, value, window).attend(query)
 
 
-def local_band(
-    queries: int,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rule: WindowRule,
-    span: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    lengths: torch.Tensor | None = None,
-    relative_bias: torch.Tensor | None = None,
-) -> Band:
+def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     """The band of `queries` queries in the layout that suits their number. Arguments as for
     `local_attention`."""
     # Blocks form fewer scores, but in smaller products and with more copies.
-    if key.shape[2] > 2 * block_sizes(rule)[1] and queries == key.shape[2]:
-        return block_band(key, value, rule, span, valid, lengths, relative_bias)
-    return dense_band(queries, key, value, rule, span, valid, lengths, relative_bias)
+    if key.shape[2] > 2 * block_sizes(window.rule)[1] and queries == key.shape[2]:
+        return block_band(key, value, window)
+    return dense_band(queries, key, value, window)
 
 
-def dense_band(
-    queries: int,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rule: WindowRule,
-    span: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    lengths: torch.Tensor | None = None,
-    relative_bias: torch.Tensor | None = None,
-) -> Band:
+def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     """All pairs of positions. Arguments as for `local_attention`."""
+    rule, valid = window.rule, window.valid
     start = 0
     if rule.right == 0:
         # What no query can look back to, as most of a decoder's cache, need not be asked.
@@ -133,21 +106,16 @@ def dense_band(
         key, value = key[:, :, start:], value[:, :, start:]
         valid = None if valid is None else valid[:, start:]
     keys = key.shape[2]
-    span = span[..., None]
+    span = window.span[..., None]
     if rule.stationary and span.shape[2] == 1:
         # One row of distances holds all there is to know of the window.
         distances = torch.arange(keys - 1, -queries, -1, device=key.device)
-        bias = bias_of(rule.weights(distances, distances.new_zeros(1), span, None))
-        if relative_bias is not None:
-            bias = bias + by_distance(relative_bias, distances[None], rule)
+        bias = bias_at(window, distances[None], distances.new_zeros(1), span, None)
         bias = toeplitz(bias, queries, keys)
     else:
         positions = torch.arange(start, start + keys, device=key.device)
-        length = None if lengths is None else lengths[:, None, None, None]
-        asking = positions[keys - queries :, None]
-        bias = bias_of(rule.weights(asking, positions, span, length))
-        if relative_bias is not None:
-            bias = bias + by_distance(relative_bias, asking - positions, rule)
+        length = None if window.lengths is None else window.lengths[:, None, None, None]
+        bias = bias_at(window, positions[keys - queries :, None], positions, span, length)
     if valid is not None:
         bias = torch.where(valid[:, None, None], bias, LEAST)
     return Band(key, value, bias, rule.may_be_empty)
@@ -159,17 +127,10 @@ def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return diagonals[..., 0, :].unfold(-1, columns, 1).flip(-2)
 
 
-def block_band(
-    key: torch.Tensor,
-    value: torch.Tensor,
-    rule: WindowRule,
-    span: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    lengths: torch.Tensor | None = None,
-    relative_bias: torch.Tensor | None = None,
-) -> Band:
+def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     """Each block of queries sees its own keys and those that the rule can reach from it.
     Arguments as for `local_attention`."""
+    rule, span, valid = window.rule, window.span, window.valid
     T = key.shape[2]
     size, width = block_sizes(rule)
     count = -(-T // size)
@@ -184,11 +145,8 @@ def block_band(
     inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
     # Blocks share their geometry, so one block's distances stand for all of them.
     some = slice(0, 1) if rule.stationary else slice(None)
-    asking, asked = query_positions[some, :, None], key_positions[some, None]
-    length = None if lengths is None else lengths[:, None, None, None, None]
-    bias = bias_of(rule.weights(asking, asked, span, length))
-    if relative_bias is not None:
-        bias = bias + by_distance(relative_bias, asking - asked, rule)
+    length = None if window.lengths is None else window.lengths[:, None, None, None, None]
+    bias = bias_at(window, query_positions[some, :, None], key_positions[some, None], span, length)
     # Only here do blocks that share their geometry get a bias each.
     bias = torch.where(inside[:, None, :, None], bias, LEAST)
     keys = overlapping_blocks(key, rule.left, size, width)
@@ -196,14 +154,23 @@ def block_band(
     return Band(keys, values, bias, rule.may_be_empty, block=size)
 
 
-def by_distance(
-    relative_bias: torch.Tensor, distances: torch.Tensor, rule: WindowRule
+def bias_at(
+    window: Window,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    span: torch.Tensor,
+    length: torch.Tensor | None,
 ) -> torch.Tensor:
-    """(H, left + 1 + right) and distances (...), query - key -> (H, ...), 0 outside of the
-    window."""
-    places = distances + rule.right
-    inside = (places >= 0) & (places < relative_bias.shape[1])
-    return relative_bias[:, places.clamp(0, relative_bias.shape[1] - 1)] * inside
+    """What is added to the scores of query positions (..., Q, 1) and key positions (..., 1, K):
+    log m, and the relative bias within its distances. `span` and `length` as `WindowRule.weights`
+    takes them."""
+    bias = bias_of(window.rule.weights(query, key, span, length))
+    relative = window.relative_bias
+    if relative is None:
+        return bias
+    places = query - key + window.rule.right
+    inside = (places >= 0) & (places < relative.shape[1])
+    return bias + relative[:, places.clamp(0, relative.shape[1] - 1)] * inside
 
 
 def block_sizes(rule: WindowRule) -> tuple[int, int]:

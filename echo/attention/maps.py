@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from echo.attention.base import FocusedAttention
-from echo.attention.global_branch import split_heads
+from echo.attention.global_branch import attention_weights, split_heads
 from echo.attention.local import dense_band
 
 
@@ -41,33 +41,20 @@ def attention_maps(
         branches = block.branches(x, mask)
     finally:
         block.train(training)
-    valid = block.valid(mask)
     overall = block.global_branch.weights(
         branches.global_query, branches.global_key, mask, block.causal
     )
-    band = dense_band(
-        x.shape[1],
-        branches.local_key,
-        branches.local_key,
-        block.window,
-        branches.span,
-        valid,
-        block.lengths(x, valid),
-        block.relative_bias,
-    )
-    local = band.weights(branches.local_query)
-    return AttentionMaps(overall, local, branches.span, block.temperature(branches.span))
+    band = dense_band(x.shape[1], branches.local_key, branches.local_key, branches.window)
+    span = branches.window.span
+    return AttentionMaps(overall, band.weights(branches.local_query), span, block.temperature(span))
 
 
-def plain_weights(block: Any, x: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> Any:
+def plain_weights(
+    block: Any, x: torch.Tensor, mask: torch.Tensor | None, causal: bool
+) -> torch.Tensor:
     """Those of `transformers`' WhisperAttention."""
     query, key = (split_heads(p(x), block.num_heads) for p in (block.q_proj, block.k_proj))
-    scores = query @ key.transpose(-1, -2) * block.head_dim**-0.5
-    if mask is not None:
-        scores = scores + mask
-    elif causal:
-        scores = scores.masked_fill(torch.ones_like(scores[0, 0]).triu(1) > 0, -torch.inf)
-    return scores.softmax(-1)
+    return attention_weights(query * block.scaling, key, mask, causal)
 
 
 def entropy(weights: torch.Tensor) -> torch.Tensor:

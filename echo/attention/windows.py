@@ -51,6 +51,19 @@ class WindowRule(Protocol):
 
 
 @dataclass(frozen=True)
+class Window:
+    """What the queries of a batch see: a rule with all that it depends on."""
+
+    rule: WindowRule
+    span: torch.Tensor  # span scales in (0, 1), (B, 1 or H, 1 or Q)
+    valid: torch.Tensor | None = None  # (B, K), True at real positions; None where all are
+    # (B,) real positions of each sequence, for rules that end with it; None where it is open.
+    lengths: torch.Tensor | None = None
+    # (H, left + 1 + right), added to the scores by distance, query - key, from -right on.
+    relative_bias: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class AdaptiveWindow:
     """A soft window with an edge that gradients can move: m falls from 1 to 0 over `ramp`
     positions beyond span · max_span (Sukhbaatar et al. 2019, "Adaptive Attention Span in

@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
+from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.pretrained import TIED, PretrainedFolder, StoredTensor, fetch
 from echo.checkpoints.validate import (
@@ -33,7 +34,7 @@ from echo.model.model import (
     EchoForConditionalGeneration,
     swap_attention,
 )
-from echo.model.whisper import plain_config, whisper_name
+from echo.model.whisper import plain_config, whisper_names
 from echo.support.errors import ConfigError, EchoError
 from echo.support.files import read_object
 from echo.support.settings import apply_overrides, merge
@@ -56,8 +57,8 @@ def convert(
         source: a folder or a hub id, of `transformers` or of CTranslate2.
         out: the folder to write; it must not exist, or be empty.
         overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
-            in `EchoConfig`, and `attention.FIELD=...` for the encoder's adaptive blocks; or files
-            of them, `configs/attention/focus.yaml`. `model.attention` is the same.
+            in `EchoConfig`, and `attention.FIELD=...` for the encoder's blocks of the default
+            form; or files of them, as in `configs/attention`. `model.attention` is the same.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
 
     Returns:
@@ -122,17 +123,10 @@ def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> 
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for settings in (*config.encoder_attention(), *config.decoder_attention()):
-        if settings.local_gain is not None:
-            raise ConfigError(
-                "attention has a local_gain, which is for models trained from scratch: a block "
-                "made from a Whisper's starts at 0"
-            )
-        if settings.global_stride > 1 or settings.rotary_base is not None:
-            field = "global_stride" if settings.global_stride > 1 else "rotary_base"
-            raise ConfigError(
-                f"attention has a {field}, with which a block cannot begin as Whisper, whose "
-                "attention has none"
-            )
+        for field in fields(settings):
+            why = settings.not_from_whisper.get(field.name)
+            if why and getattr(settings, field.name) != field.default:
+                raise ConfigError(f"attention has a {field.name}, {why}")
     return config
 
 
@@ -158,32 +152,34 @@ def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
     if not isinstance(attention, Mapping):
         raise ConfigError(f"attention is {attention!r}, not a mapping of settings")
     stacks = {k: attention[k] for k in ("encoder", "decoder") if k in attention}
-    fields = {k: v for k, v in attention.items() if k not in stacks}
-    if "form" in fields:
+    settings = {k: v for k, v in attention.items() if k not in stacks}
+    if "form" in settings:
         raise ConfigError(
-            f"attention.form is not of one stack; say attention.encoder={fields['form']}"
+            f"attention.form is not of one stack; say attention.encoder={settings['form']}"
         )
-    if fields:
-        stacks["encoder"] = with_fields(stacks.get("encoder", "adaptive"), fields)
+    if settings:
+        stacks["encoder"] = with_settings(stacks.get("encoder", DEFAULT_FORM), settings)
     return stacks
 
 
-def with_fields(value: Any, fields: Mapping[str, Any]) -> Any:
-    """Gives the adaptive blocks of an encoder's setting those fields that they do not name.
+def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
+    """Gives the blocks of the default form, in an encoder's value, the settings that they do not
+    name.
 
     Raises:
         ConfigError: there are no such blocks.
     """
     blocks = value if isinstance(value, list) else [value]
     blocks = [block if isinstance(block, Mapping) else {"form": block} for block in blocks]
-    adaptive = [block.get("form", "adaptive") == "adaptive" for block in blocks]
-    if not any(adaptive):
+    takes = [block.get("form", DEFAULT_FORM) == DEFAULT_FORM for block in blocks]
+    if not any(takes):
         raise ConfigError(
-            f"attention.{next(iter(fields))} is for adaptive blocks, and the encoder has none"
+            f"attention.{next(iter(settings))} is for {DEFAULT_FORM} blocks, and the encoder has "
+            "none"
         )
     blocks = [
-        {**fields, **block} if takes else block
-        for block, takes in zip(blocks, adaptive, strict=True)
+        {**settings, **block} if is_default else block
+        for block, is_default in zip(blocks, takes, strict=True)
     ]
     return blocks if isinstance(value, list) else blocks[0]
 
@@ -232,8 +228,8 @@ def focused_weights(
         model = EchoForConditionalGeneration(config)
     own_dtype = dtype or weights["model.encoder.layer_norm.weight"].load().dtype
     tensors = {}
-    for key in model.state_dict():
-        if (name := whisper_name(key)) in weights:
+    for key, name in whisper_names(model).items():
+        if name in weights:
             tensor = weights[name].load(dtype)
             tensors[key] = tensor if name == key else tensor.clone()  # it may be taken twice
     with torch.random.fork_rng(devices=[]):

@@ -10,9 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from echo.attention.global_branch import split_heads
 from echo.attention.maps import AttentionMaps, attention_maps, entropy
-from echo.attention.settings import AttentionSettings
+from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
 from echo.data.audio import SAMPLE_RATE, AudioArray, AudioFile, header_duration
@@ -55,7 +54,10 @@ class LayerNumbers:
     @property
     def span_positions(self) -> torch.Tensor | None:
         """(1 or H,): how far the local branch looks, in encoder frames or in tokens."""
-        return None if self.span is None else self.span * self.settings.max_span
+        if self.span is None:
+            return None
+        assert isinstance(self.settings, FocusedSettings)
+        return self.span * self.settings.max_span
 
     @property
     def span_seconds(self) -> torch.Tensor | None:
@@ -102,7 +104,7 @@ class Inspection:
     log_mel: torch.Tensor  # (n_mels, frames), without the silence appended
     transcript: str
     tokens: list[str]  # what the decoder read, as text
-    inputs: Mapping[nn.Module, tuple[torch.Tensor, torch.Tensor | None]]
+    inputs: Mapping[nn.Module, Mapping[str, Any]]  # what attention blocks were called with
 
     def layers(self) -> Iterator[Layer]:
         """The encoder's layers and then the decoder's. Each is computed when it is asked for:
@@ -134,16 +136,12 @@ class Inspection:
         }
 
     def maps(self, block: nn.Module, causal: bool) -> AttentionMaps:
-        x, _ = self.inputs[block]
-        return attention_maps(block, x, causal=causal)
+        return attention_maps(block, self.inputs[block]["hidden_states"], causal=causal)
 
     @torch.no_grad()
     def cross_weights(self, block: Any) -> torch.Tensor:
-        """(H, T, K), of `transformers`' WhisperAttention from tokens to encoder frames."""
-        x, heard = self.inputs[block]
-        query = split_heads(block.q_proj(x), block.num_heads)
-        key = split_heads(block.k_proj(heard), block.num_heads)
-        return (query @ key.mT * block.head_dim**-0.5).softmax(-1)[0].cpu()
+        """(H, T, K), of an EchoCrossAttention from tokens to encoder frames."""
+        return block.weights(**self.inputs[block])[0].cpu()
 
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
@@ -200,16 +198,13 @@ def read_recording(reader: ExampleReader, path: Path) -> Example:
 
 
 @contextmanager
-def remembered_inputs(
-    blocks: list[nn.Module],
-) -> Iterator[dict[nn.Module, tuple[torch.Tensor, torch.Tensor | None]]]:
-    """What attention blocks are given while this lasts: the hidden states (B, T, D), and, in
-    cross-attention, those that are attended to."""
+def remembered_inputs(blocks: list[nn.Module]) -> Iterator[dict[nn.Module, dict[str, Any]]]:
+    """What attention blocks are called with while this lasts, by name: `hidden_states` (B, T, D),
+    and, in cross-attention, what is attended to."""
     inputs = {}
 
-    def remember(block: nn.Module, args: tuple[Any, ...], kwargs: Any) -> None:
-        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        inputs[block] = x, kwargs.get("key_value_states")
+    def remember(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs[block] = {"hidden_states": args[0], **kwargs} if args else kwargs
 
     handles = [block.register_forward_pre_hook(remember, with_kwargs=True) for block in blocks]
     try:
@@ -258,6 +253,7 @@ def over_frames(weights: torch.Tensor, frames: int, settings: AttentionSettings)
     gets its part of the weight of its average."""
     if weights.shape[-1] == frames:
         return weights
+    assert isinstance(settings, FocusedSettings)
     stride = max(settings.global_stride, -(-frames // settings.max_global_keys))
     average = torch.arange(frames) // stride
     share = 1 / average.bincount()[average]

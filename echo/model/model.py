@@ -27,12 +27,10 @@ from transformers.models.whisper.modeling_whisper import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.cache import LayerCache
-from echo.attention.forms import FORMS
-from echo.attention.global_branch import split_heads
-from echo.attention.hybrid import BranchProjection, HybridAttention
-from echo.attention.settings import AttentionSettings, resolve_layers
+from echo.attention.forms import FORMS, resolve_layers
+from echo.attention.global_branch import attention_weights, split_heads
+from echo.attention.settings import DEFAULT_FORM, AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.pipeline import register_pipeline
 
@@ -44,9 +42,9 @@ class EchoConfig(WhisperConfig):
     r"""
     attention (`dict`, *optional*):
         What the self-attention of each stack is: `{"encoder": ..., "decoder": ...}`, each a form's
-        name ("plain", "hybrid", "scaled", "focus", "adaptive"), a mapping of the fields of
-        `echo.attention.settings.AttentionSettings`, or a list of either with one entry per layer.
-        A stack that is not named is adaptive in the encoder and plain in the decoder.
+        name, a mapping of its settings with its name under `form`, or a list of either with one
+        entry per layer; `echo.attention.forms` has the forms. A stack that is not named is
+        adaptive in the encoder and plain in the decoder.
     cross_positions (`bool`, *optional*, defaults to `False`):
         Whether cross-attention reads the encoder's output with its positions added once more, by
         which a decoder trained from scratch keeps its place. No Whisper has them.
@@ -76,14 +74,14 @@ class EchoConfig(WhisperConfig):
 
     def encoder_attention(self) -> list[AttentionSettings]:
         """The settings of each encoder layer."""
-        value = (self.attention or {}).get("encoder", "adaptive")
+        value = (self.attention or {}).get("encoder", DEFAULT_FORM)
         return resolve_layers(value, self.encoder_layers, "encoder")
 
     def decoder_attention(self) -> list[AttentionSettings]:
         """The settings of each decoder layer."""
         value = (self.attention or {}).get("decoder", "plain")
         layers = resolve_layers(value, self.decoder_layers, "decoder")
-        if any(layer.global_stride > 1 for layer in layers):
+        if any(isinstance(layer, FocusedSettings) and layer.global_stride > 1 for layer in layers):
             raise ValueError("attention.decoder has a global_stride, which only an encoder takes")
         return layers
 
@@ -100,8 +98,8 @@ class EchoPreTrainedModel(WhisperPreTrainedModel):
         super()._init_weights(module)
         # Only modules with parameters of their own get here: transformers passes over others of
         # classes that are not its own, WhisperEncoder's subclass among them.
-        if isinstance(module, AdaptiveAttention | BranchProjection | SinusoidPositions):
-            for name, weight in module.initial_weights().items():
+        if initial_weights := getattr(module, "initial_weights", None):
+            for name, weight in initial_weights().items():
                 init.copy_(module.get_parameter(name), weight)
 
 
@@ -202,17 +200,17 @@ class EchoCrossAttention(WhisperAttention):
         self,
         hidden_states: torch.Tensor,
         key_value_states: torch.Tensor,
-        encoder_mask: torch.Tensor | None,
-        encoder_positions: torch.Tensor | None,
-        heads: int,
+        encoder_mask: torch.Tensor | None = None,
+        encoder_positions: torch.Tensor | None = None,
+        heads: int | None = None,
+        **_: Any,
     ) -> torch.Tensor:
-        """The attention weights of the first `heads` heads, (B, heads, tokens, frames), of what
-        `forward` is given."""
+        """The attention weights (B, heads, tokens, frames) of what `forward` is given: of the first
+        `heads` heads, or of all."""
         key_value_states = positioned(key_value_states, encoder_positions)
         query = split_heads(self.q_proj(hidden_states), self.num_heads)[:, :heads]
         key = split_heads(self.k_proj(key_value_states), self.num_heads)[:, :heads]
-        scores = (query * self.scaling) @ key.transpose(-1, -2)
-        return (scores if encoder_mask is None else scores + encoder_mask).float().softmax(-1)
+        return attention_weights(query * self.scaling, key, encoder_mask)
 
 
 class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
@@ -329,7 +327,7 @@ def swap_attention(
     block = FORMS[settings.form](settings, config.d_model, heads, causal, config.attention_dropout)
     block.layer_idx, block.layers = layer_idx, config.decoder_layers
     layer.self_attn = block
-    if isinstance(block, HybridAttention):  # which normalises each branch's input itself
+    if block.normalises_input:
         layer.self_attn_layer_norm = nn.Identity()
 
 

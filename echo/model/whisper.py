@@ -3,18 +3,8 @@
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from echo.attention.base import FocusedAttention
 from echo.model.model import EchoForConditionalGeneration
-
-# Where parameters of focused blocks come from in a Whisper layer. What is not named here either
-# has Whisper's own name, or is Echo's own and begins as in a new model.
-TAKEN_FROM = {
-    "self_attn.global_attn.": "self_attn.",
-    "self_attn.ln_global.": "self_attn_layer_norm.",
-    "self_attn.ln_local.": "self_attn_layer_norm.",
-    "self_attn.local_q_proj.": "self_attn.q_proj.",
-    "self_attn.local_k_proj.": "self_attn.k_proj.",
-    "self_attn.local_v_proj.": "self_attn.v_proj.",
-}
 
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:
@@ -30,11 +20,19 @@ def new_parameters(model: EchoForConditionalGeneration) -> set[str]:
     with: gains, span predictors, a CTC head."""
     with torch.device("meta"):
         whisper = WhisperForConditionalGeneration(plain_config(model.config)).state_dict()
-    return {name for name, _ in model.named_parameters() if whisper_name(name) not in whisper}
+    names = whisper_names(model)
+    return {name for name, _ in model.named_parameters() if names[name] not in whisper}
 
 
-def whisper_name(key: str) -> str:
-    """The name in Whisper of the parameter that an Echo model's begins as a copy of."""
-    for own, taken in TAKEN_FROM.items():
-        key = key.replace(own, taken)
-    return key
+def whisper_names(model: EchoForConditionalGeneration) -> dict[str, str]:
+    """For each weight of an Echo model, the name of the Whisper's that it begins as a copy of. What
+    no Whisper has keeps its own name: it is Echo's, and begins as in a new model."""
+    names = {key: key for key in model.state_dict()}
+    for place, block in model.named_modules():
+        if isinstance(block, FocusedAttention):
+            layer = place.removesuffix("self_attn")
+            for key in block.state_dict():
+                for own, taken in block.whisper_names.items():
+                    if key.startswith(own):
+                        names[f"{place}.{key}"] = layer + taken + key.removeprefix(own)
+    return names

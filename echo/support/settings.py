@@ -96,7 +96,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Settings:
-    """Fills a settings dataclass from a mapping, checking every key and type.
+    """Fills a settings dataclass from a mapping, checking every key, type and bound.
+
+    What holds of several fields together a class checks in `__post_init__`, with a ValueError.
 
     Raises:
         ConfigError: naming `source` and the key at fault.
@@ -120,7 +122,10 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{source}: {key} lacks {f.name!r}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {key}{': ' if key else ''}{error}") from None
 
 
 def convert(kind: Any, value: Any, source: str, key: str) -> Any:

@@ -34,13 +34,8 @@ class AlignmentLoss:
         self, index: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         if module.training:
-            self.weights[index] = module.weights(
-                *args,
-                key_value_states=kwargs["key_value_states"],
-                encoder_mask=kwargs.get("encoder_mask"),
-                encoder_positions=kwargs.get("encoder_positions"),
-                heads=max(1, module.num_heads // 2),
-            )
+            heads = max(1, module.num_heads // 2)
+            self.weights[index] = module.weights(*args, **kwargs, heads=heads)
 
     def __call__(
         self,

@@ -12,7 +12,7 @@ from echo.data.features import FRAMES_PER_SECOND
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
-from echo.model.whisper import whisper_name
+from echo.model.whisper import whisper_names
 from echo.support.errors import ConfigError
 
 FRAMES_PER_POSITION = 2  # the second convolution's stride
@@ -95,9 +95,9 @@ def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGener
             conv.weight.mul_(conv_gain)
     whisper = twin.state_dict()
     model = EchoForConditionalGeneration(config)
-    taken = {key: whisper_name(key) for key in model.state_dict()}
+    names = whisper_names(model)
     model.load_state_dict(
-        {key: whisper[name] for key, name in taken.items() if name in whisper}, strict=False
+        {key: whisper[name] for key, name in names.items() if name in whisper}, strict=False
     )
     return model
 

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm import tqdm
 
-from echo.attention.hybrid import HybridAttention
+from echo.attention.base import FocusedAttention
 from echo.checkpoints.card import model_card
 from echo.checkpoints.run import CheckpointFolder, Progress, random_state, restore_random_state
 from echo.config import RunConfig
@@ -443,9 +443,9 @@ class Trainer:
 
 
 def has_unused(model: EchoForConditionalGeneration) -> bool:
-    """Whether weights may go without a gradient, for which DDP would wait unless told: hard
-    windows hand none back to what predicts their spans."""
-    return any(isinstance(module, HybridAttention) for module in model.modules())
+    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
+    predict a span which is not learned."""
+    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
 
 
 def mixed_precision(config: RunConfig) -> str:

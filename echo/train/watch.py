@@ -81,7 +81,7 @@ class AttentionWatch:
                 f"the local attention's entropy is {local:.3f} nats: it looks at single frames. "
                 "A higher temperature (temp_scale, or temperature: learned) may help",
             )
-        elif block.settings.form == "adaptive" and not BOUND < span < 1 - BOUND:
+        elif block.learns_span and not BOUND < span < 1 - BOUND:
             self.say_once(
                 name,
                 f"the span scale is {span:.3f}, at its bound: it can go no "

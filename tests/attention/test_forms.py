@@ -5,9 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echo.attention.forms import FORMS
+from echo.attention.forms import FORMS, read_settings
 from echo.attention.maps import attention_maps, entropy
-from echo.attention.settings import AttentionSettings
 from echo.model.model import EchoConfig, EchoEncoder
 
 DIMS, HEADS = 24, 3
@@ -39,7 +38,7 @@ MINUS = torch.finfo(torch.float32).min
 def make_block(values, causal=False, dims=DIMS, heads=HEADS, seed=0):
     """A block whose local branch is awake and whose spans differ between utterances."""
     torch.manual_seed(seed)
-    setting = AttentionSettings.from_value(values)
+    setting = read_settings(values, "attention")
     block = FORMS[setting.form](setting, dims, heads, causal).eval()
     with torch.no_grad():
         for name in block.initial_weights() if setting.form == "adaptive" else ():

@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 
 from echo.attention.focus import FocusAttention
 from echo.attention.forms import FORMS
-from echo.attention.settings import AttentionSettings
 
 FIELDS = ("max_span", "window", "max_dist", "sharpen_longer", "temp_scale")
 TOLERANCES = {"hybrid": 1e-4, "scaled": 1e-4, "focus": 1e-3}
@@ -30,8 +29,9 @@ class GivenRefinement:
 def load_case(shared, case, dtype):
     tensors = load_file(shared / "golden" / f"{case['name']}.safetensors")
     given = {**case, "temp_scale": case.get("temp_scale", case.get("temperature_factor"))}
-    settings = AttentionSettings(form=case["kind"], **{k: given[k] for k in FIELDS if k in given})
-    block = FORMS[case["kind"]](settings, case["dims"], case["heads"]).to(dtype).eval()
+    form = FORMS[case["kind"]]
+    settings = form.settings_class(**{k: given[k] for k in FIELDS if k in given})
+    block = form(settings, case["dims"], case["heads"]).to(dtype).eval()
     weights = {name[2:]: t.to(dtype) for name, t in tensors.items() if name.startswith("w.")}
     block.load_state_dict(weights)
     if isinstance(block, FocusAttention):
@@ -59,7 +59,7 @@ def test_every_case_is_reproduced(shared, kind, dtype):
         ):
             error = (found.double() - tensors[name]).abs().max()
             assert error < tolerance, f"{case['name']}: {name} is off by {error:.1e}"
-        assert abs(branches.span.item() - case["span_scale"]) < tolerance
+        assert abs(branches.window.span.item() - case["span_scale"]) < tolerance
 
 
 def test_each_window_stops_in_its_own_round(shared, monkeypatch):

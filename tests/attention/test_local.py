@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from echo.attention.autograd import biased_attention
 from echo.attention.flex import local_attention_flex
 from echo.attention.local import block_band, dense_band, local_attention
-from echo.attention.windows import AdaptiveWindow, HardWindow
+from echo.attention.windows import AdaptiveWindow, HardWindow, Window
 
 
 def by_the_formula(query, key, value, rule, span, valid, lengths, relative=None):
@@ -68,10 +68,8 @@ def test_both_layouts_follow_the_formula(
     inputs = [query, key, value] + ([] if hard else [span]) + ([relative] if biased else [])
     seen = valid[:, None, :, None]
     expected_gradients = torch.autograd.grad((expected * seen).sin().sum(), inputs)
-    for band in (
-        dense_band(frames, key, value, rule, span, valid, ends, relative),
-        block_band(key, value, rule, span, valid, ends, relative),
-    ):
+    window = Window(rule, span, valid, ends, relative)
+    for band in (dense_band(frames, key, value, window), block_band(key, value, window)):
         found = band.attend(query)
         torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
         gradients = torch.autograd.grad((found * seen).sin().sum(), inputs)
@@ -88,8 +86,9 @@ def test_flex_attention_equals_the_bands(rule, spans, biased):
     query, key, value, _, valid, lengths = (x.detach() for x in draw(300, d=16))
     span = torch.tensor([[[0.01], [0.6]], [[0.9], [0.3]]]).double()[:, :spans]
     relative = torch.randn(2, rule.left + 1 + rule.right).double() if biased else None
-    expected = block_band(key, value, rule, span, valid, lengths, relative).attend(query)
-    found = local_attention_flex(query, key, value, rule, span, valid, lengths, relative)
+    window = Window(rule, span, valid, lengths, relative)
+    expected = block_band(key, value, window).attend(query)
+    found = local_attention_flex(query, key, value, window)
     seen = valid[:, None, :, None]
     torch.testing.assert_close(found * seen, expected * seen, rtol=0, atol=1e-10)
 
@@ -105,7 +104,8 @@ def test_a_hard_window_too_short_for_any_frame_gives_zeros(causal):
     query, key, value, _, valid, lengths = draw(9)
     span = torch.full((2, 1, 1), 0.01, dtype=torch.double)  # floor(10 · 0.01) = 0 frames
     rule = HardWindow(10, 10, 100, causal)
-    out = local_attention(query, key, value, rule, span, valid, None if causal else lengths)
+    window = Window(rule, span, valid, None if causal else lengths)
+    out = local_attention(query, key, value, window)
     assert (out == 0).all()
 
 
@@ -115,7 +115,7 @@ def test_half_precision_does_not_overflow_on_long_input(dtype):
         (30 * torch.randn(1, 2, 3000, 8)).to(dtype).requires_grad_() for _ in range(3)
     )
     span = torch.tensor([[[0.7]]], requires_grad=True)
-    out = local_attention(query, key, value, AdaptiveWindow(32, 8, False), span)
+    out = local_attention(query, key, value, Window(AdaptiveWindow(32, 8, False), span))
     out.float().sum().backward()
     for tensor in (out, query.grad, key.grad, value.grad, span.grad):
         assert torch.isfinite(tensor).all()
@@ -129,7 +129,9 @@ def test_the_span_decides_how_far_a_query_looks():
     value[0, 0, 20 + far] = 1
     rule = AdaptiveWindow(max_span=16, ramp=2, causal=False)
     heard = [
-        local_attention(zeros, zeros, value, rule, torch.full((1, 1, 1), s))[0, 0, 20].item()
+        local_attention(zeros, zeros, value, Window(rule, torch.full((1, 1, 1), s)))[
+            0, 0, 20
+        ].item()
         for s in (0.1, 0.4, 0.7, 0.95)
     ]
     assert heard[0] == heard[1] == 0

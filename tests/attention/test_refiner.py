@@ -5,16 +5,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from echo.attention.focus import FocusAttention
+from echo.attention.focus import FocusAttention, FocusSettings
 from echo.attention.refiner import QTable
-from echo.attention.settings import AttentionSettings
 
 DIMS, HEADS = 16, 2
 
 
 def refined_block(causal=False, seed=0):
     torch.manual_seed(seed)
-    settings = AttentionSettings(form="focus", max_span=12, window=8, refiner=True)
+    settings = FocusSettings(max_span=12, window=8, refiner=True)
     return FocusAttention(settings, DIMS, HEADS, causal)
 
 

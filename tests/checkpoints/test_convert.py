@@ -34,7 +34,7 @@ from tests.small_whisper import (
     weights,
 )
 
-PRESETS = sorted((Path(__file__).parents[1] / "configs" / "attention").glob("*.yaml"))
+PRESETS = sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 
 
@@ -270,9 +270,12 @@ def memory(key):
 WRONG = {
     "of something else": ("train.seed=1", "unknown setting 'train'"),
     "no mapping": ("attention=adaptive", "attention is 'adaptive', not a mapping"),
-    "an unknown field": ("attention.max_spam=3", "attention has no field 'max_spam'"),
+    "an unknown field": ("attention.max_spam=3", "attention.encoder: unknown key 'max_spam'"),
     "a form without its stack": ("attention.form=hybrid", "say attention.encoder=hybrid"),
-    "an unknown form": ("attention.decoder=wide", "attention form is 'wide', but must be one of"),
+    "an unknown form": (
+        "attention.decoder=wide",
+        "attention.decoder: form is 'wide', but must be one of",
+    ),
     "another length": ("attention.encoder=[plain]", "lists 1 blocks, but there are 2 layers"),
     "a gain": ("attention.local_gain=0.5", "local_gain, which is for models trained from scratch"),
     "a stride": ("attention.global_stride=4", "global_stride, with which a block cannot begin"),

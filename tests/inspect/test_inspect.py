@@ -156,6 +156,31 @@ def test_plain_maps_are_those_of_transformers(shared):
         torch.testing.assert_close(layer.cross, cross[0, ..., :frames], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("positions", [False, True])
+def test_cross_weights_are_those_of_the_queries_and_keys_that_were_computed(positions, digit):
+    """With positions added to what is attended to, where the model does so."""
+    loaded = tiny(cross_positions=positions)
+    model = loaded.model.model
+    blocks = [layer.encoder_attn for layer in model.decoder.layers]
+    seen = {}
+    for module in [model.encoder] + [p for block in blocks for p in (block.q_proj, block.k_proj)]:
+        module.register_forward_hook(lambda m, args, output: seen.update({m: (args, output)}))
+    inspection = inspect_recording(loaded, digit)
+    seen = dict(seen)
+    encoded = seen[model.encoder][1].last_hidden_state
+    if positions:
+        encoded = encoded + model.encoder.embed_positions.weight[: encoded.shape[1]]
+    *_, first, second = inspection.layers()
+    for layer, block in zip((first, second), blocks, strict=True):
+        (heard,), key = seen[block.k_proj]
+        torch.testing.assert_close(heard, encoded, rtol=0, atol=1e-6)
+        query, key = (
+            x[0].unflatten(-1, (2, 16)).transpose(0, 1) for x in (seen[block.q_proj][1], key)
+        )
+        expected = (query @ key.mT / 4).softmax(-1)[..., : layer.cross.shape[-1]]
+        torch.testing.assert_close(layer.cross, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("transcript", ["", "two� fünf", "three " * 99])
 def test_the_decoder_reads_what_can_be_written_of_any_transcript(transcript, digit, monkeypatch):
     monkeypatch.setattr(inspect, "decode_batch", lambda *_: [transcript])

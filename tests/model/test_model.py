@@ -283,7 +283,10 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
     [
         ({"encode": "plain"}, "attention has no stack 'encode'; it has: encoder, decoder"),
         ({"encoder": ["plain"]}, "attention.encoder lists 1 blocks, but there are 2 layers"),
-        ({"decoder": {"form": "hybrid", "window": 99}}, "window .99. must not exceed max_span"),
+        (
+            {"decoder": {"form": "hybrid", "window": 99}},
+            "attention.decoder: window .99. must not exceed max_span",
+        ),
         ({"decoder": {"global_stride": 2}}, "attention.decoder has a global_stride, which only"),
     ],
 )

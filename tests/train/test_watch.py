@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from echo.attention.forms import FORMS
-from echo.attention.settings import AttentionSettings
+from echo.attention.forms import FORMS, read_settings
 from echo.train.watch import AttentionWatch, DataWatch
 
 
@@ -31,7 +30,7 @@ def test_the_wait_for_data_is_a_share_since_the_last_line(caplog):
 
 @pytest.mark.parametrize("form", ["adaptive", "hybrid", "scaled", "focus"])
 def test_the_gain_of_a_block_is_that_of_its_local_branch(form):
-    settings = AttentionSettings.from_value({"form": form, "local_gain": 0.5})
+    settings = read_settings({"form": form, "local_gain": 0.5}, "attention")
     block = FORMS[form](settings, dims=16, heads=2).train()
     watch = AttentionWatch(nn.ModuleDict({"block": block}))
     block(torch.randn(1, 20, 16))
