@@ -9,13 +9,15 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
-from echo.checkpoints.run import random_state, restore_random_state
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from echo.config import RunConfig, load_run_config
 from echo.data.corpora.build import build_corpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.loop import Trainer
 from echo.train.run import resumed_trainer, started_trainer
+from echo.train.state import random_state, restore_random_state
 
 
 class Contestant:
@@ -62,7 +64,7 @@ def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
     contestants = [
         Contestant(config, run, str(run.relative_to(out))) for run, config in runs.items()
     ]
-    with StopRequest() as request, ExitStack() as stack:
+    with StopRequest() as request, logging_redirect_tqdm(), ExitStack() as stack:
         for contestant in contestants:
             contestant.enter(stack, request)
         going: Sequence[Contestant] = contestants

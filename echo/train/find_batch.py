@@ -123,15 +123,15 @@ class Probe:
             raise batch[0]
         try:
             with PeakMemory(device) as memory:
-                self.trainer.accumulate([batch.to(device)])
-                self.trainer.optimiser.step()
+                self.trainer.step.accumulate([batch.to(device)])
+                self.trainer.state.optimiser.step()
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
             fitting = False
         else:
             fitting = True
-        self.trainer.optimiser.zero_grad()
+        self.trainer.state.optimiser.zero_grad()
         clear_device_cache(garbage_collection=True)
         if fitting and device.type == "cpu":
             self.bytes_per_second = max(self.bytes_per_second, memory.added / seconds)

@@ -121,7 +121,7 @@ def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
         checkpoint = CheckpointFolder(run).load()
     if checkpoint is None:
         return new_trainer(config, run, corpus)
-    path, state, progress = checkpoint
+    path, state = checkpoint
     with processes.together():
         # With lora checkpoints are merged: adapters go on beside what they started from.
         if config.lora:
@@ -132,7 +132,7 @@ def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
-    trainer.resume(state, progress)
+    trainer.state.load_state_dict(state)
     return trainer
 
 

@@ -46,7 +46,7 @@ def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
     assert stopped.value.number == signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     monkeypatch.undo()
-    steps = {run.name: CheckpointFolder(run).load()[2].step for run in runs}
+    steps = {run.name: CheckpointFolder(run).load()[1]["progress"]["step"] for run in runs}
     assert steps == {"focus": 6, "adaptive": 4, "plain": 5}
     train_in_turn(runs, 3, tmp_path)
     for name, config in found.items():
