@@ -65,8 +65,13 @@ def pool(runs: Measured, baseline: Measured) -> dict[str, Any]:
         "wer_decoder": None,
         "cer": spread(run[JOINT]["cer"]["rate"] for run in runs.values()),
         "rtfx": spread(run[JOINT]["rtfx"] for run in runs.values()),
+        "training_memory_bytes": None,
         "attention": None,
     }
+    if all(run.get("training_memory_bytes") for run in runs.values()):  # 0.1.0 did not measure it
+        found["training_memory_bytes"] = spread(
+            run["training_memory_bytes"] for run in runs.values()
+        )
     if all(run[DECODER] for run in runs.values()):
         found["wer_decoder"] = spread(run[DECODER]["wer"]["rate"] for run in runs.values())
     if all(run["attention"] for run in runs.values()):

@@ -52,6 +52,7 @@ def cells(model: Found) -> dict[str, str]:
         "steps": spread(model["steps"], ".0f"),
         "time a step": spread(model["step_seconds_ratio"], ".2f"),
         "training s": spread(model["train_seconds"], ".0f"),
+        "memory MB": spread(model["training_memory_bytes"], ".0f", 1e-6),
         "WER %": spread(model["wer"], ".2f", 100),
         "WER %, decoder alone": spread(model["wer_decoder"], ".2f", 100),
         "CER %": spread(model["cer"], ".2f", 100),
@@ -80,6 +81,11 @@ def explanation(result: Found) -> str:
         f"step* is relative to {escape_markdown(result['baseline'])}'s. The last checkpoints were "
         "measured.",
     ]
+    if any(model["training_memory_bytes"] for model in result["models"]):
+        sentences.append(
+            "*Memory* is the peak of one training step after training, on the largest batches of "
+            "the first epoch: weights, optimiser state, gradients and activations."
+        )
     if any(model["attention"] for model in result["models"]):
         sentences.append("*Span*, *temperature* and *gain* are means over the focused blocks.")
     if 1 < len(seeds) < FEW_SEEDS:

@@ -33,7 +33,6 @@ from echo.train.build import ctc_weight
 from echo.train.lora import add_adapters, merged
 from echo.train.optimiser import freeze
 from echo.train.recorder import Recorder, read_metrics
-from echo.train.schedule import share_done
 from echo.train.sharding import check_strategy, whole_model
 from echo.train.state import TrainState
 from echo.train.step import Done, Skipped, TrainStep
@@ -117,9 +116,9 @@ class Trainer:
             stack.callback(bar.close)
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
             batches = self.batches()
-            if self.evaluation_is_due:  # a signal arrived before it
+            if self.state.evaluation_is_due:  # a signal arrived before it
                 self.evaluate_and_save(recorder, request)
-            while not self.finished:
+            while not self.state.finished:
                 started = time.perf_counter()
                 taken = next(batches)
                 waited = time.perf_counter() - started
@@ -127,36 +126,16 @@ class Trainer:
                 self.add_seconds(waited, time.perf_counter() - started)
                 self.count(taken, outcome)
                 bar.update()
-                if self.progress.step % settings.log_every == 0 or self.finished:
+                if self.progress.step % settings.log_every == 0 or self.state.finished:
                     self.log(recorder, bar)
                 self.evaluate_and_save(recorder, request)
                 yield
-        if self.stale:
+        if self.state.stale:
             logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
 
     @property
     def progress(self) -> Progress:
         return self.state.progress
-
-    @property
-    def finished(self) -> bool:
-        return self.budget_is_spent or self.stale
-
-    @property
-    def budget_is_spent(self) -> bool:
-        return share_done(self.config.train, self.progress.step, self.progress.seconds) >= 1
-
-    @property
-    def evaluation_is_due(self) -> bool:
-        step = self.progress.step
-        due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
-        return due and self.progress.wer_step != step
-
-    @property
-    def stale(self) -> bool:
-        """Whether the WER has not improved for `patience` evaluations."""
-        patience = self.config.train.patience
-        return patience is not None and self.progress.stale >= patience
 
     def batches(self) -> Iterator[StepBatches]:
         """The batches of each step, from the run's position on."""
@@ -176,9 +155,9 @@ class Trainer:
             StoppedError: `request` was made.
         """
         stopping = self.processes.highest(request.number)
-        good = self.evaluation_is_due and not stopping and self.evaluate(recorder)
+        good = self.state.evaluation_is_due and not stopping and self.evaluate(recorder)
         due = self.progress.step % self.config.train.checkpoint_every == 0
-        if good or due or stopping or self.finished:
+        if good or due or stopping or self.state.finished:
             self.save(recorder)
         if stopping:
             number = signal.Signals(stopping)

@@ -16,7 +16,7 @@ from echo.support.distributed import Processes
 from echo.train.ema import WeightAverage
 from echo.train.lora import trained_state
 from echo.train.optimiser import build_optimiser
-from echo.train.schedule import build_schedule
+from echo.train.schedule import build_schedule, share_done
 from echo.train.sharding import spread_optimiser_state, whole
 
 
@@ -52,6 +52,29 @@ class TrainState:
     def unwrapped(self) -> EchoForConditionalGeneration:
         """The model without the wrapper that several processes train it in."""
         return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end."""
+        return self.budget_is_spent or self.stale
+
+    @property
+    def budget_is_spent(self) -> bool:
+        """Whether `max_steps` or `max_seconds` is reached."""
+        return share_done(self.config.train, self.progress.step, self.progress.seconds) >= 1
+
+    @property
+    def stale(self) -> bool:
+        """Whether the WER has not improved for `patience` evaluations."""
+        patience = self.config.train.patience
+        return patience is not None and self.progress.stale >= patience
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        """Whether this step is to be evaluated and has not been yet."""
+        step = self.progress.step
+        due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
+        return due and self.progress.wer_step != step
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within, the model has the weights to evaluate and save: with `ema_decay` their average,
