@@ -94,7 +94,7 @@ class Probe:
         return sampler.block_batches(0, 0)
 
     def costliest(self, seconds: float) -> list[list[Item]]:
-        """The batches with the most audio, the longest utterance, and the most text."""
+        """The batches with the most audio, with the longest utterance, and with the most text."""
         costs: list[Callable[[list[Item]], float]] = [
             self.padded_seconds,
             lambda batch: self.padded_seconds(batch) / len(batch),
@@ -107,8 +107,8 @@ class Probe:
         return len(batch) * max(self.utterances[i.index].duration / i.speed for i in batch)
 
     def grows_beyond(self, seconds: float) -> bool:
-        """Whether more seconds make larger batches: there may be no more utterances, or
-        `data.max_batch_size` may be reached."""
+        """Whether more seconds make larger batches. They do not once all utterances fit into one,
+        or `data.max_batch_size` is reached."""
         return self.batches(2 * seconds) != self.batches(seconds)
 
     def fits(self, seconds: float) -> bool:
