@@ -13,8 +13,9 @@ def test_it_is_that_of_weights_moments_gradients_and_a_batch(shared, tmp_path):
     found = {}
     for width in (384, 32):
         model = {"d_model": width, "attention": {"encoder": "plain"}}
+        loss = {"alignment_weight": 0.3}  # which only a model that is trained has
         run = tmp_path / str(width)
-        start_run(tiny(shared, model=model, train={"max_steps": 1, "ema_decay": None}), run)
+        start_run(tiny(shared, model=model, loss=loss, train={"max_steps": 1}), run)
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
         needed = 16 * load_model(str(run), "last").model.num_parameters()
         found[width] = training_memory(run)
