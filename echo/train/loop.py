@@ -6,7 +6,6 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -202,18 +201,9 @@ class Trainer:
 
     def log(self, recorder: Recorder | None, bar: tqdm) -> None:
         """Writes the means over the steps since the last logged line."""
-        steps, self.state.recent = self.state.recent, []
-        if recorder is None or not steps:
+        values, progress = self.state.take_metrics(), self.progress
+        if recorder is None or not values:
             return
-        values: dict[str, Any] = {
-            key: fmean(float(step[key]) for step in steps) for key in steps[0]
-        }
-        progress = self.progress
-        values["skipped_steps"] = progress.skipped_steps
-        values["learning_rate"] = self.state.schedule.get_last_lr()[0]
-        values["seconds"] = progress.seconds
-        values["utterances"] = progress.utterances
-        values["utterances_per_second"] = progress.utterances / progress.seconds
         values |= self.data_watch.measure()
         if not self.accelerator.is_fsdp2:  # in which no process has all weights of a block
             values |= self.watch.measure()

@@ -3,6 +3,7 @@
 import random
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,22 @@ class TrainState:
         step = self.progress.step
         due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
         return due and self.progress.wer_step != step
+
+    def take_metrics(self) -> dict[str, Any]:
+        """The means over the recent steps, which are then forgotten, and figures of the progress;
+        empty if there are no recent steps."""
+        steps, self.recent = self.recent, []
+        if not steps:
+            return {}
+        progress = self.progress
+        return {
+            **{key: fmean(float(step[key]) for step in steps) for key in steps[0]},
+            "skipped_steps": progress.skipped_steps,
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "seconds": progress.seconds,
+            "utterances": progress.utterances,
+            "utterances_per_second": progress.utterances / progress.seconds,
+        }
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within, the model has the weights to evaluate and save: with `ema_decay` their average,
