@@ -85,7 +85,7 @@ def echo_steps(config: RunConfig) -> Iterator[int]:
     corpus = build_corpus(config.data, config.seed)
     model, tokenizer = starting_point(config, corpus)
     trainer = Trainer(config, Path("unused"), corpus, model, tokenizer)
-    trainer.model.train()
+    trainer.state.model.train()
     for taken in trainer.batches():
         trainer.step(taken.own)
         yield taken.utterances

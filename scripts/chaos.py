@@ -35,9 +35,9 @@ from echo.data.corpora.build import build_corpus
 from echo.data.utterance import Corpus
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import build
-from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
+from echo.train.step import TrainStep
 
 DEATHS = ("SIGKILL", "SIGTERM", "SIGINT", "killed in writing", "exception", "full disk")
 UNFORESEEN = 3  # an exit status
@@ -149,7 +149,7 @@ def live(
         elif kind == "full disk":
             on_call(CheckpointFolder, "save", count, lambda: fill_disk(size))
         else:
-            on_call(Trainer, "backward", rng.randint(1, 40), fail)
+            on_call(TrainStep, "backward", rng.randint(1, 40), fail)
         if begun:
             resume_run(run, corpus)
         else:
@@ -212,7 +212,7 @@ def newest_whole(run: Path) -> int | None:
     loaded = checkpoints.load()
     if any(damage(path, without=[TRAINER_FILE]) for path in checkpoints.newest()):
         return None
-    return loaded[2].step if loaded else 0
+    return loaded[1]["progress"]["step"] if loaded else 0
 
 
 def result(run: Path) -> tuple[list[float], list[float], bytes]:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -125,7 +126,7 @@ def test_a_pickled_training_state_does_not_run(monkeypatch, capsys, tmp_path, sh
     checkpoints = CheckpointFolder(place)
     tokenizer = train_tokenizer(["one two three"])
     model = build_model(build(RunConfig, {"model": MODEL}, "test"), tokenizer)
-    path = checkpoints.save(model, tokenizer, {}, Progress(step=3))
+    path = checkpoints.save(model, tokenizer, {"progress": asdict(Progress(step=3))})
     save(path / "trainer.pt", Payload(ran))
     (path / "checksums.json").unlink()
     seal(path)  # whoever plants a pickle can write its checksum

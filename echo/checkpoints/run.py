@@ -1,19 +1,17 @@
-"""Checkpoints: a model folder that `from_pretrained` reads, with all that training needs to go on.
+"""Checkpoints of a run: model folders that `from_pretrained` reads, with the state of training.
 
-A checkpoint is written under a temporary name, sealed with checksums, and renamed when it is on the
-disk, so a folder named `step-N` is always complete; one that was damaged since is passed over.
+A checkpoint is written under a temporary name, sealed with checksums, and renamed once it is on the
+disk. So a folder named `step-N` is always complete; one that was damaged later is passed over.
 """
 
 import json
 import logging
-import random
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -28,27 +26,32 @@ logger = logging.getLogger(__name__)
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"
 REPLACED = ".replaced"
-RESUMABLE = 2  # checkpoints: should the last one be damaged, there is the one before
+RESUMABLE = 2  # checkpoints, in case the last one is damaged
 
 
 @dataclass
 class Progress:
-    """How far a run has come, and what it has cost."""
+    """How far a run has come, and how long it took."""
 
     step: int = 0
     position: Position = field(default_factory=Position)
-    seconds: float = 0.0  # of training, without evaluation and checkpoints
-    utterances: int = 0
+    seconds: float = 0.0  # of training, without evaluations and checkpoints
+    utterances: int = 0  # trained on, each as often as it was
     skipped: int = 0  # utterances that could not be read
-    skipped_steps: int = 0  # whose numbers went wrong, or that did not fit into memory
-    skipped_in_row: int = 0  # of these, since the last good one
-    wer: float | None = None  # as last measured,
-    wer_step: int = 0  # and when
+    skipped_steps: int = 0  # steps that left the weights as they were
+    skipped_in_row: int = 0  # such steps since the last good one
+    wer: float | None = None  # the last one measured
+    wer_step: int = 0  # the step at which it was measured
     best_wer: float | None = None
-    stale: int = 0  # evaluations since
+    stale: int = 0  # evaluations since the best
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Progress":
+        """The progress that `dataclasses.asdict` made `content` of."""
+        return cls(**{**content, "position": Position(**content["position"])})
 
     def measured(self, wer: float) -> None:
-        """Takes down the WER at this step."""
+        """Notes the WER at this step."""
         self.wer, self.wer_step = wer, self.step
         better = self.best_wer is None or wer < self.best_wer
         self.best_wer = wer if better else self.best_wer
@@ -56,8 +59,8 @@ class Progress:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: the newest two, from which it can be resumed, and the models of
-    the `keep_best` that had the best WERs."""
+    """The checkpoints of one run: the newest two, from which it can be resumed, and the `keep_best`
+    with the best WERs, of which only the model is kept."""
 
     def __init__(self, run: Path, keep_best: int = 1) -> None:
         self.folder = run / "checkpoints"
@@ -69,8 +72,8 @@ class CheckpointFolder:
         return sorted(found, key=lambda path: step_of(path) or 0, reverse=True)
 
     def measured(self) -> list[tuple[float, Path]]:
-        """WER and checkpoint of those whose WER was measured, the best first; of equal ones the
-        earlier."""
+        """WER and folder of all checkpoints whose WER was measured: the best first, and of equal
+        ones the earlier."""
         found = []
         for path in reversed(self.newest()):
             progress = read_progress(path)
@@ -79,15 +82,15 @@ class CheckpointFolder:
         return sorted(found, key=lambda entry: entry[0])
 
     def is_among_best(self, wer: float) -> bool:
-        """Whether a checkpoint of this WER would be kept."""
+        """Whether a checkpoint with this WER would be kept."""
         kept = self.measured()[: self.keep_best]
         return len(kept) < self.keep_best or wer < kept[-1][0]
 
     def path(self, which: str) -> Path:
-        """The folder of the `last` or `best` checkpoint whose model is as it was written.
+        """The folder of the `last` or `best` checkpoint whose model is undamaged.
 
         Raises:
-            EchoError: the run has none yet, or none is whole.
+            EchoError: the run has no such checkpoint yet, or all are damaged.
         """
         found = self.newest() if which == "last" else [path for _, path in self.measured()]
         if not found:
@@ -95,10 +98,10 @@ class CheckpointFolder:
         return self.first_whole(found, without=(TRAINER_FILE,))
 
     def first_whole(self, candidates: list[Path], without: tuple[str, ...] = ()) -> Path:
-        """The first checkpoint that is as it was written; those before it are named.
+        """The first undamaged checkpoint; logs a warning for each damaged one before it.
 
         Raises:
-            EchoError: there is none.
+            EchoError: all are damaged.
         """
         for path in candidates:
             problem = damage(path, without)
@@ -112,32 +115,40 @@ class CheckpointFolder:
         model: Any,
         tokenizer: Any,
         state: dict[str, Any],
-        progress: Progress,
         card: str | None = None,
     ) -> Path:
-        """Writes the checkpoint of this step, with its model card, and drops those that are no
-        longer kept.
+        """Writes the checkpoint of one step and deletes those that are no longer kept.
+
+        Args:
+            state: of training, see `echo.train.state.TrainState.state_dict`. Its `progress` becomes
+                progress.json, the rest trainer.pt.
+            card: the model card.
+
+        Returns:
+            The checkpoint's folder.
 
         Raises:
-            EchoError: it cannot be written; those before it are as they were.
+            EchoError: it cannot be written; the earlier ones are as they were.
         """
-        target = self.folder / f"step-{progress.step:06d}"
+        progress = state["progress"]
+        target = self.folder / f"step-{progress['step']:06d}"
         temporary = self.folder / f".{target.name}.writing"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
             save_model(model, tokenizer, temporary)
-            torch.save(state, temporary / TRAINER_FILE)
-            (temporary / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
+            trainer = {key: value for key, value in state.items() if key != "progress"}
+            torch.save(trainer, temporary / TRAINER_FILE)
+            (temporary / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
             if card is not None:
                 (temporary / CARD_FILE).write_text(card, encoding="utf-8")
             seal(temporary)
-        # torch and safetensors have errors of their own for a full disk.
+        # torch and safetensors raise errors of their own when the disk is full.
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             problem = getattr(error, "strerror", None) or reason(error)
             raise EchoError(f"{target}: the checkpoint cannot be written ({problem})") from None
-        if target.exists():  # of a run that was resumed here, or before
+        if target.exists():  # the run was resumed at this step or before it
             target.rename(self.folder / f".{target.name}{REPLACED}")
         temporary.rename(target)
         flush(self.folder)
@@ -145,12 +156,13 @@ class CheckpointFolder:
         return target
 
     def prune(self) -> None:
-        """Drops checkpoints that are neither new nor good, and the training state of old ones."""
+        """Deletes checkpoints that are neither new nor among the best, and the training state of
+        old ones."""
         resumable = self.newest()[:RESUMABLE]
         best = [path for _, path in self.measured()[: self.keep_best]]
         for path in self.newest():
             if path not in (*resumable, *best):
-                # Deleted under another name: half of it is no checkpoint.
+                # Renamed first, so that a half-deleted folder is not taken for a checkpoint.
                 path.rename(self.folder / f".{path.name}.deleted")
             elif path not in resumable:
                 (path / TRAINER_FILE).unlink(missing_ok=True)
@@ -158,7 +170,7 @@ class CheckpointFolder:
             shutil.rmtree(path)
 
     def recover(self) -> None:
-        """Puts back a checkpoint that was about to be replaced when the run was ended."""
+        """Puts back a checkpoint that was about to be replaced when the run was killed."""
         for path in self.folder.glob(f".step-*{REPLACED}"):
             target = self.folder / path.name[1:].removesuffix(REPLACED)
             if target.exists():
@@ -167,9 +179,9 @@ class CheckpointFolder:
                 with suppress(FileNotFoundError):  # another process was faster
                     path.rename(target)
 
-    def load(self) -> tuple[Path, dict[str, Any], Progress] | None:
-        """The newest checkpoint that is whole: its folder, which holds the model, its training
-        state and its progress; None where the run has no checkpoint yet.
+    def load(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest undamaged checkpoint: its folder, which holds the model, and the state of
+        training, as it was given to `save`. None if the run has no checkpoint yet.
 
         Raises:
             EchoError: all are damaged.
@@ -181,13 +193,11 @@ class CheckpointFolder:
         path = self.first_whole(candidates)
         file = path / TRAINER_FILE
         try:
-            # weights_only: tensors and plain values; nothing is unpickled that could run code.
+            # weights_only loads tensors and plain values, and runs no code of a pickle.
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what a damaged file raises has no one base
+        except Exception as error:  # a bad file may raise nearly anything
             raise EchoError(f"{file}: holds no state of a training ({reason(error)})") from error
-        progress = read_progress(path)
-        assert progress is not None
-        return path, state, progress
+        return path, {**state, "progress": json.loads((path / PROGRESS_FILE).read_text())}
 
 
 def step_of(path: Path) -> int | None:
@@ -196,10 +206,10 @@ def step_of(path: Path) -> int | None:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """A checkpoint's, or None where it is missing or garbled."""
+    """A checkpoint's progress, or None if the file is missing or malformed."""
     try:
         content = json.loads((path / PROGRESS_FILE).read_text())
-        return Progress(**{**content, "position": Position(**content["position"])})
+        return Progress.from_dict(content)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -216,33 +226,3 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         chunk_length=max(1, seconds),  # which it only takes in whole seconds
     )
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every generator that this process may draw from in training."""
-    version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {
-        "python": [version, list(internal), gauss],
-        "numpy": {
-            k: v.tolist() if isinstance(v, np.ndarray) else v
-            for k, v in np.random.get_state(legacy=False)["state"].items()
-        },
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    legacy = np.random.get_state(legacy=False)
-    legacy["state"] = {
-        "key": np.array(state["numpy"]["key"], dtype=np.uint32),
-        "pos": state["numpy"]["pos"],
-    }
-    np.random.set_state(legacy)
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -1,4 +1,4 @@
-"""A pilot's settings: who takes part, and for how long each is trained."""
+"""A pilot's settings: its models, and how long each is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from echo.support.yaml import read_yaml
 
 Layers = dict[str, dict[str, Any]]  # settings by the contender's name
 
-# What decides which utterances are trained and measured on, what is drawn by the seed, and the
-# precision, which accelerate sets once for a process.
+# Contenders must agree in the utterances that they are trained and measured on, in the seed, and
+# in the precision, which accelerate sets once for a process.
 SHARED = (
     "seed",
     "data.train",
@@ -32,7 +32,7 @@ SHARED = (
 
 @dataclass(frozen=True)
 class Budget:
-    """How long each contender is trained: steps or seconds."""
+    """How long each contender is trained, in steps or seconds."""
 
     steps: Positive | None = None
     seconds: PositiveAmount | None = None  # without evaluations and checkpoints
@@ -40,12 +40,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class PilotSettings:
-    """What a pilot's file holds besides its contenders and the settings of their runs."""
+    """The keys of a pilot's file besides its models and the settings of their runs."""
 
-    # The contender that the others are compared with; the file's last where not given.
+    # The contender that the others are compared with; by default the last in the file.
     baseline: str | None = None
-    budget: Budget | None = None  # train.max_steps where not given
-    turn: Positive = 20  # steps that a contender trains before the next one's turn
+    budget: Budget | None = None  # by default train.max_steps
+    turn: Positive = 20  # steps that a contender trains before it is the next one's turn
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Pilot:
-    """Models to be trained on the same data and compared."""
+    """Models to train on the same data and compare."""
 
     contenders: list[Contender]
     baseline: str
@@ -75,16 +75,16 @@ def read_pilot(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
 ) -> Pilot:
-    """Reads a pilot's settings: a run's, with `models` and the settings of the pilot itself.
+    """Reads a pilot's settings: those of a run, `models`, and those of the pilot itself.
 
-    What comes later wins: the file's settings of all, its settings of a contender, the budget, the
-    command line's settings of all, the command line's settings of a contender.
+    Later ones win: the file's settings for all, the file's for one contender, the budget, the
+    command line's for all, the command line's for one contender.
 
     Args:
-        content: what the file holds.
-        source: what messages call it.
+        content: the file's content.
+        source: the file's name in messages.
         overrides: the command line's `KEY=VALUE` and files.
-        seeds: the config's own where not given.
+        seeds: by default the config's own.
 
     Raises:
         ConfigError: naming the key at fault.
@@ -115,11 +115,11 @@ def read_pilot(
 
 
 def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
-    """One contender's settings, from a mapping, a preset (the name of a YAML file), or a list of
-    these, of which the later win.
+    """One contender's settings: a mapping, a preset (the name of a YAML file), or a list of these,
+    in which later ones win.
 
     Raises:
-        ConfigError: it is none of these, or a preset cannot be read.
+        ConfigError: the value is none of these, or a preset cannot be read.
     """
     key = f"{source}: models.{brief(str(name))}"
     if not is_file_name(name):
@@ -138,11 +138,11 @@ def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
 
 
 def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any], Layers]:
-    """The command line's settings, of all and of single contenders.
+    """The command line's settings, for all and for single contenders. A mapping or preset,
+    `models.NAME=...`, adds a contender.
 
     Raises:
-        ConfigError: one changes a setting of a contender that there is not. A whole mapping or
-            preset, `models.NAME=...`, adds one.
+        ConfigError: a setting is for a contender that does not exist.
     """
     told: dict[str, Any] = {}
     told_models: Layers = {}
@@ -161,14 +161,14 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
                 )
             settings = own_settings(value, "command line", name)
             told_models[name] = merge(told_models.get(name, {}), settings)
-        if "budget" in content:  # of two kinds, the later replaces the earlier
+        if "budget" in content:  # a later one replaces an earlier one, whatever its unit
             told.pop("budget", None)
         told = merge(told, content)
     return told, told_models
 
 
 def take_pilot_settings(common: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    """Takes the pilot's own settings out of the file's and the command line's."""
+    """Removes the pilot's own settings from the file's and the command line's; returns them."""
     return {
         key: layer.pop(key)
         for layer in (common, told)
@@ -178,10 +178,10 @@ def take_pilot_settings(common: dict[str, Any], told: dict[str, Any]) -> dict[st
 
 
 def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
-    """A budget as settings of a run.
+    """The settings of a run that a budget sets.
 
     Raises:
-        ConfigError: it is given in both units, or in neither.
+        ConfigError: the budget has both units, or neither.
     """
     if budget is None:
         return {}
@@ -191,9 +191,10 @@ def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
 
 
 def check_comparable(contenders: Sequence[Contender], source: str) -> None:
-    """
+    """Checks that contenders agree in the settings that they must share.
+
     Raises:
-        ConfigError: contenders differ in what they must share.
+        ConfigError: they do not.
     """
     first, *others = contenders
     for other in others:
@@ -210,9 +211,10 @@ def setting(config: RunConfig, key: str) -> Any:
 
 
 def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
-    """
+    """The seeds to train with; by default the config's own.
+
     Raises:
-        ConfigError: a seed is given twice, or is none.
+        ConfigError: a seed is given twice or out of bounds.
     """
     if seeds is None:
         return [config.seed]
@@ -224,7 +226,7 @@ def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Seeds as the command line has them, `1,2,3`.
+    """Parses the command line's seeds, `1,2,3`.
 
     Raises:
         ConfigError: one is not a whole number.

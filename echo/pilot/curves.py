@@ -1,4 +1,4 @@
-"""Learning curves of several models as PNG files."""
+"""Draws learning curves of several models as PNG files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,24 +19,24 @@ from echo.support.text import legend_label
 Events = Sequence[Mapping[str, Any]]
 Points = tuple[np.ndarray, np.ndarray]  # x and y
 
-CURVES = {  # file name: kind of event, value, its scale, axis label, the least that is shown
+CURVES = {  # file name: kind of event, value, its scale, axis label, the lowest value shown
     "loss": ("train", "loss", 1.0, "training loss", 1e-3),
-    "wer": ("eval", "wer", 100.0, "WER", 0.1),  # which has zeros, and its axis is logarithmic
+    "wer": ("eval", "wer", 100.0, "WER", 0.1),  # may be 0, which a logarithmic axis cannot show
 }
 AXES = {"steps": ("step", "training steps"), "time": ("seconds", "seconds of training")}
 
-# Colours that the colour-blind can tell apart (Okabe and Ito 2008).
+# Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 ENOUGH_TICKS = 3
 
 
 def draw_curves(runs: Mapping[str, Sequence[Events]], folder: Path) -> list[Path]:
-    """Draws loss and WER against steps and against training time: for each model a thin line for
-    each seed, and a thick one for their mean.
+    """Draws loss and WER against steps and training time: for each model a thin line per seed, and
+    a thick one for their mean.
 
     Args:
-        runs: by the model's name, for each seed the events of `metrics.jsonl`.
+        runs: by the model's name, the events of `metrics.jsonl` of each seed.
 
     Returns:
         The files written: `loss_steps.png`, `loss_time.png`, `wer_steps.png`, `wer_time.png`.
@@ -65,7 +65,7 @@ def draw_curves(runs: Mapping[str, Sequence[Events]], folder: Path) -> list[Path
 
 
 def points(events: Events, kind: str, x: str, value: str, scale: float, floor: float) -> Points:
-    """What one run has measured; what is under the floor is drawn on it."""
+    """The points of one run's curve. Values below the floor are raised to it."""
     found = [(e[x], max(scale * e[value], floor)) for e in events if e["kind"] == kind]
     return np.array([at for at, _ in found]), np.array([y for _, y in found])
 
@@ -76,15 +76,15 @@ def draw_model(
     if len(lines) > 1:
         for x, y in lines:
             axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.5, marker=marker, markersize=2)
-        marker = None  # the mean has points that nobody measured
+        marker = None  # the mean's points are not measured
     if lines:
         x, y = mean_line(lines)
         axes.plot(x, y, color=colour, linewidth=2.2, label=name, marker=marker, markersize=4)
 
 
 def mean_line(lines: Sequence[Points]) -> Points:
-    """The mean of several lines, where all of them are: at every x that one of them has, with the
-    others read off between their own."""
+    """The mean of several lines over their common range, at every x of any of them; the others are
+    interpolated there."""
     xs = np.unique(np.concatenate([x for x, _ in lines]))
     first, last = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     xs = xs[(xs >= first) & (xs <= last)]
@@ -92,7 +92,7 @@ def mean_line(lines: Sequence[Points]) -> Points:
 
 
 def scale_log(axes: Axes, values: np.ndarray, unit: str) -> None:
-    """A logarithmic axis that fits the values, with plain numbers for ticks."""
+    """Makes the y axis logarithmic, with limits that fit the values and plain numbers as ticks."""
     low, high = values.min() / 1.15, values.max() * 1.15
     axes.set_yscale("log")
     axes.set_ylim(low, high)
@@ -102,8 +102,8 @@ def scale_log(axes: Axes, values: np.ndarray, unit: str) -> None:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`: 1, 2 and 5 of each decade, or, where the range holds
-    hardly any of these, numbers at equal distances."""
+    """Round numbers from `low` to `high`: 1, 2 and 5 of each decade, or evenly spaced ones if the
+    range holds too few of these."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
     if sum(low <= tick <= high for tick in ticks) < ENOUGH_TICKS:

@@ -1,4 +1,4 @@
-"""Who is ahead when both have trained for equally long."""
+"""Which of two models is ahead after the same seconds of training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,17 @@ Events = Sequence[Mapping[str, Any]]
 
 
 def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
-    """One run's evaluations during training, each beside the baseline's WER at the same seconds.
+    """One run's evaluations during training, each with the baseline's WER after the same seconds.
 
-    Between two evaluations of the baseline its WER is taken to follow a straight line; after its
-    last it stays as it is. What comes before its first cannot be compared, and is left out.
+    The baseline's WER is interpolated linearly between two evaluations, and constant after its
+    last. Evaluations before its first are left out.
 
     Args:
-        events: of `metrics.jsonl`, as `baseline`.
+        events: the run's `metrics.jsonl`.
+        baseline: the baseline's.
+
+    Returns:
+        For each evaluation `step`, `seconds`, `wer` and `baseline_wer`.
     """
     measured = [event for event in baseline if event["kind"] == "eval"]
     seconds = [event["seconds"] for event in measured]
@@ -34,8 +38,8 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
 
 
 def count_ahead(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """At how many evaluations a model was ahead, and after how many seconds at all of them; None
-    where it was not at the last."""
+    """At how many of the evaluations a model was ahead, and after how many seconds at all of them;
+    None if it was not ahead at the last."""
     ahead = [e["wer"] < e["baseline_wer"] for e in evaluations]
     behind = [e["seconds"] for e, is_ahead in zip(evaluations, ahead, strict=True) if not is_ahead]
     last = max((e["seconds"] for e in evaluations), default=0.0)

@@ -1,4 +1,4 @@
-"""What one run of a pilot has come to: its cost, its attention and its error rates."""
+"""Measures one trained run of a pilot: its cost, its attention and its error rates."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from echo.checkpoints.run import CheckpointFolder, read_progress
 from echo.config import RunConfig
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
+from echo.pilot.memory import training_memory
 from echo.support.files import read_object, replace_text
 from echo.train.recorder import read_metrics
 
-# Both decodings of a run, and the folder of each in the run's.
+# The two decodings of a run, and the folder of each in the run's folder.
 JOINT = "joint"  # by decoder and CTC head
 DECODER = "decoder"  # by the decoder alone
 FOLDERS = {JOINT: "evaluation", DECODER: "evaluation-decoder"}
@@ -35,16 +36,16 @@ class Heard:
 
 
 def is_measured(run: Path) -> bool:
-    """Whether a run was trained to its end and measured."""
+    """Whether a run was trained to the end and measured."""
     return (run / MEASURED_FILE).exists()
 
 
 def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -> None:
-    """Measures a run's last checkpoint: not the best, because a choice by WER on the set that is
-    measured would favour those that swing more.
+    """Measures a run's last checkpoint. Not the best one: choosing by WER on the evaluation set
+    would favour models whose WER varies more.
 
-    Writes `evaluation/`, for a model that is decoded jointly with its CTC head also
-    `evaluation-decoder/`, and, when these are complete, `measured.json`.
+    Writes `evaluation/`; `evaluation-decoder/` too, if the model is decoded jointly with its CTC
+    head; and, once these are complete, `measured.json`.
     """
     loaded = load_model(str(run), "last")
     progress = read_progress(CheckpointFolder(run).path("last"))
@@ -60,6 +61,7 @@ def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -
         "skipped": progress.skipped,
         "final_loss": last["loss"],
         "parameters": loaded.model.num_parameters(),
+        "training_memory_bytes": training_memory(run),
         "attention": watched(last),
         DECODER: None,
     }
@@ -78,7 +80,7 @@ def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -
 
 
 def watched(event: dict[str, Any]) -> dict[str, float] | None:
-    """Means over the focused blocks of what training last logged of each; None without such."""
+    """What training last logged of the focused blocks, as means over them; None without any."""
     found = {
         key: [value for name, value in event.items() if name.startswith(f"{key}/")]
         for key in WATCHED
@@ -92,8 +94,8 @@ def read_measured(run: Path) -> dict[str, Any]:
 
 
 def read_heard(run: Path, decoding: str) -> dict[str, Heard]:
-    """The utterances of a run's evaluation, by id. Of a run without one by the decoder alone it is
-    the one evaluation, which then was by the decoder alone."""
+    """The utterances of a run's evaluation, by id. A model without a CTC head has only one
+    evaluation, which is by the decoder alone and serves as both."""
     folder = run / FOLDERS[decoding]
     if not folder.exists():
         folder = run / FOLDERS[JOINT]

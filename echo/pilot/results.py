@@ -1,4 +1,4 @@
-"""What all runs of a pilot say together, and how sure it is."""
+"""A pilot's results over all of its runs, and how certain they are."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,13 +23,13 @@ def run_folder(out: Path, name: str, seed: int) -> Path:
 
 
 def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
-    """What `pilot.json` holds, read from the run folders of all contenders and seeds.
+    """The content of `pilot.json`, from the run folders of all contenders and seeds.
 
     Returns:
-        `models`: of each contender what was `measured` by seed, and the mean, least and most of it;
-        `differences`: of each contender from the baseline in WER, in both decodings, with
-        `resampling` that says what was drawn; `equal_seconds`: each contender beside the baseline
-        during training; and the settings.
+        `models`: for each contender what was `measured` by seed, and its mean, least and most;
+        `differences`: each contender's WER less the baseline's, in both decodings;
+        `resampling`: how their intervals were made; `equal_seconds`: each contender beside the
+        baseline during training; and the settings.
     """
     measured = {
         c.name: {str(seed): read_measured(run_folder(out, c.name, seed)) for seed in pilot.seeds}
@@ -52,7 +52,7 @@ def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def pool(runs: Measured, baseline: Measured) -> dict[str, Any]:
-    """A contender's row: over all seeds, the mean, least and most of each figure."""
+    """A contender's row: the mean, least and most of each figure over all seeds."""
     found: dict[str, Any] = {
         "parameters": next(iter(runs.values()))["parameters"],
         "steps": spread(run["steps"] for run in runs.values()),
@@ -65,8 +65,13 @@ def pool(runs: Measured, baseline: Measured) -> dict[str, Any]:
         "wer_decoder": None,
         "cer": spread(run[JOINT]["cer"]["rate"] for run in runs.values()),
         "rtfx": spread(run[JOINT]["rtfx"] for run in runs.values()),
+        "training_memory_bytes": None,
         "attention": None,
     }
+    if all(run.get("training_memory_bytes") for run in runs.values()):  # 0.1.0 did not measure it
+        found["training_memory_bytes"] = spread(
+            run["training_memory_bytes"] for run in runs.values()
+        )
     if all(run[DECODER] for run in runs.values()):
         found["wer_decoder"] = spread(run[DECODER]["wer"]["rate"] for run in runs.values())
     if all(run["attention"] for run in runs.values()):
@@ -86,11 +91,11 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def differences(pilot: Pilot, out: Path, by_decoder: bool) -> dict[str, Any]:
-    """How each contender's WER differs from the baseline's, pooled over seeds, and how sure that
-    is: by a bootstrap over utterances (or speakers) and seeds, the same draws for all.
+    """Each contender's WER less the baseline's, pooled over seeds, with a bootstrap interval over
+    utterances (or speakers) and seeds. All contenders share the same draws.
 
     Args:
-        by_decoder: whether any contender was decoded without its CTC head as well.
+        by_decoder: whether any contender was also decoded without its CTC head.
     """
     names = [contender.name for contender in pilot.contenders]
     base = names.index(pilot.baseline)
@@ -129,8 +134,8 @@ def differences(pilot: Pilot, out: Path, by_decoder: bool) -> dict[str, Any]:
 
 
 def common_errors(heard: list[list[dict[str, Heard]]]) -> tuple[list[Heard], np.ndarray]:
-    """The utterances that all runs transcribed, and the word errors in them: (models, seeds,
-    utterances)."""
+    """The utterances that all runs transcribed, and the word errors in them, an array of shape
+    (models, seeds, utterances)."""
     everything = [run for runs in heard for run in runs]
     ids = [id for id in everything[0] if all(id in run for run in everything)]
     errors = np.array([[[run[id].errors for id in ids] for run in runs] for runs in heard])
@@ -138,7 +143,7 @@ def common_errors(heard: list[list[dict[str, Heard]]]) -> tuple[list[Heard], np.
 
 
 def equal_seconds(pilot: Pilot, out: Path, name: str) -> dict[str, Any]:
-    """A contender beside the baseline of the same seed, at each evaluation during training."""
+    """A contender beside the baseline with the same seed, at each evaluation during training."""
     by_seed = {
         str(seed): at_equal_seconds(
             read_metrics(run_folder(out, name, seed)),

@@ -1,4 +1,4 @@
-"""The pilot: several models trained on the same data with the same budget, side by side."""
+"""Runs a pilot: trains several models on the same data with the same budget and compares them."""
 
 import json
 from collections.abc import Collection
@@ -18,18 +18,17 @@ from echo.train.recorder import read_metrics
 
 
 def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
-    """Trains and measures every contender with every seed; the contenders of a seed in turn.
+    """Trains and measures every contender with every seed; contenders with the same seed in turn.
 
-    Writes a run folder OUT/CONTENDER/seed-N for each, `pilot.json`, `table.md` and the curves. A
-    pilot that was stopped goes on where it stood when it is started again; with further seeds it
-    trains only these.
+    Writes run folders OUT/CONTENDER/seed-N, `pilot.json`, `table.md` and the curves. Started
+    again, a pilot resumes; with further seeds it trains only these.
 
     Returns:
-        What `pilot.json` holds; see `echo.pilot.results.collect`.
+        The content of `pilot.json`; see `echo.pilot.results.collect`.
 
     Raises:
         ConfigError: the folder holds runs with other settings.
-        StoppedError: by a signal, after a checkpoint of each contender.
+        StoppedError: a signal arrived; each contender has written a checkpoint.
     """
     by_seed = {
         seed: {run_folder(out, c.name, seed): c.with_seed(seed) for c in pilot.contenders}
@@ -52,9 +51,10 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
-    """
+    """Checks that no new contender is added to trained ones, whose seconds could not be compared.
+
     Raises:
-        ConfigError: a contender would be trained after the others, rather than in turn with them.
+        ConfigError: one is.
     """
     new = [run for run in missing if not (run / "config.yaml").exists()]
     if new and len(missing) < len(runs):

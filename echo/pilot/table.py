@@ -1,4 +1,5 @@
-"""A pilot's results as Markdown: the table, and in words who is better and how sure that is."""
+"""Renders a pilot's results as Markdown: the table, and sentences on who is better and how
+certain that is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +9,16 @@ from echo.support.text import escape_markdown, table
 
 Found = Mapping[str, Any]
 
-SILENT = 0.05  # a gain below which the local branch has next to no say
-FEW_SEEDS = 10  # too few to tell how much further ones would differ
+SILENT = 0.05  # a gain below which the local branch hardly matters
+FEW_SEEDS = 10  # fewer say little about how much other seeds would differ
 DECODINGS = {JOINT: "by WER", DECODER: "by WER of the decoder alone"}
 
 
 def render(result: Found) -> str:
-    """What `table.md` holds.
+    """The content of `table.md`.
 
     Args:
-        result: what `pilot.json` holds; see `echo.pilot.results.collect`.
+        result: the content of `pilot.json`; see `echo.pilot.results.collect`.
     """
     parts = [model_table(result), explanation(result)]
     for decoding, found in result["differences"].items():
@@ -38,7 +39,7 @@ def section(title: str, lines: list[str]) -> list[str]:
 
 
 def model_table(result: Found) -> str:
-    """A row for each contender; columns that no contender has figures for are left out."""
+    """A row for each contender, without the columns that are empty for all."""
     rows = [cells(model) for model in result["models"]]
     shown = [key for key in rows[0] if any(row[key] != "-" for row in rows)]
     return table(shown, [[row[key] for key in shown] for row in rows])
@@ -52,6 +53,7 @@ def cells(model: Found) -> dict[str, str]:
         "steps": spread(model["steps"], ".0f"),
         "time a step": spread(model["step_seconds_ratio"], ".2f"),
         "training s": spread(model["train_seconds"], ".0f"),
+        "memory MB": spread(model["training_memory_bytes"], ".0f", 1e-6),
         "WER %": spread(model["wer"], ".2f", 100),
         "WER %, decoder alone": spread(model["wer_decoder"], ".2f", 100),
         "CER %": spread(model["cer"], ".2f", 100),
@@ -63,7 +65,7 @@ def cells(model: Found) -> dict[str, str]:
 
 
 def spread(values: Found | None, form: str, scale: float = 1) -> str:
-    """The mean (least to most), or the one value there is."""
+    """ "mean (least to most)", or just the mean if all are equal."""
     if values is None:
         return "-"
     mean, least, most = (f"{scale * values[key]:{form}}" for key in ("mean", "least", "most"))
@@ -80,11 +82,16 @@ def explanation(result: Found) -> str:
         f"step* is relative to {escape_markdown(result['baseline'])}'s. The last checkpoints were "
         "measured.",
     ]
+    if any(model["training_memory_bytes"] for model in result["models"]):
+        sentences.append(
+            "*Memory* is the peak of one training step after training, on the largest batches of "
+            "the first epoch: weights, optimiser state, gradients and activations."
+        )
     if any(model["attention"] for model in result["models"]):
         sentences.append("*Span*, *temperature* and *gain* are means over the focused blocks.")
     if 1 < len(seeds) < FEW_SEEDS:
         sentences.append(
-            "Seeds are few, so the intervals below, which draw them anew, are rather too narrow."
+            "The intervals below resample the seeds; with so few seeds they are too narrow."
         )
     return " ".join(sentences)
 
@@ -109,7 +116,7 @@ def difference(result: Found, name: str, found: Found) -> str:
 
 
 def drawn(resampling: Found) -> str:
-    """What the interval is over."""
+    """What was resampled for the interval."""
     utterances = f"{resampling['utterances']} utterances"
     if resampling["unit"] == "speaker":
         utterances += f" of {resampling['units']} speakers"
@@ -122,7 +129,7 @@ def at_equal_seconds(result: Found, name: str, found: Found) -> str:
     name, baseline = escape_markdown(name), escape_markdown(result["baseline"])
     total, ahead = found["evaluations"], found["ahead"]
     if not total:
-        return f"{name}: was not measured at seconds that {baseline} was."
+        return f"{name}: has no evaluation after {baseline}'s first."
     text = f"{name}: ahead of {baseline} at {ahead} of {total} evaluations"
     after = found["ahead_after_seconds"]
     if 0 < ahead < total and after is not None:
@@ -131,7 +138,7 @@ def at_equal_seconds(result: Found, name: str, found: Found) -> str:
 
 
 def silent(result: Found) -> list[str]:
-    """The contenders whose local branches have next to no say at the end of training."""
+    """The contenders whose local branches hardly matter at the end of training."""
     return [
         f"{escape_markdown(model['model'])}: the local branch has stayed silent (gain "
         f"{gain:.2f}): this is its global branch alone."

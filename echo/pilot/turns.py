@@ -1,6 +1,6 @@
-"""Training several models in turn, in one process.
+"""Trains several models in turn, in one process.
 
-Whatever else the machine does then slows all of them alike, so that their seconds can be compared.
+Whatever else the machine does slows all of them alike, so their seconds can be compared.
 """
 
 import signal
@@ -9,20 +9,22 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
-from echo.checkpoints.run import random_state, restore_random_state
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from echo.config import RunConfig, load_run_config
 from echo.data.corpora.build import build_corpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.loop import Trainer
 from echo.train.run import resumed_trainer, started_trainer
+from echo.train.state import random_state, restore_random_state
 
 
 class Contestant:
-    """A training that draws from random generators as if it had them for itself."""
+    """A training with its own state of the random generators, as if it ran alone."""
 
     def __init__(self, config: RunConfig, run: Path, title: str) -> None:
-        """Starts the run, or goes on where it stood."""
+        """Starts the run, or resumes it."""
         corpus = build_corpus(config.data, config.seed)
         is_there = (run / "config.yaml").exists()
         self.trainer: Trainer = (
@@ -33,11 +35,11 @@ class Contestant:
         self.done = False
 
     def enter(self, stack: ExitStack, request: StopRequest) -> None:
-        """Begins training; when the stack unwinds, what it has open is closed."""
+        """Opens the training; the stack closes it."""
         self.steps = stack.enter_context(closing(self.trainer.steps(request, self.title)))
 
     def take_turn(self, turn: int) -> None:
-        """Trains so many steps, fewer at the end, and one where it has been asked to stop."""
+        """Trains `turn` steps: fewer at the end, and one if it is asked to stop."""
         restore_random_state(self.random)
         try:
             self.done = sum(1 for _ in islice(self.steps, turn)) < turn
@@ -47,22 +49,23 @@ class Contestant:
 
 
 def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
-    """Trains all runs, `turn` steps of each in every round, until each has spent its budget.
+    """Trains all runs in rounds of `turn` steps each, until each has spent its budget.
 
-    Every run comes to the same losses and weights as one that is trained alone.
+    Every run gets the same losses and weights as if it were trained alone.
 
     Args:
-        runs: by folder. A run that is there already goes on where it stood.
+        runs: settings by run folder. Existing runs are resumed.
+        turn: steps that a run trains before it is the next one's turn.
         out: the pilot's folder.
 
     Raises:
-        StoppedError: by a signal, after a checkpoint of each run.
-        EchoError: as of `Trainer.steps`.
+        StoppedError: a signal arrived; each run has written a checkpoint.
+        EchoError: see `Trainer.steps`.
     """
     contestants = [
         Contestant(config, run, str(run.relative_to(out))) for run, config in runs.items()
     ]
-    with StopRequest() as request, ExitStack() as stack:
+    with StopRequest() as request, logging_redirect_tqdm(), ExitStack() as stack:
         for contestant in contestants:
             contestant.enter(stack, request)
         going: Sequence[Contestant] = contestants
@@ -77,9 +80,10 @@ def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
 
 
 def check_folder(runs: Mapping[Path, RunConfig]) -> None:
-    """
+    """Checks that existing runs have these settings.
+
     Raises:
-        ConfigError: a folder holds a run with other settings.
+        ConfigError: one has others.
     """
     for run, config in runs.items():
         if (run / "config.yaml").exists() and load_run_config(run) != config:

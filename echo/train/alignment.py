@@ -1,9 +1,10 @@
-"""A loss by which the decoder's cross-attention looks where CTC hears each token.
+"""A loss that makes the decoder's cross-attention look where CTC hears each token.
 
-Trained from scratch, a decoder makes most of its errors at the start of a word, which it repeats or
-skips: it does not know where to look next. The CTC head learns that early, so its best alignment
-guides half of the heads of each cross-attention (compare Tachibana et al. 2018, "Efficiently
-trainable text-to-speech system based on deep convolutional networks with guided attention").
+A decoder trained from scratch makes most of its errors at the start of words, which it repeats or
+skips, because it does not know where to look next. The CTC head learns this early, so its best
+alignment guides half of the heads of each cross-attention (compare Tachibana et al. 2018,
+"Efficiently trainable text-to-speech system based on deep convolutional networks with guided
+attention").
 """
 
 from functools import partial
@@ -16,12 +17,12 @@ from torch import nn
 from echo.data.loading import IGNORED
 from echo.model.model import EchoForConditionalGeneration
 
-WIDTH = 2.0  # encoder frames of 20 ms: the standard deviation around a token's centre
-LEAST_WEIGHT = 1e-6  # attention near a token's centre, below which the loss is flat
+WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
+LEAST_WEIGHT = 1e-6  # the loss is flat where attention near a token's centre is below this
 
 
 class AlignmentLoss:
-    """Remembers the cross-attention of the last batch in training, and compares it with CTC."""
+    """Remembers the cross-attention of the last training batch and compares it with CTC."""
 
     def __init__(self, model: EchoForConditionalGeneration) -> None:
         self.weights: dict[int, torch.Tensor] = {}  # by layer, (B, guided heads, tokens, frames)
@@ -45,9 +46,9 @@ class AlignmentLoss:
         special_ids: torch.Tensor,
         blank: int,
     ) -> torch.Tensor:
-        """The sum over text tokens of -p · log(attention near the token's centre), the mean over
-        layers and guided heads. p is CTC's own probability of the token there, so that the loss
-        counts only as far as CTC has learned to align.
+        """The sum over text tokens of -p · log(attention near the token's centre), as a mean over
+        layers and guided heads. p is CTC's probability of the token there, so the loss counts only
+        as far as CTC has learned to align.
 
         Args:
             ctc_logits: (B, T, V).
@@ -55,6 +56,9 @@ class AlignmentLoss:
             attention_mask: (B, frames) over the features.
             special_ids: tokens that are not part of the text.
             blank: CTC's blank token.
+
+        Returns:
+            A scalar, summed over the batch.
         """
         log = ctc_logits.detach().float().log_softmax(-1)
         centres, sureness = ctc_alignment(
@@ -66,7 +70,7 @@ class AlignmentLoss:
             (-(weights * near[:, None]).sum(-1).clamp(min=LEAST_WEIGHT).log()).mean(1)
             for weights in self.weights.values()
         ]
-        self.weights.clear()  # or the batch's graph would be kept until the next one
+        self.weights.clear()  # frees the batch's graph
         return (torch.stack(losses).mean(0) * sureness).sum()
 
 
@@ -78,16 +82,16 @@ def ctc_alignment(
     special_ids: torch.Tensor,
     blank: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where CTC's best alignment hears each label, and how sure it is.
+    """Where CTC's best alignment puts each label, and how probable CTC finds it there.
 
     Args:
         log_probs: (B, T, V).
         labels: (B, tokens), IGNORED at padding.
-        frames: (B,), valid encoder frames.
+        frames: (B,), the number of valid encoder frames.
 
     Returns:
-        The mean frame of each label and its mean probability on its frames, both (B, tokens); 0
-        for what is not text, and where a text is too long for its frames.
+        Each label's mean frame, and its mean probability over its frames, both (B, tokens). 0 for
+        special tokens and padding, and in rows whose text is too long for its frames.
     """
     is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
     centres, sureness = torch.zeros(labels.shape), torch.zeros(labels.shape)

@@ -1,4 +1,4 @@
-"""What each optimiser step learns from, agreed upon by all processes."""
+"""The batches of each optimiser step, agreed on by all processes."""
 
 import logging
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ SILENT_FRAMES = 16
 class StepBatches:
     """The batches of one step: `accumulation` for each process."""
 
-    own: list[Batch]  # this process's; without utterances where none of them could be read
+    own: list[Batch]  # this process's; one whose recordings cannot be read has no utterances
     utterances: int  # in the batches of all processes
-    skipped: int  # left out of these
-    position: Position  # behind these
+    skipped: int  # utterances left out of them
+    position: Position  # after them
 
 
 def step_batches(
@@ -37,10 +37,12 @@ def step_batches(
     processes: Processes,
     device: torch.device,
 ) -> Iterator[StepBatches]:
-    """Endlessly, from a position on, on the device. Batches without any token make no step.
+    """Yields the batches of each step from a position on, on the device, without end. Batches
+    without any token make no step.
 
     Raises:
-        DataError: a recording cannot be read and `on_error` is "raise", or none of an epoch can.
+        DataError: a recording cannot be read and `on_error` is "raise"; or no recording of an
+            epoch can be read.
     """
     own = own_batches(config, corpus, reader, start, processes)
     fruitful = start.epoch
@@ -77,7 +79,7 @@ def own_batches(
     start: Position,
     processes: Processes,
 ) -> Iterator[tuple[Batch, Position]]:
-    """This process's batches, each with the position behind its round."""
+    """This process's batches, each with the position after all processes have taken theirs."""
     data = config.data
     order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
     sampler = order(
@@ -98,7 +100,7 @@ def own_batches(
 
 
 def silence(reader: ExampleReader, skipped: list[DataError]) -> Batch:
-    """A batch of nothing to learn, for a process to take part in a step with."""
+    """A batch with nothing to learn, with which a process takes part in the others' step."""
     one_token = torch.full((1, 1), reader.tokenizer.pad_token_id)
     return Batch(
         utterances=[],

@@ -1,4 +1,4 @@
-"""A run's model and tokenizer, from its config."""
+"""Builds a run's model and tokenizer from its config."""
 
 import copy
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
 
 
 def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGeneration:
-    """A model with fresh weights, drawn from torch's global generator.
+    """A model with random weights, drawn from torch's global generator.
 
     Raises:
-        ConfigError: the settings do not make a model.
+        ConfigError: the settings contradict each other.
     """
     model = config.model
     try:
@@ -44,7 +44,7 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             encoder_ffn_dim=model.ffn_dim or 4 * model.d_model,
             decoder_ffn_dim=model.ffn_dim or 4 * model.d_model,
             dropout=model.dropout,
-            # Whisper's 0.02 suits its widths; narrow models learn several times slower from it.
+            # Whisper's 0.02 suits its widths; with it narrow models learn several times slower.
             init_std=model.d_model**-0.5,
             max_source_positions=round(model.max_seconds * FRAMES_PER_SECOND)
             // FRAMES_PER_POSITION,
@@ -76,7 +76,7 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
 
 
 def padding(data: DataSettings) -> dict[str, Any]:
-    """What a model's config says of the silence that it is trained with."""
+    """The entries of a model's config that say with how much silence it is trained."""
     return {
         "pad_to_seconds": None if data.pad_to == "batch" else data.pad_to,
         "added_silence": data.added_silence,
@@ -84,9 +84,9 @@ def padding(data: DataSettings) -> dict[str, Any]:
 
 
 def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGeneration:
-    """A model with the weights that the same draws would have given a Whisper, wherever both have
-    them. So two models of one seed differ by their attention, and not by luck: how fast a small
-    model learns to align depends on its first weights more than on its attention."""
+    """A model that starts with the weights that a Whisper of the same seed would have, as far as
+    both have them. So two models of one seed differ in their attention and not by luck: how fast a
+    small model learns to align depends more on its first weights than on its attention."""
     plain = copy.deepcopy(config)
     plain.attention = {"encoder": "plain", "decoder": "plain"}
     twin = EchoForConditionalGeneration(plain)
@@ -103,12 +103,12 @@ def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGener
 
 
 def ctc_weight(config: RunConfig) -> float:
-    """The weight of the CTC loss: by default 0.3 from scratch, and none from a checkpoint."""
+    """The weight of the CTC loss: by default 0.3 from scratch, 0 from a checkpoint."""
     if config.loss.ctc_weight is not None:
         return config.loss.ctc_weight
     return 0.0 if config.init else 0.3
 
 
 def special_ids(tokenizer: Any) -> torch.Tensor:
-    """The tokens that are not part of a text."""
+    """The tokens that are not part of a text, sorted."""
     return torch.tensor(sorted(tokenizer.all_special_ids))

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, over the steps of a run."""
+"""The exponential moving average of the weights over the steps of a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """An exponential moving average of the weights that are trained.
+    """The exponential moving average of the trained weights.
 
-    The first steps weigh more than `decay` would have them, so that the average does not hang on
-    the weights that training began with.
+    Early steps count for more than `decay` says, so that the average soon forgets the weights that
+    training began with.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,13 +22,17 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after so many steps."""
+        """Updates the average with the present weights.
+
+        Args:
+            step: how many steps have been taken.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], step)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averages for its weights within."""
+        """Within, the model's weights are the averages."""
         trained = [p.data for p in self.parameters]
         for parameter, value in zip(self.parameters, self.values, strict=True):
             parameter.data = value

@@ -1,4 +1,4 @@
-"""The largest batches that training has the memory for."""
+"""How much memory a training step takes, and the largest batches that fit."""
 
 import logging
 import tempfile
@@ -13,7 +13,7 @@ from echo.data.batching import EpochBatches, Item, Position
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.stream import StreamCorpus
 from echo.data.loading import Batch, Collator, TrainingSet
-from echo.data.utterance import FixedCorpus
+from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
 from echo.support.memory import PeakMemory
 from echo.train.loop import Trainer
@@ -21,29 +21,35 @@ from echo.train.run import new_trainer
 
 logger = logging.getLogger(__name__)
 
-MARGIN = 0.9  # of what fits: other batches have other shapes, and memory gets fragmented
+MARGIN = 0.9  # of what fits: other batches have other shapes, and memory fragments
 CLOSE_ENOUGH = 1.05
-SYSTEM_SHARE = 0.8  # of free memory that a CPU's batches may take
+SYSTEM_SHARE = 0.8  # of the free memory, which batches on a CPU may take
 
 
 def find_max_batch_seconds(config: RunConfig) -> float:
-    """The largest `data.max_batch_seconds` of which the costliest batches of the first epoch can be
-    trained on, with a margin. Nothing is written.
+    """The largest `data.max_batch_seconds` with which the costliest batches of the first epoch fit
+    into memory, less a margin. Nothing is written.
 
     Raises:
         EchoError: not even the longest utterance alone fits.
     """
-    corpus = build_corpus(config.data, config.seed)
-    if isinstance(corpus, StreamCorpus):  # of which the first block stands for all
-        corpus = FixedCorpus(corpus.known_utterances(), corpus.eval)
+    corpus = sample_corpus(config)
     with tempfile.TemporaryDirectory() as run:
         trainer = new_trainer(config, Path(run), corpus)
         return search(Probe(trainer))
 
 
+def sample_corpus(config: RunConfig) -> Corpus:
+    """A run's corpus; of a stream its first block."""
+    corpus = build_corpus(config.data, config.seed)
+    if isinstance(corpus, StreamCorpus):
+        return FixedCorpus(corpus.known_utterances(), corpus.eval)
+    return corpus
+
+
 def search(probe: "Probe") -> float:
-    """Doubles the seconds until they do not fit, or all batches are as large as they get, and
-    closes in on the bound."""
+    """Doubles the seconds until they do not fit, or until batches grow no more; then narrows the
+    bound down by bisection."""
     fitting = probe.longest
     if not probe.fits(fitting):
         raise EchoError(f"not even a batch of one utterance of {fitting:.1f} s fits into memory")
@@ -62,10 +68,11 @@ def search(probe: "Probe") -> float:
 
 
 class Probe:
-    """Tries batches out on a trainer that is thrown away."""
+    """Tries batches out on a trainer of a `sample_corpus`, which is of no use afterwards."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        trainer.state.model.train()  # loaded models evaluate
         self.data = trainer.config.data
         self.examples = TrainingSet(trainer.corpus, trainer.reader, self.data, trainer.config.seed)
         assert not isinstance(trainer.corpus, StreamCorpus)
@@ -87,7 +94,7 @@ class Probe:
         return sampler.block_batches(0, 0)
 
     def costliest(self, seconds: float) -> list[list[Item]]:
-        """The batches with the most audio, the longest utterance, and the most text."""
+        """The batches with the most audio, with the longest utterance, and with the most text."""
         costs: list[Callable[[list[Item]], float]] = [
             self.padded_seconds,
             lambda batch: self.padded_seconds(batch) / len(batch),
@@ -100,8 +107,8 @@ class Probe:
         return len(batch) * max(self.utterances[i.index].duration / i.speed for i in batch)
 
     def grows_beyond(self, seconds: float) -> bool:
-        """Whether more seconds make larger batches: there may be no more utterances, or
-        `data.max_batch_size` may be reached."""
+        """Whether more seconds make larger batches. They do not once all utterances fit into one,
+        or `data.max_batch_size` is reached."""
         return self.batches(2 * seconds) != self.batches(seconds)
 
     def fits(self, seconds: float) -> bool:
@@ -110,12 +117,24 @@ class Probe:
         return fitting
 
     def trains_on(self, items: list[Item]) -> bool:
-        """Whether memory suffices for an optimiser step on these utterances."""
-        device = self.trainer.accelerator.device
+        """Whether an optimiser step on these utterances fits into memory."""
         seconds = self.padded_seconds(items)
-        # A CPU's memory is the system's, which ends a process rather than refuse it.
+        # On a CPU, the system kills a process that asks for too much memory.
         if self.bytes_per_second * seconds > SYSTEM_SHARE * psutil.virtual_memory().available:
             return False
+        added = self.step_memory(items)
+        if added is not None and self.trainer.accelerator.device.type == "cpu":
+            self.bytes_per_second = max(self.bytes_per_second, added / seconds)
+        return added is not None
+
+    def step_memory(self, items: list[Item]) -> int | None:
+        """Bytes that an optimiser step on these utterances adds at its peak to those in use; None
+        if it does not fit into memory.
+
+        Raises:
+            DataError: none of the recordings can be read.
+        """
+        device = self.trainer.accelerator.device
         batch = Collator(self.trainer.reader.tokenizer.pad_token_id)(
             [self.examples[item] for item in items]
         )
@@ -123,16 +142,14 @@ class Probe:
             raise batch[0]
         try:
             with PeakMemory(device) as memory:
-                self.trainer.accumulate([batch.to(device)])
-                self.trainer.optimiser.step()
+                self.trainer.step.accumulate([batch.to(device)])
+                self.trainer.state.optimiser.step()
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
-            fitting = False
+            added = None
         else:
-            fitting = True
-        self.trainer.optimiser.zero_grad()
+            added = memory.added
+        self.trainer.state.optimiser.zero_grad()
         clear_device_cache(garbage_collection=True)
-        if fitting and device.type == "cpu":
-            self.bytes_per_second = max(self.bytes_per_second, memory.added / seconds)
-        return fitting
+        return added

@@ -1,4 +1,4 @@
-"""Fine-tuning with low-rank adapters, by peft."""
+"""Fine-tuning with low-rank adapters (LoRA), by peft."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from echo.support.errors import ConfigError
 
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
-    """Puts adapters beside the targeted linear layers, in place. Only they are trained, and
-    what a Whisper checkpoint lacks, which no low rank can replace.
+    """Adds adapters to the target linear layers, in place. Only adapters and new parameters, those
+    that a Whisper checkpoint lacks, are trained; a low rank is not enough for the latter.
 
     Raises:
-        ConfigError: peft is not installed, or the model has none of the targets.
+        ConfigError: peft is not installed, or the model has none of the target layers.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -40,13 +40,13 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
 
 
 def trained_state(model: EchoForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """All that training has changed: the adapters and what is new."""
+    """The weights that are trained, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
-    """A model whose adapters have become part of its weights; what they do not touch it shares
-    with the one it was made of."""
+    """A plain model with the adapters merged into its weights. Other weights are shared with
+    `model`."""
     from peft.tuners.lora import Linear
 
     weights = {
@@ -58,7 +58,7 @@ def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
     for name, layer in adapted.items():
         added = torch.stack([layer.get_delta_weight(a) for a in layer.active_adapters]).sum(0)
         weights[f"{name}.weight"] = layer.get_base_layer().weight.detach() + added.detach()
-    with torch.device("meta"):  # where no random numbers are drawn, of which training has the rest
+    with torch.device("meta"):  # draws no random numbers, which would change training
         plain = EchoForConditionalGeneration(model.config)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()

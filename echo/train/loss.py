@@ -1,7 +1,6 @@
-"""The training loss: the decoder's cross-entropy, joined by CTC on the encoder.
+"""The training loss: the decoder's cross-entropy, and CTC on the encoder.
 
-Losses are sums, with the number of target tokens beside them, so that an accumulated step can be
-normalised by all of its tokens at once.
+Losses are sums, so that a step of several batches can be normalised by all of its tokens at once.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from echo.model.model import EchoOutput
 
 @dataclass(frozen=True)
 class LossSums:
-    """Sums over a batch's target tokens. `total` is what to minimise."""
+    """Scalars: sums over a batch's target tokens. `total` is to be minimised."""
 
     total: torch.Tensor
     decoder: torch.Tensor
@@ -34,14 +33,14 @@ def joint_loss(
     """(1 - ctc_weight) · cross-entropy + ctc_weight · CTC.
 
     Args:
-        output: the model's, with CTC logits where `ctc_weight` is not 0.
+        output: the model's; it must have CTC logits unless `ctc_weight` is 0.
         labels: (B, tokens), IGNORED at padding.
         attention_mask: (B, frames) over the features.
-        special_ids: tokens that are not part of the text, which CTC does not emit.
+        special_ids: tokens that are not part of the text; CTC does not emit them.
         blank: CTC's blank token.
     """
     assert output.logits is not None
-    # Flat: with the vocabulary as the second of three dimensions it takes four times as long.
+    # Flattened: with the vocabulary as the second of three dimensions it takes four times as long.
     decoder = F.cross_entropy(
         output.logits.float().flatten(0, 1),
         labels.flatten(),
@@ -64,9 +63,9 @@ def ctc_loss(
     special_ids: torch.Tensor,
     blank: int,
 ) -> torch.Tensor:
-    """The sum of the utterances' CTC losses; 0 for one too short for its transcript."""
+    """The sum of the utterances' CTC losses; an utterance too short for its transcript has 0."""
     is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
-    # Text comes first in a row once what is not text has been sorted behind it.
+    # Moves each row's text tokens to the front.
     order = is_text.int().sort(dim=1, descending=True, stable=True).indices
     return F.ctc_loss(
         logits.float().log_softmax(-1).transpose(0, 1),

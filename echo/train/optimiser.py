@@ -1,4 +1,4 @@
-"""What is trained, by AdamW, and the learning-rate schedule."""
+"""The parameters that are trained, and their optimiser."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from echo.support.errors import ConfigError
 
 
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
-    """Keeps modules and parameters as they are, by name: "encoder.conv1", or a whole "encoder".
+    """Excludes modules and parameters from training, by name: "encoder.conv1", or all of "encoder".
 
     Raises:
         ConfigError: there is no such module.
@@ -32,8 +32,12 @@ def freeze(model: nn.Module, modules: Sequence[str]) -> None:
 def build_optimiser(
     model: EchoForConditionalGeneration, settings: TrainSettings
 ) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone: not biases, norms or temperatures. What a Whisper
-    checkpoint lacks may have a learning rate of its own."""
+    """AdamW with weight decay on matrices only, not on biases, norms or temperatures. Parameters
+    that a Whisper checkpoint lacks may have a learning rate of their own.
+
+    Raises:
+        ConfigError: no parameter is left to train.
+    """
     new = new_parameters(model) if settings.new_learning_rate is not None else set()
     groups = []
     for is_new, rate in ((False, settings.learning_rate), (True, settings.new_learning_rate)):

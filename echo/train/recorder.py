@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: `metrics.jsonl` and TensorBoard scalars."""
+"""A run's metrics: `metrics.jsonl` and TensorBoard scalars."""
 
 import json
 from contextlib import suppress
@@ -13,9 +13,9 @@ from echo.support.files import replace_text
 
 
 class Recorder:
-    """Appends one JSON object per event, and the same numbers to TensorBoard.
+    """Appends a JSON object per event, and the same numbers to TensorBoard.
 
-    A resumed run goes on where its checkpoint stood: later lines are dropped.
+    A resumed run continues from its checkpoint: later lines are deleted.
     """
 
     def __init__(self, run: Path, step: int) -> None:
@@ -26,7 +26,7 @@ class Recorder:
         self.writer = SummaryWriter(run / "tensorboard", purge_step=step + 1 if step else None)
 
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Writes one event; `kind` ("train", "eval") groups its scalars."""
+        """Writes one event. `kind` ("train", "eval", "checkpoint") groups its scalars."""
         self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self.file.flush()
         for name, value in values.items():
@@ -43,22 +43,22 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self.file.close()
-        with suppress(OSError):  # on a full disk, of which training has its own to say
+        with suppress(OSError):  # the disk is full, which training reports itself
             self.writer.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The events of a run so far; a last line cut off by a crash is left out.
+    """The events of a run so far, without a last line that a crash cut off.
 
     Raises:
-        EchoError: another line is no event. To go on would lose those that follow.
+        EchoError: another line is not an event. Going on would lose the lines after it.
     """
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
     events: list[dict[str, Any]] = []
     lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):  # the last has no end
+    for number, line in enumerate(lines[:-1], 1):  # the last has no newline
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A run folder, from a config to a trained model."""
+"""Starts and resumes runs: from a config or a run folder to a trained model."""
 
 import logging
 import zlib
@@ -39,7 +39,7 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
 
     Raises:
         ConfigError: the folder holds another run, or the settings contradict each other.
-        DataError: the data are not as they should be.
+        DataError: the data cannot be read, or do not fit the model.
     """
     processes = Processes.started()
     with processes.together():
@@ -57,7 +57,7 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
-    """A trainer at the beginning of its run."""
+    """A trainer at step 0."""
     processes = Processes.started()
     with processes.together():
         set_seed(config.seed)
@@ -65,7 +65,7 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
-    if processes.world > 1:  # which have drawn the same weights, but must not drop out the same
+    if processes.world > 1:  # the same weights, but not the same dropout
         processes.seed(config.seed, step=0)
     return trainer
 
@@ -73,18 +73,17 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
 def starting_point(
     config: RunConfig, corpus: AnyCorpus
 ) -> tuple[EchoForConditionalGeneration, Any]:
-    """The model and tokenizer that a run begins with: those of the checkpoint `init`, as they are,
-    or new ones.
+    """The model and tokenizer that a run begins with: those of the checkpoint `init`, or new ones.
 
     Raises:
-        ConfigError: CTC is asked for, and the checkpoint has no head for it; or nothing says which
-            language a multilingual checkpoint is to hear.
+        ConfigError: the settings do not fit the checkpoint, which may lack a CTC head or need a
+            language; or they contradict each other.
         EchoError: the checkpoint cannot be loaded.
     """
     data = config.data
     if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
         raise ConfigError(
-            "loss.alignment_weight follows the CTC head, which is not trained: give loss.ctc_weight"
+            "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
         )
     if config.init is None:
         if data.language is not None or data.task is not None:
@@ -102,13 +101,13 @@ def starting_point(
 
 
 def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
-    """Goes on with a run; see `resumed_trainer`."""
+    """Resumes a run; see `resumed_trainer`."""
     return resumed_trainer(run, corpus).train()
 
 
 def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
-    """A trainer where a run's last checkpoint that is whole stands, or at the run's beginning if it
-    was stopped before the first.
+    """A trainer in the state of a run's last undamaged checkpoint, or at step 0 if the run has no
+    checkpoint yet.
 
     Raises:
         ConfigError: the folder holds no run.
@@ -121,9 +120,9 @@ def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
         checkpoint = CheckpointFolder(run).load()
     if checkpoint is None:
         return new_trainer(config, run, corpus)
-    path, state, progress = checkpoint
+    path, state = checkpoint
     with processes.together():
-        # With lora checkpoints are merged: adapters go on beside what they started from.
+        # Checkpoints of lora are merged; the adapters belong to the model that training began with.
         if config.lora:
             model, tokenizer = starting_point(config, corpus)
         else:
@@ -132,21 +131,22 @@ def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
-    trainer.resume(state, progress)
+    trainer.state.load_state_dict(state)
     return trainer
 
 
 def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
-    """What is known of the training data before training: all of it, or a stream's beginning."""
+    """The training utterances that are known before training: all, or a stream's first."""
     if isinstance(corpus, StreamCorpus):
         return corpus.known_utterances()
     return corpus.train_epoch(0)
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:
-    """
+    """Checks that all processes have read the same settings and data.
+
     Raises:
-        ConfigError: the processes have not read the same, and would not train one model.
+        ConfigError: they have not.
     """
     if processes.world == 1:
         return
@@ -162,9 +162,13 @@ def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, toke
 
 
 def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Limits) -> AnyCorpus:
-    """Checks every utterance before training begins, rather than an hour into it. Only what is
-    held whole, and is the same in every epoch, can be checked so: of a stream, and of what a corpus
-    makes anew, each utterance is checked as it comes."""
+    """The corpus without the utterances that the model cannot take, checked before training rather
+    than an hour into it. Utterances of a stream, and those made anew in each epoch, cannot be
+    checked here: each is checked when it is read.
+
+    Raises:
+        DataError: an utterance does not fit and `on_error` is "raise", or none fits.
+    """
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
     on_error = config.data.on_error

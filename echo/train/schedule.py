@@ -14,13 +14,13 @@ def build_schedule(
     settings: TrainSettings,
     seconds: Callable[[], float] = lambda: 0.0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning-rate schedule, which is told of every step.
+    """The learning-rate schedule, to be stepped after every step.
 
     Args:
-        seconds: what training has taken so far.
+        seconds: returns the seconds of training so far.
 
     Raises:
-        ConfigError: the settings give training no end.
+        ConfigError: neither steps nor seconds are limited.
     """
     if settings.max_steps is None and settings.max_seconds is None:
         raise ConfigError("train.max_steps can only be null where train.max_seconds is given")
@@ -30,8 +30,8 @@ def build_schedule(
 
 
 def rate_factor(settings: TrainSettings, step: int, seconds: float) -> float:
-    """What the learning rate is multiplied by: linear warm-up over `warmup_steps`, then linear or
-    cosine decay to zero at the end of the budget."""
+    """The factor of the learning rate: linear warm-up over `warmup_steps`, then linear or cosine
+    decay to 0 at the end of the budget."""
     if step < settings.warmup_steps:
         return step / settings.warmup_steps
     share = share_done(settings, step, seconds)
@@ -43,7 +43,7 @@ def rate_factor(settings: TrainSettings, step: int, seconds: float) -> float:
 
 
 def share_done(settings: TrainSettings, step: int, seconds: float) -> float:
-    """The share of a run's budget that is spent, of steps or of seconds, whichever is more."""
+    """The share of a run's budget that is spent: of steps or of seconds, whichever is more."""
     return max(
         step / settings.max_steps if settings.max_steps else 0.0,
         seconds / settings.max_seconds if settings.max_seconds else 0.0,

@@ -1,5 +1,5 @@
-"""Weights that are spread over the processes (FSDP), and their whole where it is needed: a
-checkpoint is the same file however its run was spread, and any run may go on from it."""
+"""Weights that FSDP shards over the processes, and whole weights where they are needed: a
+checkpoint is the same file however its run was sharded, and any run can resume from it."""
 
 import os
 from typing import Any
@@ -24,7 +24,7 @@ ALLOWED = (
 def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
     """
     Raises:
-        ConfigError: the run cannot be trained in the way that the launcher asks for.
+        ConfigError: the run cannot be trained with the launcher's strategy.
     """
     kind = accelerator.distributed_type
     if kind not in ALLOWED:
@@ -33,19 +33,20 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
     if not asked:
         return
     if kind != DistributedType.FSDP:
-        raise ConfigError("FSDP spreads weights over several GPUs, which are not there")
+        raise ConfigError("FSDP needs several GPUs, which this launch does not have")
     if not accelerator.is_fsdp2:
-        raise ConfigError("of accelerate's FSDP only version 2 can train Echo: fsdp_version: 2")
+        raise ConfigError("only version 2 of accelerate's FSDP can train Echo: set fsdp_version: 2")
     if config.lora:
-        raise ConfigError("lora trains too little for FSDP; launch with DDP, or take out lora")
+        raise ConfigError("FSDP does not support lora; launch with DDP, or remove lora")
     if config.train.ema_decay is not None:
-        raise ConfigError("train.ema_decay averages whole weights, which FSDP has not; use DDP")
+        raise ConfigError("FSDP does not support train.ema_decay; launch with DDP")
     if config.loss.span_penalty:
-        raise ConfigError("loss.span_penalty reaches into layers that FSDP keeps apart; use DDP")
+        raise ConfigError("FSDP does not support loss.span_penalty; launch with DDP")
 
 
 def whole(value: Any) -> Any:
-    """A state with every tensor whole, on this device. All processes must call it."""
+    """`value` with every sharded tensor in it gathered on this device. All processes must call
+    it."""
     if isinstance(value, DTensor):
         return value.full_tensor()
     if isinstance(value, dict):
@@ -56,7 +57,7 @@ def whole(value: Any) -> Any:
 
 
 def spread_optimiser_state(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict:
-    """A whole state as the optimiser's parameters lie: this process's part of each tensor."""
+    """A whole optimiser state, sharded as the optimiser's parameters are."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     return {**state, "state": {i: spread(s, parameters[i]) for i, s in state["state"].items()}}
 
@@ -75,11 +76,11 @@ def spread(values: dict[str, torch.Tensor], like: torch.Tensor) -> dict[str, tor
 
 
 def whole_model(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
-    """A model that is whole in every process, to decode with and to write: itself, if it is not
-    spread. All processes must call it."""
+    """A model to decode with and to save, whole in every process; `model` itself, if it is not
+    sharded. All processes must call it."""
     if not any(isinstance(p, DTensor) for p in model.parameters()):
         return model
-    with torch.device("meta"):  # where no random numbers are drawn, of which training has the rest
+    with torch.device("meta"):  # draws no random numbers, which would change training
         plain = EchoForConditionalGeneration(model.config)
     plain.load_state_dict(whole(model.state_dict()), assign=True)
     plain.tie_weights()

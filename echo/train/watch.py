@@ -1,5 +1,5 @@
-"""What is watched during training: each focused block's span, temperature, entropy and gain, and
-how long training waits for data."""
+"""Monitors training: each focused block's span, temperature, entropy and gain, and the time spent
+waiting for data."""
 
 import logging
 from functools import partial
@@ -13,14 +13,14 @@ from echo.attention.maps import attention_maps, entropy
 
 logger = logging.getLogger(__name__)
 
-WATCHED_POSITIONS = 512  # at the most, of one utterance: maps grow with their square
-COLLAPSED = 0.1  # nats: a query gives nearly all of its weight to one key
-BOUND = 0.01  # how near to 0 or 1 a span scale counts as at its bound
-MUCH_WAITING = 0.1  # of the time
+WATCHED_POSITIONS = 512  # at most, of one utterance: maps grow with their square
+COLLAPSED = 0.1  # nats; below, a query gives nearly all of its weight to one key
+BOUND = 0.01  # a span scale this near to 0 or 1 counts as at its bound
+MUCH_WAITING = 0.1  # share of the time
 
 
 class AttentionWatch:
-    """Remembers what the focused blocks were last given in training, and what came of it."""
+    """Remembers the focused blocks' last inputs and spans in training."""
 
     def __init__(self, model: nn.Module) -> None:
         self.blocks = {
@@ -28,7 +28,7 @@ class AttentionWatch:
             for name, module in model.named_modules()
             if isinstance(module, FocusedAttention)
         }
-        self.spans: dict[str, torch.Tensor] = {}  # of the last batch, in its graph
+        self.spans: dict[str, torch.Tensor] = {}  # of the last batch, with gradients
         self.inputs: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self.warned: set[tuple[str, str]] = set()
         for name, block in self.blocks.items():
@@ -45,7 +45,7 @@ class AttentionWatch:
         self.inputs[name] = x[:1].detach(), None if mask is None else mask[:1]
 
     def measure(self) -> dict[str, float]:
-        """Means for the log, and a warning where a block has got stuck, once for each.
+        """Means for the log, by `QUANTITY/BLOCK`. Warns, once for each block, where one is stuck.
 
         Spans are of the last batch; temperature and entropies (in nats) of its first utterance.
         """
@@ -59,7 +59,7 @@ class AttentionWatch:
             maps = attention_maps(block, x, mask)
             assert maps.local is not None
             assert maps.temperature is not None
-            seeing = maps.local.sum(-1) > 0  # not padding, nor under a window of no frames
+            seeing = maps.local.sum(-1) > 0  # neither padding nor an empty window
             local = (entropy(maps.local) * seeing).sum() / seeing.sum().clamp(min=1)
             span = self.spans[name].detach().float()
             found = {
@@ -96,20 +96,20 @@ class AttentionWatch:
 
 
 class DataWatch:
-    """How much of the time goes into waiting for data."""
+    """Measures the share of the time spent waiting for data."""
 
     def __init__(self) -> None:
-        self.waited = self.seconds = 0.0  # since the last line of the log
-        self.warming_up = True  # the first line has the starting of the workers in it
+        self.waited = self.seconds = 0.0  # since the last logged line
+        self.warming_up = True  # the first line includes starting the workers
         self.warned = False
 
     def add(self, waited: float, seconds: float) -> None:
-        """A step: how long it waited for its batches, and how long it took with that."""
+        """Adds a step: the seconds it waited for its batches, and all of its seconds."""
         self.waited += waited
         self.seconds += seconds
 
     def measure(self) -> dict[str, float]:
-        """The share since the last line of the log, and a warning, once, where it is large."""
+        """The share since the last logged line. Warns once if it is large."""
         share = self.waited / self.seconds
         if share > MUCH_WAITING and not self.warming_up and not self.warned:
             self.warned = True

@@ -9,8 +9,8 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError
 from echo.train.ema import WeightAverage
-from echo.train.loop import Trainer
 from echo.train.run import resume_run, start_run
+from echo.train.state import TrainState
 from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny, weights
 
 
@@ -90,12 +90,12 @@ def test_what_cannot_be_averaged_is_told_of(run):
 
 def test_evaluation_is_of_the_average(shared, tmp_path, monkeypatch):
     seen = []
-    averaged = Trainer.averaged
+    averaged = TrainState.averaged
 
     def watched(self):
         seen.append(self.progress.step)
         return averaged(self)
 
-    monkeypatch.setattr(Trainer, "averaged", watched)
+    monkeypatch.setattr(TrainState, "averaged", watched)
     start_run(tiny(shared, train={"ema_decay": 0.5}), tmp_path)
     assert seen == [3, 6, 7, 7]  # three checkpoints, and the evaluation at the end

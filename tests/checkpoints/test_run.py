@@ -66,9 +66,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, file, h
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     state = torch.load(whole / "checkpoints" / "step-000006" / "trainer.pt", weights_only=True)
-    found, loaded, progress = CheckpointFolder(whole).load()
+    found, loaded = CheckpointFolder(whole).load()
     assert found.name == "step-000006"
-    assert progress.step == 6
+    assert loaded["progress"]["step"] == 6
     assert loaded["schedule"] == state["schedule"]
     assert "step-000007: damaged, and passed over: " + file in caplog.text
 
@@ -101,10 +101,10 @@ def test_a_full_disk_is_told_of_and_costs_nothing(whole, shared, tmp_path, limit
     run = tmp_path / "run"
     save = CheckpointFolder.save
 
-    def fill_disk(self, model, tokenizer, state, progress, card):
-        if progress.step == 6:
+    def fill_disk(self, model, tokenizer, state, card):
+        if state["progress"]["step"] == 6:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        return save(self, model, tokenizer, state, progress, card)
+        return save(self, model, tokenizer, state, card)
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -144,17 +144,17 @@ def test_a_checkpoint_is_replaced_without_a_moment_of_none(whole, undisturbed, m
         return rename(self, target)
 
     loaded = load_model(str(last))
-    _, state, progress = folder.load()
+    _, state = folder.load()
     monkeypatch.setattr(Path, "rename", killed)
     if moment == "after":
-        folder.save(loaded.model, loaded.tokenizer, state, progress)
+        folder.save(loaded.model, loaded.tokenizer, state)
     else:
         with pytest.raises(KeyboardInterrupt):
-            folder.save(loaded.model, loaded.tokenizer, state, progress)
+            folder.save(loaded.model, loaded.tokenizer, state)
     monkeypatch.undo()
     assert renamed  # the old one was moved aside
-    found, _, progress = folder.load()
-    assert (found, progress.step) == (last, 7)
+    found, state = folder.load()
+    assert (found, state["progress"]["step"]) == (last, 7)
     resume_run(whole)
     assert_same_run(whole, undisturbed)
 

@@ -19,6 +19,7 @@ def model(name, gain=None):
         "steps": spread(10),
         "step_seconds_ratio": spread(1.1, 1.05, 1.15),
         "train_seconds": spread(61.2),
+        "training_memory_bytes": None if gain is None else spread(51_300_000),
         "wer": spread(0.0123, 0.01, 0.02),
         "wer_decoder": None,
         "cer": spread(0.005),
@@ -38,6 +39,7 @@ def test_the_table_is_markdown_without_empty_columns():
     echo = dict(zip(rows[0], rows[2], strict=True))
     assert echo["parameters"] == "1.86 M"
     assert echo["time a step"] == "1.10 (1.05 to 1.15)"
+    assert echo["memory MB"] == "51"
     assert echo["WER %"] == "1.23 (1.00 to 2.00)"
     assert echo["gain"] == "0.80"
     assert dict(zip(rows[0], rows[3], strict=True))["gain"] == "-"

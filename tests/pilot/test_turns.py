@@ -1,5 +1,6 @@
 """Training in turn against training alone."""
 
+import logging
 import os
 import signal
 from dataclasses import replace
@@ -11,7 +12,7 @@ from echo.pilot.turns import check_folder, train_in_turn
 from echo.support.errors import ConfigError, StoppedError
 from echo.train.run import start_run
 from tests.train.test_loop import assert_same_run, tiny
-from tests.train.test_robust import after_step
+from tests.train.test_robust import after_step, poison
 
 
 def configs(shared):
@@ -46,12 +47,34 @@ def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
     assert stopped.value.number == signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     monkeypatch.undo()
-    steps = {run.name: CheckpointFolder(run).load()[2].step for run in runs}
+    steps = {run.name: CheckpointFolder(run).load()[1]["progress"]["step"] for run in runs}
     assert steps == {"focus": 6, "adaptive": 4, "plain": 5}
     train_in_turn(runs, 3, tmp_path)
     for name, config in found.items():
         start_run(config, tmp_path / "alone" / name)
         assert_same_run(tmp_path / name, tmp_path / "alone" / name)
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_warnings_stand_above_the_progress_bars(shared, tmp_path, monkeypatch, capsys, in_turn):
+    """Each on a line of its own, also after the first bar is closed; then logging is as before."""
+    poison(monkeypatch, {1, 5}, "nan")
+    handler = logging.StreamHandler()
+    logging.root.addHandler(handler)
+    before = list(logging.root.handlers)
+    try:
+        if in_turn:
+            runs = {tmp_path / name: config for name, config in configs(shared).items()}
+            train_in_turn(runs, 2, tmp_path)
+        else:
+            start_run(tiny(shared), tmp_path / "alone")
+        assert logging.root.handlers == before
+    finally:
+        logging.root.removeHandler(handler)
+    shown = capsys.readouterr().err.replace("\x1b[A", "")  # by which tqdm goes up to another bar
+    lines = [line.split("\r")[-1] for line in shown.split("\n")]
+    warnings = [line[:5] for line in lines if "is skipped" in line]
+    assert warnings == ["step "] * (5 if in_turn else 2)
 
 
 def test_a_folder_with_other_settings_is_not_gone_on_with(shared, tmp_path):

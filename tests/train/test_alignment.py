@@ -99,5 +99,5 @@ def test_the_weights_are_those_of_cross_attention(positions):
 
 def test_it_needs_a_ctc_head_that_is_trained(shared, tmp_path):
     config = tiny(shared, loss={"ctc_weight": 0, "alignment_weight": 0.3})
-    with pytest.raises(ConfigError, match="alignment_weight follows the CTC head, which is not"):
+    with pytest.raises(ConfigError, match="alignment_weight needs a trained CTC head"):
         start_run(config, tmp_path)

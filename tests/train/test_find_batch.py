@@ -5,7 +5,7 @@ import torch
 
 from echo.support.errors import EchoError
 from echo.train.find_batch import Probe, find_max_batch_seconds
-from echo.train.loop import Trainer
+from echo.train.step import TrainStep
 from tests.train.test_loop import tiny
 
 
@@ -14,14 +14,14 @@ def memory_of(monkeypatch):
     """Lets steps on more than so many seconds of audio, padding included, run out of memory."""
 
     def limit(seconds):
-        accumulate = Trainer.accumulate
+        accumulate = TrainStep.accumulate
 
         def limited(self, batches):
             if batches[0].attention_mask.numel() > 100 * seconds:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             return accumulate(self, batches)
 
-        monkeypatch.setattr(Trainer, "accumulate", limited)
+        monkeypatch.setattr(TrainStep, "accumulate", limited)
 
     return limit
 

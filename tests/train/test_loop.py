@@ -19,6 +19,7 @@ from echo.train.build import build_model, build_tokenizer
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
+from echo.train.step import TrainStep
 
 TINY = {
     "model": {
@@ -97,14 +98,14 @@ class StopError(Exception):
 
 
 def stop_after(monkeypatch, steps):
-    step = Trainer.step
+    step = TrainStep.__call__
 
     def failing(self, batches):
-        if self.progress.step == steps:
+        if self.state.progress.step == steps:
             raise StopError
         return step(self, batches)
 
-    monkeypatch.setattr(Trainer, "step", failing)
+    monkeypatch.setattr(TrainStep, "__call__", failing)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -116,7 +117,7 @@ def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumu
         stop_after(patch, 5)
         with pytest.raises(StopError):
             start_run(config, tmp_path / "broken")
-    assert CheckpointFolder(tmp_path / "broken").load()[2].step == 3
+    assert CheckpointFolder(tmp_path / "broken").load()[1]["progress"]["step"] == 3
     torch.manual_seed(99)  # a new process would have other numbers to draw
     progress = resume_run(tmp_path / "broken")
     assert progress.step == 7
@@ -168,7 +169,7 @@ def test_accumulated_batches_count_by_their_tokens(config, tmp_path):
         batches = [b for group in groups for b in evaluation_batches(group, reader, 60)]
         tokens = sum((b.labels >= 0).sum() for b in batches)
         for batch in batches:
-            trainer.backward(batch, tokens)
+            trainer.step.backward(batch, tokens)
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
@@ -179,7 +180,7 @@ def test_only_matrices_decay(config, tmp_path):
     corpus = build_corpus(config.data, 1)
     tokenizer = build_tokenizer(config, corpus.train_epoch(0))
     trainer = Trainer(config, tmp_path, corpus, build_model(config, tokenizer), tokenizer)
-    for group in trainer.optimiser.param_groups:
+    for group in trainer.state.optimiser.param_groups:
         assert group["params"]
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
 

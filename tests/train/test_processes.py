@@ -26,9 +26,9 @@ from echo.data.corpora.build import build_corpus
 from echo.data.loading import Batch
 from echo.data.utterance import FixedCorpus
 from echo.support.errors import EchoError
-from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
+from echo.train.step import TrainStep
 from tests.train.test_loop import StopError, losses, tiny, weights
 
 ROOT = Path(__file__).parents[2]
@@ -73,19 +73,19 @@ class Noting:
         self.batches: list[list[str]] = []
 
     def __enter__(self):
-        self.step = step = Trainer.step
+        self.call = call = TrainStep.__call__
 
-        def noted(trainer: Trainer, batches: list[Batch]):
-            if trainer.progress.step == self.stop_at:
+        def noted(step: TrainStep, batches: list[Batch]):
+            if step.state.progress.step == self.stop_at:
                 raise StopError
             self.batches += [[u.id for u in batch.utterances] for batch in batches]
-            return step(trainer, batches)
+            return call(step, batches)
 
-        Trainer.step = noted
+        TrainStep.__call__ = noted
         return self
 
     def __exit__(self, kind, error, trace):
-        Trainer.step = self.step
+        TrainStep.__call__ = self.call
         return kind is StopError
 
 

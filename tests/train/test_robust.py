@@ -13,22 +13,22 @@ import yaml
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import to_dict
-from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
+from echo.train.step import TrainStep
 from tests.train.test_loop import assert_same_run, losses, tiny
 
 
 def after_step(monkeypatch, number, action):
     """Lets something happen in the middle of a step."""
-    accumulate = Trainer.accumulate
+    accumulate = TrainStep.accumulate
 
     def disturbed(self, batches):
-        if self.progress.step == number:
+        if self.state.progress.step == number:
             action()
         return accumulate(self, batches)
 
-    monkeypatch.setattr(Trainer, "accumulate", disturbed)
+    monkeypatch.setattr(TrainStep, "accumulate", disturbed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -45,7 +45,7 @@ def test_a_signal_writes_a_checkpoint_and_nothing_is_lost(
         start_run(config, tmp_path / "run")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     monkeypatch.undo()
-    assert CheckpointFolder(tmp_path / "run").load()[2].step == step + 1
+    assert CheckpointFolder(tmp_path / "run").load()[1]["progress"]["step"] == step + 1
     resume_run(tmp_path / "run")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     wers = [
@@ -74,22 +74,24 @@ def test_the_command_stops_at_a_signal_to_all_of_its_processes(shared, tmp_path)
     assert process.returncode == 128 + signal.SIGTERM
     assert "go on with 'echo-asr resume" in error
     assert "Traceback" not in error
-    assert CheckpointFolder(run).load()[2].step == read_metrics(run)[-1]["step"]
+    assert CheckpointFolder(run).load()[1]["progress"]["step"] == read_metrics(run)[-1]["step"]
 
 
 def poison(monkeypatch, steps, what):
     """Makes the loss or the gradients of some steps infinite or not a number."""
-    backward = Trainer.backward
+    backward = TrainStep.backward
 
     def wrong(self, batch, tokens):
         losses = backward(self, batch, tokens)
-        if self.progress.step in steps:
+        if self.state.progress.step in steps:
             if what == "loss":
                 return losses * float("nan")
-            next(p for p in self.model.parameters() if p.grad is not None).grad.fill_(float(what))
+            next(p for p in self.state.model.parameters() if p.grad is not None).grad.fill_(
+                float(what)
+            )
         return losses
 
-    monkeypatch.setattr(Trainer, "backward", wrong)
+    monkeypatch.setattr(TrainStep, "backward", wrong)
 
 
 @pytest.mark.parametrize("what", ["loss", "inf", "nan"])
@@ -132,7 +134,7 @@ def test_too_many_wrong_steps_in_a_row_stop_the_run(shared, tmp_path, monkeypatc
 
 def out_of_memory(monkeypatch, size):
     """Lets batches of so many utterances and more run out of memory, half-way through."""
-    backward = Trainer.backward
+    backward = TrainStep.backward
 
     def too_large(self, batch, tokens):
         losses = backward(self, batch, tokens)
@@ -140,7 +142,7 @@ def out_of_memory(monkeypatch, size):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return losses
 
-    monkeypatch.setattr(Trainer, "backward", too_large)
+    monkeypatch.setattr(TrainStep, "backward", too_large)
 
 
 def test_a_batch_that_does_not_fit_is_halved(shared, tmp_path, monkeypatch, caplog):
@@ -167,10 +169,10 @@ def test_a_batch_whose_halves_do_not_fit_is_skipped(shared, tmp_path, monkeypatc
     assert "step 1 is skipped: its batches do not fit into memory; utterances: " in caplog.text
 
 
-def test_another_error_is_not_taken_for_a_want_of_memory(shared, tmp_path, monkeypatch):
+def test_another_error_is_not_taken_for_out_of_memory(shared, tmp_path, monkeypatch):
     def broken(self, batch, tokens):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(Trainer, "backward", broken)
+    monkeypatch.setattr(TrainStep, "backward", broken)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         start_run(tiny(shared), tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echo.checkpoints.run import CheckpointFolder
+from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
 from echo.train.run import resume_run, start_run
@@ -31,7 +31,7 @@ def test_a_resumed_run_over_shards_is_the_unbroken_run(shared, tmp_path, monkeyp
         stop_after(patch, 5)
         with pytest.raises(StopError):
             start_run(config, tmp_path / "broken")
-    progress = CheckpointFolder(tmp_path / "broken").load()[2]
+    progress = Progress.from_dict(CheckpointFolder(tmp_path / "broken").load()[1]["progress"])
     assert progress.step == 3
     assert progress.position.block + progress.position.epoch > 0
     torch.manual_seed(99)

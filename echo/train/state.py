@@ -1,0 +1,170 @@
+"""The state of a training run: all that it needs to resume exactly."""
+
+import random
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from echo.checkpoints.run import Progress
+from echo.config import RunConfig
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.distributed import Processes
+from echo.train.ema import WeightAverage
+from echo.train.lora import trained_state
+from echo.train.optimiser import build_optimiser
+from echo.train.schedule import build_schedule, share_done
+from echo.train.sharding import spread_optimiser_state, whole
+
+
+class TrainState:
+    """The model, its optimiser, schedule and weight average, the run's progress, and its latest
+    metrics."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: EchoForConditionalGeneration,
+        accelerator: Accelerator,
+        processes: Processes,
+    ) -> None:
+        """The state at step 0.
+
+        Raises:
+            ConfigError: nothing is left to train, or training has no end.
+        """
+        self.config = config
+        self.accelerator = accelerator
+        self.processes = processes
+        self.progress = Progress()
+        self.recent: list[dict[str, Any]] = []  # losses of the steps since the last logged line
+        with processes.together():
+            optimiser = build_optimiser(model, config.train)
+            self.schedule = build_schedule(optimiser, config.train, lambda: self.progress.seconds)
+        self.model, self.optimiser = accelerator.prepare(model, optimiser)
+        decay = config.train.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
+
+    @property
+    def unwrapped(self) -> EchoForConditionalGeneration:
+        """The model without the wrapper that several processes train it in."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end."""
+        return self.budget_is_spent or self.stale
+
+    @property
+    def budget_is_spent(self) -> bool:
+        """Whether `max_steps` or `max_seconds` is reached."""
+        return share_done(self.config.train, self.progress.step, self.progress.seconds) >= 1
+
+    @property
+    def stale(self) -> bool:
+        """Whether the WER has not improved for `patience` evaluations."""
+        patience = self.config.train.patience
+        return patience is not None and self.progress.stale >= patience
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        """Whether this step is to be evaluated and has not been yet."""
+        step = self.progress.step
+        due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
+        return due and self.progress.wer_step != step
+
+    def take_metrics(self) -> dict[str, Any]:
+        """The means over the recent steps, which are then forgotten, and figures of the progress;
+        empty if there are no recent steps."""
+        steps, self.recent = self.recent, []
+        if not steps:
+            return {}
+        progress = self.progress
+        return {
+            **{key: fmean(float(step[key]) for step in steps) for key in steps[0]},
+            "skipped_steps": progress.skipped_steps,
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "seconds": progress.seconds,
+            "utterances": progress.utterances,
+            "utterances_per_second": progress.utterances / progress.seconds,
+        }
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within, the model has the weights to evaluate and save: with `ema_decay` their average,
+        otherwise those that are trained."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values. All processes must call it.
+
+        Returns:
+            `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`; and
+            `trained`, the weights that are trained, where the checkpoint's model has others (with
+            `lora` and `ema_decay`); and with `ema_decay` `average`, their averages.
+        """
+        state = {
+            "optimiser": whole(self.optimiser.state_dict()),
+            "schedule": self.schedule.state_dict(),
+            "random": self.processes.gather(random_state()),
+            "recent": self.recent,
+            "progress": asdict(self.progress),
+        }
+        if self.config.lora or self.average:
+            state["trained"] = trained_state(self.unwrapped)
+        if self.average:
+            state["average"] = self.average.values
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned. The checkpoint's model must be loaded already.
+
+        The random generators are restored only where as many processes train as before; otherwise
+        they are seeded anew.
+        """
+        self.optimiser.load_state_dict(spread_optimiser_state(state["optimiser"], self.optimiser))
+        self.schedule.load_state_dict(state["schedule"])
+        if "trained" in state:
+            self.unwrapped.load_state_dict(state["trained"], strict=False)
+        if self.average:
+            self.average.values = [v.to(self.accelerator.device) for v in state["average"]]
+        self.recent = state["recent"]
+        self.progress = Progress.from_dict(state["progress"])
+        if len(state["random"]) == self.processes.world:
+            restore_random_state(state["random"][self.processes.rank])
+        else:
+            self.processes.seed(self.config.seed, self.progress.step)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator that this process may draw from in training."""
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": {
+            k: v.tolist() if isinstance(v, np.ndarray) else v
+            for k, v in np.random.get_state(legacy=False)["state"].items()
+        },
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Sets all generators to what `random_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    legacy = np.random.get_state(legacy=False)
+    legacy["state"] = {
+        "key": np.array(state["numpy"]["key"], dtype=np.uint32),
+        "pos": state["numpy"]["pos"],
+    }
+    np.random.set_state(legacy)
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,171 @@
+"""One optimiser step."""
+
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from echo.data.features import FRAMES_PER_SECOND
+from echo.data.loading import IGNORED, Batch
+from echo.support.errors import EchoError
+from echo.train.alignment import AlignmentLoss
+from echo.train.build import ctc_weight, special_ids
+from echo.train.loss import joint_loss
+from echo.train.sharding import whole
+from echo.train.state import TrainState
+from echo.train.watch import AttentionWatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The step has updated the weights."""
+
+    # "loss", "decoder_loss" and "ctc_loss" per target token, and "grad_norm" before clipping:
+    # scalars on the device.
+    values: dict[str, torch.Tensor]
+
+
+class Skipped(Enum):
+    """Why a step has left the weights as they were."""
+
+    MEMORY = "its batches do not fit into memory"
+    NUMBERS = "its loss or gradient is not a finite number"
+
+
+class TrainStep:
+    """Takes one optimiser step at each call."""
+
+    def __init__(self, state: TrainState, tokenizer: Any, watch: AttentionWatch) -> None:
+        self.state = state
+        self.config = state.config
+        self.accelerator = state.accelerator
+        self.watch = watch
+        self.ctc_weight = ctc_weight(self.config)
+        self.alignment = (
+            AlignmentLoss(state.unwrapped) if self.config.loss.alignment_weight else None
+        )
+        self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
+        self.blank = tokenizer.pad_token_id
+
+    def __call__(self, batches: list[Batch]) -> Done | Skipped:
+        """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
+        the weights with them, unless memory runs out or a number is not finite. A skipped step
+        counts as a step of the run and of the schedule.
+
+        Raises:
+            EchoError: memory ran out, and several processes train.
+        """
+        outcome = self.gradients(batches)
+        state = self.state
+        state.progress.step += 1
+        if isinstance(outcome, Done):
+            state.optimiser.step()
+            if state.average:
+                state.average.update(state.progress.step)
+        state.schedule.step()
+        state.optimiser.zero_grad()
+        return outcome
+
+    def gradients(self, batches: list[Batch]) -> Done | Skipped:
+        """Fills in the gradients; where the batches do not fit into memory, in halves."""
+        values = self.fitting(batches) or self.fitting([h for b in batches for h in b.halves()])
+        if values is None:
+            return Skipped.MEMORY
+        # Waits for the device: whether to update the weights is decided here, in every step. The
+        # values themselves are read when they are logged.
+        finite = torch.isfinite(torch.stack([*values.values()])).all()
+        return Done(values) if finite else Skipped.NUMBERS
+
+    def fitting(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
+        """As `accumulate`; None, without gradients, where memory ran out.
+
+        Raises:
+            EchoError: memory ran out, and other processes wait for this one's gradients.
+        """
+        try:
+            return self.accumulate(batches)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # Only now is the error gone, and with it what its traceback kept in memory.
+        self.state.optimiser.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        seconds = max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND
+        problem = (
+            f"step {self.state.progress.step + 1} ran out of memory on {seconds:.0f} s of audio; "
+            "choose a smaller data.max_batch_seconds (now "
+            f"{self.config.data.max_batch_seconds:g})"
+        )
+        if self.accelerator.num_processes > 1:
+            raise EchoError(problem)
+        logger.warning(problem)
+        return None
+
+    def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
+        """Adds up the batches' gradients and clips them to `max_grad_norm`; returns the values of
+        `Done`."""
+        tokens = self.accelerator.reduce(
+            torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
+        )
+        model = self.state.model
+        losses = torch.zeros(3, device=self.accelerator.device)
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses += self.backward(batch, tokens)
+        norm = whole(
+            self.accelerator.clip_grad_norm_(model.parameters(), self.config.train.max_grad_norm)
+        )
+        total, decoder, ctc = self.accelerator.reduce(losses, "sum") / tokens
+        return {"loss": total, "decoder_loss": decoder, "ctc_loss": ctc, "grad_norm": norm}
+
+    def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
+        """Adds one batch's gradients.
+
+        Args:
+            tokens: how many target tokens the step has, in all batches of all processes.
+
+        Returns:
+            (3,): the losses summed over the batch: total, decoder's, CTC's.
+        """
+        settings = self.config.loss
+        output = self.state.model(
+            batch.input_features,
+            attention_mask=batch.attention_mask,
+            decoder_input_ids=batch.decoder_input_ids,
+            use_cache=False,
+        )
+        loss = joint_loss(
+            output,
+            batch.labels,
+            batch.attention_mask,
+            self.ctc_weight,
+            settings.label_smoothing,
+            self.special_ids,
+            blank=self.blank,
+        )
+        objective = loss.total
+        if self.alignment is not None:
+            objective = objective + settings.alignment_weight * self.alignment(
+                output.ctc_logits,
+                batch.labels,
+                batch.attention_mask,
+                self.special_ids,
+                blank=self.blank,
+            )
+        if settings.span_penalty:
+            mean_span = torch.stack([span.mean() for span in self.watch.spans.values()]).mean()
+            count = (batch.labels != IGNORED).sum()
+            objective = objective + settings.span_penalty * mean_span * count
+        losses = torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
+        if not batch.utterances:  # silence, with which this process takes part in the others' step
+            objective, losses = objective * 0, losses * 0
+        # DDP and FSDP average gradients over the processes; the sum is wanted.
+        self.accelerator.backward(objective * (self.accelerator.num_processes / tokens))
+        return losses
