@@ -13,9 +13,9 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
-SAMPLE_RATE = 16_000
 MAX_RATE = 1_000_000  # Hz: more is a damaged header's, and takes gigabytes to resample
 UNKNOWN_LENGTH = 2**63 - 1  # samples, says libsndfile of a FLAC that was written into a pipe
 

@@ -15,9 +15,10 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile
+from echo.data.audio import Audio, AudioBytes, AudioFile
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 
 logger = logging.getLogger(__name__)

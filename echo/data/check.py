@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from echo.data.audio import SAMPLE_RATE, Audio, AudioArray, AudioBytes, AudioFile, read, to_mono_16k
+from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, read, to_mono_16k
 from echo.data.sources import Columns, scan_source
 from echo.data.sources.columns import USUAL
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.text import visible
 

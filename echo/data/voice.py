@@ -11,9 +11,8 @@ do; there the model's test has to do.
 import torch
 import torch.nn.functional as F
 
-from echo.data.audio import SAMPLE_RATE
+from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 
-HOP = SAMPLE_RATE // 100
 WINDOW = SAMPLE_RATE // 20  # samples: 50 ms, less than a syllable
 BAND = (300, 3400)  # Hz: a telephone's, where speech is and hum is not
 FAINTEST = -65.0  # dB of a sine at full scale: 16-bit noise has -90, a whisper far away -50
@@ -32,7 +31,7 @@ def loudness(samples: torch.Tensor) -> torch.Tensor:
     """
     window = torch.hann_window(WINDOW)
     low, high = (round(hertz * WINDOW / SAMPLE_RATE) for hertz in BAND)
-    frames = F.pad(samples, (0, max(0, WINDOW - len(samples)))).unfold(0, WINDOW, HOP)
+    frames = F.pad(samples, (0, max(0, WINDOW - len(samples)))).unfold(0, WINDOW, HOP_LENGTH)
     powers = [
         torch.fft.rfft(block * window)[:, low : high + 1].abs().square().sum(1)
         for block in frames.split(10_000)  # the spectra of hours would take gigabytes
@@ -57,12 +56,12 @@ def has_voice(samples: torch.Tensor) -> bool:
 
 def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
     """Cuts from a stretch, in seconds, the silence at its ends, which `voiced` knows of."""
-    first, last = round(start * SAMPLE_RATE / HOP), round(end * SAMPLE_RATE / HOP)
+    first, last = round(start * SAMPLE_RATE / HOP_LENGTH), round(end * SAMPLE_RATE / HOP_LENGTH)
     places = voice[first:last].nonzero()
     if len(places) == 0:
         return start, end
-    begin = (first + int(places[0])) * HOP / SAMPLE_RATE
-    finish = ((first + int(places[-1])) * HOP + WINDOW) / SAMPLE_RATE
+    begin = (first + int(places[0])) * HOP_LENGTH / SAMPLE_RATE
+    finish = ((first + int(places[-1])) * HOP_LENGTH + WINDOW) / SAMPLE_RATE
     return max(start, begin), min(end, finish)
 
 
@@ -77,7 +76,9 @@ def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]
     while len(samples) - cuts[-1] > longest:
         begin = cuts[-1] + longest // 2
         levels = loudness(samples[begin : cuts[-1] + longest])
-        pause = min(len(levels), round(QUIET_SECONDS * SAMPLE_RATE / HOP))
+        pause = min(len(levels), round(QUIET_SECONDS * SAMPLE_RATE / HOP_LENGTH))
         quietest = F.avg_pool1d(levels[None], pause, 1)[0].argmin()
-        cuts.append(begin + (int(quietest) * HOP + (pause - 1) * HOP // 2 + WINDOW // 2))
+        cuts.append(
+            begin + (int(quietest) * HOP_LENGTH + (pause - 1) * HOP_LENGTH // 2 + WINDOW // 2)
+        )
     return list(zip(cuts, [*cuts[1:], len(samples)], strict=True))

@@ -20,10 +20,10 @@ from echo.checkpoints.card import model_card
 from echo.checkpoints.run import CheckpointFolder, Progress, random_state, restore_random_state
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.features import FRAMES_PER_SECOND
-from echo.data.loading import IGNORED, Batch, ExampleReader, Limits, sample
+from echo.data.loading import IGNORED, Batch, ExampleReader, sample
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.wer import word_errors
+from echo.model.geometry import FRAMES_PER_SECOND, Limits
 from echo.model.language import told_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from echo.data.audio import SAMPLE_RATE, decode
+from echo.data.audio import decode
 from echo.data.voice import has_voice, loudness, split_at_quiet, trim, voiced
+from echo.model.geometry import SAMPLE_RATE
 
 T = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
 NOISE = np.random.default_rng(0).standard_normal(len(T))

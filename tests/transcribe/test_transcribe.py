@@ -10,9 +10,10 @@ import torch
 
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import RunConfig
-from echo.data.audio import SAMPLE_RATE, AudioFile, decode
+from echo.data.audio import AudioFile, decode
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer

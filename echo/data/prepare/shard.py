@@ -17,12 +17,13 @@ import soundfile
 import torch
 
 from echo.config import OnError
-from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile, to_mono_16k
+from echo.data.audio import Audio, AudioBytes, AudioFile, to_mono_16k
 from echo.data.check import as_recorded
 from echo.data.sources.datasets import DatasetAudio
 from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
 from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import replace_text
 

@@ -16,11 +16,12 @@ from echo.data.batching import Position
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
 from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
-from echo.data.loading import ExampleReader, Limits, training_loader
+from echo.data.loading import ExampleReader, training_loader
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
 from echo.data.sources.shards import TarShard
 from echo.data.tokenizer import train_tokenizer
+from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
 from tests.data.recordings import tone, write, write_manifest
