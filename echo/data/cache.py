@@ -15,8 +15,7 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import Audio, AudioBytes, AudioFile
-from echo.data.sources.datasets import DatasetAudio
+from echo.data.audio import Audio, AudioReference
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
@@ -68,11 +67,11 @@ class AudioCache:
 
     def load(self, audio: Audio) -> torch.Tensor:
         """What `audio.load()` returns, to the bit, and raises."""
-        if isinstance(audio, DatasetAudio):
-            audio = audio.fetch()
-        key = key_of(audio)
-        if key is None:
+        audio = audio.fetch()
+        identity = audio.identity()
+        if identity is None:
             return audio.load()
+        key = blake2b(DECODING.encode() + identity, digest_size=16).hexdigest()
         path = self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
         samples = read_entry(path)
         if samples is None:
@@ -115,35 +114,17 @@ class AudioCache:
 
 
 @dataclass(frozen=True)
-class CachedAudio:
+class CachedAudio(AudioReference):
     """A recording whose samples are kept in a cache."""
 
     audio: Audio
     cache: AudioCache
 
+    def fetch(self) -> Audio:
+        return self.audio.fetch()
+
     def load(self) -> torch.Tensor:
         return self.cache.load(self.audio)
-
-
-def key_of(audio: Audio) -> str | None:
-    """A name for what a recording's samples are made of; none where nothing is decoded, or the
-    recording is gone."""
-    match audio:
-        case AudioFile(path):
-            try:
-                status = path.stat()
-            except (OSError, ValueError):
-                return None
-            content = b"%b %d %d" % (
-                os.fsencode(path.absolute()),
-                status.st_size,
-                status.st_mtime_ns,
-            )
-        case AudioBytes(content):
-            pass
-        case _:
-            return None
-    return blake2b(DECODING.encode() + content, digest_size=16).hexdigest()
 
 
 def read_entry(path: Path) -> torch.Tensor | None:

@@ -1,16 +1,14 @@
 """Data sets of the `datasets` library: saved on disk, or on the hub."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
+from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
@@ -23,7 +21,7 @@ RATE = "sampling_rate"  # the column beside an audio column of plain numbers
 
 
 @dataclass(frozen=True)
-class DatasetAudio:
+class DatasetAudio(AudioReference):
     """One row's recording, left in the Arrow table until it is asked for."""
 
     dataset: "Dataset"
@@ -31,11 +29,8 @@ class DatasetAudio:
     column: str
     files: Recordings  # where recordings may lie that are not in the table
 
-    def fetch(self) -> AudioFile | AudioBytes | AudioArray:
+    def fetch(self) -> Audio:
         return cell_audio(self.dataset[self.row], self.column, self.files)
-
-    def load(self) -> torch.Tensor:
-        return self.fetch().load()
 
 
 def read_saved(
@@ -132,7 +127,7 @@ def read_dataset(
                 id=label_of(record, "id") or str(row),
                 audio=audio,
                 text=text,
-                duration=duration or seconds(audio.fetch()),
+                duration=duration or audio.seconds(),
                 speaker=label_of(record, keys.speaker),
                 where=where,
                 extra=extra_of(record, keys),
@@ -148,9 +143,7 @@ def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
         raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
 
 
-def cell_audio(
-    record: dict[str, Any], column: str, files: Recordings
-) -> AudioFile | AudioBytes | AudioArray:
+def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
     """What one cell of an audio column holds, in any of the forms that data sets come in."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
@@ -170,13 +163,3 @@ def cell_audio(
     if not isinstance(rate, int) or rate <= 0:
         raise DataError(f"{name} holds plain samples, so {RATE!r} must give their rate")
     return AudioArray(samples, rate, name)
-
-
-def seconds(audio: AudioFile | AudioBytes | AudioArray) -> float:
-    match audio:
-        case AudioFile(path):
-            return header_duration(path)
-        case AudioBytes(content, name):
-            return header_duration(io.BytesIO(content), name)
-        case AudioArray(samples, rate):
-            return samples.shape[-1] / rate

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
-from echo.data.sources.datasets import RATE, cell_audio, choose_split, hub_files, one_line, seconds
+from echo.data.sources.datasets import RATE, cell_audio, choose_split, hub_files, one_line
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
@@ -56,7 +56,7 @@ class DatasetShard:
                 id=label_of(record, "id") or where,
                 audio=audio,
                 text=text_of(record, keys.text),
-                duration=duration_of(record) or seconds(audio),
+                duration=duration_of(record) or audio.seconds(),
                 speaker=label_of(record, keys.speaker),
                 where=where,
                 extra=extra_of(values, keys),

@@ -11,11 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import torch
-
-from echo.data.audio import AudioBytes
+from echo.data.audio import AudioBytes, AudioReference
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, storable, text_of
-from echo.data.sources.datasets import seconds
 from echo.data.sources.manifest import parse
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
@@ -25,7 +22,7 @@ MAX_TEXT = 1_000_000  # bytes of a .json or .txt
 
 
 @dataclass(frozen=True)
-class TarAudio:
+class TarAudio(AudioReference):
     """A recording where it lies in a tar file."""
 
     path: Path
@@ -44,9 +41,6 @@ class TarAudio:
         if len(content) < self.size:
             raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
         return AudioBytes(content, name)
-
-    def load(self) -> torch.Tensor:
-        return self.fetch().load()
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ def utterance_of(
             id=label_of(record, "id") or key,
             audio=audio,
             text=text_of(record, keys.text),
-            duration=duration_of(record) or seconds(audio.fetch()),
+            duration=duration_of(record) or audio.seconds(),
             speaker=label_of(record, keys.speaker),
             where=where,
             extra=extra_of(record, keys),

@@ -162,7 +162,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
     corpus = build_corpus(data_settings(str(shards), manifest), 1)
     last = len(corpus.blocks(0)) - 1
     read, decoded = [], []
-    read_shard, decode = TarShard.read, echo.data.audio.read
+    read_shard, decode = TarShard.read, echo.data.audio.decode
 
     def counting_read(self):
         read.append(self.path)
@@ -173,7 +173,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
         return decode(source, name)
 
     monkeypatch.setattr(TarShard, "read", counting_read)
-    monkeypatch.setattr(echo.data.audio, "read", counting_decode)
+    monkeypatch.setattr(echo.data.audio, "decode", counting_decode)
     next(iter(batches_of(corpus, Position(0, 1, last))))
     assert read == [shard.path for shard in corpus.blocks(0)[last]]
     assert not decoded

@@ -10,7 +10,6 @@ import soundfile
 import torch
 
 from echo.data.audio import AudioFile, header_duration
-from echo.data.check import as_recorded
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, read_source, scan_source
 from echo.data.sources.tar import read_tar
@@ -55,10 +54,10 @@ def test_flac_keeps_integers_at_full_scale(tmp_path, subtype, kept):
     soundfile.write(path, integers, 44_100, subtype)
     write_shards([utterance(path)], tmp_path / "out")
     (found,) = read_source(str(tmp_path / "out"))
-    new, rate = as_recorded(found.audio)
+    new, rate = found.audio.read()
     assert rate == 44_100
-    assert torch.equal(new, as_recorded(AudioFile(path))[0])
-    assert soundfile.info(io.BytesIO(found.audio.fetch().content)).subtype == kept
+    assert torch.equal(new, AudioFile(path).read()[0])
+    assert soundfile.info(io.BytesIO(found.audio.encoded())).subtype == kept
 
 
 def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
@@ -67,7 +66,7 @@ def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
     write_shards(rows, tmp_path / "out", "opus")
     found = read_source(str(tmp_path / "out"))
     for old, new in zip(rows[:2], found[:2], strict=True):
-        assert new.audio.fetch().content == old.audio.path.read_bytes()
+        assert new.audio.encoded() == old.audio.path.read_bytes()
     last = found[2].audio.load()
     assert len(last) == pytest.approx(80_000, abs=400)
     assert last.square().mean() == pytest.approx(0.125, rel=0.1)
