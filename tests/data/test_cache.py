@@ -19,8 +19,9 @@ from echo.data.audio import AudioArray, AudioBytes, AudioFile
 from echo.data.cache import AudioCache, CachedAudio, read_entry
 from echo.data.corpora.build import build_corpus
 from echo.data.sources import Columns
-from echo.data.sources.datasets import DatasetAudio, read_dataset
+from echo.data.sources.datasets import DatasetAudio, dataset_rows
 from echo.data.sources.files import Recordings
+from echo.data.sources.row import utterances
 from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write, write_manifest
 
@@ -77,10 +78,11 @@ def test_a_table_s_recordings_are_known_by_their_bytes(tmp_path, decoded):
     content = write(tmp_path / "a.opus").read_bytes()
     rows = {"audio": [{"bytes": content, "path": None}] * 2, "text": ["one", "two"]}
     files = Recordings((tmp_path,), (tmp_path,))
-    utterances = [*read_dataset(Dataset.from_dict(rows), "rows", Columns(), files)]
+    found = dataset_rows(Dataset.from_dict(rows), "rows", Columns(), files)
     cache = AudioCache(tmp_path / "cache", 10**9)
-    assert all(isinstance(u.audio, DatasetAudio) for u in utterances)
-    first, second = (u.audio.load() for u in cache.over(utterances))
+    rows = [*utterances(found)]
+    assert all(isinstance(u.audio, DatasetAudio) for u in rows)
+    first, second = (u.audio.load() for u in cache.over(rows))
     assert torch.equal(first, second)
     assert sum(decoded.values()) == 1
 

@@ -379,7 +379,10 @@ def test_bad_csv(tmp_path: Path, content: str, message: str) -> None:
 def test_no_source(tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "m.jsonl")).endswith("m.jsonl: no such file or folder")
     assert refusal("data/m.jsonl") == "data/m.jsonl: no such file or folder"
-    assert "holds no data set: no metadata.csv" in refusal(str(tmp_path))
+    nothing = refusal(str(tmp_path))
+    assert "holds no data set: no " in nothing
+    for mark in ("metadata.csv", "metadata.jsonl", "shards.jsonl", "*.trans.txt", "dataset_info"):
+        assert mark in nothing
     assert "is not a kind of file that holds a data set" in refusal(str(write(tmp_path / "a.wav")))
     assert refusal(write_manifest(tmp_path / "m.json", "")).endswith("holds no utterances")
     (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ol\xe9"}')

@@ -1,22 +1,28 @@
 """Data sets of the `datasets` library: saved on disk, or on the hub."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
-from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
+from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
-from echo.data.utterance import Utterance
+from echo.data.sources.manifest import ManifestReader
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row
+from echo.data.sources.table import TableReader
 from echo.support.errors import DataError
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
     from datasets import Dataset
 
+HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
+FILES = (*ManifestReader.suffixes, *TableReader.suffixes)  # a missing one is not looked for there
 RATE = "sampling_rate"  # the column beside an audio column of plain numbers
 
 
@@ -33,42 +39,76 @@ class DatasetAudio(AudioReference):
         return cell_audio(self.dataset[self.row], self.column, self.files)
 
 
-def read_saved(
-    path: Path, split: str | None, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
-    """A folder that `save_to_disk` wrote."""
-    from datasets import DatasetDict, load_from_disk
+class SavedReader(Reader):
+    """A folder that `save_to_disk` wrote, `path` or `path@split`."""
 
-    try:
-        dataset = load_from_disk(str(path))
-    except Exception as error:  # whatever the library, pyarrow and fsspec raise for a damaged one
-        raise DataError(f"{path}: cannot be loaded ({one_line(error)})") from error
-    if isinstance(dataset, DatasetDict):
-        dataset = dataset[choose_split(str(path), split, list(dataset))]
-    elif split is not None:
-        raise DataError(f"{path}: has no splits, so leave out '@{split}'")
-    files = Recordings((Path(),), (path.resolve(),), allow_outside)
-    yield from read_dataset(dataset, f"{path}@{split}" if split else str(path), columns, files)
+    marks = ("dataset_info.json", "dataset_dict.json")
+
+    def takes(self, spec: str) -> bool:
+        return super().takes(spec) or folder_and_split(spec)[1] is not None
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+        from datasets import DatasetDict, load_from_disk
+
+        path, split = folder_and_split(spec)
+        try:
+            dataset = load_from_disk(str(path))
+        except Exception as error:  # whatever the library, pyarrow and fsspec raise
+            raise DataError(f"{path}: cannot be loaded ({one_line(error)})") from error
+        if isinstance(dataset, DatasetDict):
+            dataset = dataset[choose_split(str(path), split, list(dataset))]
+        elif split is not None:
+            raise DataError(f"{path}: has no splits, so leave out '@{split}'")
+        files = Recordings((Path(),), (path.resolve(),), allow_outside)
+        yield from dataset_rows(dataset, f"{path}@{split}" if split else str(path), columns, files)
 
 
-def read_hub(
-    name: str, config: str | None, split: str | None, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
+def folder_and_split(spec: str) -> tuple[Path, str | None]:
+    """The parts of `path@split`; no split where the whole is a path, or `path` is no folder."""
+    folder, _, split = spec.rpartition("@")
+    if not Path(spec).exists() and folder and Path(folder).is_dir():
+        return Path(folder), split
+    return Path(spec), None
+
+
+class HubReader(Reader):
     """A data set of the hub, downloaded where it is not in the library's cache."""
-    import datasets
 
-    try:
-        if split is None:  # asked for first, so as not to download every split for an error
-            split = choose_split(name, None, datasets.get_dataset_split_names(name, config))
-        dataset = datasets.load_dataset(name, config, split=split)
-    except DataError:
-        raise
-    except Exception as error:  # network, access, configs, splits: the library has no one base
-        raise DataError(
-            f"{name}: is no file or folder here, and cannot be loaded from the hub "
-            f"({one_line(error)})"
-        ) from error
-    yield from read_dataset(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
+    def takes(self, spec: str) -> bool:
+        return hub_id(spec) is not None
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+        import datasets
+
+        found = hub_id(spec)
+        assert found
+        name, config, split = found
+        try:
+            if split is None:  # asked for first, so as not to download every split for an error
+                split = choose_split(name, None, datasets.get_dataset_split_names(name, config))
+            dataset = datasets.load_dataset(name, config, split=split)
+        except DataError:
+            raise
+        except Exception as error:  # network, access, configs, splits: the library has no one base
+            raise DataError(
+                f"{name}: is no file or folder here, and cannot be loaded from the hub "
+                f"({one_line(error)})"
+            ) from error
+        yield from dataset_rows(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
+
+
+class HubId(NamedTuple):
+    name: str
+    config: str | None
+    split: str | None
+
+
+def hub_id(spec: str) -> HubId | None:
+    """The parts of `org/name:config@split`; None for what is a path or named as a file."""
+    match = HUB_ID.fullmatch(spec)
+    if not match or Path(spec).exists() or Path(spec).suffix.lower() in FILES:
+        return None
+    return HubId(match["name"], match["config"], match["split"])
 
 
 def hub_files(allow_outside: bool) -> Recordings:
@@ -93,12 +133,15 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def read_dataset(
+def dataset_rows(
     dataset: "Dataset", name: str, columns: Columns, files: Recordings
-) -> Iterator[Utterance | DataError]:
-    """One utterance a row; further columns of single values go to `extra`.
+) -> Iterator[Row | DataError]:
+    """One row a row, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
+
+    Raises:
+        DataError: the data set lacks a column, or cannot be read.
     """
     import datasets
 
@@ -117,26 +160,12 @@ def read_dataset(
         if column in keys or isinstance(feature, datasets.Value)
     ]
     labels.remove(keys.audio)
-    for row, record in enumerate(rows(dataset.select_columns(labels), name)):
-        where = f"{name}[{row}]"
-        try:
-            text = text_of(record, keys.text)
-            duration = duration_of(record)
-            audio = DatasetAudio(recordings, row, keys.audio, files)
-            yield Utterance(
-                id=label_of(record, "id") or str(row),
-                audio=audio,
-                text=text,
-                duration=duration or audio.seconds(),
-                speaker=label_of(record, keys.speaker),
-                where=where,
-                extra=extra_of(record, keys),
-            )
-        except DataError as error:
-            yield DataError(f"{where}: {error}")
+    for row, record in enumerate(records(dataset.select_columns(labels), name)):
+        record[keys.audio] = DatasetAudio(recordings, row, keys.audio, files)
+        yield Row(f"{name}[{row}]", record, columns=columns, id=str(row))
 
 
-def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
+def records(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
     try:
         yield from dataset
     except Exception as error:  # whatever pyarrow raises for a damaged table

@@ -175,7 +175,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
     monkeypatch.setattr(TarShard, "read", counting_read)
     monkeypatch.setattr(echo.data.audio, "decode", counting_decode)
     next(iter(batches_of(corpus, Position(0, 1, last))))
-    assert read == [shard.path for shard in corpus.blocks(0)[last]]
+    assert read == [shard.rows.path for shard in corpus.blocks(0)[last]]
     assert not decoded
     (batch,), _ = load(data_settings(str(shards), manifest), corpus, 1, Position(0, 1, last))
     assert len(decoded) == len(batch[0])

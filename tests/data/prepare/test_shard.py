@@ -12,6 +12,7 @@ import torch
 from echo.data.audio import AudioFile, header_duration
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, read_source, scan_source
+from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
 from echo.support.errors import ConfigError, DataError
@@ -140,6 +141,10 @@ def special(name, kind, target=""):
     return info
 
 
+def read(path):
+    return utterances(read_tar(path, Columns()))
+
+
 GOOD = [("g.flac", FLAC.getvalue()), ("g.txt", b"one two")]
 
 
@@ -164,7 +169,7 @@ GOOD = [("g.flac", FLAC.getvalue()), ("g.txt", b"one two")]
 )
 def test_what_is_wrong_in_a_shard_is_named_and_the_rest_read(tmp_path, members, message):
     path = tar_of(tmp_path / "x.tar", *GOOD, *members)
-    rows = list(read_tar(path, Columns()))
+    rows = list(read(path))
     assert [row.text for row in rows if isinstance(row, Utterance)] == ["one two"]
     (error,) = [row for row in rows if isinstance(row, DataError)]
     with pytest.raises(DataError, match=message):
@@ -197,21 +202,21 @@ def damaged(path, damage):
 @pytest.mark.parametrize("damage", ["cut within", "cut between", "header", "size", "negative"])
 def test_a_damaged_shard_is_named_after_what_can_be_read(tmp_path, damage):
     path = damaged(tmp_path / "x.tar", damage)
-    *good, error = list(read_tar(path, Columns()))
+    *good, error = list(read(path))
     assert good[0].id == "g"
     assert isinstance(error, DataError)
     assert str(error).startswith(str(path))
     for content in (b"", b"no tar " * 100):
         path.write_bytes(content)
-        (error,) = read_tar(path, Columns())
+        (error,) = read(path)
         assert "x.tar: is cut off or damaged" in str(error)
-    (error,) = read_tar(tar_of(path), Columns())
+    (error,) = read(tar_of(path))
     assert str(error) == f"{path}: is empty"
 
 
 def test_a_recording_cut_off_since_it_was_listed_is_named(tmp_path):
     path = tar_of(tmp_path / "x.tar", *GOOD)
-    (row,) = read_tar(path, Columns())
+    (row,) = read(path)
     assert row.duration == header_duration(io.BytesIO(FLAC.getvalue()))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"x.tar:g.flac: is cut off after 488 of \d+ bytes"):
@@ -221,7 +226,7 @@ def test_a_recording_cut_off_since_it_was_listed_is_named(tmp_path):
 def test_folders_and_other_files_in_a_shard_are_passed_over(tmp_path):
     folder = special("./d", tarfile.DIRTYPE)
     members = [("./d/k.flac", FLAC.getvalue()), ("./d/k.cls", b"3"), ("./d/k.txt", b"one")]
-    (row,) = read_tar(tar_of(tmp_path / "x.tar", folder, *members), Columns())
+    (row,) = read(tar_of(tmp_path / "x.tar", folder, *members))
     assert (row.id, row.text) == ("d/k", "one")
 
 
