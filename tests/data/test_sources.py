@@ -101,6 +101,14 @@ def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
     assert (first.id, third.id) == ("a.wav", "a.wav#2")
 
 
+def test_a_recording_is_not_opened_where_its_duration_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"noise")
+    (utterance,) = read_source(write_manifest(tmp_path / "m.jsonl", {**ROW, "duration": 2}))
+    assert utterance.duration == 2.0
+    with pytest.raises(DataError, match=r"a\.wav: cannot be read as audio"):
+        utterance.audio.load()
+
+
 def test_columns_name_other_keys(tmp_path: Path) -> None:
     write(tmp_path / "a.wav")
     spec = write_manifest(tmp_path / "m.json", {"wav": "a.wav", "said": "hi", "who": "x"})
