@@ -1,28 +1,23 @@
-"""Data sets of the `datasets` library: saved on disk, or on the hub."""
+"""Data sets of the `datasets` library, and those that it saved on disk."""
 
-import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
-from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row
-from echo.data.sources.table import TableReader
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
     from datasets import Dataset
 
-HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
-FILES = (*ManifestReader.suffixes, *TableReader.suffixes)  # a missing one is not looked for there
 RATE = "sampling_rate"  # the column beside an audio column of plain numbers
 
 
@@ -47,14 +42,12 @@ class SavedReader(Reader):
     def takes(self, spec: str) -> bool:
         return super().takes(spec) or folder_and_split(spec)[1] is not None
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
         from datasets import DatasetDict, load_from_disk
 
         path, split = folder_and_split(spec)
-        try:
+        with library_errors(f"{path}: cannot be loaded"):
             dataset = load_from_disk(str(path))
-        except Exception as error:  # whatever the library, pyarrow and fsspec raise
-            raise DataError(f"{path}: cannot be loaded ({one_line(error)})") from error
         if isinstance(dataset, DatasetDict):
             dataset = dataset[choose_split(str(path), split, list(dataset))]
         elif split is not None:
@@ -71,54 +64,6 @@ def folder_and_split(spec: str) -> tuple[Path, str | None]:
     return Path(spec), None
 
 
-class HubReader(Reader):
-    """A data set of the hub, downloaded where it is not in the library's cache."""
-
-    def takes(self, spec: str) -> bool:
-        return hub_id(spec) is not None
-
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
-        import datasets
-
-        found = hub_id(spec)
-        assert found
-        name, config, split = found
-        try:
-            if split is None:  # asked for first, so as not to download every split for an error
-                split = choose_split(name, None, datasets.get_dataset_split_names(name, config))
-            dataset = datasets.load_dataset(name, config, split=split)
-        except DataError:
-            raise
-        except Exception as error:  # network, access, configs, splits: the library has no one base
-            raise DataError(
-                f"{name}: is no file or folder here, and cannot be loaded from the hub "
-                f"({one_line(error)})"
-            ) from error
-        yield from dataset_rows(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
-
-
-class HubId(NamedTuple):
-    name: str
-    config: str | None
-    split: str | None
-
-
-def hub_id(spec: str) -> HubId | None:
-    """The parts of `org/name:config@split`; None for what is a path or named as a file."""
-    match = HUB_ID.fullmatch(spec)
-    if not match or Path(spec).exists() or Path(spec).suffix.lower() in FILES:
-        return None
-    return HubId(match["name"], match["config"], match["split"])
-
-
-def hub_files(allow_outside: bool) -> Recordings:
-    """Where recordings of the hub's data sets may lie: in the libraries' own caches."""
-    import datasets
-
-    caches = (Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE))
-    return Recordings((Path(),), tuple(cache.resolve() for cache in caches), allow_outside)
-
-
 def choose_split(name: str, split: str | None, found: list[str]) -> str:
     if split is None and len(found) == 1:
         return found[0]
@@ -129,14 +74,24 @@ def choose_split(name: str, split: str | None, found: list[str]) -> str:
     return split
 
 
+@contextmanager
+def library_errors(problem: str) -> Iterator[None]:
+    """Turns what `datasets`, pyarrow, fsspec and the network raise, which has no one base, into a
+    DataError of the problem with the reason."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{problem} ({one_line(error)})") from error
+
+
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def dataset_rows(
-    dataset: "Dataset", name: str, columns: Columns, files: Recordings
-) -> Iterator[Row | DataError]:
-    """One row a row, with its columns of single values.
+def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordings) -> Rows:
+    """Every row of a data set, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
 
@@ -160,16 +115,10 @@ def dataset_rows(
         if column in keys or isinstance(feature, datasets.Value)
     ]
     labels.remove(keys.audio)
-    for row, record in enumerate(records(dataset.select_columns(labels), name)):
-        record[keys.audio] = DatasetAudio(recordings, row, keys.audio, files)
-        yield Row(f"{name}[{row}]", record, columns=columns, id=str(row))
-
-
-def records(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
-    try:
-        yield from dataset
-    except Exception as error:  # whatever pyarrow raises for a damaged table
-        raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
+    with library_errors(f"{name}: cannot be read"):
+        for row, record in enumerate(dataset.select_columns(labels)):
+            record[keys.audio] = DatasetAudio(recordings, row, keys.audio, files)
+            yield Row(f"{name}[{row}]", record, columns=columns, id=str(row))
 
 
 def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:

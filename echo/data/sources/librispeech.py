@@ -8,7 +8,7 @@ from typing import NoReturn
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 TRANSCRIPTS = ".trans.txt"
@@ -21,7 +21,7 @@ class LibriSpeechReader(Reader):
     def takes(self, spec: str) -> bool:
         return Path(spec).is_dir() and any(transcript_files(Path(spec)))
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
         """Every line of every transcript file below the folder, in the order of their paths.
 
         The corpus writes its transcripts in capitals. That says nothing about the speech, and a

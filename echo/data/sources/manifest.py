@@ -2,13 +2,12 @@
 
 import json
 import reprlib
-from collections.abc import Iterator
 from typing import Any
 
 from echo.data.sources.columns import Columns, Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 
@@ -16,7 +15,7 @@ class ManifestReader(Reader):
     suffixes = (".jsonl", ".json")
     marks = ("metadata.jsonl",)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
         """One row a line; paths are relative to the manifest, blank lines are passed over."""
         path = self.file(spec)
         recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from echo.data.sources.columns import USUAL, Columns
-from echo.data.sources.datasets import HubReader, SavedReader
+from echo.data.sources.datasets import SavedReader
+from echo.data.sources.hub import HubReader, HubStreamReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import Reader, RowShard, ShardReader
 from echo.data.sources.row import utterances
 from echo.data.sources.shards import TarReader
-from echo.data.sources.streamed import HubStreamReader, ParquetReader
+from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError

@@ -1,15 +1,12 @@
 """What a kind of source is, and how one is registered."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.row import Row
-from echo.support.errors import DataError
-
-Rows = Iterable[Row | DataError]
+from echo.data.sources.row import Rows
 
 
 class Reader(ABC):
@@ -60,5 +57,5 @@ class ShardReader(Reader):
     def shards(self, spec: str, columns: Columns, allow_outside: bool) -> Sequence[RowShard]:
         """The shards of a source, none of them read. Arguments and errors as for `read`."""
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
         return (row for s in self.shards(spec, columns, allow_outside) for row in s.read())

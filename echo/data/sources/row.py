@@ -36,7 +36,10 @@ class Row:
     id: str | None = None  # where the record has no "id"; None takes what the audio column says
 
 
-def utterances(rows: Iterable[Row | DataError]) -> Iterator[Utterance | DataError]:
+Rows = Iterable[Row | DataError]
+
+
+def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
     """Checks every row: an utterance, or the reason why it is none.
 
     Nothing is decoded, and a header is read only where the row gives no duration, so that a long

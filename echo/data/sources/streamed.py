@@ -1,17 +1,15 @@
-"""Data sets of the `datasets` library that are read part by part: of the hub without downloading
-them, or of Parquet and Arrow files."""
+"""Data sets that `datasets` reads part by part: Parquet and Arrow files, and those of the hub."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.datasets import cell_audio, choose_split, hub_files, hub_id, one_line
+from echo.data.sources.datasets import cell_audio, library_errors, one_line
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Row
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ class DatasetShard:
     columns: Columns
     files: Recordings
 
-    def read(self) -> Iterator[Row | DataError]:
+    def read(self) -> Rows:
         """Every row in order, and at last why there are no more, where the file is damaged."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
@@ -61,52 +59,28 @@ class ParquetReader(ShardReader):
             raise DataError(f"{spec}: no such file")
         import datasets
 
-        try:
-            dataset = datasets.load_dataset(
-                Path(spec).suffix[1:], data_files=paths, split="train", streaming=True
-            )
-            files = Recordings((folder,), (folder.resolve(),), allow_outside)
-            return shards(dataset, spec, columns, files)
-        except DataError:
-            raise
-        except Exception as error:  # whatever the library and pyarrow raise for a damaged one
-            raise DataError(f"{spec}: cannot be read ({one_line(error)})") from error
+        kind = Path(spec).suffix[1:]
+        with library_errors(f"{spec}: cannot be read"):
+            dataset = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
+        files = Recordings((folder,), (folder.resolve(),), allow_outside)
+        return dataset_shards(dataset, spec, columns, files)
 
 
-class HubStreamReader(ShardReader):
-    """A data set of the hub, of which nothing is kept."""
-
-    def takes(self, spec: str) -> bool:
-        return hub_id(spec) is not None
-
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[DatasetShard]:
-        import datasets
-
-        found = hub_id(spec)
-        assert found
-        name, config, split = found
-        try:
-            if split is None:
-                split = choose_split(name, None, datasets.get_dataset_split_names(name, config))
-            dataset = datasets.load_dataset(name, config, split=split, streaming=True)
-            return shards(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
-        except DataError:
-            raise
-        except Exception as error:  # network, access, configs, splits: the library has no one base
-            raise DataError(
-                f"{name}: cannot be streamed from the hub ({one_line(error)})"
-            ) from error
-
-
-def shards(
+def dataset_shards(
     dataset: "IterableDataset", name: str, columns: Columns, files: Recordings
 ) -> list[DatasetShard]:
+    """The parts of a streamed data set, as many as it can be read in.
+
+    Raises:
+        DataError: it cannot be read, or is empty.
+    """
     import datasets
 
-    dataset = dataset.reshard()
-    for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Audio):
-            dataset = dataset.cast_column(column, datasets.Audio(decode=False))
-    if not dataset.num_shards:
-        raise DataError(f"{name}: holds no utterances")
-    return [DatasetShard(dataset, i, name, columns, files) for i in range(dataset.num_shards)]
+    with library_errors(f"{name}: cannot be read"):
+        dataset = dataset.reshard()
+        for column, feature in (dataset.features or {}).items():
+            if isinstance(feature, datasets.Audio):
+                dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+        if not dataset.num_shards:
+            raise DataError(f"{name}: holds no utterances")
+        return [DatasetShard(dataset, i, name, columns, files) for i in range(dataset.num_shards)]

@@ -9,7 +9,7 @@ from typing import Any
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 
@@ -17,7 +17,7 @@ class TableReader(Reader):
     suffixes = (".csv", ".tsv")
     marks = ("metadata.csv",)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Iterator[Row | DataError]:
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
         """Recordings lie in `clips/` beside the table, or beside it.
 
         Raises:

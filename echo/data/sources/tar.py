@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from echo.data.audio import AudioBytes, AudioReference
 from echo.data.sources.columns import Columns, storable
 from echo.data.sources.manifest import parse
-from echo.data.sources.row import Row
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 RECORDINGS = ("flac", "wav", "opus", "ogg", "mp3")
@@ -62,7 +62,7 @@ class Member:
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
 
-def read_tar(path: Path, columns: Columns) -> Iterator[Row | DataError]:
+def read_tar(path: Path, columns: Columns) -> Rows:
     """One row for each key. What is wrong with members or the shard comes last, and does not
     keep the rest from being read.
 
