@@ -17,11 +17,11 @@ from torchaudio.transforms import Resample
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
-MAX_RATE = 1_000_000  # Hz: more is a damaged header's, and takes gigabytes to resample
-UNKNOWN_LENGTH = 2**63 - 1  # samples, says libsndfile of a FLAC that was written into a pipe
+MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
+UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
-# What soundfile raises for a bad file. TypeError is for headerless .raw, whose rate nobody knows,
-# ValueError for a name that no file can have, MemoryError for a header that claims too much.
+# What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an
+# invalid file name, MemoryError for a header that claims too much.
 UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
 
 
@@ -180,7 +180,7 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz.
 
     Raises:
-        DataError: there are no samples, some are not finite, or the rate is no audio's.
+        DataError: there are no samples, some are not finite, or the rate is too high.
     """
     if rate > MAX_RATE:
         raise DataError(f"{name}: the recording claims a rate of {rate} Hz")
@@ -189,22 +189,22 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
     mono = samples.mean(0)
-    # The kernel's size grows with the numbers in rate : 16 kHz once they are reduced. An odd rate
-    # such as 44,056 Hz is taken for the nearest that shares 25 Hz with 16 kHz: 0.02 % off.
+    # The resampling kernel grows with the terms of the reduced ratio rate : 16 kHz. So an odd rate
+    # such as 44,056 Hz is rounded to a multiple of 25 Hz, 0.02 % off.
     rate = max(25, 25 * round(rate / 25))
     return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
 
 
 @lru_cache(maxsize=32)
 def resampler(rate: int, new_rate: int) -> Resample:
-    """A resampler, kept because building its kernel costs more than using it."""
+    """A resampler, cached because building its kernel costs more than using it."""
     return Resample(rate, new_rate)
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
     """Seconds of audio by the recording's header, without decoding.
 
-    A file goes by its path in messages where it is given no other name.
+    Messages name a file by its path unless another name is given.
 
     Raises:
         DataError: the recording is missing, unreadable or empty.
@@ -215,20 +215,20 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
 
 @contextmanager
 def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
-    """Opens a recording; what goes wrong with it, until it is closed, becomes a DataError."""
+    """Opens a recording. Errors while it is open become a DataError."""
     try:
         with soundfile.SoundFile(source) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
-            if file.frames == UNKNOWN_LENGTH:  # of which libsndfile decodes the first block alone
-                raise DataError(f"{name}: the recording's header lacks its length: convert it anew")
+            if file.frames == UNKNOWN_LENGTH:  # libsndfile would decode only its first block
+                raise DataError(f"{name}: the header gives no length: convert the recording again")
             yield file
     except UNREADABLE as error:
         raise DataError(f"{name}: {reason(source, error)}") from None
 
 
 def reason(source: Path | io.BytesIO, error: Exception) -> str:
-    if isinstance(source, Path):  # libsndfile says "System error" of all that the system refuses
+    if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
             source.open("rb").close()
         except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""Log-mel features as Whisper has them, and SpecAugment."""
+"""Log-mel features as Whisper computes them."""
 
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from transformers.audio_utils import mel_filter_bank
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE, feature_frames
 
 N_FFT = 400
-BLOCK = 30_000  # frames whose spectra are held at once: those of hours would take gigabytes
+BLOCK = 30_000  # frames: spectra held at once, for those of hours would take gigabytes
 
 
 @lru_cache(maxsize=4)

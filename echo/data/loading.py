@@ -26,7 +26,7 @@ from echo.support.signals import leave_signals_to_parent
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # the label that no loss is taken of
+IGNORED = -100  # the label without a loss
 MAX_EVALUATION_BATCH = 256
 
 
@@ -85,8 +85,8 @@ class Batch:
 class ExampleReader:
     """Decodes an utterance into an example, or says why it cannot be one.
 
-    Not `labelled`, transcripts are not tokenised: what a model is measured against may hold
-    characters that it cannot write.
+    Unless `labelled`, transcripts are not tokenised: references may hold characters that the
+    model cannot write.
     """
 
     def __init__(self, tokenizer: Any, limits: Limits, labelled: bool = True) -> None:
@@ -95,7 +95,7 @@ class ExampleReader:
         self.labelled = labelled
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
-        """The example, at the speed asked for unless that makes it too long for the encoder.
+        """The example, at this speed unless that makes it too long for the encoder.
 
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.

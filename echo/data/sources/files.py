@@ -15,8 +15,8 @@ from echo.support.files import lies_in
 @dataclass(frozen=True)
 class Recordings:
     """Where a source looks for the recordings that it names, one folder after another, and the
-    folders (resolved) in which they must lie. To name others is to have any file of this machine
-    read as audio, which a source from elsewhere shall not do unasked."""
+    folders (resolved) in which they must lie: otherwise a source made by others could have any file
+    of this machine read as audio."""
 
     folders: tuple[Path, ...]
     roots: tuple[Path, ...]

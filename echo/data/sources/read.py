@@ -1,4 +1,4 @@
-"""From one string to utterances: recognises the kind of source and says what is wrong with it."""
+"""From one string to utterances: finds the reader of a source, or says why there is none."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a kind of source is, and how one is registered."""
+"""What every kind of source provides: see docs/add_a_source.md."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from echo.data.sources.row import Rows
 
 
 class Reader(ABC):
-    """Reads one kind of source. A kind of its own names its files and gives `read`."""
+    """Reads one kind of source. A new kind names its files and gives `read`."""
 
     suffixes: tuple[str, ...] = ()  # of files of this kind: (".jsonl",)
     marks: tuple[str, ...] = ()  # the files by which a folder of this kind is known
