@@ -21,14 +21,15 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from echo.config import DataSettings
-from echo.data.audio import SAMPLE_RATE, AudioArray
+from echo.data.audio import AudioArray
 from echo.data.batching import Item
 from echo.data.cache import AudioCache
 from echo.data.features import log_mel
-from echo.data.loading import Collator, ExampleReader, Limits, TrainingSet
+from echo.data.loading import Collator, ExampleReader, TrainingSet
 from echo.data.sources import read_source
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.model.geometry import SAMPLE_RATE, Limits
 
 Way = Callable[[Sequence[int]], object]  # makes a batch of the utterances at some indices
 

@@ -18,7 +18,8 @@ import torch
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.build import build_corpus
-from echo.data.loading import Batch, ExampleReader, Limits, training_loader
+from echo.data.loading import Batch, ExampleReader, training_loader
+from echo.model.geometry import Limits
 from echo.pilot.contenders import read_pilot
 from echo.support.settings import merge
 from echo.support.yaml import read_yaml

@@ -20,11 +20,12 @@ import torch
 from transformers import pipeline
 
 from echo.checkpoints.load import load_model
-from echo.data.audio import SAMPLE_RATE, JoinedAudio, decode, header_duration
+from echo.data.audio import AudioFile, JoinedAudio, header_duration
 from echo.data.sources import Columns, read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance
 from echo.evaluate.wer import normaliser, word_errors
+from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.transcribe import TranscribeSettings, transcribe_files
 
 PAUSE = 0.3  # seconds between joined utterances
@@ -76,7 +77,7 @@ def main() -> None:
     def by_pipeline(paths: Sequence[Path]) -> list[str]:
         return [
             recognise(
-                {"raw": decode(path, str(path)).numpy(), "sampling_rate": SAMPLE_RATE},
+                {"raw": AudioFile(path).load().numpy(), "sampling_rate": SAMPLE_RATE},
                 return_timestamps=True,
             )["text"]
             for path in paths

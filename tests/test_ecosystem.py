@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSpeechSeq2Seq, pipeline
 
 from echo.checkpoints.convert import convert
-from echo.data.audio import SAMPLE_RATE, AudioFile
+from echo.data.audio import AudioFile
+from echo.model.geometry import SAMPLE_RATE
 from tests.small_whisper import save_whisper, small_whisper
 
 LOADS = """

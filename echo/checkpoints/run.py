@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from echo.checkpoints.card import CARD_FILE
 from echo.checkpoints.checksums import damage, flush, seal
 from echo.data.batching import Position
-from echo.data.features import FRAMES_PER_SECOND
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
 
 logger = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
     model.save_pretrained(folder)
-    seconds = 2 * model.config.max_source_positions // FRAMES_PER_SECOND
+    seconds = ENCODER_STRIDE * model.config.max_source_positions // FRAMES_PER_SECOND
     extractor = WhisperFeatureExtractor(
         feature_size=model.config.num_mel_bins,
         chunk_length=max(1, seconds),  # which it only takes in whole seconds

@@ -1,4 +1,4 @@
-"""Which utterances go into a batch together: buckets of like duration, in a seeded order."""
+"""Which utterances form a batch: buckets of similar duration, in a seeded order."""
 
 import random
 from collections import deque
@@ -39,10 +39,10 @@ def bucket(
     max_batch_size: int,
     rng: random.Random | None = None,
 ) -> list[list[int]]:
-    """Cuts utterances into batches of at most so many seconds, padding included.
+    """Groups utterances into batches of at most so many seconds, padding included.
 
     Neighbours in duration share a batch, so little of it is padding. With `rng`, durations are
-    blurred by 5 %, so that an utterance meets others in every epoch, and batches are shuffled.
+    blurred by 5 %, so that batches differ from epoch to epoch, and batches are shuffled.
 
     Returns:
         Indices into `durations`, each exactly once. An utterance longer than the limit is a

@@ -1,4 +1,4 @@
-"""Decoded recordings kept on disk, for formats that take longer to decode than all that follows."""
+"""Decoded recordings kept on disk, for formats whose decoding is the slowest part of loading."""
 
 import logging
 import os
@@ -15,37 +15,38 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile
-from echo.data.sources.datasets import DatasetAudio
+from echo.data.audio import Audio, AudioReference
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-SUBFOLDER = "echo-audio"  # of the folder that is named, where other things may lie
+SUBFOLDER = "echo-audio"  # of the folder in the config, which may hold other things
 SUFFIX = ".f32"
 # What the samples of a recording depend on, besides the recording.
 DECODING = (
     f"mono, {SAMPLE_RATE} Hz, libsndfile {soundfile.__libsndfile_version__}, "
     f"torchaudio {torchaudio.__version__}"
 )
-FREED_SHARE = 0.1  # of the limit, when it is passed
-WRITTEN_SHARE = 0.01  # of the limit, after which a process looks whether it is passed
+FREED_SHARE = 0.1  # of the limit, freed when it is passed
+WRITTEN_SHARE = 0.01  # of the limit: after writing so much, a process checks the limit
 
 
 class AudioCache:
-    """Samples of recordings, of about `limit` bytes; those longest not used go first.
+    """Samples of recordings, about `limit` bytes of them; the least recently used are deleted
+    first.
 
     Any number of processes and runs may share a folder, and none waits for another: an entry
-    appears complete or not at all, and never changes. One that cannot be read, or is not what was
-    written, is made again. When nothing can be written, as on a full disk, the cache is read
-    only from then on, and says so once in each process.
+    appears complete or not at all, and never changes. A damaged entry is written again. When
+    nothing can be written, as on a full disk, the cache becomes read-only and each process logs
+    that once.
 
     An entry is named by what it is made of, so a recording that changes gets a new one. It holds
-    a CRC-32 and then the samples, in little-endian float32, so that nothing is lost.
+    a CRC-32 and then the samples in little-endian float32, so it is exact.
 
     Raises:
-        ConfigError: the folder cannot be made, or the limit is none.
+        ConfigError: the folder cannot be made, or the limit is not positive.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -62,16 +63,16 @@ class AudioCache:
         self.evict()
 
     def over(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """The same utterances, each decoded once as long as its samples are kept."""
+        """The same utterances, decoded only when their samples are not in the cache."""
         return [replace(u, audio=CachedAudio(u.audio, self)) for u in utterances]
 
     def load(self, audio: Audio) -> torch.Tensor:
-        """What `audio.load()` returns, to the bit, and raises."""
-        if isinstance(audio, DatasetAudio):
-            audio = audio.fetch()
-        key = key_of(audio)
-        if key is None:
+        """Returns and raises what `audio.load()` does, to the bit."""
+        audio = audio.fetch()
+        identity = audio.identity()
+        if identity is None:
             return audio.load()
+        key = blake2b(DECODING.encode() + identity, digest_size=16).hexdigest()
         path = self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
         samples = read_entry(path)
         if samples is None:
@@ -86,8 +87,8 @@ class AudioCache:
         except OSError as error:
             self.writable = False
             logger.warning(
-                "data.cache: %s cannot be written to (%s): recordings that it lacks are decoded "
-                "whenever they are needed",
+                "data.cache: %s cannot be written to (%s): recordings not in it are decoded each "
+                "time they are needed",
                 self.folder,
                 error.strerror,
             )
@@ -96,7 +97,7 @@ class AudioCache:
             self.evict()
 
     def evict(self) -> None:
-        """Where the limit is passed, deletes what was longest not used, and some more."""
+        """Above the limit, deletes the least recently used entries until well below it."""
         self.written = 0
         entries = []
         for path in self.folder.glob(f"??/*{SUFFIX}"):
@@ -114,39 +115,21 @@ class AudioCache:
 
 
 @dataclass(frozen=True)
-class CachedAudio:
+class CachedAudio(AudioReference):
     """A recording whose samples are kept in a cache."""
 
     audio: Audio
     cache: AudioCache
 
+    def fetch(self) -> Audio:
+        return self.audio.fetch()
+
     def load(self) -> torch.Tensor:
         return self.cache.load(self.audio)
 
 
-def key_of(audio: Audio) -> str | None:
-    """A name for what a recording's samples are made of; none where nothing is decoded, or the
-    recording is gone."""
-    match audio:
-        case AudioFile(path):
-            try:
-                status = path.stat()
-            except (OSError, ValueError):
-                return None
-            content = b"%b %d %d" % (
-                os.fsencode(path.absolute()),
-                status.st_size,
-                status.st_mtime_ns,
-            )
-        case AudioBytes(content):
-            pass
-        case _:
-            return None
-    return blake2b(DECODING.encode() + content, digest_size=16).hexdigest()
-
-
 def read_entry(path: Path) -> torch.Tensor | None:
-    """The samples of an entry; none where there is none, or a damaged one."""
+    """The samples of an entry; None where it is missing or damaged."""
     try:
         stored = np.fromfile(path, "<f4")
     except OSError:
@@ -156,7 +139,7 @@ def read_entry(path: Path) -> torch.Tensor | None:
         return None
     with suppress(OSError):
         os.utime(path)  # for `evict`: file systems seldom note when a file was read
-    # A copy, which is aligned as decoded samples are: products may round by where numbers lie.
+    # A copy, aligned as decoded samples are: rounding in products may depend on alignment.
     return torch.tensor(samples, dtype=torch.float32)
 
 

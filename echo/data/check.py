@@ -1,7 +1,6 @@
 """Everything that is wrong with a data set, found in one pass, and what it holds."""
 
 import hashlib
-import io
 import math
 import sys
 from collections import Counter, defaultdict
@@ -12,11 +11,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from echo.data.audio import SAMPLE_RATE, Audio, AudioArray, AudioBytes, AudioFile, read, to_mono_16k
+from echo.data.audio import to_mono_16k
 from echo.data.sources import Columns, scan_source
 from echo.data.sources.columns import USUAL
-from echo.data.sources.datasets import DatasetAudio
-from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 from echo.support.text import visible
@@ -73,7 +70,7 @@ def check_source(
             continue
         findings = [*row_flaws(row, max_chars, seen)]
         try:
-            samples, rate = as_recorded(row.audio)
+            samples, rate = row.audio.read()
             to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
             findings.append(("unreadable recordings", str(error)))
@@ -83,22 +80,6 @@ def check_source(
         for kind, finding in findings:
             report.problems[kind].append(f"{row.where}: {finding}")
     return report
-
-
-def as_recorded(audio: Audio) -> tuple[torch.Tensor, int]:
-    """(channels, samples) and the rate in Hz, before the mixing and resampling of `load`."""
-    match audio:
-        case DatasetAudio() | TarAudio():
-            return as_recorded(audio.fetch())
-        case AudioFile(path):
-            return read(path, str(path))
-        case AudioBytes(content, name):
-            return read(io.BytesIO(content), name)
-        case AudioArray(samples, rate):
-            tensor = torch.as_tensor(samples, dtype=torch.float32)
-            return tensor.reshape(-1, tensor.shape[-1]), rate
-        case _:
-            return audio.load()[None], SAMPLE_RATE
 
 
 def describe(report: Report, row: Utterance, samples: torch.Tensor, rate: int) -> None:

@@ -1,4 +1,4 @@
-"""Log-mel features as Whisper has them, and SpecAugment."""
+"""Log-mel features as Whisper computes them."""
 
 from functools import lru_cache
 
@@ -7,12 +7,10 @@ import torch
 import torch.nn.functional as F
 from transformers.audio_utils import mel_filter_bank
 
-from echo.data.audio import SAMPLE_RATE
+from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE, feature_frames
 
 N_FFT = 400
-HOP_LENGTH = 160
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
-BLOCK = 30_000  # frames whose spectra are held at once: those of hours would take gigabytes
+BLOCK = 30_000  # frames: spectra held at once, for those of hours would take gigabytes
 
 
 @lru_cache(maxsize=4)
@@ -45,7 +43,7 @@ def log_mel(samples: torch.Tensor, n_mels: int) -> torch.Tensor:
     Returns:
         (n_mels, frames), a frame for each 10 ms begun.
     """
-    frames = -(-len(samples) // HOP_LENGTH)
+    frames = feature_frames(len(samples))
     # Silence follows the recording, as in Whisper's padded input; its frames are cut off again.
     followed = F.pad(samples, (0, N_FFT))
     # A frame is centred on its time: before the first the recording is heard mirrored.

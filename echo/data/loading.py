@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,54 +13,21 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from echo.config import DataSettings, OnError
-from echo.data.audio import SAMPLE_RATE, to_mono_16k
+from echo.data.audio import to_mono_16k
 from echo.data.augment import spec_augment
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel
+from echo.data.features import log_mel
 from echo.data.tokenizer import add_timestamps, encode_transcript
 from echo.data.utterance import Utterance
+from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.support.errors import DataError
 from echo.support.signals import leave_signals_to_parent
 
-if TYPE_CHECKING:
-    from echo.model.model import EchoConfig
-
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # the label that no loss is taken of
+IGNORED = -100  # the label without a loss
 MAX_EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the model can take."""
-
-    n_mels: int
-    max_frames: int  # of features, 10 ms each
-    max_tokens: int
-    # Silence after an utterance, which counts as audio:
-    pad_to_seconds: float = 0.0  # up to so much of both, as Whisper's 30 s,
-    added_silence: float = 0.0  # and so many seconds at the least
-
-    @classmethod
-    def of(cls, config: "EchoConfig") -> "Limits":
-        """A model's; each encoder position takes two frames of features."""
-        return cls(
-            config.num_mel_bins,
-            2 * config.max_source_positions,
-            config.max_target_positions,
-            config.pad_to_seconds or 0.0,
-            config.added_silence,
-        )
-
-    def padded(self, samples: int) -> int:
-        """How many samples so many become with their silence, as far as the encoder takes it."""
-        wanted = max(
-            samples + round(self.added_silence * SAMPLE_RATE),
-            round(self.pad_to_seconds * SAMPLE_RATE),
-        )
-        return max(samples, min(wanted, self.max_frames * HOP_LENGTH))
 
 
 @dataclass(frozen=True)
@@ -118,8 +85,8 @@ class Batch:
 class ExampleReader:
     """Decodes an utterance into an example, or says why it cannot be one.
 
-    Not `labelled`, transcripts are not tokenised: what a model is measured against may hold
-    characters that it cannot write.
+    Unless `labelled`, transcripts are not tokenised: references may hold characters that the
+    model cannot write.
     """
 
     def __init__(self, tokenizer: Any, limits: Limits, labelled: bool = True) -> None:
@@ -128,7 +95,7 @@ class ExampleReader:
         self.labelled = labelled
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
-        """The example, at the speed asked for unless that makes it too long for the encoder.
+        """The example, at this speed unless that makes it too long for the encoder.
 
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.
@@ -137,9 +104,9 @@ class ExampleReader:
             samples = utterance.audio.load()
             if speed != 1.0:
                 changed = to_mono_16k(samples[None], round(speed * SAMPLE_RATE), utterance.id)
-                if frames_of(len(changed)) <= self.limits.max_frames:
+                if feature_frames(len(changed)) <= self.limits.max_frames:
                     samples = changed
-            self.check_frames(frames_of(len(samples)))
+            self.check_frames(feature_frames(len(samples)))
             padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
             features = log_mel(padded, self.limits.n_mels)
             seconds = len(samples) / SAMPLE_RATE
@@ -148,7 +115,7 @@ class ExampleReader:
     def check(self, utterance: Utterance) -> None:
         """As `read`, by what is known without decoding the recording."""
         with naming(utterance):
-            self.check_frames(frames_of(round(utterance.duration * SAMPLE_RATE)))
+            self.check_frames(feature_frames(round(utterance.duration * SAMPLE_RATE)))
             self.tokens(utterance.text)
 
     def tokens(self, text: str) -> list[int]:
@@ -178,11 +145,6 @@ def naming(utterance: Utterance) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{utterance.where or utterance.id}: {error}") from None
-
-
-def frames_of(samples: int) -> int:
-    """How many frames `log_mel` makes of so many samples: one for each hop begun."""
-    return -(-samples // HOP_LENGTH)
 
 
 class TrainingSet(Dataset):

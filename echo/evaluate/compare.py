@@ -12,8 +12,8 @@ import torch
 
 from echo.checkpoints.load import load_model, to_device
 from echo.config import DecodeSettings, OnError
-from echo.data.audio import SAMPLE_RATE, AudioArray
-from echo.data.loading import ExampleReader, Limits, check_utterances
+from echo.data.audio import AudioArray
+from echo.data.loading import ExampleReader, check_utterances
 from echo.data.utterance import Utterance
 from echo.evaluate.compare_report import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
@@ -21,6 +21,7 @@ from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import Evaluation, score
 from echo.evaluate.groups import check_column
 from echo.evaluate.wer import Normaliser, normaliser
+from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
 from echo.support.files import result_folder, writing

@@ -11,11 +11,11 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList
 
 from echo.config import DecodeSettings, OnError
-from echo.data.features import FRAMES_PER_SECOND
-from echo.data.loading import Batch, ExampleReader, Limits, evaluation_batches
+from echo.data.loading import Batch, ExampleReader, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import DataError
@@ -98,7 +98,7 @@ def decode_batch(
         processors.append(
             CtcPrefixScorer(
                 model.ctc_head(encoded.last_hidden_state),
-                batch.attention_mask[:, ::2].sum(1),
+                encoder_lengths(batch.attention_mask),
                 settings.ctc_weight,
                 blank=tokenizer.pad_token_id,
                 end=tokenizer.eos_token_id,

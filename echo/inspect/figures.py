@@ -21,8 +21,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from echo.data.features import FRAMES_PER_SECOND
-from echo.inspect.inspect import ENCODER_FRAME_SECONDS, Branch, Inspection, Layer, LayerNumbers
+from echo.inspect.inspect import Branch, Inspection, Layer, LayerNumbers
+from echo.model.geometry import ENCODER_FRAME_SECONDS, FRAMES_PER_SECOND
 from echo.support.text import escape_mathtext
 
 BRANCHES: tuple[Branch, ...] = ("global", "local")

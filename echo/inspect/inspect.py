@@ -14,15 +14,19 @@ from echo.attention.maps import AttentionMaps, attention_maps, entropy
 from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
-from echo.data.audio import SAMPLE_RATE, AudioArray, AudioFile, header_duration
-from echo.data.features import FRAMES_PER_SECOND
-from echo.data.loading import Batch, Collator, Example, ExampleReader, Limits, frames_of
+from echo.data.audio import AudioArray, AudioFile, header_duration
+from echo.data.loading import Batch, Collator, Example, ExampleReader
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch
+from echo.model.geometry import (
+    ENCODER_FRAME_SECONDS,
+    SAMPLE_RATE,
+    Limits,
+    encoder_frames,
+    feature_frames,
+)
 from echo.model.language import detected_language, is_multilingual, set_language
 from echo.model.model import EchoForConditionalGeneration
-
-ENCODER_FRAME_SECONDS = 2 / FRAMES_PER_SECOND
 
 Stack = Literal["encoder", "decoder"]
 Branch = Literal["global", "local"]
@@ -109,7 +113,7 @@ class Inspection:
     def layers(self) -> Iterator[Layer]:
         """The encoder's layers and then the decoder's. Each is computed when it is asked for:
         together, the maps of a large model would fill the memory."""
-        frames = -(-self.log_mel.shape[1] // 2)
+        frames = encoder_frames(self.log_mel.shape[1])
         encoder, decoder = self.model.model.encoder, self.model.model.decoder
         config = self.model.config
         for i, settings in enumerate(config.encoder_attention()):
@@ -182,7 +186,7 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
         model,
         str(path),
         example.seconds,
-        example.features[:, : frames_of(round(example.seconds * SAMPLE_RATE))],
+        example.features[:, : feature_frames(round(example.seconds * SAMPLE_RATE))],
         transcript,
         [tokenizer.decode([i]) for i in ids],
         inputs,

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from transformers import WhisperForConditionalGeneration
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 
+from echo.model.geometry import FRAMES_PER_SECOND, Limits
+
 # The log energy of nothing at all, which no audio has: the features' floor is finite.
 PADDING = -torch.inf
-FRAMES_PER_SECOND = 100
 
 
 def marked_frames(features: torch.Tensor) -> torch.Tensor | None:
@@ -30,12 +31,10 @@ class EchoGeneration(WhisperForConditionalGeneration):
     """What `EchoForConditionalGeneration` changes of Whisper's `generate`."""
 
     def heard_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """How many frames the model hears of so many: silence follows audio where it did in
-        training, as far as the encoder takes it."""
-        padded = (frames + round(self.config.added_silence * FRAMES_PER_SECOND)).clamp(
-            min=round((self.config.pad_to_seconds or 0) * FRAMES_PER_SECOND)
-        )
-        return frames.maximum(padded.clamp(max=2 * self.config.max_source_positions))
+        """How many frames (B,) the model hears of so many (B,): silence follows audio as it did
+        in training."""
+        limits = Limits.of(self.config)
+        return frames.new_tensor([limits.padded(n, FRAMES_PER_SECOND) for n in frames.tolist()])
 
     def generate(  # type: ignore[override]
         self,

@@ -32,6 +32,7 @@ from echo.attention.forms import FORMS, resolve_layers
 from echo.attention.global_branch import attention_weights, split_heads
 from echo.attention.settings import DEFAULT_FORM, AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
+from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
 
 WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
@@ -155,10 +156,10 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
             ValueError: there are more frames than positions.
         """
         frames = input_features.shape[-1]
-        if frames > 2 * self.max_source_positions:
+        if frames > ENCODER_STRIDE * self.max_source_positions:
             raise ValueError(
                 f"{frames} frames of features are more than the encoder's "
-                f"{2 * self.max_source_positions}"
+                f"{ENCODER_STRIDE * self.max_source_positions}"
             )
         # Both convolutions look one frame across the edge of an utterance. What they find there
         # is made zero, as it would be if the utterance stood alone.
@@ -337,9 +338,8 @@ def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.T
 
 
 def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(B, frames) of 1 and 0 -> (B, 1, 1, ceil(frames / 2)), added to attention scores: encoder
-    frame t stands at feature frame 2t."""
-    padding = attention_mask[:, None, None, ::2] == 0
+    """(B, frames) of 1 and 0 -> (B, 1, 1, ceil(frames / 2)), added to attention scores."""
+    padding = encoder_mask(attention_mask)[:, None, None] == 0
     return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(
         padding, torch.finfo(dtype).min
     )

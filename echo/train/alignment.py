@@ -15,6 +15,7 @@ import torchaudio
 from torch import nn
 
 from echo.data.loading import IGNORED
+from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
 
 WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
@@ -62,7 +63,7 @@ class AlignmentLoss:
         """
         log = ctc_logits.detach().float().log_softmax(-1)
         centres, sureness = ctc_alignment(
-            log, labels, attention_mask[:, ::2].sum(1), special_ids, blank
+            log, labels, encoder_lengths(attention_mask), special_ids, blank
         )
         frames = torch.arange(log.shape[1], device=log.device)
         near = torch.exp(-0.5 * ((frames - centres[..., None]) / WIDTH) ** 2)

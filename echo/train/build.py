@@ -8,14 +8,12 @@ import torch
 from transformers import GenerationConfig
 
 from echo.config import DataSettings, RunConfig
-from echo.data.features import FRAMES_PER_SECOND
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.model.whisper import whisper_names
 from echo.support.errors import ConfigError
-
-FRAMES_PER_POSITION = 2  # the second convolution's stride
 
 
 def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
@@ -46,8 +44,7 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             dropout=model.dropout,
             # Whisper's 0.02 suits its widths; with it narrow models learn several times slower.
             init_std=model.d_model**-0.5,
-            max_source_positions=round(model.max_seconds * FRAMES_PER_SECOND)
-            // FRAMES_PER_POSITION,
+            max_source_positions=round(model.max_seconds * FRAMES_PER_SECOND) // ENCODER_STRIDE,
             max_target_positions=model.max_tokens,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,

@@ -19,9 +19,10 @@ from echo.checkpoints.card import model_card
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.loading import ExampleReader, Limits, sample
+from echo.data.loading import ExampleReader, sample
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.wer import word_errors
+from echo.model.geometry import Limits
 from echo.model.language import told_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes

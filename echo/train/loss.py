@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from echo.data.loading import IGNORED
+from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoOutput
 
 
@@ -70,7 +71,7 @@ def ctc_loss(
     return F.ctc_loss(
         logits.float().log_softmax(-1).transpose(0, 1),
         labels.gather(1, order).clamp(min=0),
-        input_lengths=attention_mask[:, ::2].sum(1),
+        input_lengths=encoder_lengths(attention_mask),
         target_lengths=is_text.sum(1),
         blank=blank,
         reduction="sum",

@@ -15,8 +15,9 @@ from echo.config import RunConfig, load_run_config
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.data.loading import ExampleReader, Limits, check_utterances
+from echo.data.loading import ExampleReader, check_utterances
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.model.geometry import Limits
 from echo.model.language import is_multilingual
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from echo.data.features import FRAMES_PER_SECOND
 from echo.data.loading import IGNORED, Batch
+from echo.model.geometry import FRAMES_PER_SECOND
 from echo.support.errors import EchoError
 from echo.train.alignment import AlignmentLoss
 from echo.train.build import ctc_weight, special_ids

@@ -6,7 +6,8 @@ from pathlib import Path
 import soundfile
 import torch
 
-from echo.data.audio import SAMPLE_RATE, AudioFile, header_duration, reason
+from echo.data.audio import AudioFile, header_duration, reason
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 # How much less than its header says a sound recording may hold: decoders differ by a frame or so,

@@ -23,13 +23,14 @@ from transformers.models.whisper.tokenization_whisper import (
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
-from echo.data.audio import SAMPLE_RATE, AudioArray, header_duration
+from echo.data.audio import AudioArray, header_duration
 from echo.data.batching import bucket
-from echo.data.features import FRAMES_PER_SECOND, HOP_LENGTH, log_mel
-from echo.data.loading import ExampleReader, Limits, evaluation_batches, frames_of
+from echo.data.features import log_mel
+from echo.data.loading import ExampleReader, evaluation_batches
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_batch
+from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
@@ -231,7 +232,7 @@ class Transcriber:
             log_mel(F.pad(x, (0, self.limits.padded(len(x)) - len(x))), self.limits.n_mels)
             for x in recordings
         ]
-        lengths = torch.tensor([frames_of(len(samples)) for samples in recordings])
+        lengths = torch.tensor([feature_frames(len(samples)) for samples in recordings])
         batch = pad_sequence([x.T for x in features], batch_first=True).transpose(1, 2)
         options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
         output = self.model.generate(

@@ -34,7 +34,7 @@ def test_flac_without_a_length(tmp_path: Path) -> None:
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    assert refusals(path) == ["the recording's header lacks its length: convert it anew"] * 4
+    assert refusals(path) == ["the header gives no length: convert the recording again"] * 4
 
 
 def test_length_beyond_all_memory(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from echo.data import cache as cache_module
 from echo.data.audio import AudioArray, AudioBytes, AudioFile
 from echo.data.cache import AudioCache, CachedAudio, read_entry
 from echo.data.corpora.build import build_corpus
-from echo.data.sources import Columns
-from echo.data.sources.datasets import DatasetAudio, read_dataset
+from echo.data.prepare.shard import write_shards
+from echo.data.sources import Columns, read_source
+from echo.data.sources.datasets import DatasetAudio, dataset_rows
 from echo.data.sources.files import Recordings
+from echo.data.sources.row import utterances
 from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write, write_manifest
 
@@ -77,11 +79,25 @@ def test_a_table_s_recordings_are_known_by_their_bytes(tmp_path, decoded):
     content = write(tmp_path / "a.opus").read_bytes()
     rows = {"audio": [{"bytes": content, "path": None}] * 2, "text": ["one", "two"]}
     files = Recordings((tmp_path,), (tmp_path,))
-    utterances = [*read_dataset(Dataset.from_dict(rows), "rows", Columns(), files)]
+    found = dataset_rows(Dataset.from_dict(rows), "rows", Columns(), files)
     cache = AudioCache(tmp_path / "cache", 10**9)
-    assert all(isinstance(u.audio, DatasetAudio) for u in utterances)
-    first, second = (u.audio.load() for u in cache.over(utterances))
+    rows = [*utterances(found)]
+    assert all(isinstance(u.audio, DatasetAudio) for u in rows)
+    first, second = (u.audio.load() for u in cache.over(rows))
     assert torch.equal(first, second)
+    assert sum(decoded.values()) == 1
+
+
+def test_recordings_of_shards_are_kept_as_well(tmp_path, decoded):
+    write(tmp_path / "a.opus")
+    manifest = write_manifest(tmp_path / "m.jsonl", {"audio_filepath": "a.opus", "text": "one"})
+    write_shards(read_source(manifest), tmp_path / "shards", "opus")
+    (utterance,) = read_source(str(tmp_path / "shards"))
+    wanted = utterance.audio.load()
+    decoded.clear()
+    cache = AudioCache(tmp_path / "cache", 10**9)
+    (kept,) = cache.over([utterance])
+    assert all(torch.equal(kept.audio.load(), wanted) for _ in range(3))
     assert sum(decoded.values()) == 1
 
 

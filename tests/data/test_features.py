@@ -5,9 +5,10 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from echo.config import AugmentSettings
-from echo.data.audio import SAMPLE_RATE, AudioFile
+from echo.data.audio import AudioFile
 from echo.data.augment import spec_augment
 from echo.data.features import log_mel
+from echo.model.geometry import SAMPLE_RATE
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])

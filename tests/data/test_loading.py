@@ -15,13 +15,13 @@ from echo.data.batching import EpochBatches, Position
 from echo.data.loading import (
     IGNORED,
     ExampleReader,
-    Limits,
     check_utterances,
     evaluation_batches,
     training_loader,
 )
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.model.geometry import Limits
 from echo.support.errors import DataError
 
 LIMITS = Limits(n_mels=80, max_frames=300, max_tokens=12)

@@ -101,6 +101,14 @@ def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
     assert (first.id, third.id) == ("a.wav", "a.wav#2")
 
 
+def test_a_recording_is_not_opened_where_its_duration_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"noise")
+    (utterance,) = read_source(write_manifest(tmp_path / "m.jsonl", {**ROW, "duration": 2}))
+    assert utterance.duration == 2.0
+    with pytest.raises(DataError, match=r"a\.wav: cannot be read as audio"):
+        utterance.audio.load()
+
+
 def test_columns_name_other_keys(tmp_path: Path) -> None:
     write(tmp_path / "a.wav")
     spec = write_manifest(tmp_path / "m.json", {"wav": "a.wav", "said": "hi", "who": "x"})
@@ -379,7 +387,10 @@ def test_bad_csv(tmp_path: Path, content: str, message: str) -> None:
 def test_no_source(tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "m.jsonl")).endswith("m.jsonl: no such file or folder")
     assert refusal("data/m.jsonl") == "data/m.jsonl: no such file or folder"
-    assert "holds no data set: no metadata.csv" in refusal(str(tmp_path))
+    nothing = refusal(str(tmp_path))
+    assert "holds no data set: no " in nothing
+    for mark in ("metadata.csv", "metadata.jsonl", "shards.jsonl", "*.trans.txt", "dataset_info"):
+        assert mark in nothing
     assert "is not a kind of file that holds a data set" in refusal(str(write(tmp_path / "a.wav")))
     assert refusal(write_manifest(tmp_path / "m.json", "")).endswith("holds no utterances")
     (tmp_path / "latin.jsonl").write_bytes(b'{"text": "ol\xe9"}')

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from echo.data.audio import SAMPLE_RATE, decode
+from echo.data.audio import AudioFile
 from echo.data.voice import has_voice, loudness, split_at_quiet, trim, voiced
+from echo.model.geometry import SAMPLE_RATE
 
 T = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
 NOISE = np.random.default_rng(0).standard_normal(len(T))
@@ -34,7 +35,7 @@ def test_speech_is_voice_even_when_faint_or_in_noise(shared):
     folder = shared / "data/librispeech"
     lines = (folder / "dev.jsonl").read_text().splitlines()[:20]
     for path in [*digits, *(folder / json.loads(line)["audio_filepath"] for line in lines)]:
-        samples = decode(path, str(path))
+        samples = AudioFile(path).load()
         power = samples.square().mean().sqrt()
         assert has_voice(samples), path
         assert has_voice(samples * 10**-1.0), path  # 20 dB fainter

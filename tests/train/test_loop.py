@@ -11,8 +11,9 @@ from echo.checkpoints.run import CheckpointFolder
 from echo.config import RunConfig
 from echo.data.audio import AudioFile
 from echo.data.corpora.build import build_corpus
-from echo.data.loading import ExampleReader, Limits, evaluation_batches
+from echo.data.loading import ExampleReader, evaluation_batches
 from echo.data.utterance import FixedCorpus
+from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError, EchoError
 from echo.support.settings import build, merge
 from echo.train.build import build_model, build_tokenizer

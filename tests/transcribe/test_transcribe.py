@@ -10,9 +10,10 @@ import torch
 
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import RunConfig
-from echo.data.audio import SAMPLE_RATE, AudioFile, decode
+from echo.data.audio import AudioFile
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
@@ -77,7 +78,7 @@ def room_noise(shared):
     """What is heard while nobody speaks: the quietest stretches of recordings, joined."""
     pauses = []
     for path in sorted((shared / "data/librispeech/dev").glob("8226-274369-00[1-4]?.opus")):
-        samples = decode(path, str(path))
+        samples = AudioFile(path).load()
         levels = loudness(samples)
         calm = torch.nn.functional.max_pool1d(levels[None], 15, 1)[0]
         begin = int(calm.argmin()) * 160
@@ -117,7 +118,7 @@ def test_where_nobody_speaks_nothing_is_written(whisper, shared):
 
 
 def test_speech_between_silence_is_found_where_it_is(whisper, commons):
-    speech = decode(commons, "")
+    speech = AudioFile(commons).load()
     seconds = len(speech) / SAMPLE_RATE
     silence = torch.zeros(35 * SAMPLE_RATE)  # longer than a window
     recording = torch.cat([silence, speech, silence])
@@ -142,7 +143,7 @@ def plain(text):
 @pytest.mark.parametrize("beams", [1, 2])
 def test_a_batch_gives_what_each_gives_alone(whisper, commons, beams):
     """And what is faint and unlike the others does not lose its text to their silence."""
-    speech = decode(commons, "")
+    speech = AudioFile(commons).load()
     recordings = [0.02 * torch.randn(4 * SAMPLE_RATE), speech, speech / 10]
     transcriber = Transcriber(whisper, TranscribeSettings(beams=beams, words=beams == 1))
     together = transcriber.transcribe(recordings, lambda seconds: None)
@@ -161,7 +162,7 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
     """Two of one name and one of no speech, in a folder; one damaged half-way, and no audio."""
     folder = tmp_path / "in"
     for name in ("a/talk.wav", "b/talk.flac"):
-        write(folder / name, decode(commons, "").numpy())
+        write(folder / name, AudioFile(commons).load().numpy())
     write(folder / "silence.ogg", tone() * 0)
     damaged = write(folder / "damaged.flac", torch.randn(5 * SAMPLE_RATE).numpy() / 10)
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])

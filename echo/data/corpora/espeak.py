@@ -17,9 +17,10 @@ import torch
 from tqdm import tqdm
 
 from echo.config import Split
-from echo.data.audio import SAMPLE_RATE, to_mono_16k
+from echo.data.audio import to_mono_16k
 from echo.data.corpora.phrases import draw_phrase
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 VERSION = "v1"  # raise it when the sound of the same plan changes

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from echo.config import Split
-from echo.data.audio import AudioFile, JoinedAudio, header_duration
+from echo.data.audio import Audio, AudioFile, JoinedAudio, header_duration
 from echo.data.corpora.phrases import DIGITS
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d|[1-4]\d)\.wav", re.ASCII)
@@ -25,12 +26,18 @@ MAX_PAUSE = 0.2  # seconds of silence before a digit, at most
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recording(Audio):
     """One spoken digit, decoded at its first use and then kept."""
 
     path: Path
     word: str
     duration: float
+
+    def __str__(self) -> str:
+        return self.path.name
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        return _samples(self.path)[None], SAMPLE_RATE
 
     def load(self) -> torch.Tensor:
         return _samples(self.path)
@@ -149,5 +156,5 @@ def _utterance(id: str, speaker: str, row: list[Recording], rng: random.Random) 
         text=" ".join(recording.word for recording in row),
         duration=sum(recording.duration for recording in row) + sum(pauses),
         speaker=speaker,
-        where="+".join(recording.path.name for recording in row),
+        where="+".join(map(str, row)),
     )

@@ -1,4 +1,4 @@
-"""Training data of any size, of which a few shards are held at a time."""
+"""Training data of any size, with a few shards in memory at a time."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from echo.data.corpora.mixed import Weighted, mix
 from echo.data.utterance import Corpus, Utterance
 from echo.support.errors import DataError
 
-HELD_SHARD = 256  # utterances of a source that is held whole, where it is mixed with streams
+HELD_SHARD = 256  # utterances per shard of a source held in memory and mixed with streams
 
 
 class Shard(Protocol):
@@ -24,7 +24,7 @@ class Shard(Protocol):
 
 @dataclass(frozen=True)
 class HeldShard:
-    """A part of a source that is held whole."""
+    """A part of a source that is held in memory."""
 
     rows: Sequence[Utterance]
 
@@ -79,8 +79,8 @@ AnyCorpus = Corpus | StreamCorpus
 
 
 class StreamBatches(EpochBatches):
-    """The batches of a stream. Metadata are read here, by every process alike, so that the order
-    is one for all; recordings in tar shards are read by the worker that needs them alone."""
+    """The batches of a stream. Every process reads all metadata, so that all have the same order;
+    a recording in a tar shard is read only by the worker that needs it."""
 
     corpus: StreamCorpus  # type: ignore[assignment]
 
@@ -90,7 +90,7 @@ class StreamBatches(EpochBatches):
     def block_batches(self, epoch: int, block: int) -> list[list[Item]]:
         rows = [row for shard in self.corpus.blocks(epoch)[block] for row in shard.read()]
         good = [row for row in rows if isinstance(row, Utterance)]
-        # What is wrong travels with the first batch, to be counted where that is taken.
+        # Errors travel with the first batch and are counted with it.
         bad = [Item(epoch, -1, 1.0, row) for row in rows if isinstance(row, DataError)]
         rng = random.Random(f"{self.seed}-{epoch}-{block}")
         items = [Item(epoch, i, rng.choice(self.speeds), row) for i, row in enumerate(good)]

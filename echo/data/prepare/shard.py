@@ -17,12 +17,10 @@ import soundfile
 import torch
 
 from echo.config import OnError
-from echo.data.audio import SAMPLE_RATE, Audio, AudioBytes, AudioFile, to_mono_16k
-from echo.data.check import as_recorded
-from echo.data.sources.datasets import DatasetAudio
+from echo.data.audio import to_mono_16k
 from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
-from echo.data.sources.tar import TarAudio
 from echo.data.utterance import Utterance
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import replace_text
 
@@ -117,13 +115,15 @@ def encode(row: Utterance, format: Format) -> Encoded:
         DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
     """
     try:
-        samples, rate = as_recorded(row.audio)
+        audio = row.audio.fetch()
+        samples, rate = audio.read()
         mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
-        content = in_format(row.audio, format)
-        if content is None and format == "flac":
-            content = write(*as_integers(samples), rate, "FLAC")
-        elif content is None:
-            content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
+        content = audio.encoded()
+        if content is None or not in_format(content, format):
+            if format == "flac":
+                content = write(*as_integers(samples), rate, "FLAC")
+            else:
+                content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
     except soundfile.LibsndfileError as error:
         raise DataError(f"{row.where}: cannot be written as {format} ({error})") from None
     except DataError as error:
@@ -131,17 +131,12 @@ def encode(row: Utterance, format: Format) -> Encoded:
     return Encoded(row, content, samples.shape[-1] / rate)
 
 
-def in_format(audio: Audio, format: Format) -> bytes | None:
-    """The file's content, where it is one of this format."""
-    if isinstance(audio, DatasetAudio | TarAudio):
-        return in_format(audio.fetch(), format)
-    if isinstance(audio, AudioFile):
-        return in_format(AudioBytes(audio.path.read_bytes(), str(audio.path)), format)
-    if not isinstance(audio, AudioBytes):
-        return None
-    head = audio.content[:64]
-    is_flac, is_opus = head.startswith(b"fLaC"), head.startswith(b"OggS") and b"OpusHead" in head
-    return audio.content if (is_flac if format == "flac" else is_opus) else None
+def in_format(content: bytes, format: Format) -> bool:
+    """Whether a file's content is of this format."""
+    head = content[:64]
+    if format == "flac":
+        return head.startswith(b"fLaC")
+    return head.startswith(b"OggS") and b"OpusHead" in head
 
 
 def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:

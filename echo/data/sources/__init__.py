@@ -1,6 +1,19 @@
 """Readers: every kind of source that data comes in, as utterances."""
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.read import read_source, scan_source, stream_source
+from echo.data.sources.files import Recordings, read_lines
+from echo.data.sources.read import read_source, register_source, scan_source, stream_source
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row
 
-__all__ = ["Columns", "read_source", "scan_source", "stream_source"]
+__all__ = [
+    "Columns",
+    "Reader",
+    "Recordings",
+    "Row",
+    "read_lines",
+    "read_source",
+    "register_source",
+    "scan_source",
+    "stream_source",
+]

@@ -108,5 +108,10 @@ def duration_of(record: Record) -> float | None:
 
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
+    """The further columns that hold a single value."""
     used = {*keys, "duration", "id"}
-    return {key: value for key, value in record.items() if key not in used}
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in used and not isinstance(value, (dict, list, bytes))
+    }

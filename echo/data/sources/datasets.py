@@ -1,19 +1,18 @@
-"""Data sets of the `datasets` library: saved on disk, or on the hub."""
+"""Data sets of the `datasets` library, and those that it saved on disk."""
 
-import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from huggingface_hub.constants import HF_HUB_CACHE
 
-from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
-from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
+from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
+from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
-from echo.data.utterance import Utterance
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
@@ -23,7 +22,7 @@ RATE = "sampling_rate"  # the column beside an audio column of plain numbers
 
 
 @dataclass(frozen=True)
-class DatasetAudio:
+class DatasetAudio(AudioReference):
     """One row's recording, left in the Arrow table until it is asked for."""
 
     dataset: "Dataset"
@@ -31,57 +30,38 @@ class DatasetAudio:
     column: str
     files: Recordings  # where recordings may lie that are not in the table
 
-    def fetch(self) -> AudioFile | AudioBytes | AudioArray:
+    def fetch(self) -> Audio:
         return cell_audio(self.dataset[self.row], self.column, self.files)
 
-    def load(self) -> torch.Tensor:
-        return self.fetch().load()
+
+class SavedReader(Reader):
+    """A folder that `save_to_disk` wrote, `path` or `path@split`."""
+
+    marks = ("dataset_info.json", "dataset_dict.json")
+
+    def takes(self, spec: str) -> bool:
+        return super().takes(spec) or folder_and_split(spec)[1] is not None
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+        from datasets import DatasetDict, load_from_disk
+
+        path, split = folder_and_split(spec)
+        with library_errors(f"{path}: cannot be loaded"):
+            dataset = load_from_disk(str(path))
+        if isinstance(dataset, DatasetDict):
+            dataset = dataset[choose_split(str(path), split, list(dataset))]
+        elif split is not None:
+            raise DataError(f"{path}: has no splits, so leave out '@{split}'")
+        files = Recordings((Path(),), (path.resolve(),), allow_outside)
+        yield from dataset_rows(dataset, f"{path}@{split}" if split else str(path), columns, files)
 
 
-def read_saved(
-    path: Path, split: str | None, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
-    """A folder that `save_to_disk` wrote."""
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        dataset = load_from_disk(str(path))
-    except Exception as error:  # whatever the library, pyarrow and fsspec raise for a damaged one
-        raise DataError(f"{path}: cannot be loaded ({one_line(error)})") from error
-    if isinstance(dataset, DatasetDict):
-        dataset = dataset[choose_split(str(path), split, list(dataset))]
-    elif split is not None:
-        raise DataError(f"{path}: has no splits, so leave out '@{split}'")
-    files = Recordings((Path(),), (path.resolve(),), allow_outside)
-    yield from read_dataset(dataset, f"{path}@{split}" if split else str(path), columns, files)
-
-
-def read_hub(
-    name: str, config: str | None, split: str | None, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
-    """A data set of the hub, downloaded where it is not in the library's cache."""
-    import datasets
-
-    try:
-        if split is None:  # asked for first, so as not to download every split for an error
-            split = choose_split(name, None, datasets.get_dataset_split_names(name, config))
-        dataset = datasets.load_dataset(name, config, split=split)
-    except DataError:
-        raise
-    except Exception as error:  # network, access, configs, splits: the library has no one base
-        raise DataError(
-            f"{name}: is no file or folder here, and cannot be loaded from the hub "
-            f"({one_line(error)})"
-        ) from error
-    yield from read_dataset(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
-
-
-def hub_files(allow_outside: bool) -> Recordings:
-    """Where recordings of the hub's data sets may lie: in the libraries' own caches."""
-    import datasets
-
-    caches = (Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE))
-    return Recordings((Path(),), tuple(cache.resolve() for cache in caches), allow_outside)
+def folder_and_split(spec: str) -> tuple[Path, str | None]:
+    """The parts of `path@split`; no split where the whole is a path, or `path` is no folder."""
+    folder, _, split = spec.rpartition("@")
+    if not Path(spec).exists() and folder and Path(folder).is_dir():
+        return Path(folder), split
+    return Path(spec), None
 
 
 def choose_split(name: str, split: str | None, found: list[str]) -> str:
@@ -94,16 +74,29 @@ def choose_split(name: str, split: str | None, found: list[str]) -> str:
     return split
 
 
+@contextmanager
+def library_errors(problem: str) -> Iterator[None]:
+    """Turns what `datasets`, pyarrow, fsspec and the network raise, which has no one base, into a
+    DataError of the problem with the reason."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{problem} ({one_line(error)})") from error
+
+
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def read_dataset(
-    dataset: "Dataset", name: str, columns: Columns, files: Recordings
-) -> Iterator[Utterance | DataError]:
-    """One utterance a row; further columns of single values go to `extra`.
+def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordings) -> Rows:
+    """Every row of a data set, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
+
+    Raises:
+        DataError: the data set lacks a column, or cannot be read.
     """
     import datasets
 
@@ -122,35 +115,13 @@ def read_dataset(
         if column in keys or isinstance(feature, datasets.Value)
     ]
     labels.remove(keys.audio)
-    for row, record in enumerate(rows(dataset.select_columns(labels), name)):
-        where = f"{name}[{row}]"
-        try:
-            text = text_of(record, keys.text)
-            duration = duration_of(record)
-            audio = DatasetAudio(recordings, row, keys.audio, files)
-            yield Utterance(
-                id=label_of(record, "id") or str(row),
-                audio=audio,
-                text=text,
-                duration=duration or seconds(audio.fetch()),
-                speaker=label_of(record, keys.speaker),
-                where=where,
-                extra=extra_of(record, keys),
-            )
-        except DataError as error:
-            yield DataError(f"{where}: {error}")
+    with library_errors(f"{name}: cannot be read"):
+        for row, record in enumerate(dataset.select_columns(labels)):
+            record[keys.audio] = DatasetAudio(recordings, row, keys.audio, files)
+            yield Row(f"{name}[{row}]", record, columns=columns, id=str(row))
 
 
-def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
-    try:
-        yield from dataset
-    except Exception as error:  # whatever pyarrow raises for a damaged table
-        raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
-
-
-def cell_audio(
-    record: dict[str, Any], column: str, files: Recordings
-) -> AudioFile | AudioBytes | AudioArray:
+def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
     """What one cell of an audio column holds, in any of the forms that data sets come in."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
@@ -170,13 +141,3 @@ def cell_audio(
     if not isinstance(rate, int) or rate <= 0:
         raise DataError(f"{name} holds plain samples, so {RATE!r} must give their rate")
     return AudioArray(samples, rate, name)
-
-
-def seconds(audio: AudioFile | AudioBytes | AudioArray) -> float:
-    match audio:
-        case AudioFile(path):
-            return header_duration(path)
-        case AudioBytes(content, name):
-            return header_duration(io.BytesIO(content), name)
-        case AudioArray(samples, rate):
-            return samples.shape[-1] / rate

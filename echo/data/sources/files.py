@@ -1,4 +1,4 @@
-"""What the readers share: the lines of text files, and rows that name recordings on disk."""
+"""What the readers share: the lines of text files, and recordings on disk that rows name."""
 
 import reprlib
 import stat
@@ -6,17 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from echo.data.audio import AudioFile, header_duration
-from echo.data.sources.columns import (
-    Columns,
-    Record,
-    duration_of,
-    extra_of,
-    label_of,
-    storable,
-    text_of,
-)
-from echo.data.utterance import Utterance
+from echo.data.audio import AudioFile
+from echo.data.sources.columns import Record, storable
 from echo.support.errors import DataError
 from echo.support.files import lies_in
 
@@ -24,12 +15,28 @@ from echo.support.files import lies_in
 @dataclass(frozen=True)
 class Recordings:
     """Where a source looks for the recordings that it names, one folder after another, and the
-    folders (resolved) in which they must lie. To name others is to have any file of this machine
-    read as audio, which a source from elsewhere shall not do unasked."""
+    folders (resolved) in which they must lie: otherwise a source made by others could have any file
+    of this machine read as audio."""
 
     folders: tuple[Path, ...]
     roots: tuple[Path, ...]
     allow_outside: bool = False
+
+    def of(self, record: Record, column: str) -> AudioFile:
+        """The recording whose path the record's audio column gives.
+
+        Raises:
+            DataError: the column gives no path, or `find` finds nothing there.
+        """
+        if record.get("offset"):
+            # To read on would train on the start of the recording with the text of its middle.
+            raise DataError("'offset' is not supported: cut the recording into files of its own")
+        name = record[column]
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{column!r} must be a path, not {reprlib.repr(name)}")
+        path = self.find(name)
+        storable(name, column)
+        return AudioFile(path)
 
     def find(self, name: str) -> Path:
         """The recording of that name, relative to one of the folders or absolute.
@@ -84,34 +91,3 @@ def check_encoding(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise DataError("is not UTF-8 text") from None
-
-
-def file_utterance(
-    record: Record, columns: Columns, recordings: Recordings, where: str
-) -> Utterance | DataError:
-    """The utterance of a row that names a recording.
-
-    The header is read only where the row gives no duration, so that a long manifest opens fast.
-    """
-    try:
-        keys = columns.among(record)
-        text = text_of(record, keys.text)
-        if record.get("offset"):
-            # To read on would train on the start of the recording with the text of its middle.
-            raise DataError("'offset' is not supported: cut the recording into files of its own")
-        name = record[keys.audio]
-        if not isinstance(name, str) or not name:
-            raise DataError(f"{keys.audio!r} must be a path, not {reprlib.repr(name)}")
-        path = recordings.find(name)
-        name = storable(name, keys.audio)
-        return Utterance(
-            id=label_of(record, "id") or name,
-            audio=AudioFile(path),
-            text=text,
-            duration=duration_of(record) or header_duration(path),
-            speaker=label_of(record, keys.speaker),
-            where=where,
-            extra=extra_of(record, keys),
-        )
-    except DataError as error:
-        return DataError(f"{where}: {error}")

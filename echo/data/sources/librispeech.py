@@ -6,41 +6,49 @@ from pathlib import Path
 from typing import NoReturn
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.files import Recordings, file_utterance, read_lines
-from echo.data.utterance import Utterance
+from echo.data.sources.files import Recordings, read_lines
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 TRANSCRIPTS = ".trans.txt"
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
-def read_librispeech(folder: Path, allow_outside: bool = False) -> Iterator[Utterance | DataError]:
-    """Every line of every transcript file below the folder, in the order of their paths.
+class LibriSpeechReader(Reader):
+    marks = (f"*{TRANSCRIPTS}",)
 
-    The corpus writes its transcripts in capitals. That says nothing about the speech, and a
-    tokenizer learnt on ordinary text breaks capitals into single letters; so a file that is all
-    capitals is read in lower case.
-    """
-    for path in transcript_files(folder):
-        try:
-            lines = [line.strip().partition(" ") for line in read_lines(path)]
-        except DataError as error:  # the other files can still be read
-            yield error
-            continue
-        capitals = " ".join(text for _, _, text in lines).isupper()
-        names = recordings_in(path.parent)
-        recordings = Recordings((path.parent,), (folder.resolve(),), allow_outside)
-        for number, (utterance_id, _, text) in enumerate(lines, 1):
-            if not utterance_id:  # a blank line
+    def takes(self, spec: str) -> bool:
+        return Path(spec).is_dir() and any(transcript_files(Path(spec)))
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+        """Every line of every transcript file below the folder, in the order of their paths.
+
+        The corpus writes its transcripts in capitals. That says nothing about the speech, and a
+        tokenizer learnt on ordinary text breaks capitals into single letters; so a file that is all
+        capitals is read in lower case.
+        """
+        folder = Path(spec)
+        for path in transcript_files(folder):
+            try:
+                lines = [line.strip().partition(" ") for line in read_lines(path)]
+            except DataError as error:  # the other files can still be read
+                yield error
                 continue
-            record = {
-                "id": utterance_id,
-                # Where there is none, the message names the corpus's own.
-                "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
-                "text": text.lower() if capitals else text,
-                "speaker": utterance_id.split("-")[0],
-            }
-            yield file_utterance(record, Columns(), recordings, f"{path}:{number}")
+            capitals = " ".join(text for _, _, text in lines).isupper()
+            names = recordings_in(path.parent)
+            recordings = Recordings((path.parent,), (folder.resolve(),), allow_outside)
+            for number, (utterance_id, _, text) in enumerate(lines, 1):
+                if not utterance_id:  # a blank line
+                    continue
+                record = {
+                    "id": utterance_id,
+                    # Where there is none, the message names the corpus's own.
+                    "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
+                    "text": text.lower() if capitals else text,
+                    "speaker": utterance_id.split("-")[0],
+                }
+                yield Row(f"{path}:{number}", record, recordings.of)
 
 
 def recordings_in(folder: Path) -> dict[str, str]:

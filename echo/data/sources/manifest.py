@@ -2,30 +2,32 @@
 
 import json
 import reprlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from echo.data.sources.columns import Columns, Record
-from echo.data.sources.files import Recordings, check_encoding, file_utterance, read_lines
-from echo.data.utterance import Utterance
+from echo.data.sources.files import Recordings, check_encoding, read_lines
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 
-def read_manifest(
-    path: Path, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
-    """One utterance a line; paths are relative to the manifest, blank lines are passed over."""
-    recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            try:
-                record = parse(line)
-            except DataError as error:
-                yield DataError(f"{where}: {error}")
-            else:
-                yield file_utterance(record, columns, recordings, where)
+class ManifestReader(Reader):
+    suffixes = (".jsonl", ".json")
+    marks = ("metadata.jsonl",)
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+        """One row a line; paths are relative to the manifest, blank lines are passed over."""
+        path = self.file(spec)
+        recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)
+        for number, line in enumerate(read_lines(path), 1):
+            if line.strip():
+                where = f"{path}:{number}"
+                try:
+                    record = parse(line)
+                except DataError as error:
+                    yield DataError(f"{where}: {error}")
+                else:
+                    yield Row(where, record, recordings.of, columns)
 
 
 def parse(line: str) -> Record:

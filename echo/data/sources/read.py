@@ -1,28 +1,37 @@
-"""From one string to utterances: recognises the kind of source and says what is wrong with it."""
+"""From one string to utterances: finds the reader of a source, or says why there is none."""
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from echo.data.sources.columns import USUAL, Columns
-from echo.data.sources.datasets import read_hub, read_saved
-from echo.data.sources.librispeech import TRANSCRIPTS, read_librispeech, transcript_files
-from echo.data.sources.manifest import read_manifest
-from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, TarShard, find_shards
-from echo.data.sources.streamed import FILES, DatasetShard, open_files, open_hub
-from echo.data.sources.table import read_table
+from echo.data.sources.datasets import SavedReader
+from echo.data.sources.hub import HubReader, HubStreamReader
+from echo.data.sources.librispeech import LibriSpeechReader
+from echo.data.sources.manifest import ManifestReader
+from echo.data.sources.reader import Reader, RowShard, ShardReader
+from echo.data.sources.row import utterances
+from echo.data.sources.shards import TarReader
+from echo.data.sources.streamed import ParquetReader
+from echo.data.sources.table import TableReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MANIFESTS = (".jsonl", ".json")
-TABLES = (".csv", ".tsv")
-HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
 MAX_WARNINGS = 20
+# The first that takes a source reads it; the hub comes after all of them.
+READERS: list[Reader] = [
+    TarReader(),
+    ParquetReader(),
+    SavedReader(),
+    TableReader(),
+    ManifestReader(),
+    LibriSpeechReader(),
+]
 
 
 def read_source(
@@ -47,7 +56,7 @@ def read_source(
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no row is left.
     """
-    utterances: list[Utterance] = []
+    good: list[Utterance] = []
     bad: list[DataError] = []
     ids: set[str] = set()
     for row in scan_source(spec, columns, allow_outside):
@@ -59,14 +68,14 @@ def read_source(
                 log.warning("skipped: %s", row)
             continue
         while row.id in ids:  # the same recording twice is allowed, but results go by id
-            row = replace(row, id=f"{row.id}#{len(utterances)}")
+            row = replace(row, id=f"{row.id}#{len(good)}")
         ids.add(row.id)
-        utterances.append(row)
-    if not utterances:
+        good.append(row)
+    if not good:
         raise DataError(f"{spec}: none of its {len(bad)} rows can be used; the first is {bad[0]}")
     if bad:
-        log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(utterances))
-    return utterances
+        log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(good))
+    return good
 
 
 def scan_source(
@@ -79,75 +88,74 @@ def scan_source(
         DataError: the source as a whole cannot be read, or holds no row.
     """
     empty = True
-    try:
-        for row in open_source(spec, columns, allow_outside, hub_stream):
+    with system_errors(spec):
+        reader = find_reader(spec, hub_stream)
+        for row in utterances(reader.read(spec, columns, allow_outside)):
             empty = False
             yield row
-    except OSError as error:  # a folder's, above all: of a file the readers tell themselves
-        place, reason = error.filename or spec, error.strerror or error
-        raise DataError(f"{place}: cannot be read ({reason})") from None
     if empty:
         raise DataError(f"{spec}: holds no utterances")
 
 
+@dataclass(frozen=True)
+class UtteranceShard:
+    """A part of a source that is read as one."""
+
+    rows: RowShard
+
+    def read(self) -> Iterator[Utterance | DataError]:
+        """Every utterance in the shard's order, or the reason why a row is none."""
+        return utterances(self.rows.read())
+
+
 def stream_source(
     spec: str, columns: Columns = USUAL, allow_outside: bool = False, hub: bool = False
-) -> Sequence[TarShard | DatasetShard] | None:
+) -> Sequence[UtteranceShard] | None:
     """The parts of a source that is read part by part: tar shards, Parquet and Arrow files, and
     with `hub` data sets of the hub. None for a source of another kind.
 
     Raises:
         DataError: the source cannot be found or opened.
     """
-    if tars := find_shards(spec, columns):
-        return tars
-    if Path(spec).suffix.lower() in FILES:
-        return open_files(spec, columns, allow_outside)
-    match = HUB_ID.fullmatch(spec)
-    if hub and match and not Path(spec).exists():
-        return open_hub(match["name"], match["config"], match["split"], columns, allow_outside)
-    return None
+    with system_errors(spec):
+        reader = find_reader(spec, hub)
+        if not isinstance(reader, ShardReader):
+            return None
+        return [UtteranceShard(rows) for rows in reader.shards(spec, columns, allow_outside)]
 
 
-def open_source(
-    spec: str, columns: Columns, allow_outside: bool, hub_stream: bool
-) -> Iterator[Utterance | DataError]:
-    if shards := stream_source(spec, columns, allow_outside, hub_stream):
-        return (row for shard in shards for row in shard.read())
+def register_source(reader: Reader) -> None:
+    """Adds a kind of source. It is asked before the built-in ones whether it takes a source."""
+    READERS.insert(0, reader)
+
+
+def find_reader(spec: str, hub_stream: bool = False) -> Reader:
+    """The first reader that takes a source.
+
+    Raises:
+        DataError: none does.
+    """
+    hub = HubStreamReader() if hub_stream else HubReader()
+    if found := next((reader for reader in (*READERS, hub) if reader.takes(spec)), None):
+        return found
+    suffixes = [suffix for reader in READERS for suffix in reader.suffixes]
     path = Path(spec)
     if path.is_dir():
-        return open_folder(path, columns, allow_outside)
-    suffix = path.suffix.lower()
+        marks = ", ".join(mark for reader in READERS for mark in reader.marks)
+        files = sorted(each.name for each in path.iterdir() if each.suffix in suffixes)
+        hint = f"; did you mean one of its files, {', '.join(files)}?" if files else ""
+        raise DataError(f"{spec}: holds no data set: no {marks}{hint}")
     if path.exists():
-        if suffix in MANIFESTS:
-            return read_manifest(path, columns, allow_outside)
-        if suffix in TABLES:
-            return read_table(path, columns, allow_outside)
-        known = ", ".join((*MANIFESTS, *TABLES, SUFFIX, *FILES))
+        known = ", ".join(suffixes)
         raise DataError(f"{spec}: is not a kind of file that holds a data set ({known})")
-    folder, _, split = spec.rpartition("@")
-    if folder and Path(folder).is_dir():
-        return read_saved(Path(folder), split, columns, allow_outside)
-    hub = HUB_ID.fullmatch(spec)
-    if hub and suffix not in MANIFESTS + TABLES:
-        return read_hub(hub["name"], hub["config"], hub["split"], columns, allow_outside)
     raise DataError(f"{spec}: no such file or folder")
 
 
-def open_folder(
-    folder: Path, columns: Columns, allow_outside: bool
-) -> Iterator[Utterance | DataError]:
-    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return read_saved(folder, None, columns, allow_outside)
-    if (folder / "metadata.csv").is_file():
-        return read_table(folder / "metadata.csv", columns, allow_outside)
-    if (folder / "metadata.jsonl").is_file():
-        return read_manifest(folder / "metadata.jsonl", columns, allow_outside)
-    if next(transcript_files(folder), None):
-        return read_librispeech(folder, allow_outside)
-    tables = sorted(path.name for path in folder.iterdir() if path.suffix in MANIFESTS + TABLES)
-    hint = f"; did you mean one of its files, {', '.join(tables)}?" if tables else ""
-    raise DataError(
-        f"{folder}: holds no data set: no metadata.csv, metadata.jsonl, {SHARD_MANIFEST}, "
-        f"*{TRANSCRIPTS} or data set saved by `datasets`{hint}"
-    )
+@contextmanager
+def system_errors(spec: str) -> Iterator[None]:
+    """Turns an OSError into a DataError: mostly of a folder, for readers handle those of files."""
+    try:
+        yield
+    except OSError as error:
+        place, reason = error.filename or spec, error.strerror or error
+        raise DataError(f"{place}: cannot be read ({reason})") from None

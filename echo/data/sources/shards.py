@@ -10,8 +10,9 @@ from pathlib import Path
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
+from echo.data.sources.reader import ShardReader
+from echo.data.sources.row import Rows
 from echo.data.sources.tar import read_tar
-from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
 SUFFIX = ".tar"
@@ -46,8 +47,8 @@ class TarShard:
     columns: Columns
     entry: ShardEntry | None = None
 
-    def read(self) -> Iterator[Utterance | DataError]:
-        """Every utterance in the order of the shard, or the reason why it is none."""
+    def read(self) -> Rows:
+        """Every row in the order of the shard, or the reason why it is none."""
         count = 0
         try:
             for row in read_tar(self.path, self.columns):
@@ -63,24 +64,26 @@ class TarShard:
             )
 
 
-def find_shards(spec: str, columns: Columns) -> list[TarShard] | None:
-    """The shards that a tar file, a pattern such as `train-{000000..000123}.tar` or `*.tar`, or a
-    folder with their manifest names; None for a source of another kind.
+class TarReader(ShardReader):
+    """A tar file, a pattern such as `train-{000000..000123}.tar` or `*.tar`, or a folder with a
+    manifest of shards."""
 
-    Raises:
-        DataError: a shard is missing, or not as the manifest says.
-    """
-    if spec.endswith(SUFFIX):
+    suffixes = (SUFFIX,)
+    marks = (SHARD_MANIFEST,)
+
+    def takes(self, spec: str) -> bool:
+        return spec.endswith(SUFFIX) or super().takes(spec)
+
+    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[TarShard]:
+        """Raises DataError where a shard is missing, or not as the manifest says."""
         pattern = Path(spec)
+        if not spec.endswith(SUFFIX):
+            return [checked(pattern, entry, columns) for entry in read_shard_manifest(pattern)]
         found = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else []
         paths = found or [Path(name) for name in expand(spec)]
         if missing := next((path for path in paths if not path.is_file()), None):
             raise DataError(f"{missing}: no such shard")
         return [TarShard(path, columns) for path in paths]
-    folder = Path(spec)
-    if (folder / SHARD_MANIFEST).is_file():
-        return [checked(folder, entry, columns) for entry in read_shard_manifest(folder)]
-    return None
 
 
 def expand(pattern: str) -> Iterator[str]:

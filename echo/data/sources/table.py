@@ -7,51 +7,55 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.files import Recordings, check_encoding, file_utterance, read_lines
-from echo.data.utterance import Utterance
+from echo.data.sources.files import Recordings, check_encoding, read_lines
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 
-def read_table(
-    path: Path, columns: Columns, allow_outside: bool = False
-) -> Iterator[Utterance | DataError]:
-    """One utterance a row; recordings lie in `clips/` beside the table, or beside it.
+class TableReader(Reader):
+    suffixes = (".csv", ".tsv")
+    marks = ("metadata.csv",)
 
-    Raises:
-        DataError: there is no header, or it lacks a column or has it twice.
-    """
-    if path.suffix.lower() == ".tsv":
-        # As Common Voice writes them: nothing is quoted, and a sentence may hold a lone quote mark.
-        reader = csv.reader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        # Strict, or an unclosed quote would swallow the rows after it without a word.
-        reader = csv.reader(read_lines(path), strict=True)
-    header = read_header(path, reader, columns)
-    folders = (path.parent / "clips", path.parent)
-    recordings = Recordings(folders, (path.parent.resolve(),), allow_outside)
-    while True:
-        where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
-        try:
-            cells = next(reader)
-            check_encoding("".join(cells))
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield DataError(f"{where}: is not CSV ({error}), up to line {reader.line_num}")
-            continue
-        except DataError as error:
-            yield DataError(f"{where}: {error}")
-            continue
-        if not cells:  # a blank line
-            continue
-        if len(cells) != len(header):
-            yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
-            continue
-        record: dict[str, Any] = dict(zip(header, cells, strict=True))
-        for key in ("duration", "offset"):
-            with suppress(KeyError, ValueError):  # the checks on the row refuse what is no number
-                record[key] = float(record[key])
-        yield file_utterance(record, columns, recordings, where)
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+        """Recordings lie in `clips/` beside the table, or beside it.
+
+        Raises:
+            DataError: there is no header, or it lacks a column or has it twice.
+        """
+        path = self.file(spec)
+        if path.suffix.lower() == ".tsv":
+            # As Common Voice writes them: no quoting, and a sentence may hold a lone quote mark.
+            reader = csv.reader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            # Strict, or an unclosed quote would swallow the rows after it without a word.
+            reader = csv.reader(read_lines(path), strict=True)
+        header = read_header(path, reader, columns)
+        folders = (path.parent / "clips", path.parent)
+        recordings = Recordings(folders, (path.parent.resolve(),), allow_outside)
+        while True:
+            where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
+            try:
+                cells = next(reader)
+                check_encoding("".join(cells))
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield DataError(f"{where}: is not CSV ({error}), up to line {reader.line_num}")
+                continue
+            except DataError as error:
+                yield DataError(f"{where}: {error}")
+                continue
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(header):
+                yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
+                continue
+            record: dict[str, Any] = dict(zip(header, cells, strict=True))
+            for key in ("duration", "offset"):
+                with suppress(KeyError, ValueError):  # what is no number is refused later
+                    record[key] = float(record[key])
+            yield Row(where, record, recordings.of, columns)
 
 
 def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> list[str]:

@@ -11,13 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import torch
-
-from echo.data.audio import AudioBytes
-from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, storable, text_of
-from echo.data.sources.datasets import seconds
+from echo.data.audio import AudioBytes, AudioReference
+from echo.data.sources.columns import Columns, storable
 from echo.data.sources.manifest import parse
-from echo.data.utterance import Utterance
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 RECORDINGS = ("flac", "wav", "opus", "ogg", "mp3")
@@ -25,7 +22,7 @@ MAX_TEXT = 1_000_000  # bytes of a .json or .txt
 
 
 @dataclass(frozen=True)
-class TarAudio:
+class TarAudio(AudioReference):
     """A recording where it lies in a tar file."""
 
     path: Path
@@ -44,9 +41,6 @@ class TarAudio:
         if len(content) < self.size:
             raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
         return AudioBytes(content, name)
-
-    def load(self) -> torch.Tensor:
-        return self.fetch().load()
 
 
 @dataclass(frozen=True)
@@ -68,9 +62,9 @@ class Member:
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
 
-def read_tar(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
-    """One utterance for each key. Where its JSON gives no duration, its recording is read for its
-    header. What is wrong with members or the shard is told last, and what else is in it used.
+def read_tar(path: Path, columns: Columns) -> Rows:
+    """One row for each key. What is wrong with members or the shard comes last, and does not
+    keep the rest from being read.
 
     Raises:
         DataError: the file cannot be read.
@@ -87,7 +81,7 @@ def read_tar(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
                     problems.append(member)
                     continue
                 if files and member.key != key:
-                    yield utterance_of(path, file, key, files, columns)
+                    yield row_of(path, file, key, files, columns)
                     files = {}
                 key = member.key
                 if member.suffix in files:
@@ -95,7 +89,7 @@ def read_tar(path: Path, columns: Columns) -> Iterator[Utterance | DataError]:
                     continue
                 files[member.suffix] = member
             if files:
-                yield utterance_of(path, file, key, files, columns)
+                yield row_of(path, file, key, files, columns)
             if empty:
                 problems.append(DataError(f"{path}: is empty"))
             yield from problems
@@ -141,9 +135,9 @@ def member_name(info: tarfile.TarInfo) -> str:
     return storable(info.name.removeprefix("./"), "its name")
 
 
-def utterance_of(
+def row_of(
     path: Path, file: BinaryIO, key: str, files: dict[str, Member], columns: Columns
-) -> Utterance | DataError:
+) -> Row | DataError:
     where = f"{path}:{key}"
     try:
         record: dict[str, Any] = {}
@@ -155,21 +149,11 @@ def utterance_of(
         if len(found) != 1:
             what = " and ".join(found) or f"none of {', '.join(RECORDINGS)}"
             raise DataError(f"must have one recording, but has {what}")
-        member = files[found[0]]
-        audio = TarAudio(path, member.name, member.offset, member.size)
-        record["audio"] = audio
-        keys = replace(columns, audio="audio").among(record)
-        return Utterance(
-            id=label_of(record, "id") or key,
-            audio=audio,
-            text=text_of(record, keys.text),
-            duration=duration_of(record) or seconds(audio.fetch()),
-            speaker=label_of(record, keys.speaker),
-            where=where,
-            extra=extra_of(record, keys),
-        )
     except DataError as error:
         return DataError(f"{where}: {error}")
+    member = files[found[0]]
+    record["audio"] = TarAudio(path, member.name, member.offset, member.size)
+    return Row(where, record, columns=replace(columns, audio="audio"), id=key)
 
 
 def read_text(file: BinaryIO, member: Member) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from echo.data.audio import SAMPLE_RATE, AudioFile
+from echo.data.audio import AudioFile
 from echo.data.corpora import espeak
 from echo.data.corpora.espeak import (
     ACCENTS,
@@ -17,6 +17,7 @@ from echo.data.corpora.espeak import (
     plan,
 )
 from echo.data.corpora.phrases import draw_phrase
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 

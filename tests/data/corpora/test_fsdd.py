@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import SAMPLE_RATE
 from echo.data.corpora.fsdd import MAX_DIGITS, ConnectedDigits
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 RATE = 8_000

@@ -16,11 +16,12 @@ from echo.data.batching import Position
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
 from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
-from echo.data.loading import ExampleReader, Limits, training_loader
+from echo.data.loading import ExampleReader, training_loader
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
 from echo.data.sources.shards import TarShard
 from echo.data.tokenizer import train_tokenizer
+from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
 from tests.data.recordings import tone, write, write_manifest
@@ -161,7 +162,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
     corpus = build_corpus(data_settings(str(shards), manifest), 1)
     last = len(corpus.blocks(0)) - 1
     read, decoded = [], []
-    read_shard, decode = TarShard.read, echo.data.audio.read
+    read_shard, decode = TarShard.read, echo.data.audio.decode
 
     def counting_read(self):
         read.append(self.path)
@@ -172,9 +173,9 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
         return decode(source, name)
 
     monkeypatch.setattr(TarShard, "read", counting_read)
-    monkeypatch.setattr(echo.data.audio, "read", counting_decode)
+    monkeypatch.setattr(echo.data.audio, "decode", counting_decode)
     next(iter(batches_of(corpus, Position(0, 1, last))))
-    assert read == [shard.path for shard in corpus.blocks(0)[last]]
+    assert read == [shard.rows.path for shard in corpus.blocks(0)[last]]
     assert not decoded
     (batch,), _ = load(data_settings(str(shards), manifest), corpus, 1, Position(0, 1, last))
     assert len(decoded) == len(batch[0])

@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 from echo.data.audio import AudioFile, header_duration
-from echo.data.check import as_recorded
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, read_source, scan_source
+from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
 from echo.support.errors import ConfigError, DataError
@@ -55,10 +55,10 @@ def test_flac_keeps_integers_at_full_scale(tmp_path, subtype, kept):
     soundfile.write(path, integers, 44_100, subtype)
     write_shards([utterance(path)], tmp_path / "out")
     (found,) = read_source(str(tmp_path / "out"))
-    new, rate = as_recorded(found.audio)
+    new, rate = found.audio.read()
     assert rate == 44_100
-    assert torch.equal(new, as_recorded(AudioFile(path))[0])
-    assert soundfile.info(io.BytesIO(found.audio.fetch().content)).subtype == kept
+    assert torch.equal(new, AudioFile(path).read()[0])
+    assert soundfile.info(io.BytesIO(found.audio.encoded())).subtype == kept
 
 
 def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
@@ -67,7 +67,7 @@ def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
     write_shards(rows, tmp_path / "out", "opus")
     found = read_source(str(tmp_path / "out"))
     for old, new in zip(rows[:2], found[:2], strict=True):
-        assert new.audio.fetch().content == old.audio.path.read_bytes()
+        assert new.audio.encoded() == old.audio.path.read_bytes()
     last = found[2].audio.load()
     assert len(last) == pytest.approx(80_000, abs=400)
     assert last.square().mean() == pytest.approx(0.125, rel=0.1)
@@ -141,6 +141,10 @@ def special(name, kind, target=""):
     return info
 
 
+def read(path):
+    return utterances(read_tar(path, Columns()))
+
+
 GOOD = [("g.flac", FLAC.getvalue()), ("g.txt", b"one two")]
 
 
@@ -165,7 +169,7 @@ GOOD = [("g.flac", FLAC.getvalue()), ("g.txt", b"one two")]
 )
 def test_what_is_wrong_in_a_shard_is_named_and_the_rest_read(tmp_path, members, message):
     path = tar_of(tmp_path / "x.tar", *GOOD, *members)
-    rows = list(read_tar(path, Columns()))
+    rows = list(read(path))
     assert [row.text for row in rows if isinstance(row, Utterance)] == ["one two"]
     (error,) = [row for row in rows if isinstance(row, DataError)]
     with pytest.raises(DataError, match=message):
@@ -198,21 +202,21 @@ def damaged(path, damage):
 @pytest.mark.parametrize("damage", ["cut within", "cut between", "header", "size", "negative"])
 def test_a_damaged_shard_is_named_after_what_can_be_read(tmp_path, damage):
     path = damaged(tmp_path / "x.tar", damage)
-    *good, error = list(read_tar(path, Columns()))
+    *good, error = list(read(path))
     assert good[0].id == "g"
     assert isinstance(error, DataError)
     assert str(error).startswith(str(path))
     for content in (b"", b"no tar " * 100):
         path.write_bytes(content)
-        (error,) = read_tar(path, Columns())
+        (error,) = read(path)
         assert "x.tar: is cut off or damaged" in str(error)
-    (error,) = read_tar(tar_of(path), Columns())
+    (error,) = read(tar_of(path))
     assert str(error) == f"{path}: is empty"
 
 
 def test_a_recording_cut_off_since_it_was_listed_is_named(tmp_path):
     path = tar_of(tmp_path / "x.tar", *GOOD)
-    (row,) = read_tar(path, Columns())
+    (row,) = read(path)
     assert row.duration == header_duration(io.BytesIO(FLAC.getvalue()))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"x.tar:g.flac: is cut off after 488 of \d+ bytes"):
@@ -222,7 +226,7 @@ def test_a_recording_cut_off_since_it_was_listed_is_named(tmp_path):
 def test_folders_and_other_files_in_a_shard_are_passed_over(tmp_path):
     folder = special("./d", tarfile.DIRTYPE)
     members = [("./d/k.flac", FLAC.getvalue()), ("./d/k.cls", b"3"), ("./d/k.txt", b"one")]
-    (row,) = read_tar(tar_of(tmp_path / "x.tar", folder, *members), Columns())
+    (row,) = read(tar_of(tmp_path / "x.tar", folder, *members))
     assert (row.id, row.text) == ("d/k", "one")
 
 
