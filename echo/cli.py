@@ -186,7 +186,7 @@ def evaluate(
     from echo.config import DecodeSettings, OnError
     from echo.data.sources import Columns, read_source
     from echo.evaluate.evaluation import evaluate_model
-    from echo.support.files import result_folder, writing
+    from echo.support.files import result_folder
     from echo.support.settings import build
 
     if out:
@@ -222,8 +222,7 @@ def evaluate(
     done = len(evaluation.transcripts.utterances)
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
     if out:
-        with writing(out):
-            evaluation.write(out)
+        evaluation.write(out)
 
 
 @app.command()
@@ -311,12 +310,13 @@ def transcribe(
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 8,
 ) -> None:
     """Write down what is said in recordings of any length."""
-    from echo.transcribe.formats import make_folder, read_formats
+    from echo.support.files import writable_folder
+    from echo.transcribe.formats import read_formats
     from echo.transcribe.recordings import find_recordings
 
     kinds = read_formats(formats, words)
     paths = find_recordings(recordings)
-    make_folder(out)
+    writable_folder(out)
 
     from echo.checkpoints.load import load_model
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 
-from echo.support.files import lies_in
+from echo.support.files import flush, lies_in
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -45,12 +44,3 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk rather than on its way."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

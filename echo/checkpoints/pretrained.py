@@ -16,7 +16,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
 from echo.data.tokenizer import load_tokenizer
 from echo.model.model import EchoConfig
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
@@ -97,9 +97,8 @@ def fetch(source: str) -> Path:
             if any(folder.glob(pattern)):
                 break
     except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
         raise DataError(
-            f"{source}: is neither a folder nor a model of the hub ({reason})"
+            f"{source}: is neither a folder nor a model of the hub ({reason(error)})"
         ) from None
     return folder
 
@@ -112,7 +111,7 @@ def read_config(folder: Path) -> WhisperConfig:
     try:
         return CONFIGS[kind].from_pretrained(folder)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-        raise DataError(f"{path}: is no {kind} config ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: is no {kind} config ({reason(error)})") from None
 
 
 def read_generation_config(folder: Path) -> GenerationConfig | None:
@@ -125,7 +124,7 @@ def read_generation_config(folder: Path) -> GenerationConfig | None:
     try:
         return GenerationConfig.from_dict(content)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: is no generation config ({error})") from None
+        raise DataError(f"{path}: is no generation config ({reason(error)})") from None
 
 
 def read_weights(folder: Path) -> dict[str, StoredTensor]:
@@ -170,7 +169,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         with safe_open(path, "pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
+        raise DataError(f"{path}: cannot be read as safetensors ({reason(error)})") from None
     return {
         key: StoredTensor(shape, partial(map_tensor, path, key)) for key, shape in shapes.items()
     }
@@ -199,8 +198,7 @@ def map_pickled(path: Path) -> dict[str, torch.Tensor]:
         # weights_only: nothing is unpickled that could run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason})") from None
+        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason(error)})") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
         raise DataError(f"{path}: holds something else than named tensors")
     return tensors

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from echo.checkpoints.card import CARD_FILE
-from echo.checkpoints.checksums import damage, flush, seal
+from echo.checkpoints.checksums import damage, seal
 from echo.data.batching import Position
 from echo.data.features import FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
+from echo.support.files import flush, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -122,24 +122,15 @@ class CheckpointFolder:
             EchoError: it cannot be written; those before it are as they were.
         """
         target = self.folder / f"step-{progress.step:06d}"
-        temporary = self.folder / f".{target.name}.writing"
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
-            save_model(model, tokenizer, temporary)
-            torch.save(state, temporary / TRAINER_FILE)
-            (temporary / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
+        with whole_folder(target) as folder:
+            save_model(model, tokenizer, folder)
+            torch.save(state, folder / TRAINER_FILE)
+            (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
             if card is not None:
-                (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-            seal(temporary)
-        # torch and safetensors have errors of their own for a full disk.
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            problem = getattr(error, "strerror", None) or reason(error)
-            raise EchoError(f"{target}: the checkpoint cannot be written ({problem})") from None
-        if target.exists():  # of a run that was resumed here, or before
-            target.rename(self.folder / f".{target.name}{REPLACED}")
-        temporary.rename(target)
+                (folder / CARD_FILE).write_text(card, encoding="utf-8")
+            seal(folder)
+            if target.exists():  # of a run that was resumed here, or before
+                target.rename(self.folder / f".{target.name}{REPLACED}")
         flush(self.folder)
         self.prune()
         return target

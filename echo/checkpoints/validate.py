@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.pretrained import TIED, PretrainedFolder
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 SINGLE_IDS = (
     "bos_token_id",
@@ -42,8 +42,7 @@ def check_weights(
         AssertionError,
         ArithmeticError,
     ) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{source}: its config makes no model ({reason})") from None
+        raise DataError(f"{source}: its config makes no model ({reason(error)})") from None
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     for key in weights:
         if key not in expected:

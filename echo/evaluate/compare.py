@@ -23,7 +23,7 @@ from echo.evaluate.groups import check_column
 from echo.evaluate.wer import Normaliser, normaliser
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
-from echo.support.files import result_folder, writing
+from echo.support.files import replace_text, result_folder
 from echo.support.memory import PeakMemory
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,7 @@ def compare_models(
         transcripts, cost = measure(source, which, fitting, settings, on_error, language, task)
         evaluations[name] = score(transcripts, normalise)
         models.append({"name": name, "source": source, **cost})
-        with writing(out):
-            evaluations[name].write(out / name)
+        evaluations[name].write(out / name)
     common = on_common(evaluations, normalise)
     first, *others = common.values()
     measured = first.transcripts.utterances
@@ -99,12 +98,8 @@ def compare_models(
         },
     }
     text = json.dumps(comparison, indent=2, allow_nan=False)
-    with writing(out):
-        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        # A column's value may hold half a surrogate pair: JSON can spell it, UTF-8 cannot.
-        (out / "comparison.md").write_text(
-            render_comparison(comparison), encoding="utf-8", errors="backslashreplace"
-        )
+    replace_text(out / "comparison.md", render_comparison(comparison))
+    replace_text(out / "comparison.json", text + "\n")
     return comparison
 
 

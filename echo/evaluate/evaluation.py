@@ -13,6 +13,7 @@ from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.wer import ErrorCounts, Normaliser, character_errors, normaliser, word_errors
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
+from echo.support.files import replace_text, writing
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,36 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> None:
-        """Writes `evaluation.json` and, an object per utterance, `utterances.jsonl`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = json.dumps(self.to_dict(), indent=2)
-        (folder / "evaluation.json").write_text(summary + "\n", encoding="utf-8")
-        with (folder / "utterances.jsonl").open("w", encoding="utf-8") as file:
+        """Writes `utterances.jsonl`, an object per utterance, and then `evaluation.json`.
+
+        Raises:
+            EchoError: the folder cannot be written.
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {
+                "id": utterance.id,
+                "duration": round(utterance.duration, 3),
+                "speaker": utterance.speaker,
+                "reference": utterance.text,
+                "hypothesis": text,
+                "wer": words.to_dict(),
+                "wer_normalised": words_normalised.to_dict(),
+            }
             for utterance, text, words, words_normalised in zip(
                 self.transcripts.utterances,
                 self.transcripts.texts,
                 self.words,
                 self.words_normalised,
                 strict=True,
-            ):
-                line = {
-                    "id": utterance.id,
-                    "duration": round(utterance.duration, 3),
-                    "speaker": utterance.speaker,
-                    "reference": utterance.text,
-                    "hypothesis": text,
-                    "wer": words.to_dict(),
-                    "wer_normalised": words_normalised.to_dict(),
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            )
+        ]
+        replace_text(
+            folder / "utterances.jsonl",
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+        )
+        replace_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def evaluate_model(

@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers.models.whisper.tokenization_whisper import (
     LANGUAGES,
-    TO_LANGUAGE_CODE,
     _combine_tokens_into_words,
 )
 
@@ -30,6 +29,7 @@ from echo.data.loading import ExampleReader, Limits, evaluation_batches, frames_
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_batch
+from echo.model.language import known_languages, language_code
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
@@ -150,29 +150,15 @@ class Transcriber:
         self.limits = Limits.of(self.model.config)
         known = self.model.generation_config
         self.has_timestamps = hasattr(known, "no_timestamps_token_id")
-        self.languages: dict[str, int] = (
-            getattr(known, "lang_to_id", {}) if getattr(known, "is_multilingual", True) else {}
-        )
-        self.language = self.language_code()
+        self.languages = known_languages(known)
+        self.language = settings.language and language_code(known, settings.language, "the model")
         if settings.task and not self.languages:
-            raise ConfigError(f"the model knows one language only: it cannot {settings.task}")
+            raise ConfigError(f"the model is not multilingual: it cannot {settings.task}")
         if settings.words and not (self.has_timestamps and hasattr(known, "alignment_heads")):
             raise ConfigError(
                 "the model cannot time words: its generation config names no alignment_heads"
             )
         to_device(self.model)
-
-    def language_code(self) -> str | None:
-        wanted = self.settings.language
-        if wanted is None:
-            return None
-        if not self.languages:
-            raise ConfigError(f"the model knows one language only: it cannot be told {wanted!r}")
-        code = TO_LANGUAGE_CODE.get(wanted.lower(), wanted.lower())
-        if f"<|{code}|>" not in self.languages:
-            there = ", ".join(token.strip("<|>") for token in self.languages)
-            raise ConfigError(f"unknown language {wanted!r}; the model knows: {there}")
-        return code
 
     def transcribe(
         self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]

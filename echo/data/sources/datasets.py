@@ -14,7 +14,7 @@ from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
     from datasets import Dataset
@@ -47,7 +47,7 @@ def read_saved(
     try:
         dataset = load_from_disk(str(path))
     except Exception as error:  # whatever the library, pyarrow and fsspec raise for a damaged one
-        raise DataError(f"{path}: cannot be loaded ({one_line(error)})") from error
+        raise DataError(f"{path}: cannot be loaded ({reason(error)})") from error
     if isinstance(dataset, DatasetDict):
         dataset = dataset[choose_split(str(path), split, list(dataset))]
     elif split is not None:
@@ -71,7 +71,7 @@ def read_hub(
     except Exception as error:  # network, access, configs, splits: the library has no one base
         raise DataError(
             f"{name}: is no file or folder here, and cannot be loaded from the hub "
-            f"({one_line(error)})"
+            f"({reason(error)})"
         ) from error
     yield from read_dataset(dataset, f"{name}@{split}", columns, hub_files(allow_outside))
 
@@ -92,10 +92,6 @@ def choose_split(name: str, split: str | None, found: list[str]) -> str:
         choices = ", ".join(f"'{name}@{each}'" for each in found)
         raise DataError(f"{name}: {problem}; there is {choices or 'none'}")
     return split
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_dataset(
@@ -145,7 +141,7 @@ def rows(dataset: "Dataset", name: str) -> Iterator[dict[str, Any]]:
     try:
         yield from dataset
     except Exception as error:  # whatever pyarrow raises for a damaged table
-        raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
+        raise DataError(f"{name}: cannot be read ({reason(error)})") from error
 
 
 def cell_audio(

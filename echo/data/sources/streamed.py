@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo.data.sources.columns import Columns, duration_of, extra_of, label_of, text_of
-from echo.data.sources.datasets import RATE, cell_audio, choose_split, hub_files, one_line, seconds
+from echo.data.sources.datasets import RATE, cell_audio, choose_split, hub_files, seconds
 from echo.data.sources.files import Recordings
 from echo.data.utterance import Utterance
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -38,7 +38,7 @@ class DatasetShard:
             for number, record in enumerate(part):
                 yield self.utterance(record, f"{place}[{number}]")
         except Exception as error:  # whatever network, pyarrow and fsspec raise
-            yield DataError(f"{place}: cannot be read after {number + 1} rows ({one_line(error)})")
+            yield DataError(f"{place}: cannot be read after {number + 1} rows ({reason(error)})")
             return
         if number < 0:
             yield DataError(f"{place}: is empty")
@@ -82,7 +82,7 @@ def open_files(spec: str, columns: Columns, allow_outside: bool = False) -> list
     except DataError:
         raise
     except Exception as error:  # whatever the library and pyarrow raise for a damaged one
-        raise DataError(f"{spec}: cannot be read ({one_line(error)})") from error
+        raise DataError(f"{spec}: cannot be read ({reason(error)})") from error
 
 
 def open_hub(
@@ -99,7 +99,7 @@ def open_hub(
     except DataError:
         raise
     except Exception as error:  # network, access, configs, splits: the library has no one base
-        raise DataError(f"{name}: cannot be streamed from the hub ({one_line(error)})") from error
+        raise DataError(f"{name}: cannot be streamed from the hub ({reason(error)})") from error
 
 
 def shards(
