@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
+from echo.checkpoints.named import check_model
 from echo.data.tokenizer import load_tokenizer
 from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
@@ -85,6 +86,7 @@ def fetch(source: str) -> Path:
     Raises:
         DataError: it is neither, or cannot be downloaded.
     """
+    check_model(source)
     if Path(source).is_dir():
         return Path(source)
     if Path(source).exists():

@@ -18,7 +18,7 @@ from echo.data.utterance import Utterance
 from echo.evaluate.compare_report import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
-from echo.evaluate.evaluation import Evaluation, score
+from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
 from echo.evaluate.wer import Normaliser, normaliser
 from echo.model.language import Task, written_language
@@ -33,8 +33,8 @@ def compare_models(
     sources: Sequence[str],
     data: str,
     utterances: Sequence[Utterance],
-    out: Path,
-    settings: DecodeSettings,
+    out: str | Path,
+    settings: DecodeSettings = GREEDY,
     by: Sequence[str] = (),
     which: str = "best",
     on_error: OnError = "raise",
@@ -63,6 +63,7 @@ def compare_models(
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
             utterance cannot be used, or the folder holds results or cannot be written.
     """
+    out = Path(out)
     if len(sources) < 2:
         raise EchoError("a comparison takes two models or more")
     for column in by:

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from echo.checkpoints.load import to_device
 from echo.config import DecodeSettings, OnError
+from echo.data.loading import Limits
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.wer import ErrorCounts, Normaliser, character_errors, normaliser, word_errors
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
+
+GREEDY = DecodeSettings()
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,32 @@ def evaluate_model(
     model: EchoForConditionalGeneration,
     tokenizer: Any,
     utterances: Sequence[Utterance],
-    settings: DecodeSettings,
+    settings: DecodeSettings = GREEDY,
     on_error: OnError = "raise",
     progress: bool = False,
+    pad_to_seconds: float | None = None,
+    added_silence: float | None = None,
 ) -> Evaluation:
-    """Transcribes the set and counts errors."""
+    """Transcribes a set of utterances, on a GPU where there is one, and counts errors.
+
+    Args:
+        on_error: whether an utterance that cannot be used is an error, or logged and left out.
+        progress: whether to show a bar.
+        pad_to_seconds, added_silence: the silence after every utterance, as in the model's config;
+            None is what it was trained with.
+
+    Raises:
+        DataError: an utterance cannot be used and `on_error` is "raise", or none can.
+    """
     to_device(model)
-    transcripts = transcribe_set(model, tokenizer, utterances, settings, on_error, progress)
+    limits = Limits.of(model.config)
+    if pad_to_seconds is not None:
+        limits = replace(limits, pad_to_seconds=pad_to_seconds)
+    if added_silence is not None:
+        limits = replace(limits, added_silence=added_silence)
+    transcripts = transcribe_set(
+        model, tokenizer, utterances, settings, on_error, progress, limits=limits
+    )
     return score(transcripts, normaliser(written_language(model), tokenizer))
 
 

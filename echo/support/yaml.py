@@ -32,6 +32,7 @@ class Loader(yaml.SafeLoader):
             size += sum(self.sizes[id(child)] for child in node.value)
         elif isinstance(node, yaml.MappingNode):
             size += sum(self.sizes[id(child)] for pair in node.value for child in pair)
+            refuse_twice([key for key, _ in node.value])
         if size > MAX_VALUES:
             raise yaml.YAMLError(f"its aliases unfold to more than {MAX_VALUES} values")
         self.sizes[id(node)] = size
@@ -42,6 +43,17 @@ class Loader(yaml.SafeLoader):
         if number.bit_length() > 64:  # of which Python cannot even write the largest
             raise yaml.YAMLError("a whole number has more than 64 bits")
         return number
+
+
+def refuse_twice(keys: list[yaml.Node]) -> None:
+    """Raises YAMLError, naming the line, where a mapping has a key twice."""
+    seen = set()
+    for key in keys:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line} has the key {key.value!r} a second time")
+            seen.add((key.tag, key.value))
 
 
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)

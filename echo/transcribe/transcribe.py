@@ -52,11 +52,21 @@ AROUND = SAMPLE_RATE  # samples about a segment in which its voice may be: its t
 
 @dataclass(frozen=True)
 class TranscribeSettings:
+    """How recordings are transcribed."""
+
+    # Number of beams; 1 decodes greedily.
     beams: int = 1
-    language: str | None = None  # name or code; None lets a multilingual model hear it
+    # Language of the recordings, "de" or "german"; with None, a multilingual model detects it.
+    language: str | None = None
+    # Whether a multilingual model transcribes or translates; None is what it was trained for.
     task: Literal["transcribe", "translate"] | None = None
-    words: bool = False  # whether to time words
-    batch_size: int = 8  # recordings
+    # Whether words get times.
+    words: bool = False
+    # Number of recordings transcribed at a time.
+    batch_size: int = 8
+
+
+DEFAULTS = TranscribeSettings()
 
 
 def transcribe_into(
@@ -89,6 +99,28 @@ def transcribe_into(
             left_out += 1
     if left_out:
         raise DataError(f"{left_out} of {len(paths)} recordings could not be transcribed")
+
+
+def transcribe_recordings(
+    loaded: LoadedModel,
+    paths: Sequence[str | Path],
+    settings: TranscribeSettings = DEFAULTS,
+) -> list[Transcript]:
+    """Transcribes recordings of any length, on a GPU where there is one.
+
+    Returns:
+        Their transcripts, in the order of `paths`.
+
+    Raises:
+        ConfigError: the model cannot do what is asked of it.
+        DataError: a recording cannot be read; see `transcribe_files` to go on with the others.
+    """
+    found: dict[int, Transcript] = {}
+    for index, result in transcribe_files(loaded, list(map(Path, paths)), settings):
+        if isinstance(result, DataError):
+            raise result
+        found[index] = result
+    return [found[index] for index in range(len(paths))]
 
 
 def transcribe_files(

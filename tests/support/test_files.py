@@ -63,7 +63,7 @@ FAILURES = {
     "a full disk": (OSError(errno.ENOSPC, "No space left"), EchoError, "cannot be written"),
     "torch's own error": (RuntimeError("unexpected pos 64"), EchoError, "unexpected pos 64"),
     "bad data": (DataError("a.wav: is empty"), DataError, "^a.wav: is empty$"),
-    "Ctrl-C": (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    "Ctrl-C": (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from echo.data.named import MANIFESTS, TABLES
 from echo.data.sources.columns import USUAL, Columns
 from echo.data.sources.datasets import read_hub, read_saved
 from echo.data.sources.librispeech import TRANSCRIPTS, read_librispeech, transcript_files
@@ -19,8 +20,6 @@ from echo.support.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MANIFESTS = (".jsonl", ".json")
-TABLES = (".csv", ".tsv")
 HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
 MAX_WARNINGS = 20
 
