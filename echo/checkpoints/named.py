@@ -5,7 +5,7 @@ from pathlib import Path
 
 from echo.support.errors import DataError
 
-HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+")
+HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 def check_model(source: str) -> None:
