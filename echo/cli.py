@@ -26,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Check and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
@@ -101,7 +103,7 @@ def pilot(
         Path | None, typer.Option(help="Folder to write to; by default runs/NAME_OF_CONFIG.")
     ] = None,
 ) -> None:
-    """Train several models in turn on the same data, and say which is better and how sure that is.
+    """Train several models in turn on the same data, and compare them.
 
     The config's 'models' says which, 'budget={seconds: 600}' or 'budget={steps: 1000}' for how
     long, and 'baseline=NAME' what they are compared with. 'models.echo.train.learning_rate=1e-3'
@@ -196,7 +198,7 @@ def say_trained(run: Path) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process, of those that a launcher has started, that does the talking."""
+    """Whether this is the main one of the processes that a launcher has started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -227,7 +229,7 @@ def only_training_is_shared(
     """
     command = context.invoked_subcommand
     if process_count() > 1 and command not in ("train", "resume"):
-        raise ConfigError(f"{command} runs in one process; several share train and resume alone")
+        raise ConfigError(f"{command} runs in one process; only train and resume run in several")
 
 
 @app.command()
@@ -357,7 +359,7 @@ def compare(
     skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Measure models on the same utterances, and how sure their differences are."""
+    """Measure models on the same data, with intervals of their differences."""
     from echo.checkpoints.named import check_model
     from echo.config import DecodeSettings
     from echo.data.named import check_named
@@ -472,7 +474,7 @@ def convert(
         typer.Option(help="Precision of the weights; by default the checkpoint's."),
     ] = None,
 ) -> None:
-    """Make a Whisper checkpoint an Echo model, or an Echo model of plain blocks a Whisper."""
+    """Convert a Whisper model to an Echo model, or one of plain blocks back."""
     from echo.checkpoints.named import check_model
     from echo.support.settings import apply_overrides
 
@@ -546,14 +548,14 @@ def shard(
 
 
 class VisibleFormatter(logging.Formatter):
-    """A line of the log with nothing in it that a terminal obeys."""
+    """Formats a line of the log, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible_lines(super().format(record))
 
 
 def set_up_output() -> None:
-    """Makes what is written to the terminal fit for it, whatever transcripts and names hold."""
+    """Makes output safe for the terminal, whatever characters transcripts and names hold."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.
@@ -570,9 +572,9 @@ def fail(error: object) -> None:
 def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
     set_up_output()
-    # What all processes of a run have to say is the same, but for errors that stop one of them.
+    # All processes of a run log the same, but for errors that stop one of them.
     logging.getLogger("echo").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
-    # Their bars and hints to developers would break up the bar of the training.
+    # Progress bars and hints of the libraries would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -590,4 +592,4 @@ def main() -> None:
     except StoppedError as stop:
         if is_main_process():
             fail(stop)
-        sys.exit(128 + stop.number)  # as the shell has it for what a signal ends
+        sys.exit(128 + stop.number)  # as shells report a process that a signal ended

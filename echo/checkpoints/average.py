@@ -1,4 +1,4 @@
-"""Averages of weights: over the steps of a run (EMA), and over its checkpoints."""
+"""The average of the weights of a run's best checkpoints."""
 
 import shutil
 from pathlib import Path
@@ -40,7 +40,7 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
     if out.exists():
         raise EchoError(f"{out}: exists already; choose another folder")
     weights = mean_weights([path / WEIGHTS_FILE for path in found])
-    # What was measured is each checkpoint's WER, not theirs together.
+    # The card has no WER: it was measured of each checkpoint, not of their average.
     card = model_card(
         load_run_config(run),
         out.resolve().name,
@@ -61,7 +61,7 @@ def mean_weights(files: list[Path]) -> dict[str, torch.Tensor]:
     kinds: dict[str, torch.dtype] = {}
     for path in files:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, it is no mapping
+            for name in file.keys():  # noqa: SIM118, not a mapping
                 tensor = file.get_tensor(name)
                 kinds[name] = tensor.dtype
                 total[name] = total[name] + tensor if name in total else tensor.float()

@@ -28,27 +28,27 @@ logger = logging.getLogger(__name__)
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"
 REPLACED = ".replaced"
-RESUMABLE = 2  # checkpoints: should the last one be damaged, there is the one before
+RESUMABLE = 2  # newest checkpoints, of which one may be damaged
 
 
 @dataclass
 class Progress:
-    """How far a run has come, and what it has cost."""
+    """How far a run has got, and what it has cost."""
 
     step: int = 0
     position: Position = field(default_factory=Position)
     seconds: float = 0.0  # of training, without evaluation and checkpoints
     utterances: int = 0
-    skipped: int = 0  # utterances that could not be read
-    skipped_steps: int = 0  # whose numbers went wrong, or that did not fit into memory
-    skipped_in_row: int = 0  # of these, since the last good one
-    wer: float | None = None  # as last measured,
-    wer_step: int = 0  # and when
+    skipped: int = 0  # utterances that could not be used
+    skipped_steps: int = 0  # for a loss that was not finite, or out of memory
+    skipped_in_row: int = 0  # steps skipped since the last good one
+    wer: float | None = None  # as last measured
+    wer_step: int = 0  # at which it was measured
     best_wer: float | None = None
-    stale: int = 0  # evaluations since
+    stale: int = 0  # evaluations since best_wer
 
     def measured(self, wer: float) -> None:
-        """Takes down the WER at this step."""
+        """Records the WER at this step."""
         self.wer, self.wer_step = wer, self.step
         better = self.best_wer is None or wer < self.best_wer
         self.best_wer = wer if better else self.best_wer
@@ -141,7 +141,7 @@ class CheckpointFolder:
         best = [path for _, path in self.measured()[: self.keep_best]]
         for path in self.newest():
             if path not in (*resumable, *best):
-                # Deleted under another name: half of it is no checkpoint.
+                # Renamed first, so that a half-deleted one is not taken for a checkpoint.
                 path.rename(self.folder / f".{path.name}.deleted")
             elif path not in resumable:
                 (path / TRAINER_FILE).unlink(missing_ok=True)
@@ -149,7 +149,7 @@ class CheckpointFolder:
             shutil.rmtree(path)
 
     def recover(self) -> None:
-        """Puts back a checkpoint that was about to be replaced when the run was ended."""
+        """Puts back a checkpoint that was about to be replaced when the run was killed."""
         for path in self.folder.glob(f".step-*{REPLACED}"):
             target = self.folder / path.name[1:].removesuffix(REPLACED)
             if target.exists():
@@ -174,8 +174,8 @@ class CheckpointFolder:
         try:
             # weights_only: tensors and plain values; nothing is unpickled that could run code.
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what a damaged file raises has no one base
-            raise EchoError(f"{file}: holds no state of a training ({reason(error)})") from error
+        except Exception as error:  # damaged files raise errors of many kinds
+            raise EchoError(f"{file}: holds no training state ({reason(error)})") from error
         progress = read_progress(path)
         assert progress is not None
         return path, state, progress
@@ -204,7 +204,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     seconds = 2 * model.config.max_source_positions // FRAMES_PER_SECOND
     extractor = WhisperFeatureExtractor(
         feature_size=model.config.num_mel_bins,
-        chunk_length=max(1, seconds),  # which it only takes in whole seconds
+        chunk_length=max(1, seconds),  # in whole seconds only
     )
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
 

@@ -23,8 +23,8 @@ class StoppedError(Exception):
         self.number = number
 
 
-class StoppedElsewhere(EchoError):  # noqa: N818, it is the news of one
-    """Another process of the run met an error, which the main one says."""
+class StoppedElsewhere(EchoError):  # noqa: N818, because the error was another's
+    """Another process of the run failed; the main process prints its error."""
 
 
 def reason(error: BaseException) -> str:

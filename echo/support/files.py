@@ -1,4 +1,4 @@
-"""Writing files so that a reader never finds half of one."""
+"""Reading JSON, and writing files and folders so that a reader never finds half of one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from echo.support.errors import DataError, EchoError, reason
 
-UNFINISHED = ".writing"  # the suffix of what is being written, or was when a process was killed
+UNFINISHED = ".writing"  # suffix of what is being written; it stays if the process is killed
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
         except BaseException:
-            with suppress(OSError):  # what went wrong first is what is said
+            with suppress(OSError):  # the first error is the one to report
                 temporary.unlink(missing_ok=True)
             raise
 
@@ -83,7 +83,7 @@ def flush(path: Path) -> None:
 
 
 def writable_folder(folder: Path) -> None:
-    """Makes a folder, and tries to write into it, before an hour is spent on what goes there.
+    """Makes a folder, and checks that it can be written to, before hours are spent on its content.
 
     Raises:
         EchoError: the folder cannot be made or written to.
@@ -110,10 +110,10 @@ def result_folder(folder: Path, result: str) -> None:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Raises EchoError, naming the target, where what is done within cannot write it."""
+    """Turns errors of writing into an EchoError that names the target."""
     try:
         yield
-    # A full disk is a RuntimeError of torch's, and an error of safetensors' own.
+    # On a full disk, torch raises RuntimeError, and safetensors its own error.
     except (OSError, RuntimeError, SafetensorError) as error:
         raise EchoError(f"{target}: cannot be written ({reason(error)})") from error
 
@@ -145,8 +145,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether this is a name that stays in its folder: no path, and nothing that a shell, a
-    terminal or another file system takes for more than a name."""
+    """Whether this is a plain file name: no path, and no character that is special to a shell, a
+    terminal or another file system."""
     return (
         isinstance(name, str)
         and name.isprintable()
@@ -160,12 +160,12 @@ def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether a path stays below one of several folders, once all links are followed.
 
     Args:
-        roots: resolved; so a folder that is a link itself is as good as what it links to.
+        roots: resolved folders.
     """
     return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
 
 
-@lru_cache(maxsize=4096)  # to resolve takes as long as all else about a line of a manifest
+@lru_cache(maxsize=4096)  # resolving takes half of the time of reading a manifest
 def leads_into(folder: Path, roots: tuple[Path, ...]) -> bool:
     real = folder.resolve()
     return any(real.is_relative_to(root) for root in roots)

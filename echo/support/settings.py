@@ -19,7 +19,7 @@ from echo.support.text import brief
 from echo.support.yaml import read_yaml
 
 COMMAND_LINE = "command line"  # as errors call it
-LARGEST = 2**63 - 1  # no tensor is larger, nor counts further
+LARGEST = 2**63 - 1  # no tensor or count is larger
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Range:
     above: bool = False
 
     def allows(self, value: float) -> bool:
-        if not abs(value) <= LARGEST:  # nor is what is not a number
+        if not abs(value) <= LARGEST:  # false for nan as well
             return False
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
@@ -45,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """A list of `least` entries or more, `most` at the most."""
+    """A list of `least` to `most` entries."""
 
     least: int
     most: float = math.inf
@@ -226,7 +226,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
     """The first of several types that takes the value."""
-    for kind in kinds:  # of a list or mapping, what is wrong within it
+    for kind in kinds:  # errors within a list or mapping name the entry
         if isinstance(value, list) and get_origin(kind) is list:
             return convert(kind, value, source, key)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):

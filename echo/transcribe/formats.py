@@ -85,7 +85,7 @@ def read_formats(text: str, words: bool = False) -> list[str]:
 
 def output_names(paths: Sequence[Path]) -> list[str]:
     """What each recording's files are called, before the format: as the recording without its
-    suffix, and numbered where that is taken, by whatever mixture of capitals."""
+    suffix, and numbered where that is taken, regardless of case."""
     taken: set[str] = set()
     names = []
     for path in paths:

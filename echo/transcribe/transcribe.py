@@ -38,8 +38,8 @@ from echo.transcribe.transcript import Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
 
-# Whisper's rules for what to decode anew, and what to take for silence. The compression is that
-# of token ids, as `transformers` measures it.
+# Whisper's rules for what to decode again, and what counts as silence. The compression ratio is
+# that of token ids, as `transformers` measures it.
 FALLBACK = {
     "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     "compression_ratio_threshold": 1.35,
@@ -47,7 +47,7 @@ FALLBACK = {
     "no_speech_threshold": 0.6,
 }
 MAX_BATCH_SECONDS = 2 * 3600.0  # of recordings held in memory, padded to their longest
-AROUND = SAMPLE_RATE  # samples about a segment in which its voice may be: its times are rough
+AROUND = SAMPLE_RATE  # samples around a segment to look for its voice in: its times are rough
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def transcribe_into(
     names = output_names(paths)
     for path, name in zip(paths, names, strict=True):
         if name != path.stem:
-            logger.warning("%s: is written as %s, for the name is taken", path, name)
+            logger.warning("%s: is written as %s, because the name is taken", path, name)
     left_out = 0
     for index, result in transcribe_files(loaded, paths, settings, progress):
         if isinstance(result, Transcript):
@@ -169,10 +169,10 @@ def transcribe_files(
 
 
 class Transcriber:
-    """A model with what is asked of it.
+    """A model, and how it transcribes.
 
     Raises:
-        ConfigError: the model cannot do it.
+        ConfigError: the model cannot do what the settings ask for.
     """
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
@@ -271,13 +271,13 @@ class Transcriber:
         ]
 
     def transcript(self, samples: torch.Tensor, found: Sequence[dict[str, Any]]) -> Transcript:
-        """Keeps of the segments that `generate` found those in which something is said, and of
-        their time that in which it can be."""
+        """The segments that `generate` found, without those that hold no words or voice, and with
+        their times trimmed to the voice."""
         duration = len(samples) / SAMPLE_RATE
         voice = voiced(samples)
         language = self.heard_language(found[0]["result"]["sequences"]) if found else None
         segments = []
-        spoken = 0.0  # up to here, by the words' times
+        spoken = 0.0  # seconds, up to the end of the last word
         for segment in found:
             start, end = (min(float(segment[key]), duration) for key in ("start", "end"))
             text = self.tokenizer.decode(segment["tokens"], skip_special_tokens=True)
@@ -320,5 +320,5 @@ class Transcriber:
 
 
 def is_text(text: str) -> bool:
-    """Whether anything is said: models put noise into dots, stars and notes."""
+    """Whether a text holds words: models write noise as dots, stars and notes."""
     return any(character.isalnum() for character in text)
