@@ -5,13 +5,19 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import echo
 from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
 from echo.support.text import visible, visible_lines
+
+if TYPE_CHECKING:
+    from echo.config import OnError
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -20,100 +26,170 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Check and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE|FILE.yaml]...", help="Settings to change, or files that change some."
+        metavar="[KEY=VALUE|FILE.yaml]...",
+        help="Settings to change, or YAML files that change some; later ones win.",
     ),
 ]
-Checkpoint = Annotated[Literal["best", "last"], typer.Option(help="Of a run.")]
-AllowOutside = Annotated[
-    bool,
-    typer.Option("--allow-outside", help="Take recordings from outside of the data's own folder."),
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or a hub id.")]
+DATA_HELP = "A manifest, table, folder, pattern of shards, or hub id."
+Data = Annotated[str, typer.Argument(help=DATA_HELP)]
+Checkpoint = Annotated[
+    Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
 ]
+Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 decodes greedily.")]
 Language = Annotated[
-    str | None, typer.Option(help="Of a multilingual model, de or german; by default as trained.")
+    str | None,
+    typer.Option(
+        help="Language that a multilingual model hears, as de or german; by default the one it was "
+        "trained for."
+    ),
 ]
 Task = Annotated[
-    Literal["transcribe", "translate"] | None, typer.Option(help="Of a multilingual model.")
+    Literal["transcribe", "translate"] | None,
+    typer.Option(
+        help="Whether a multilingual model transcribes or translates to English; by default what "
+        "it was trained for."
+    ),
 ]
-Column = Annotated[str | None, typer.Option(help="If it has none of the usual names.")]
+AudioColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the recordings; by default one of the usual names."),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the transcripts; by default one of the usual names."),
+]
+SpeakerColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the speakers; by default one of the usual names."),
+]
+SkipErrors = Annotated[
+    bool,
+    typer.Option(
+        "--skip-errors", help="Log and leave out utterances that cannot be used; else one stops."
+    ),
+]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside", help="Read recordings outside the folder of the data set as well."
+    ),
+]
 
 
 @app.command()
 def pilot(
     overrides: Overrides = None,
     config: Annotated[
-        Path | None, typer.Option(help="The pilot's settings; by default a small spoken corpus.")
-    ] = None,
+        Path, typer.Option(help="YAML file of the pilot; the default trains on synthetic speech.")
+    ] = Path("configs/pilot.yaml"),
     seeds: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N,...", help="Seeds to train every model with; by default the config's seed."
+            metavar="N,N,...",
+            help="Seeds with each of which every model is trained; by default the file's seed.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; by default runs/NAME_OF_CONFIG.")
+        Path | None, typer.Option(help="Folder to write to; by default runs/NAME_OF_CONFIG.")
     ] = None,
 ) -> None:
-    """Train several models in turn on the same data, and say which is better and how sure that is.
+    """Train several models in turn on the same data, and compare them.
 
     The config's 'models' says which, 'budget={seconds: 600}' or 'budget={steps: 1000}' for how
     long, and 'baseline=NAME' what they are compared with. 'models.echo.train.learning_rate=1e-3'
     changes a setting of one model; 'models.focus=configs/attention/focus.yaml' adds one.
     """
+    from echo.data.named import check_data
     from echo.pilot.contenders import read_pilot, read_seeds
-    from echo.pilot.run import run_pilot
-    from echo.pilot.table import render
     from echo.support.yaml import read_yaml
 
-    path = config or Path("configs/pilot.yaml")
-    out = out or Path("runs") / path.stem
+    out = out or Path("runs") / config.stem
     chosen = None if seeds is None else read_seeds(seeds)
-    result = run_pilot(read_pilot(read_yaml(path), str(path), overrides or [], chosen), out)
+    settings = read_pilot(read_yaml(config), str(config), overrides or [], chosen)
+    check_data(settings.contenders[0].config.data)
+
+    from echo.pilot.run import run_pilot
+    from echo.pilot.table import render
+
+    result = run_pilot(settings, out)
     print("\n" + render(result))
     print(f"Curves, transcripts and pilot.json are in {out}/")
 
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's settings.")],
+    config: Annotated[Path, typer.Argument(help="YAML file of the run's settings.")],
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/NAME_OF_CONFIG.")
+        Path | None, typer.Option(help="Folder of the run; by default runs/NAME_OF_CONFIG.")
     ] = None,
     find_batch: Annotated[
-        bool, typer.Option("--find-batch", help="Only find how large batches may be.")
+        bool,
+        typer.Option(
+            "--find-batch", help="Print the largest data.max_batch_seconds that fits in memory."
+        ),
     ] = False,
 ) -> None:
     """Train a model."""
+    from echo.checkpoints.named import check_model
     from echo.config import load_config
-    from echo.support.distributed import Processes
-    from echo.train.find_batch import find_max_batch_seconds
-    from echo.train.run import start_run
+    from echo.data.named import check_data
 
-    with Processes.started().together():
+    with together():
         settings = load_config(config, overrides or [])
-        if find_batch and Processes.started().world > 1:
+        check_data(settings.data)
+        if settings.init is not None:
+            check_model(settings.init)
+        if find_batch and process_count() > 1:
             raise ConfigError("--find-batch tries batches out in one process")
     if find_batch:
+        from echo.train.find_batch import find_max_batch_seconds
+
         print(f"data.max_batch_seconds={find_max_batch_seconds(settings):.0f}")
         return
+
+    from echo.train.run import start_run
+
     out = out or Path("runs") / config.stem
     start_run(settings, out)
     say_trained(out)
 
 
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+def resume(run: RunFolder) -> None:
     """Go on with a run that was stopped, from its last checkpoint."""
+    from echo.config import load_run_config
+
+    with together():
+        load_run_config(run)
+
     from echo.train.run import resume_run
 
     resume_run(run)
     say_trained(run)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What stops all processes if it stops one, without torch where there is only one."""
+    if process_count() == 1:
+        yield
+        return
+
+    from echo.support.distributed import Processes
+
+    with Processes.started().together():
+        yield
 
 
 def say_trained(run: Path) -> None:
@@ -122,27 +198,46 @@ def say_trained(run: Path) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process, of those that a launcher has started, that does the talking."""
+    """Whether this is the main one of the processes that a launcher has started."""
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """How many processes a launcher has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"echo-asr {echo.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def only_training_is_shared(context: typer.Context) -> None:
+def only_training_is_shared(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """
     Raises:
         ConfigError: several processes were started for what one does.
     """
     command = context.invoked_subcommand
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command not in ("train", "resume"):
-        raise ConfigError(f"{command} runs in one process; several share train and resume alone")
+    if process_count() > 1 and command not in ("train", "resume"):
+        raise ConfigError(f"{command} runs in one process; only train and resume run in several")
 
 
 @app.command()
 def average(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    best: Annotated[int, typer.Option(help="How many of its checkpoints.", min=1)] = 5,
+    run: RunFolder,
+    best: Annotated[int, typer.Option(min=1, help="Number of checkpoints to average, by WER.")] = 5,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write; by default RUN/average-N.")
+        Path | None, typer.Option(help="Folder to write; by default RUN/average-N.")
     ] = None,
 ) -> None:
     """Average the weights of a run's best checkpoints."""
@@ -155,58 +250,67 @@ def average(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
-    data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
+    model: Model,
+    data: Data,
     checkpoint: Checkpoint = "best",
     language: Language = None,
     task: Task = None,
-    beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
+    beams: Beams = 1,
     ctc_weight: Annotated[
-        float, typer.Option(help="Of the CTC head, if there is one, in choosing tokens.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Weight of the CTC head, if there is one, in choosing tokens."
+        ),
     ] = 0.5,
     pad_to: Annotated[
         float | None,
-        typer.Option(min=0, help="Pad with silence to so many seconds; by default as trained."),
+        typer.Option(
+            min=0,
+            help="Seconds that every utterance is padded to with silence; by default as trained.",
+        ),
     ] = None,
     added_silence: Annotated[
         float | None,
         typer.Option(min=0, help="Seconds of silence after each utterance; by default as trained."),
     ] = None,
-    audio_column: Column = None,
-    text_column: Column = None,
-    speaker_column: Column = None,
-    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write transcripts and error rates.")
+        Path | None,
+        typer.Option(help="Folder for transcripts and error rates; by default none are written."),
     ] = None,
 ) -> None:
     """Measure WER and CER on a data set."""
-    from echo.checkpoints.load import load_model
-    from echo.config import DecodeSettings, OnError
-    from echo.data.sources import Columns, read_source
-    from echo.evaluate.evaluation import evaluate_model
-    from echo.support.files import result_folder, writing
-    from echo.support.settings import build
+    from echo.checkpoints.named import check_model
+    from echo.config import DecodeSettings
+    from echo.data.named import check_named
+    from echo.support.files import result_folder
 
     if out:
         result_folder(out, "evaluation.json")
-    settings = build(DecodeSettings, {"beams": beams, "ctc_weight": ctc_weight}, "decoding")
-    on_error: OnError = "skip" if skip_errors else "raise"
+    check_model(model)
+    check_named(data)
+
+    from echo.checkpoints.load import load_model
+    from echo.data.sources import Columns, read_source
+    from echo.evaluate.evaluation import evaluate_model
+
+    on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
     loaded = load_model(model, checkpoint, language, task)
-    if pad_to is not None:
-        loaded.model.config.pad_to_seconds = pad_to
-    if added_silence is not None:
-        loaded.model.config.added_silence = added_silence
     evaluation = evaluate_model(
         loaded.model,
         loaded.tokenizer,
         utterances,
-        settings,
+        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
         on_error,
         progress=True,
+        pad_to_seconds=pad_to,
+        added_silence=added_silence,
     )
     for name, counts in (
         ("WER", evaluation.wer),
@@ -222,43 +326,56 @@ def evaluate(
     done = len(evaluation.transcripts.utterances)
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
     if out:
-        with writing(out):
-            evaluation.write(out)
+        evaluation.write(out)
+
+
+def on_error_of(skip_errors: bool) -> "OnError":
+    return "skip" if skip_errors else "raise"
 
 
 @app.command()
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(help="Two or more runs, folders, or hub ids; the first is the measure."),
+        typer.Argument(
+            help="Two or more runs, models' folders or hub ids, compared with the first."
+        ),
     ],
-    data: Annotated[str, typer.Option(help="A data set; see 'data check'.")],
-    out: Annotated[Path, typer.Option(help="Where to write.")],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    out: Annotated[Path, typer.Option(help="Folder for the comparison and all transcripts.")],
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Group by speaker, duration, or a column; may be repeated."),
+        typer.Option(
+            help="Column to group utterances by, or speaker or duration; may be given again."
+        ),
     ] = None,
     checkpoint: Checkpoint = "best",
     language: Language = None,
     task: Task = None,
-    beams: Annotated[int, typer.Option(help="Beams; 1 decodes greedily.")] = 1,
-    audio_column: Column = None,
-    text_column: Column = None,
-    speaker_column: Column = None,
-    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    beams: Beams = 1,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Measure models on the same utterances, and how sure their differences are."""
-    from echo.config import DecodeSettings, OnError
+    """Measure models on the same data, with intervals of their differences."""
+    from echo.checkpoints.named import check_model
+    from echo.config import DecodeSettings
+    from echo.data.named import check_named
+
+    for model in models:
+        check_model(model)
+    check_named(data)
+
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.compare_report import render_summary
-    from echo.support.settings import build
 
-    on_error: OnError = "skip" if skip_errors else "raise"
+    on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
-    settings = build(DecodeSettings, {"beams": beams}, "decoding")
+    settings = DecodeSettings(beams=beams)
     comparison = compare_models(
         models, data, utterances, out, settings, by or [], checkpoint, on_error, language, task
     )
@@ -268,18 +385,22 @@ def compare(
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(help="A run, a model's folder, or a hub id.")],
+    model: Model,
     audio: Annotated[Path, typer.Argument(help="A recording.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    out: Annotated[Path, typer.Option(help="Folder for figures and numbers.")],
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw what a model attends to in a recording."""
-    from echo.checkpoints.load import load_model
-    from echo.inspect.figures import write_inspection
-    from echo.inspect.inspect import inspect_recording
+    from echo.checkpoints.named import check_model
     from echo.support.files import result_folder, writing
 
     result_folder(out, "inspection.json")
+    check_model(model)
+
+    from echo.checkpoints.load import load_model
+    from echo.inspect.figures import write_inspection
+    from echo.inspect.inspect import inspect_recording
+
     inspection = inspect_recording(load_model(model, checkpoint), audio)
     with writing(out):
         files = write_inspection(inspection, out)
@@ -293,30 +414,41 @@ def transcribe(
         list[Path],
         typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them."),
     ],
-    model: Annotated[str, typer.Option(help="A run, a model's folder, or a hub id.")],
-    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    model: Annotated[str, typer.Option(help="A run's folder, a model's folder, or a hub id.")],
+    out: Annotated[Path, typer.Option(help="Folder for the transcripts.")],
     formats: Annotated[
-        str, typer.Option("--format", help="Some of txt, srt, vtt, tsv and json.")
+        str,
+        typer.Option("--format", help="Formats to write, some of txt, srt, vtt, tsv and json."),
     ] = "txt",
     language: Annotated[
         str | None,
-        typer.Option(help="Of the recordings, by name or code; by default what is heard."),
+        typer.Option(
+            help="Language of the recordings, as de or german; by default a multilingual model "
+            "detects it."
+        ),
     ] = None,
-    task: Annotated[
-        Literal["transcribe", "translate"] | None, typer.Option(help="Of a multilingual model.")
-    ] = None,
-    words: Annotated[bool, typer.Option(help="Time every word, in json.")] = False,
+    task: Task = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Add the start and end of every word, in json.")
+    ] = False,
     checkpoint: Checkpoint = "best",
-    beams: Annotated[int, typer.Option(min=1, help="Beams; 1 decodes greedily.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at a time.")] = 8,
+    beams: Beams = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of recordings transcribed at a time.")
+    ] = 8,
 ) -> None:
     """Write down what is said in recordings of any length."""
-    from echo.transcribe.formats import make_folder, read_formats
-    from echo.transcribe.recordings import find_recordings
+    from echo.checkpoints.named import check_model
+    from echo.support.files import writable_folder
+    from echo.transcribe.formats import read_formats
 
     kinds = read_formats(formats, words)
+    check_model(model)
+
+    from echo.transcribe.recordings import find_recordings
+
     paths = find_recordings(recordings)
-    make_folder(out)
+    writable_folder(out)
 
     from echo.checkpoints.load import load_model
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
@@ -330,16 +462,25 @@ def transcribe(
 def convert(
     source: Annotated[
         str,
-        typer.Argument(metavar="WHISPER", help="A folder or hub id; CTranslate2's folders too."),
+        typer.Argument(
+            metavar="WHISPER",
+            help="Folder or hub id of a model, of transformers or of CTranslate2.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
     overrides: Overrides = None,
     dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, float16 or bfloat16; by default the checkpoint's."),
+        Literal["float32", "float16", "bfloat16"] | None,
+        typer.Option(help="Precision of the weights; by default the checkpoint's."),
     ] = None,
 ) -> None:
-    """Make a Whisper checkpoint an Echo model, or an Echo model of plain blocks a Whisper."""
+    """Convert a Whisper model to an Echo model, or one of plain blocks back."""
+    from echo.checkpoints.named import check_model
+    from echo.support.settings import apply_overrides
+
+    check_model(source)
+    apply_overrides({}, overrides or [])
+
     from echo.checkpoints.convert import convert as convert_checkpoint
 
     config = convert_checkpoint(source, out, overrides or [], dtype)
@@ -348,14 +489,20 @@ def convert(
 
 @data_app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="A manifest, table, folder, or hub id.")],
-    audio_column: Column = None,
-    text_column: Column = None,
-    speaker_column: Column = None,
-    max_seconds: Annotated[float, typer.Option(help="The longest recording to accept.")] = 30.0,
+    data: Data,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=0, help="Longest recording to accept, in seconds.")
+    ] = 30.0,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Report all problems of a data set at once."""
+    from echo.data.named import check_named
+
+    check_named(data)
+
     from echo.data.check import check_source, format_report
     from echo.data.sources import Columns
 
@@ -368,43 +515,47 @@ def check(
 
 @data_app.command()
 def shard(
-    data: Annotated[str, typer.Argument(help="A data set; see 'data check'.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
     format: Annotated[
-        Literal["flac", "opus"], typer.Option(help="flac loses nothing; opus is a sixth as large.")
+        Literal["flac", "opus"],
+        typer.Option(help="Format of the audio: flac loses nothing, opus is a sixth as large."),
     ] = "flac",
-    shard_size: Annotated[int, typer.Option(min=1, help="Utterances in a shard.")] = 1000,
+    shard_size: Annotated[int, typer.Option(min=1, help="Most utterances in a shard.")] = 1000,
     shard_seconds: Annotated[
-        float, typer.Option(min=1, help="Seconds of audio in a shard.")
+        float, typer.Option(min=1, help="Most audio in a shard, in seconds.")
     ] = float("inf"),
-    audio_column: Column = None,
-    text_column: Column = None,
-    speaker_column: Column = None,
-    skip_errors: Annotated[bool, typer.Option(help="Skip utterances that cannot be read.")] = False,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Write a data set as tar shards, which training streams."""
+    from echo.data.named import check_named
+
+    check_named(data)
+
     from echo.data.prepare.shard import write_shards
     from echo.data.sources import Columns, scan_source
 
     columns = Columns(audio_column, text_column, speaker_column)
     rows = scan_source(data, columns, allow_outside, hub_stream=True)
-    on_error: Literal["raise", "skip"] = "skip" if skip_errors else "raise"
-    entries = write_shards(rows, out, format, shard_size, shard_seconds, on_error)
+    entries = write_shards(rows, out, format, shard_size, shard_seconds, on_error_of(skip_errors))
     hours = sum(entry.seconds for entry in entries) / 3600
     count = sum(entry.utterances for entry in entries)
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
 
 
 class VisibleFormatter(logging.Formatter):
-    """A line of the log with nothing in it that a terminal obeys."""
+    """Formats a line of the log, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible_lines(super().format(record))
 
 
 def set_up_output() -> None:
-    """Makes what is written to the terminal fit for it, whatever transcripts and names hold."""
+    """Makes output safe for the terminal, whatever characters transcripts and names hold."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.
@@ -421,9 +572,9 @@ def fail(error: object) -> None:
 def main() -> None:
     """Runs the command line; a user's error is one sentence and exit code 2."""
     set_up_output()
-    # What all processes of a run have to say is the same, but for errors that stop one of them.
+    # All processes of a run log the same, but for errors that stop one of them.
     logging.getLogger("echo").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
-    # Their bars and hints to developers would break up the bar of the training.
+    # Progress bars and hints of the libraries would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -441,4 +592,4 @@ def main() -> None:
     except StoppedError as stop:
         if is_main_process():
             fail(stop)
-        sys.exit(128 + stop.number)  # as the shell has it for what a signal ends
+        sys.exit(128 + stop.number)  # as shells report a process that a signal ended

@@ -1,7 +1,7 @@
 """A run's settings: nested dataclasses, filled from YAML and `key=value` overrides.
 
-Strict: a key that no field bears, or a value of another type than its field's, or outside the
-bounds written beside the type, is an error that names the key.
+An unknown key, a value of a wrong type, or one outside the bounds beside its type is an error that
+names the key.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,7 @@ from echo.support.settings import (
     PositiveAmount,
     Range,
     Share,
-    apply_overrides,
-    build,
+    build_with_overrides,
 )
 from echo.support.yaml import read_yaml
 
@@ -34,21 +33,31 @@ Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 class ModelSettings:
     """The shape of a model trained from scratch; with `init`, the checkpoint gives it instead."""
 
+    # Width of every layer's input and output, a multiple of `heads`.
     d_model: Annotated[int, Range(4)] = 144
+    # Number of encoder layers.
     encoder_layers: Positive = 4
+    # Number of decoder layers.
     decoder_layers: Positive = 2
+    # Number of attention heads in every layer.
     heads: Positive = 6
-    ffn_dim: Positive | None = None  # 4 d_model where not given
+    # Width of the feed-forward layers; null is 4 times d_model.
+    ffn_dim: Positive | None = None
+    # Number of mel bands in the features.
     n_mels: Positive = 80
-    max_seconds: Annotated[float, Range(0.1)] = 30.0  # the longest audio that the encoder takes
-    max_tokens: Positive = 448  # the longest transcript that the decoder takes
+    # Longest audio that the encoder takes, in seconds.
+    max_seconds: Annotated[float, Range(0.1)] = 30.0
+    # Longest transcript that the decoder takes, in tokens.
+    max_tokens: Positive = 448
+    # Probability of dropout.
     dropout: Share = 0.1
-    # How much larger than the others the convolutions' weights begin: their output is added to
-    # fixed positions, under which small models long hear where they are rather than what is said.
+    # Factor on the first weights of the convolutions, whose output is added to fixed positions: by
+    # a factor of 1, a small model long hears positions rather than speech.
     conv_gain: Annotated[float, Range(0, 100, above=True)] = 2.0
-    # Whether cross-attention reads the encoder's positions once more, as no Whisper does.
+    # Whether cross-attention adds the encoder's positions to its keys, which no Whisper does.
     cross_positions: bool = False
-    # {encoder: ..., decoder: ...}, each a form of echo.attention.forms, its settings, or a list.
+    # Forms of self-attention, {encoder: ..., decoder: ...}: each a form's name, its settings, or a
+    # list of one for each layer; see echo.attention.forms.
     attention: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,109 +65,172 @@ class ModelSettings:
 class TokenizerSettings:
     """The tokenizer trained on the run's transcripts; with `init`, the checkpoint's is used."""
 
+    # Kind of tokens: the characters of the transcripts, or byte-level BPE.
     kind: Literal["characters", "bpe"] = "characters"
-    size: Positive | None = None  # BPE's vocabulary
+    # Number of tokens that BPE has at most; null is 512.
+    size: Positive | None = None
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
     """What is done to training audio."""
 
-    speed: Speeds = field(default_factory=lambda: [0.9, 1.0, 1.1])  # factors, one at random
-    freq_masks: Count = 1  # SpecAugment: how many bands are masked,
-    freq_mask_width: Count = 20  # and how wide one is at the most, in mel bins
-    time_masks: Count = 2  # how many stretches of time,
-    time_mask_width: Count = 20  # how long one is at the most, in frames,
-    time_mask_share: Share = 0.1  # and in shares of the utterance
+    # Factors on the speed, one of which is drawn for each utterance of an epoch.
+    speed: Speeds = field(default_factory=lambda: [0.9, 1.0, 1.1])
+    # Number of frequency bands that SpecAugment masks.
+    freq_masks: Count = 1
+    # Widest frequency mask, in mel bands.
+    freq_mask_width: Count = 20
+    # Number of stretches of time that SpecAugment masks.
+    time_masks: Count = 2
+    # Longest time mask, in frames of 10 ms.
+    time_mask_width: Count = 20
+    # Longest time mask as a share of the utterance.
+    time_mask_share: Share = 0.1
 
 
 @dataclass(frozen=True)
 class SourceSettings:
     """One of several sources to train on."""
 
+    # The data set, as `data.train` names one.
     source: str
-    weight: Weight = 1.0  # how many times an epoch takes it; 0.5: a half, then the other half
+    # How many times an epoch takes the source; 0.5 takes one half, and the other in the next epoch.
+    weight: Weight = 1.0
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Where utterances come from: `train` and `eval` sources, or a built-in `corpus`."""
 
-    train: str | list[str | SourceSettings] | None = None  # one source, or several to be mixed
+    # Data set to train on, or a list of sources to mix.
+    train: str | list[str | SourceSettings] | None = None
+    # Data set to measure WER on.
     eval: str | None = None
+    # Built-in corpus to use in place of `train` and `eval`.
     corpus: Literal["fsdd", "espeak"] | None = None
-    root: str | None = None  # where the built-in corpus lies, or is kept
-    # What a built-in corpus measures on: its test set, or, to choose settings by, a part of its
-    # training set that is then not trained on ("dev").
+    # Folder in which the built-in corpus lies (fsdd) or is kept (espeak; null is
+    # ~/.cache/echo-asr).
+    root: str | None = None
+    # Part of a built-in corpus to measure on: its test set, or "dev", utterances held out of its
+    # training set, to choose settings by.
     split: Split = "test"
-    audio_column: str | None = None  # where the columns do not have one of the usual names
+    # Column of the recordings; null finds the usual names.
+    audio_column: str | None = None
+    # Column of the transcripts; null finds the usual names.
     text_column: str | None = None
+    # Column of the speakers; null finds the usual names.
     speaker_column: str | None = None
-    # Of the transcripts, for a multilingual `init`; the checkpoint's own where not given.
-    language: str | None = None  # "de" or "german"
+    # Language of the transcripts, "de" or "german", for a multilingual `init`; null is the
+    # checkpoint's own.
+    language: str | None = None
+    # Task of a multilingual `init`; null is the checkpoint's own.
     task: Literal["transcribe", "translate"] | None = None
-    on_error: OnError = "raise"  # what a bad utterance does
-    allow_outside: bool = False  # whether recordings may lie outside of their source's own folder
-    streaming: bool = False  # whether a hub data set is read as training goes, as shards always are
-    shards_per_block: Positive = 8  # of a stream, to be held, shuffled and batched together
-    workers: Count = 1  # processes that decode and augment; 0 for none
-    cache: str | None = None  # a folder in which decoded recordings are kept for later epochs
-    cache_gigabytes: Amount = 20.0  # what they may take; an hour of audio takes 0.23
-    max_batch_seconds: PositiveAmount = 60.0  # of audio in a batch, padded to its longest
-    max_batch_size: Positive = 64  # utterances in a batch
-    # Silence that follows every utterance and counts as audio: up to so many seconds of both, or
-    # none ("batch": padding to the longest of a batch is masked, and changes nothing),
+    # Whether an utterance that cannot be used stops the run or is logged and left out.
+    on_error: OnError = "raise"
+    # Whether recordings may lie outside the folder of the source that names them.
+    allow_outside: bool = False
+    # Whether a data set of the hub is read during training, as shards always are, rather than
+    # downloaded before it.
+    streaming: bool = False
+    # Number of shards of a stream that are held, shuffled and batched together.
+    shards_per_block: Positive = 8
+    # Number of processes that decode and augment; 0 does it in the training process.
+    workers: Count = 1
+    # Folder in which decoded recordings are kept for later epochs; null keeps none.
+    cache: str | None = None
+    # Largest size of the cache, in gigabytes; an hour of audio takes 0.23.
+    cache_gigabytes: Amount = 20.0
+    # Most audio in a batch, in seconds, padded to its longest utterance.
+    max_batch_seconds: PositiveAmount = 60.0
+    # Most utterances in a batch.
+    max_batch_size: Positive = 64
+    # Seconds that every utterance lasts at least, filled up with silence that the model hears, as
+    # Whisper's 30; "batch" adds none, because padding to a batch's longest utterance is masked.
     pad_to: Literal["batch"] | Amount = "batch"
-    added_silence: Amount = 0.0  # and so many seconds at the least
-    timestamps: Share = 0.0  # share of training examples that teach a Whisper's timestamps
+    # Seconds of silence that every utterance ends with at least.
+    added_silence: Amount = 0.0
+    # Share of training examples with a Whisper's timestamps.
+    timestamps: Share = 0.0
+    # What is done to training audio.
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    ctc_weight: Share | None = None  # 0.3 from scratch and 0 from a checkpoint where not given
+    """What training minimises: cross-entropy and these."""
+
+    # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint.
+    ctc_weight: Share | None = None
+    # Share of the probability that label smoothing takes from the right token.
     label_smoothing: Share = 0.0
-    # Of the loss by which cross-attention looks where the CTC head hears each token.
+    # Weight of the loss that makes cross-attention look where the CTC head hears each token.
     alignment_weight: Amount = 0.0
-    span_penalty: Amount = 0.0  # on the mean span scale of focused blocks
+    # Weight of the mean span scale of focused blocks, which keeps spans short.
+    span_penalty: Amount = 0.0
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (Hu et al. 2021) in the place of training the checkpoint's own weights."""
+    """Low-rank adapters (Hu et al. 2021), trained instead of the checkpoint's own weights."""
 
+    # Rank of the adapters.
     rank: Positive = 16
-    alpha: Positive = 32  # what the adapters add is scaled by alpha / rank
+    # Scale of the adapters: their output is multiplied by alpha / rank.
+    alpha: Positive = 32
+    # Probability of dropout at the adapters' input.
     dropout: Share = 0.0
+    # Names of the linear layers that get adapters.
     targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    max_steps: Positive | None = 2000  # null: no limit but max_seconds
-    # Seconds of training after which a run stops; the learning-rate schedule then follows the share
-    # of these seconds.
+    """How a model is trained: for how long, at which learning rate, and what is written when."""
+
+    # Steps after which training stops; null sets no limit but max_seconds.
+    max_steps: Positive | None = 2000
+    # Seconds of training after which it stops, and which the learning-rate schedule then follows;
+    # null sets no limit but max_steps.
     max_seconds: PositiveAmount | None = None
+    # Highest learning rate.
     learning_rate: Amount = 1.5e-3
+    # Learning-rate schedule after the warm-up, down to 0.
     schedule: Literal["linear", "cosine"] = "cosine"
+    # Steps over which the learning rate rises from 0.
     warmup_steps: Count = 100
-    weight_decay: Amount = 0.01  # of matrices alone
+    # Weight decay of AdamW, for matrices only.
+    weight_decay: Amount = 0.01
+    # Decay of AdamW's two moving averages.
     betas: Betas = field(default_factory=lambda: [0.9, 0.98])
+    # Norm to which larger gradients are scaled down.
     max_grad_norm: PositiveAmount = 1.0
-    freeze: list[str] = field(default_factory=list)  # modules that stay as they are, by name
-    # Of what `init` lacks, as a Whisper's local branches; the others' where not given.
+    # Names of modules whose weights are not trained, such as [model.encoder].
+    freeze: list[str] = field(default_factory=list)
+    # Learning rate of parameters that a Whisper lacks, such as local branches; null is
+    # learning_rate.
     new_learning_rate: Amount | None = None
-    accumulation: Positive = 1  # batches a step
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where a GPU has it
-    log_every: Positive = 20  # steps
+    # Number of batches in a step.
+    accumulation: Positive = 1
+    # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # Steps from one line of metrics to the next.
+    log_every: Positive = 20
+    # Steps from one evaluation to the next.
     eval_every: Positive = 250
-    eval_utterances: Positive = 100  # of the evaluation set, for WER during training
+    # Number of utterances of the evaluation set that are decoded for WER during training.
+    eval_utterances: Positive = 100
+    # Steps from one checkpoint to the next.
     checkpoint_every: Positive = 500
-    patience: Positive | None = None  # evaluations without a better WER, after which training stops
-    keep_best: Count = 5  # checkpoints that are kept for their WER
-    # Of an exponential moving average of the weights, which is then what is evaluated and written.
+    # Evaluations without a better WER after which training stops; null never stops it.
+    patience: Positive | None = None
+    # Number of checkpoints that are kept for their WER.
+    keep_best: Count = 5
+    # Decay of an exponential moving average of the weights, which is then evaluated and written;
+    # null evaluates and writes the weights themselves.
     ema_decay: Share | None = None
-    # Skipped steps in a row, for a loss that is not finite or memory that ran out, before stopping:
+    # Steps in a row that may be skipped, for a loss that is not finite or for lack of memory,
+    # before the run stops.
     max_skipped_steps: Count = 10
 
 
@@ -166,8 +238,11 @@ class TrainSettings:
 class DecodeSettings:
     """How transcripts are decoded for WER."""
 
+    # Number of beams; 1 decodes greedily.
     beams: Positive = 1
-    ctc_weight: Share = 0.5  # of the CTC head, where the model has one, in choosing tokens
+    # Weight of the CTC head, where the model has one, in choosing tokens; 0 leaves it out.
+    ctc_weight: Share = 0.5
+    # Most audio in a batch, in seconds, padded to its longest utterance.
     max_batch_seconds: PositiveAmount = 240.0
 
 
@@ -175,14 +250,23 @@ class DecodeSettings:
 class RunConfig:
     """A whole training run."""
 
+    # Seed of everything that is drawn at random.
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    init: str | None = None  # a Whisper or Echo checkpoint to start from
+    # Checkpoint to start from, a Whisper's or Echo's folder or hub id; null trains from scratch.
+    init: str | None = None
+    # Shape of a model trained from scratch.
     model: ModelSettings = field(default_factory=ModelSettings)
+    # Tokenizer of a model trained from scratch.
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    # Data to train and measure on.
     data: DataSettings = field(default_factory=DataSettings)
+    # Parts of the loss.
     loss: LossSettings = field(default_factory=LossSettings)
+    # Low-rank adapters; null trains the weights themselves.
     lora: LoraSettings | None = None
+    # How the model is trained.
     train: TrainSettings = field(default_factory=TrainSettings)
+    # How transcripts are decoded for WER.
     decode: DecodeSettings = field(default_factory=DecodeSettings)
 
 
@@ -192,7 +276,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: naming the file or key at fault.
     """
-    return build(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
+    return build_with_overrides(RunConfig, read_yaml(path), str(path), overrides)
 
 
 def load_run_config(run: Path) -> RunConfig:

@@ -175,7 +175,7 @@ DAMAGES = {
     ),
     "fewer layers": (
         edit("config.json", decoder_layers=1),
-        "its weight model.decoder.layers.1.* is no part of the model of its config",
+        "its weight model.decoder.layers.1.* is not part of the model that its config makes",
     ),
     "a weight too few": (
         edit_weights(lambda tensors: tensors.pop("model.decoder.layer_norm.bias")),

@@ -1,11 +1,21 @@
 """The command line: what a user sees when something is wrong."""
 
+import dataclasses
+import inspect
 import io
+import re
+import subprocess
 import sys
 
 import pytest
+import typer
 
-from echo.cli import main
+import echo
+from echo import config
+from echo.cli import app, main
+from echo.evaluate import evaluation
+from echo.pilot.contenders import Budget, PilotSettings
+from echo.transcribe.transcribe import TranscribeSettings
 from tests.data.recordings import write, write_manifest
 
 
@@ -151,3 +161,108 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     code, _, error = run(monkeypatch, capsys, *arguments)
     assert code == 2
     assert error == f"echo-asr: {out}: is not an empty folder: choose another\n"
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "--version")[:2] == (0, f"echo-asr {echo.__version__}\n")
+
+
+SLIPS = {
+    "train": (["train", "configs/train.yaml", "train.max_step=1"], "did you mean train.max_steps?"),
+    "train's data": (["train", "configs/train.yaml", "data.train=no.jsonl", "data.eval=b"], "no.j"),
+    "train's init": (
+        ["train", "configs/train.yaml", "data.corpus=espeak", "init=./gone"],
+        "./gone: no such folder",
+    ),
+    "pilot": (["pilot", "models.echo.train.learning_rat=1"], "did you mean train.learning_rate?"),
+    "resume": (["resume", "."], "is not a run folder"),
+    "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
+    "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),
+    "convert": (["convert", "a/b/c", "o"], "a/b/c: no such folder"),
+    "a preset": (["convert", "a/b", "o", "gone.yaml"], "gone.yaml: cannot be read"),
+    "data check": (["data", "check", "gone.tsv"], "gone.tsv: no such file"),
+}
+
+
+def test_a_slip_is_answered_without_heavy_imports(tmp_path):
+    """In a process that has none of them to import."""
+    code = """
+import sys
+for name in ("torch", "transformers", "numpy", "accelerate", "soundfile"):
+    sys.modules[name] = None
+from echo.cli import main
+for arguments in eval(sys.argv.pop()):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as stopped:
+        print(stopped.code)
+"""
+    arguments = [arguments for arguments, _ in SLIPS.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", code, repr(arguments)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["2"] * len(SLIPS), done.stderr
+    for line, (_, message) in zip(done.stderr.splitlines(), SLIPS.values(), strict=True):
+        assert message in line
+
+
+SENTENCE = re.compile(r"[A-Z].*\w.*\.")
+
+
+def test_every_option_has_a_sentence_of_help():
+    def parameters(command, name):
+        for parameter in command.params:
+            yield f"{name} {parameter.name}", parameter
+        for each, inner in getattr(command, "commands", {}).items():
+            yield from parameters(inner, f"{name} {each}")
+
+    found = dict(parameters(typer.main.get_command(app), "echo-asr"))
+    assert len(found) > 60
+    assert [n for n, p in found.items() if not SENTENCE.fullmatch(p.help or "")] == []
+    # "Of a run." says nothing by itself.
+    assert [n for n, p in found.items() if re.match(r"(Of|If|By|Where) ", p.help)] == []
+
+
+def settings_classes():
+    own = [c for c in vars(config).values() if dataclasses.is_dataclass(c)]
+    return [c for c in own if c.__module__ == config.__name__] + [
+        Budget,
+        PilotSettings,
+        TranscribeSettings,
+    ]
+
+
+@pytest.mark.parametrize("cls", settings_classes(), ids=lambda cls: cls.__name__)
+def test_every_setting_has_a_sentence_above_it(cls):
+    comments, said = [], {}
+    for line in inspect.getsource(cls).splitlines():
+        if comment := re.fullmatch(r"    # (.*)", line):
+            comments.append(comment[1])
+        elif name := re.match(r"    (\w+): ", line):
+            said[name[1]], comments = " ".join(comments), []
+    assert set(said) == {f.name for f in dataclasses.fields(cls)}
+    assert [name for name, text in said.items() if not SENTENCE.fullmatch(text)] == []
+
+
+def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, tmp_path, shared):
+    """The model hears the silence that the command line says, and its config stays as it is."""
+    heard = {}
+    transcribe = evaluation.transcribe_set
+
+    def spy(model, *rest, limits):
+        heard["padded"] = limits.padded(16_000)
+        heard["config"] = (model.config.pad_to_seconds, model.config.added_silence)
+        return transcribe(model, *rest, limits=limits)
+
+    monkeypatch.setattr(evaluation, "transcribe_set", spy)
+    write(tmp_path / "a.wav")
+    source = write_manifest(tmp_path / "a.jsonl", {"audio_filepath": "a.wav", "text": "one"})
+    model = shared / "models" / "whisper-tiny.en"
+    for options, samples in (
+        ([], 30 * 16_000),
+        (["--pad-to", "5"], 5 * 16_000),
+        (["--pad-to", "0", "--added-silence", "2.5"], 56_000),
+    ):
+        assert run(monkeypatch, capsys, "evaluate", model, source, *options)[0] == 0
+        assert heard == {"padded": samples, "config": (30.0, 0.0)}

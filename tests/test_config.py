@@ -14,7 +14,12 @@ from echo.support.settings import apply_overrides, build, to_dict
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {max_step: 3}", r"unknown key 'train.max_step'; there are: max_steps, "),
+        ("train: {max_step: 3}", r"unknown key 'train.max_step'; did you mean train.max_steps\?"),
+        ("max_steps: 3", r"unknown key 'max_steps'; did you mean train.max_steps\?"),
+        ("rank: 3", r"unknown key 'rank'; did you mean lora.rank\?"),
+        ("data: {xyz: 3}", r"unknown key 'data.xyz'; there are: train, eval, corpus, "),
+        ("seed: 1\ntrain:\n  max_steps: 3\n  max_steps: 4", "line 4 has the key 'max_steps' a sec"),
+        ("seed: 1\n'seed': 1", "line 2 has the key 'seed' a second time"),
         ("train: {max_steps: many}", "train.max_steps is 'many', but must be a whole number"),
         ("train: {max_steps: 3.5}", "train.max_steps is 3.5, but must be a whole number"),
         ("train: {max_steps: true}", "train.max_steps is True, but must be a whole number"),
@@ -178,3 +183,24 @@ def test_anything_else_is_a_config_error_too(value, key):
 def test_any_override_is_understood_or_refused(text):
     with contextlib.suppress(ConfigError):
         apply_overrides({"train": {"max_steps": 1}}, [text])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_steps=x", "command line: train.max_steps is 'x', but must be a whole number"),
+        ("train.max_step=1", "command line: unknown key 'train.max_step'; did you mean"),
+        ("train={max_steps: 1, max_steps: 2}", "train: '{max_steps: 1, max_steps: 2}' is not a"),
+        ("laid.yaml", "laid.yaml: train.max_steps is 'y', but must be a whole number"),
+    ],
+)
+def test_a_value_is_blamed_where_it_stands(tmp_path, monkeypatch, override, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("train: {max_steps: wrong}")
+    (tmp_path / "laid.yaml").write_text("train: {max_steps: y}")
+    with pytest.raises(ConfigError) as caught:
+        load_config("run.yaml", ["train.max_steps=5", override])
+    assert str(caught.value).startswith(message)
+    with pytest.raises(ConfigError, match=r"^run\.yaml: train\.max_steps is 'wrong'"):
+        load_config("run.yaml")
+    assert load_config("run.yaml", ["train.max_steps=5"]).train.max_steps == 5

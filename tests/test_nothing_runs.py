@@ -133,7 +133,7 @@ def test_a_pickled_training_state_does_not_run(monkeypatch, capsys, tmp_path, sh
     data = {"corpus": "fsdd", "root": str(shared / "data" / "fsdd")}
     save_yaml(to_dict(build(RunConfig, {"data": data}, "test")), place / "config.yaml")
     sentence = refused(monkeypatch, capsys, "resume", place)
-    assert "step-000003/trainer.pt: holds no state of a training (" in sentence
+    assert "step-000003/trainer.pt: holds no training state (" in sentence
 
 
 def test_checksums_of_other_folders_files_are_not_taken(tmp_path):

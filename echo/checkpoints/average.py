@@ -1,4 +1,4 @@
-"""Averages of weights: over the steps of a run (EMA), and over its checkpoints."""
+"""The average of the weights of a run's best checkpoints."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,7 @@ from echo.checkpoints.run import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
 from echo.config import load_run_config
 from echo.model.language import told_language
 from echo.support.errors import EchoError
+from echo.support.files import whole_folder
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -38,21 +39,19 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
         checkpoints.first_whole([path], without=(TRAINER_FILE,))
     if out.exists():
         raise EchoError(f"{out}: exists already; choose another folder")
-    temporary = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
-    shutil.copytree(found[0], temporary, ignore=left_out)
     weights = mean_weights([path / WEIGHTS_FILE for path in found])
-    save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
-    # What was measured is each checkpoint's WER, not theirs together.
+    # The card has no WER: it was measured of each checkpoint, not of their average.
     card = model_card(
         load_run_config(run),
         out.resolve().name,
-        language=told_language(read_generation_config(temporary)),
+        language=told_language(read_generation_config(found[0])),
         note=f"The mean of the weights of a run's {best} best checkpoints.",
     )
-    (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-    temporary.rename(out)
+    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
+    with whole_folder(out) as folder:
+        shutil.copytree(found[0], folder, ignore=left_out, dirs_exist_ok=True)
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
     return found
 
 
@@ -62,7 +61,7 @@ def mean_weights(files: list[Path]) -> dict[str, torch.Tensor]:
     kinds: dict[str, torch.dtype] = {}
     for path in files:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, it is no mapping
+            for name in file.keys():  # noqa: SIM118, not a mapping
                 tensor = file.get_tensor(name)
                 kinds[name] = tensor.dtype
                 total[name] = total[name] + tensor if name in total else tensor.float()

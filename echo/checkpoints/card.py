@@ -9,8 +9,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from echo.config import RunConfig
-from echo.data.corpora.build import training_sources
 from echo.data.corpora.stream import AnyCorpus
+from echo.data.named import training_sources
 from echo.data.utterance import FixedCorpus
 from echo.support.settings import to_dict
 from echo.support.text import escape_markdown, one_line, percent, table

@@ -1,18 +1,17 @@
-"""Checksums of a folder's files, by which damage is told from data."""
+"""Checksums of a folder's files, which reveal damage."""
 
 import hashlib
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 
-from echo.support.files import lies_in
+from echo.support.files import flush, lies_in
 
 CHECKSUMS_FILE = "checksums.json"
 
 
 def seal(folder: Path) -> None:
-    """Writes down the SHA-256 of every file, and waits until all of it has reached the disk."""
+    """Writes the SHA-256 of every file, and waits until all files are on the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): digest(path) for path in files}
     (folder / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=1), encoding="utf-8")
@@ -24,14 +23,14 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
     """What is wrong with a sealed folder, or None where every file is as it was written.
 
     Args:
-        without: files that are not looked at.
+        without: files that are not checked.
     """
     try:
         sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
         for name, expected in sums.items():
             if name in without:
                 continue
-            if not lies_in(folder / name, (folder.resolve(),)):  # it might be a device without end
+            if not lies_in(folder / name, (folder.resolve(),)):  # such as an endless device
                 return f"{CHECKSUMS_FILE} names a file of another folder"
             if digest(folder / name) != expected:
                 return f"{name} does not match its checksum"
@@ -45,12 +44,3 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk rather than on its way."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,15 +5,12 @@ focused block begins at nothing; training moves it from there.
 """
 
 import logging
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -36,7 +33,7 @@ from echo.model.model import (
 )
 from echo.model.whisper import plain_config, whisper_names
 from echo.support.errors import ConfigError, EchoError
-from echo.support.files import read_object
+from echo.support.files import read_object, whole_folder
 from echo.support.settings import apply_overrides, merge
 
 logger = logging.getLogger(__name__)
@@ -91,13 +88,13 @@ def convert(
     else:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
     weights = untied_weights(checkpoint.weights, whisper)
+    if isinstance(config, EchoConfig):
+        tensors = focused_weights(config, weights, precision)
+    else:
+        tensors = {key: stored.load(precision) for key, stored in weights.items()}
     with whole_folder(out) as folder:
         config.save_pretrained(folder)
         checkpoint.write_companions(folder)
-        if isinstance(config, EchoConfig):
-            tensors = focused_weights(config, weights, precision)
-        else:
-            tensors = {key: stored.load(precision) for key, stored in weights.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return config
 
@@ -252,18 +249,3 @@ def new_block(
     swap_attention(layer, silent, model.config, block.causal)
     layer.self_attn.apply(model._init_weights)
     return layer.self_attn.state_dict()
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the name `out` once all is written; else it goes."""
-    temporary = out.with_name(f".{out.name}.writing")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(out)
-    except (OSError, SafetensorError) as error:
-        raise EchoError(f"{out}: cannot be written ({error})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A model to evaluate, from wherever it lies."""
+"""Loads a model from a run, a folder or the hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ def load_model(
         language, task: of a multilingual model; see `echo.model.language.set_language`.
 
     Raises:
-        EchoError: there is no such model, it is neither Echo's nor Whisper's, its files are
+        EchoError: there is no such model, it is neither an Echo nor a Whisper model, its files are
             damaged or do not fit together, or it does not know the language.
     """
     folder = Path(source)
@@ -58,7 +58,7 @@ def load_model(
     check_generation_config(checkpoint)
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
-    # weights_only: of a pytorch_model.bin, nothing is unpickled that could run code.
+    # weights_only: a pytorch_model.bin is unpickled without running code.
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
     if checkpoint.generation is not None:
         model.generation_config = checkpoint.generation

@@ -14,13 +14,14 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
+from echo.checkpoints.named import check_model
 from echo.data.tokenizer import load_tokenizer
 from echo.model.model import EchoConfig
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
-TIED = "proj_out.weight"  # to the embeddings, as a rule, and then left out of files
+TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
@@ -85,21 +86,21 @@ def fetch(source: str) -> Path:
     Raises:
         DataError: it is neither, or cannot be downloaded.
     """
+    check_model(source)
     if Path(source).is_dir():
         return Path(source)
     if Path(source).exists():
         raise DataError(f"{source}: is a file, not the folder of a model")
     try:
         folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
-        # Repositories hold the same weights several times over. The last is CTranslate2's.
+        # Repositories hold the same weights in several formats; the last here is CTranslate2's.
         for pattern in ("model.safetensors", "model-*.safetensors", "*model*.bin"):
             snapshot_download(source, allow_patterns=pattern)
             if any(folder.glob(pattern)):
                 break
     except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
         raise DataError(
-            f"{source}: is neither a folder nor a model of the hub ({reason})"
+            f"{source}: is neither a folder nor a model of the hub ({reason(error)})"
         ) from None
     return folder
 
@@ -112,7 +113,7 @@ def read_config(folder: Path) -> WhisperConfig:
     try:
         return CONFIGS[kind].from_pretrained(folder)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-        raise DataError(f"{path}: is no {kind} config ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: is no {kind} config ({reason(error)})") from None
 
 
 def read_generation_config(folder: Path) -> GenerationConfig | None:
@@ -120,12 +121,12 @@ def read_generation_config(folder: Path) -> GenerationConfig | None:
     path = folder / "generation_config.json"
     if not path.exists():
         return None
-    # Where this is set, `transformers` drops what a Whisper has beyond other models.
+    # With _from_model_config set, `transformers` drops the settings that only Whispers have.
     content = {**read_object(path), "_from_model_config": False}
     try:
         return GenerationConfig.from_dict(content)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: is no generation config ({error})") from None
+        raise DataError(f"{path}: is no generation config ({reason(error)})") from None
 
 
 def read_weights(folder: Path) -> dict[str, StoredTensor]:
@@ -154,7 +155,7 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
 def read_shards(
     index: Path, read: Callable[[Path], dict[str, StoredTensor]]
 ) -> dict[str, StoredTensor]:
-    """The tensors of several files, each from that one in which the index has it."""
+    """The tensors of several files, each from the file that the index names."""
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(map(is_file_name, places.values())):
         raise DataError(f"{index}: has no weight_map from weights to files beside it")
@@ -170,14 +171,14 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         with safe_open(path, "pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error})") from None
+        raise DataError(f"{path}: cannot be read as safetensors ({reason(error)})") from None
     return {
         key: StoredTensor(shape, partial(map_tensor, path, key)) for key, shape in shapes.items()
     }
 
 
 def map_tensor(path: Path, key: str) -> torch.Tensor:
-    # Mapped by itself, a tensor that is dropped takes no memory any more.
+    # Each tensor has a mapping of its own, whose memory is freed with the tensor.
     with safe_open(path, "pt") as file:
         return file.get_tensor(key)
 
@@ -190,7 +191,7 @@ def read_pickled(path: Path) -> dict[str, StoredTensor]:
 
 
 def copy_pickled(path: Path, key: str) -> torch.Tensor:
-    # All of a file's tensors share one mapping, and so all that was read of it would stay.
+    # A file's tensors share one mapping, which would keep all that was read of it in memory.
     return map_pickled(path)[key].clone(memory_format=torch.contiguous_format)
 
 
@@ -199,8 +200,7 @@ def map_pickled(path: Path) -> dict[str, torch.Tensor]:
         # weights_only: nothing is unpickled that could run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason})") from None
+        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason(error)})") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
-        raise DataError(f"{path}: holds something else than named tensors")
+        raise DataError(f"{path}: does not hold named tensors")
     return tensors

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from echo.checkpoints.card import CARD_FILE
-from echo.checkpoints.checksums import damage, flush, seal
+from echo.checkpoints.checksums import damage, seal
 from echo.data.batching import Position
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
+from echo.support.files import flush, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -132,25 +132,16 @@ class CheckpointFolder:
         """
         progress = state["progress"]
         target = self.folder / f"step-{progress['step']:06d}"
-        temporary = self.folder / f".{target.name}.writing"
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
-            save_model(model, tokenizer, temporary)
+        with whole_folder(target) as folder:
+            save_model(model, tokenizer, folder)
             trainer = {key: value for key, value in state.items() if key != "progress"}
-            torch.save(trainer, temporary / TRAINER_FILE)
-            (temporary / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
+            torch.save(trainer, folder / TRAINER_FILE)
+            (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
             if card is not None:
-                (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-            seal(temporary)
-        # torch and safetensors raise errors of their own when the disk is full.
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            problem = getattr(error, "strerror", None) or reason(error)
-            raise EchoError(f"{target}: the checkpoint cannot be written ({problem})") from None
-        if target.exists():  # the run was resumed at this step or before it
-            target.rename(self.folder / f".{target.name}{REPLACED}")
-        temporary.rename(target)
+                (folder / CARD_FILE).write_text(card, encoding="utf-8")
+            seal(folder)
+            if target.exists():  # the run was resumed at this step or before it
+                target.rename(self.folder / f".{target.name}{REPLACED}")
         flush(self.folder)
         self.prune()
         return target
@@ -195,8 +186,8 @@ class CheckpointFolder:
         try:
             # weights_only loads tensors and plain values, and runs no code of a pickle.
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a bad file may raise nearly anything
-            raise EchoError(f"{file}: holds no state of a training ({reason(error)})") from error
+        except Exception as error:  # damaged files raise errors of many kinds
+            raise EchoError(f"{file}: holds no training state ({reason(error)})") from error
         return path, {**state, "progress": json.loads((path / PROGRESS_FILE).read_text())}
 
 
@@ -223,6 +214,6 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     seconds = ENCODER_STRIDE * model.config.max_source_positions // FRAMES_PER_SECOND
     extractor = WhisperFeatureExtractor(
         feature_size=model.config.num_mel_bins,
-        chunk_length=max(1, seconds),  # which it only takes in whole seconds
+        chunk_length=max(1, seconds),  # in whole seconds only
     )
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.pretrained import TIED, PretrainedFolder
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 SINGLE_IDS = (
     "bos_token_id",
@@ -42,17 +42,18 @@ def check_weights(
         AssertionError,
         ArithmeticError,
     ) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{source}: its config makes no model ({reason})") from None
+        raise DataError(f"{source}: its config makes no model ({reason(error)})") from None
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     for key in weights:
         if key not in expected:
-            raise DataError(f"{source}: its weight {key} is no part of the model of its config")
+            raise DataError(
+                f"{source}: its weight {key} is not part of the model that its config makes"
+            )
     for key, shape in expected.items():
         if key == TIED and config.tie_word_embeddings and key not in weights:
             continue
         if key not in weights:
-            raise DataError(f"{source}: lacks the weight {key} of the model of its config")
+            raise DataError(f"{source}: lacks the weight {key} of the model that its config makes")
         if weights[key].shape != shape:
             raise DataError(
                 f"{source}: its weight {key} is of shape {weights[key].shape}, but its config "
@@ -61,7 +62,7 @@ def check_weights(
 
 
 def check_generation_config(checkpoint: Checkpoint) -> None:
-    """Raises DataError where a token of the generation config is none of the model's."""
+    """Raises DataError where the generation config names a token that the model lacks."""
     if checkpoint.generation is None:
         return
     size = checkpoint.config.vocab_size
@@ -97,7 +98,7 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: WhisperTokenizer) -> None
                     f"{source}: its {key} is {wanted}, but its tokenizer's {token} is "
                     f"{ids.get(token)}"
                 )
-    # All that a text is made of comes before one of these.
+    # Every token of text has a lower id than these.
     lacking = set(range(last)).difference(ids.values())
     if lacking:
         raise DataError(f"{source}: its tokenizer lacks the token with the id {min(lacking)}")

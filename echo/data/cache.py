@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from uuid import uuid4
 from zlib import crc32
 
 import numpy as np
@@ -18,7 +17,8 @@ import torchaudio
 from echo.data.audio import Audio, AudioReference
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import ConfigError
+from echo.support.errors import ConfigError, EchoError
+from echo.support.files import UNFINISHED, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +84,10 @@ class AudioCache:
     def keep(self, path: Path, samples: torch.Tensor) -> None:
         try:
             write_entry(path, samples)
-        except OSError as error:
+        except EchoError as error:
             self.writable = False
             logger.warning(
-                "data.cache: %s cannot be written to (%s): recordings not in it are decoded each "
-                "time they are needed",
-                self.folder,
-                error.strerror,
+                "data.cache: %s; recordings not in it are decoded each time they are needed", error
             )
         self.written += samples.nbytes
         if self.written > WRITTEN_SHARE * self.limit:
@@ -100,7 +97,9 @@ class AudioCache:
         """Above the limit, deletes the least recently used entries until well below it."""
         self.written = 0
         entries = []
-        for path in self.folder.glob(f"??/*{SUFFIX}"):
+        for path in self.folder.glob("??/*"):
+            if path.suffix not in (SUFFIX, UNFINISHED):
+                continue
             with suppress(OSError):  # another process was faster to delete it
                 status = path.stat()
                 entries.append((status.st_mtime_ns, status.st_size, path))
@@ -147,16 +146,11 @@ def write_entry(path: Path, samples: torch.Tensor) -> None:
     """Makes an entry.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it.
+        EchoError: it cannot be written; nothing is left of it.
     """
     content = samples.numpy().astype("<f4", order="C", copy=False)
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f"{uuid4().hex}{SUFFIX}")
-    try:
-        with unfinished.open("xb") as file:
+    with whole_file(path) as temporary:
+        path.parent.mkdir(exist_ok=True)
+        with temporary.open("xb") as file:
             file.write(crc32(content.data).to_bytes(4, "little"))
             file.write(content.data)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
 
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 # The ids of the text come first and <|notimestamps|> last: Whisper's decoding takes every id
 # after that one for a timestamp. Padding has its own token, so that the end is learned.
@@ -63,8 +63,7 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # for damaged files the libraries have no one base
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{source}: no tokenizer can be loaded ({reason})") from error
+        raise DataError(f"{source}: no tokenizer can be loaded ({reason(error)})") from error
     if not isinstance(tokenizer, WhisperTokenizer):
         raise DataError(f"{source}: holds a {type(tokenizer).__name__}, not a WhisperTokenizer")
     if not tokenizer.vocab_size:  # what is made of a folder whose tokenizer.json is gone

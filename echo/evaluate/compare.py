@@ -18,13 +18,13 @@ from echo.data.utterance import Utterance
 from echo.evaluate.compare_report import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
-from echo.evaluate.evaluation import Evaluation, score
+from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
 from echo.evaluate.wer import Normaliser, normaliser
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
-from echo.support.files import result_folder, writing
+from echo.support.files import replace_text, result_folder
 from echo.support.memory import PeakMemory
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ def compare_models(
     sources: Sequence[str],
     data: str,
     utterances: Sequence[Utterance],
-    out: Path,
-    settings: DecodeSettings,
+    out: str | Path,
+    settings: DecodeSettings = GREEDY,
     by: Sequence[str] = (),
     which: str = "best",
     on_error: OnError = "raise",
@@ -64,6 +64,7 @@ def compare_models(
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
             utterance cannot be used, or the folder holds results or cannot be written.
     """
+    out = Path(out)
     if len(sources) < 2:
         raise EchoError("a comparison takes two models or more")
     for column in by:
@@ -79,8 +80,7 @@ def compare_models(
         transcripts, cost = measure(source, which, fitting, settings, on_error, language, task)
         evaluations[name] = score(transcripts, normalise)
         models.append({"name": name, "source": source, **cost})
-        with writing(out):
-            evaluations[name].write(out / name)
+        evaluations[name].write(out / name)
     common = on_common(evaluations, normalise)
     first, *others = common.values()
     measured = first.transcripts.utterances
@@ -100,12 +100,8 @@ def compare_models(
         },
     }
     text = json.dumps(comparison, indent=2, allow_nan=False)
-    with writing(out):
-        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        # A column's value may hold half a surrogate pair: JSON can spell it, UTF-8 cannot.
-        (out / "comparison.md").write_text(
-            render_comparison(comparison), encoding="utf-8", errors="backslashreplace"
-        )
+    replace_text(out / "comparison.md", render_comparison(comparison))
+    replace_text(out / "comparison.json", text + "\n")
     return comparison
 
 

@@ -47,16 +47,20 @@ def transcribe_set(
     on_error: OnError = "raise",
     progress: bool = False,
     processes: Processes = ALONE,
+    limits: Limits | None = None,
 ) -> Transcripts:
     """Decodes all utterances, greedily or with beams, with a cache, in batches of like length,
     which several processes share among them; each returns all transcripts.
 
     Leaves the model in the mode (training or evaluation) that it was in.
 
+    Args:
+        limits: what audio is padded by, in place of the model's own.
+
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
-    reader = ExampleReader(tokenizer, Limits.of(model.config), labelled=False)
+    reader = ExampleReader(tokenizer, limits or Limits.of(model.config), labelled=False)
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}

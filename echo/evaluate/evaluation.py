@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from echo.checkpoints.load import to_device
 from echo.config import DecodeSettings, OnError
+from echo.data.loading import Limits
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.wer import ErrorCounts, Normaliser, character_errors, normaliser, word_errors
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
+from echo.support.files import replace_text, writing
+
+GREEDY = DecodeSettings()
 
 
 @dataclass(frozen=True)
@@ -44,41 +48,68 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> None:
-        """Writes `evaluation.json` and, an object per utterance, `utterances.jsonl`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = json.dumps(self.to_dict(), indent=2)
-        (folder / "evaluation.json").write_text(summary + "\n", encoding="utf-8")
-        with (folder / "utterances.jsonl").open("w", encoding="utf-8") as file:
+        """Writes `utterances.jsonl`, an object per utterance, and then `evaluation.json`.
+
+        Raises:
+            EchoError: the folder cannot be written.
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {
+                "id": utterance.id,
+                "duration": round(utterance.duration, 3),
+                "speaker": utterance.speaker,
+                "reference": utterance.text,
+                "hypothesis": text,
+                "wer": words.to_dict(),
+                "wer_normalised": words_normalised.to_dict(),
+            }
             for utterance, text, words, words_normalised in zip(
                 self.transcripts.utterances,
                 self.transcripts.texts,
                 self.words,
                 self.words_normalised,
                 strict=True,
-            ):
-                line = {
-                    "id": utterance.id,
-                    "duration": round(utterance.duration, 3),
-                    "speaker": utterance.speaker,
-                    "reference": utterance.text,
-                    "hypothesis": text,
-                    "wer": words.to_dict(),
-                    "wer_normalised": words_normalised.to_dict(),
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            )
+        ]
+        replace_text(
+            folder / "utterances.jsonl",
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+        )
+        replace_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
 
 
 def evaluate_model(
     model: EchoForConditionalGeneration,
     tokenizer: Any,
     utterances: Sequence[Utterance],
-    settings: DecodeSettings,
+    settings: DecodeSettings = GREEDY,
     on_error: OnError = "raise",
     progress: bool = False,
+    pad_to_seconds: float | None = None,
+    added_silence: float | None = None,
 ) -> Evaluation:
-    """Transcribes the set and counts errors."""
+    """Transcribes a set of utterances, on a GPU where there is one, and counts errors.
+
+    Args:
+        on_error: whether an utterance that cannot be used is an error, or logged and left out.
+        progress: whether to show a bar.
+        pad_to_seconds, added_silence: the silence after every utterance, as in the model's config;
+            None is what it was trained with.
+
+    Raises:
+        DataError: an utterance cannot be used and `on_error` is "raise", or none can.
+    """
     to_device(model)
-    transcripts = transcribe_set(model, tokenizer, utterances, settings, on_error, progress)
+    limits = Limits.of(model.config)
+    if pad_to_seconds is not None:
+        limits = replace(limits, pad_to_seconds=pad_to_seconds)
+    if added_silence is not None:
+        limits = replace(limits, added_silence=added_silence)
+    transcripts = transcribe_set(
+        model, tokenizer, utterances, settings, on_error, progress, limits=limits
+    )
     return score(transcripts, normaliser(written_language(model), tokenizer))
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from echo.inspect.inspect import Branch, Inspection, Layer, LayerNumbers
 from echo.model.geometry import ENCODER_FRAME_SECONDS, FRAMES_PER_SECOND
+from echo.support.files import replace_text
 from echo.support.text import escape_mathtext
 
 BRANCHES: tuple[Branch, ...] = ("global", "local")
@@ -61,8 +62,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
     files += [folder / "summary.png", folder / "inspection.json"]
     draw_summary(inspection, layers).savefig(files[-2], dpi=DPI)
     content = json.dumps(inspection.to_dict(layers), indent=2, ensure_ascii=False)
-    # Of a file's name that is no Unicode, what stands for its bytes becomes an escape of JSON's.
-    files[-1].write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
+    replace_text(files[-1], content + "\n")
     return files
 
 

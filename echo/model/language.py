@@ -10,9 +10,37 @@ from echo.support.errors import ConfigError
 Task = Literal["transcribe", "translate"]
 
 
+def known_languages(generation: Any) -> dict[str, int]:
+    """The tokens of the languages that a multilingual model knows, "<|de|>", with their ids; none
+    where its prompt names no language, as those of English-only Whispers do not."""
+    if getattr(generation, "is_multilingual", None) is False:
+        return {}
+    return getattr(generation, "lang_to_id", None) or {}
+
+
 def is_multilingual(model: Any) -> bool:
-    """Whether the model's prompt names a language and a task, as English-only ones' does not."""
-    return bool(getattr(model.generation_config, "is_multilingual", False))
+    """Whether the model's prompt names a language and a task."""
+    return bool(known_languages(model.generation_config))
+
+
+def language_code(generation: Any, language: str, source: str) -> str:
+    """The code of a language that a model is told.
+
+    Args:
+        language: a code or a name, "de" or "German".
+        source: what errors call the model.
+
+    Raises:
+        ConfigError: the model does not know the language, or is not multilingual.
+    """
+    known = known_languages(generation)
+    if not known:
+        raise ConfigError(f"{source}: is not multilingual: it cannot be told {language!r}")
+    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+    if f"<|{code}|>" not in known:
+        there = ", ".join(token.strip("<|>") for token in known)
+        raise ConfigError(f"{source}: knows no language {language!r}; it knows: {there}")
+    return code
 
 
 def set_language(
@@ -40,11 +68,12 @@ def set_language(
     if language is None and task is None:
         return
     if language is not None:
-        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        code = language_code(generation, language, source)
         token = f"<|{code}|>"
-        known = getattr(generation, "lang_to_id", {})
-        if token not in known or tokenizer.get_vocab().get(token) != known[token]:
-            raise ConfigError(f"{source}: knows no language {language!r}")
+        if tokenizer.get_vocab().get(token) != generation.lang_to_id[token]:
+            raise ConfigError(
+                f"{source}: knows no language {language!r}: its tokenizer lacks {token}"
+            )
         generation.language = code
         tokenizer.set_prefix_tokens(language=code)
     generation.task = task or "transcribe"

@@ -8,7 +8,14 @@ from typing import Any
 from echo.config import RunConfig
 from echo.support.errors import ConfigError
 from echo.support.files import is_file_name
-from echo.support.settings import Positive, PositiveAmount, apply_overrides, build, merge
+from echo.support.settings import (
+    COMMAND_LINE,
+    Positive,
+    PositiveAmount,
+    build,
+    merge,
+    read_override,
+)
 from echo.support.text import brief
 from echo.support.yaml import read_yaml
 
@@ -34,18 +41,23 @@ SHARED = (
 class Budget:
     """How long each contender is trained, in steps or seconds."""
 
+    # Steps of training for each contender; null where seconds are given.
     steps: Positive | None = None
-    seconds: PositiveAmount | None = None  # without evaluations and checkpoints
+    # Seconds of training for each contender, without evaluations and checkpoints; null where steps
+    # are given.
+    seconds: PositiveAmount | None = None
 
 
 @dataclass(frozen=True)
 class PilotSettings:
     """The keys of a pilot's file besides its models and the settings of their runs."""
 
-    # The contender that the others are compared with; by default the last in the file.
+    # Name of the contender that the others are compared with; null is the file's last.
     baseline: str | None = None
-    budget: Budget | None = None  # by default train.max_steps
-    turn: Positive = 20  # steps that a contender trains before it is the next one's turn
+    # How long each contender is trained; null is train.max_steps.
+    budget: Budget | None = None
+    # Steps that a contender trains before the next one's turn.
+    turn: Positive = 20
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,7 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
     told: dict[str, Any] = {}
     told_models: Layers = {}
     for override in overrides:
-        content = apply_overrides({}, [override])
+        content, place = read_override(override)
         models = content.pop("models", {})
         if not isinstance(models, Mapping):
             raise ConfigError(f"models is {models!r}, but must be a mapping")
@@ -159,19 +171,23 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
                     f"{brief(override)}: there is no model {name!r}; the models are: "
                     f"{listed(known)}. models.{name}=PRESET.yaml adds one"
                 )
-            settings = own_settings(value, "command line", name)
+            settings = own_settings(value, COMMAND_LINE, name)
+            build(RunConfig, settings, f"{place} (models.{name})")
             told_models[name] = merge(told_models.get(name, {}), settings)
         if "budget" in content:  # a later one replaces an earlier one, whatever its unit
             told.pop("budget", None)
         told = merge(told, content)
+        build(PilotSettings, take_pilot_settings(content), place)
+        build(RunConfig, content, place)
     return told, told_models
 
 
-def take_pilot_settings(common: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    """Removes the pilot's own settings from the file's and the command line's; returns them."""
+def take_pilot_settings(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Removes the pilot's own settings from layers of settings, of which the later win; returns
+    them."""
     return {
         key: layer.pop(key)
-        for layer in (common, told)
+        for layer in layers
         for key in PilotSettings.__dataclass_fields__
         if key in layer
     }

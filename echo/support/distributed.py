@@ -16,17 +16,17 @@ from accelerate.utils import parse_flag_from_env, set_seed
 
 from echo.support.errors import ConfigError, EchoError, StoppedElsewhere
 
-PATIENCE = timedelta(hours=2)  # with the process that takes longest over its data
+PATIENCE = timedelta(hours=2)  # for the slowest process to read its data
 
 Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run, of which there may be one.
+    """This process and the number of processes of the run, which may be one.
 
-    What they tell each other here goes from CPU to CPU: to read it does not wait for the work
-    that a GPU still has before it. All must call the same methods in the same order.
+    They exchange values from CPU to CPU, which does not wait for the work that a GPU still has to
+    do. All processes must call the same methods in the same order.
     """
 
     rank: int = 0
@@ -36,10 +36,10 @@ class Processes:
     @classmethod
     @cache
     def started(cls) -> "Processes":
-        """Those that the launcher has started, always the same.
+        """The processes that the launcher has started.
 
         Raises:
-            ConfigError: accelerate does not see them, and each would train on its own.
+            ConfigError: accelerate does not see them all, so each would train on its own.
         """
         # Without a GPU, accelerate has several processes work together only if told so.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
@@ -53,7 +53,7 @@ class Processes:
         if count == 1:
             return cls()
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
-        assert isinstance(group, dist.ProcessGroup)  # of all, so this process is in it
+        assert isinstance(group, dist.ProcessGroup)  # which all processes are in
         return cls(state.process_index, count, group)
 
     @property
@@ -77,7 +77,7 @@ class Processes:
         return int(found)
 
     def gather(self, value: Told) -> list[Told]:
-        """What each process has given, by rank."""
+        """The values of all processes, by rank."""
         if self.group is None:
             return [value]
         values: list[Told] = [value] * self.world
@@ -86,12 +86,12 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Work that stops all processes if it stops one, so that none waits for another in vain.
+        """Stops all processes where one fails within, so that none waits for another forever.
         Within, processes must not wait for each other.
 
         Raises:
-            EchoError: one process has; StoppedElsewhere in all but the main one, so that it is
-                said once.
+            EchoError: the first error of any process; StoppedElsewhere in all but the main one, so
+                that the error is printed once.
         """
         problem = None
         try:
@@ -103,8 +103,7 @@ class Processes:
             raise first if self.is_main else StoppedElsewhere(str(first))
 
     def seed(self, seed: int, step: int) -> None:
-        """Has each process draw numbers of its own, which depend on the seed, the step and the
-        rank alone."""
+        """Seeds this process's random numbers by the seed, the step and the rank only."""
         set_seed(random.Random(f"{seed}-{step}-{self.rank}").getrandbits(32))
 
 

@@ -23,11 +23,18 @@ class StoppedError(Exception):
         self.number = number
 
 
-class StoppedElsewhere(EchoError):  # noqa: N818, it is the news of one
-    """Another process of the run met an error, which the main one says."""
+class StoppedElsewhere(EchoError):  # noqa: N818, because the error was another's
+    """Another process of the run failed; the main process prints its error."""
 
 
 def reason(error: BaseException) -> str:
-    """What another library's error says, without the advice that follows in further lines."""
-    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    return " ".join(first.split()).rstrip(".:")
+    """What another library's error says, in one line: the system's own words, or else the first
+    line of the message, without the advice that follows. A line that ends in a colon goes on."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = ""
+    for line in str(error).strip().splitlines():
+        said = " ".join([*said.split(), *line.split()])
+        if not said.endswith(":"):
+            break
+    return said.rstrip(".:") or type(error).__name__

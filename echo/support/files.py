@@ -1,47 +1,121 @@
-"""Writing files so that a reader never finds half of one."""
+"""Reading JSON, and writing files and folders so that a reader never finds half of one."""
 
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from echo.support.errors import DataError, EchoError
+from safetensors import SafetensorError
+
+from echo.support.errors import DataError, EchoError, reason
+
+UNFINISHED = ".writing"  # suffix of what is being written; it stays if the process is killed
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a new path beside `path` to write to, which replaces `path` at the end, or is deleted
+    where writing fails. Any number of processes may write the same file; the last one wins.
+
+    Raises:
+        EchoError: the file cannot be written.
+    """
+    temporary = temporary_name(path)
+    with writing(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path` to write into, which takes its name at the end, or is
+    deleted where writing fails. `path` must not exist by then, or be an empty folder.
+
+    Raises:
+        EchoError: the folder cannot be written.
+    """
+    temporary = temporary_name(path)
+    with writing(path):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that no other process uses, and that is never too long."""
+    return path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}{UNFINISHED}")
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def result_folder(folder: Path, result: str) -> None:
-    """Makes a folder for results, before an hour is spent on them.
-
-    Args:
-        result: the file that tells that there are results already, which are never overwritten.
+    """Writes a text file whole or not at all.
 
     Raises:
-        EchoError: it has results, or cannot be written to.
+        EchoError: the file cannot be written.
     """
-    if (folder / result).exists():
-        raise EchoError(f"{folder}: holds results already ({result}); choose another folder")
+    with whole_file(path) as temporary:
+        # UTF-8 cannot hold half a surrogate pair, which names of files and JSON may have. Its
+        # escape is valid JSON too.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def writable_folder(folder: Path) -> None:
+    """Makes a folder, and checks that it can be written to, before hours are spent on its content.
+
+    Raises:
+        EchoError: the folder cannot be made or written to.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
 
 
+def result_folder(folder: Path, result: str) -> None:
+    """Makes a folder for results; see `writable_folder`.
+
+    Args:
+        result: the file that tells that there are results already, which are never overwritten.
+
+    Raises:
+        EchoError: the folder holds results, or cannot be written to.
+    """
+    if (folder / result).exists():
+        raise EchoError(f"{folder}: holds results already ({result}); choose another folder")
+    writable_folder(folder)
+
+
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Raises EchoError where what is done within cannot be written."""
+def writing(target: Path) -> Iterator[None]:
+    """Turns errors of writing into an EchoError that names the target."""
     try:
         yield
-    except OSError as error:
-        raise EchoError(f"{folder}: cannot be written ({error.strerror})") from None
+    # On a full disk, torch raises RuntimeError, and safetensors its own error.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise EchoError(f"{target}: cannot be written ({reason(error)})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -53,7 +127,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from None
 
@@ -71,8 +145,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether this is a name that stays in its folder: no path, and nothing that a shell, a
-    terminal or another file system takes for more than a name."""
+    """Whether this is a plain file name: no path, and no character that is special to a shell, a
+    terminal or another file system."""
     return (
         isinstance(name, str)
         and name.isprintable()
@@ -86,12 +160,12 @@ def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether a path stays below one of several folders, once all links are followed.
 
     Args:
-        roots: resolved; so a folder that is a link itself is as good as what it links to.
+        roots: resolved folders.
     """
     return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
 
 
-@lru_cache(maxsize=4096)  # to resolve takes as long as all else about a line of a manifest
+@lru_cache(maxsize=4096)  # resolving takes half of the time of reading a manifest
 def leads_into(folder: Path, roots: tuple[Path, ...]) -> bool:
     real = folder.resolve()
     return any(real.is_relative_to(root) for root in roots)

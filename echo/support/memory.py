@@ -15,10 +15,9 @@ SECONDS_BETWEEN_SAMPLES = 0.01
 class PeakMemory:
     """Bytes in use at the peak of a `with` block, beyond those in use at its start.
 
-    On CUDA, what PyTorch's allocator counted. On the CPU, the process's resident memory: the
-    system's own peak never falls, so a second block would inherit the first one's; hence a thread
-    reads the present size a hundred times a second. A peak shorter than that may be missed, and
-    whatever else the process allocates meanwhile is counted.
+    On CUDA, this is what PyTorch's allocator counts. On the CPU, it is the process's resident
+    memory, read a hundred times a second by a thread, because the system's own peak never falls. It
+    includes all that the process allocates within the block, and may miss peaks under 10 ms.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -58,8 +57,8 @@ class PeakMemory:
 
 
 def release_unused() -> None:
-    """Gives freed memory back to the system. What the allocator kept of earlier work would be
-    used again without a trace: the same model seemed to take a third less the second time."""
+    """Gives freed memory back to the system. Memory that the allocator keeps would be used again
+    without being counted: the same model seemed to take a third less the second time."""
     gc.collect()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # glibc alone has it
+        libc.malloc_trim(0)  # only glibc has it

@@ -1,12 +1,16 @@
-"""Bounds of settings, written beside their types: `Annotated[float, Range(0, 1)]`."""
+"""Settings: dataclasses filled from mappings and `key=value` overrides, and strictly checked.
+
+Bounds are written beside the types: `Annotated[float, Range(0, 1)]`.
+"""
 
 import dataclasses
 import math
 import reprlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from echo.support import yaml as safe_yaml
@@ -14,7 +18,8 @@ from echo.support.errors import ConfigError
 from echo.support.text import brief
 from echo.support.yaml import read_yaml
 
-LARGEST = 2**63 - 1  # no tensor is larger, nor counts further
+COMMAND_LINE = "command line"  # as errors call it
+LARGEST = 2**63 - 1  # no tensor or count is larger
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Range:
     above: bool = False
 
     def allows(self, value: float) -> bool:
-        if not abs(value) <= LARGEST:  # nor is what is not a number
+        if not abs(value) <= LARGEST:  # false for nan as well
             return False
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
@@ -40,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """A list of `least` entries or more, `most` at the most."""
+    """A list of `least` to `most` entries."""
 
     least: int
     most: float = math.inf
@@ -62,27 +67,54 @@ Share = Annotated[float, Range(0, 1)]
 Settings = TypeVar("Settings")
 
 
+def read_override(override: str) -> tuple[dict[str, Any], str]:
+    """One argument that changes settings: a dotted key, `train.max_steps=100`, whose value is read
+    as YAML, or the name of a YAML file, `configs/attention/focus.yaml`.
+
+    Returns:
+        The settings that it changes, and where errors say that they stand.
+
+    Raises:
+        ConfigError: it is neither, or cannot be read.
+    """
+    if "=" not in override and override.endswith(".yaml"):
+        return read_yaml(override), override
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
+    try:
+        value = safe_yaml.load(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{brief(key)}: {reprlib.repr(text)} is not a YAML value ({error})"
+        ) from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value, COMMAND_LINE
+
+
 def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Sets dotted keys, `train.max_steps=100`, with values read as YAML, and lays further files,
-    `configs/attention/focus.yaml`, over what came before."""
+    """Lays overrides over settings, the later over the earlier; see `read_override`."""
     result = dict(content)
     for override in overrides:
-        if "=" not in override and override.endswith(".yaml"):
-            result = merge(result, read_yaml(override))
-            continue
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
-        try:
-            value = safe_yaml.load(text)
-        except ValueError as error:
-            raise ConfigError(
-                f"{brief(key)}: {reprlib.repr(text)} is not a YAML value ({error})"
-            ) from None
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        result = merge(result, value)
+        result = merge(result, read_override(override)[0])
     return result
+
+
+def build_with_overrides(
+    cls: type[Settings], content: Mapping[str, Any], source: str, overrides: Sequence[str]
+) -> Settings:
+    """Fills a settings dataclass from a mapping and overrides of it. Each override is checked by
+    itself first, so that an error says where the wrong value stands.
+
+    Raises:
+        ConfigError: naming the key at fault, and `source`, the command line, or another file.
+    """
+    for override in overrides:
+        layer, place = read_override(override)
+        build(cls, layer, place)
+        content = merge(content, layer)
+    return build(cls, content, source)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,11 +145,9 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for name, value in content.items():
-        path = f"{key}.{name}" if key else str(name)
+        path = prefixed(key, str(name))
         if name not in known:
-            raise ConfigError(
-                f"{source}: unknown key {brief(path)!r}; there are: {', '.join(known)}"
-            )
+            raise ConfigError(f"{source}: unknown key {brief(path)!r}; {hint(cls, str(name), key)}")
         values[name] = convert(kinds[name], value, source, path)
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
@@ -126,6 +156,32 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{source}: {key}{': ' if key else ''}{error}") from None
+
+
+def hint(cls: type, name: str, key: str) -> str:
+    """What a user may have meant by an unknown key: the field of that name further down, or the
+    one whose name is nearest."""
+    below = list(keys(cls, key))
+    meant = [known for known in below if known.split(".")[-1] == name]
+    beside = [f.name for f in dataclasses.fields(cls)]
+    meant = meant or [prefixed(key, near) for near in get_close_matches(name, beside, 1)]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    return f"there are: {', '.join(beside)}"
+
+
+def keys(cls: type, key: str) -> Iterator[str]:
+    """The dotted keys of a settings dataclass and of those within it."""
+    for name, kind in get_type_hints(cls).items():
+        path = prefixed(key, name)
+        yield path
+        for inner in (kind, *get_args(kind)):
+            if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+                yield from keys(inner, path)
+
+
+def prefixed(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
 
 
 def convert(kind: Any, value: Any, source: str, key: str) -> Any:
@@ -175,7 +231,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
     """The first of several types that takes the value."""
-    for kind in kinds:  # of a list or mapping, what is wrong within it
+    for kind in kinds:  # errors within a list or mapping name the entry
         if isinstance(value, list) and get_origin(kind) is list:
             return convert(kind, value, source, key)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):

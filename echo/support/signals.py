@@ -1,4 +1,4 @@
-"""Being asked to stop: by the user, or by a scheduler that wants its machine back."""
+"""Signals that ask a run to stop, from the user or from a scheduler."""
 
 import logging
 import os
@@ -12,14 +12,14 @@ ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Takes note of SIGTERM and SIGINT in a `with` block, so that the step can be finished. A
-    second signal does what it always did."""
+    """Records SIGTERM and SIGINT within a `with` block, so that the step can be finished. A second
+    signal is handled as before the block."""
 
     def __init__(self) -> None:
-        self.number = 0  # the signal's, once it has come
+        self.number = 0  # of the signal; 0 until one arrives
 
     def __enter__(self) -> "StopRequest":
-        # Python lets the main thread alone handle signals.
+        # In Python only the main thread handles signals.
         main = threading.current_thread() is threading.main_thread()
         self.before = {s: signal.signal(s, self.note) for s in ASKING} if main else {}
         return self
@@ -43,8 +43,8 @@ class StopRequest:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """For a worker: a signal to the whole group must not take the data from under the last step.
-    What the parent itself sends, to end its workers, is obeyed."""
+    """Makes a worker ignore signals to the whole process group, because the last step still needs
+    its data. It obeys SIGTERM from its parent only."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

@@ -3,27 +3,27 @@
 import re
 from collections.abc import Sequence
 
-# What is obeyed rather than shown: control characters, by which a transcript or a file's name
-# could move the cursor or clear the screen, line breaks of Unicode's, marks that reverse the
-# order of what follows, and half surrogate pairs, which nothing can write.
-OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that are not shown: control characters, which could move the cursor or clear the
+# screen, Unicode's line breaks and marks of direction, and half surrogate pairs, which cannot be
+# written.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 BRIEF = 200  # characters
 
 
 def visible(text: str) -> str:
-    """Text in one line, with what would be obeyed spelled out as Python spells it."""
-    return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+    """Text in one line, with control characters escaped as in Python."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def brief(name: str) -> str:
-    """A name as a sentence has room for it."""
+    """A name, shortened to fit into a sentence."""
     shown = visible(name)
     return shown if len(shown) <= BRIEF else f"{shown[: BRIEF // 2]}...{shown[-BRIEF // 2 :]}"
 
 
 def visible_lines(text: str) -> str:
-    """The same for text that is made of lines on purpose."""
+    """Text of several lines, with other control characters escaped as in Python."""
     return "\n".join(map(visible, text.split("\n")))
 
 
@@ -43,12 +43,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) 
 
 
 def escape_markdown(text: str) -> str:
-    """Text in one line, with nothing that Markdown, or HTML in it, takes for its own."""
+    """Text in one line, escaped for Markdown and the HTML in it."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", one_line(text))
 
 
 def one_line(text: str) -> str:
-    """Text whose white space is single spaces, for blocks in which Markdown takes nothing."""
+    """Text in one line, for blocks of code in Markdown."""
     return visible(" ".join(text.split()))
 
 
@@ -57,10 +57,10 @@ def percent(rate: float) -> str:
 
 
 def escape_mathtext(text: str) -> str:
-    """Text in one line, whose dollar signs are dollar signs."""
+    """Text in one line, escaped for matplotlib."""
     return visible(text).replace("$", r"\$")
 
 
 def legend_label(text: str) -> str:
-    """Text for a legend, which leaves out what begins with an underscore."""
+    """Text for a legend of matplotlib, which would leave out what begins with an underscore."""
     return escape_mathtext(f" {text}" if text.startswith("_") else text)

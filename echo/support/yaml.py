@@ -1,4 +1,4 @@
-"""YAML of plain values: no Python objects, and no few lines that unfold into gigabytes."""
+"""YAML of plain values: no Python objects, and no aliases that unfold into gigabytes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +9,16 @@ import yaml
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
 
-MAX_VALUES = 100_000  # in a text once its aliases are written out
+MAX_VALUES = 100_000  # in a text, with its aliases unfolded
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses aliases that grow beyond all use ("billion laughs"),
-    or refer to what they are part of, before anything is made of them."""
+    """PyYAML's safe loader, which refuses a key given twice, and aliases that refer to what
+    they are part of or unfold to too many values ("billion laughs"), before it makes objects."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.sizes: dict[int, int] = {}  # of nodes, by identity: the values in them
+        self.sizes: dict[int, int] = {}  # the number of values in each node, by its id
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         alias = self.check_event(yaml.AliasEvent)
@@ -32,6 +32,7 @@ class Loader(yaml.SafeLoader):
             size += sum(self.sizes[id(child)] for child in node.value)
         elif isinstance(node, yaml.MappingNode):
             size += sum(self.sizes[id(child)] for pair in node.value for child in pair)
+            refuse_twice([key for key, _ in node.value])
         if size > MAX_VALUES:
             raise yaml.YAMLError(f"its aliases unfold to more than {MAX_VALUES} values")
         self.sizes[id(node)] = size
@@ -39,9 +40,20 @@ class Loader(yaml.SafeLoader):
 
     def construct_integer(self, node: Any) -> int:
         number = self.construct_yaml_int(node)
-        if number.bit_length() > 64:  # of which Python cannot even write the largest
+        if number.bit_length() > 64:  # Python refuses to print very large ones
             raise yaml.YAMLError("a whole number has more than 64 bits")
         return number
+
+
+def refuse_twice(keys: list[yaml.Node]) -> None:
+    """Raises YAMLError, naming the line, where a mapping has a key twice."""
+    seen = set()
+    for key in keys:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line} has the key {key.value!r} a second time")
+            seen.add((key.tag, key.value))
 
 
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
@@ -51,13 +63,13 @@ def load(text: str) -> Any:
     """Reads one document.
 
     Raises:
-        ValueError: the text is no YAML, or holds something else than plain values; in one line.
+        ValueError: the text is not YAML of plain values; the message is one line.
     """
     try:
         return yaml.load(text, Loader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except Exception as error:  # of a bad date or `!!int x` PyYAML raises whatever it meets
+    except Exception as error:  # PyYAML raises any kind for a bad date or `!!int x`
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 

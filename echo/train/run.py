@@ -30,9 +30,9 @@ from echo.train.loop import Trainer
 logger = logging.getLogger(__name__)
 
 
-def start_run(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Progress:
+def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = None) -> Progress:
     """Trains a new model in a new folder; see `started_trainer`."""
-    return started_trainer(config, run, corpus).train()
+    return started_trainer(config, Path(run), corpus).train()
 
 
 def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Trainer:
@@ -101,9 +101,9 @@ def starting_point(
     return loaded.model, loaded.tokenizer
 
 
-def resume_run(run: Path, corpus: AnyCorpus | None = None) -> Progress:
+def resume_run(run: str | Path, corpus: AnyCorpus | None = None) -> Progress:
     """Resumes a run; see `resumed_trainer`."""
-    return resumed_trainer(run, corpus).train()
+    return resumed_trainer(Path(run), corpus).train()
 
 
 def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:

@@ -2,13 +2,11 @@
 
 import html
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 
-from echo.support.errors import ConfigError, EchoError
+from echo.support.errors import ConfigError
+from echo.support.files import replace_text
 from echo.transcribe.transcript import Segment, Transcript
 
 
@@ -87,7 +85,7 @@ def read_formats(text: str, words: bool = False) -> list[str]:
 
 def output_names(paths: Sequence[Path]) -> list[str]:
     """What each recording's files are called, before the format: as the recording without its
-    suffix, and numbered where that is taken, by whatever mixture of capitals."""
+    suffix, and numbered where that is taken, regardless of case."""
     taken: set[str] = set()
     names = []
     for path in paths:
@@ -99,20 +97,6 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder to write into.
-
-    Raises:
-        EchoError: it cannot be made, or nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise EchoError(f"{folder}: cannot be written to ({error.strerror})") from None
-
-
 def write_transcript(
     transcript: Transcript, folder: Path, name: str, formats: Sequence[str]
 ) -> None:
@@ -121,16 +105,8 @@ def write_transcript(
     Raises:
         EchoError: one cannot be written.
     """
-    temporary = folder / f".transcript-{os.getpid()}"  # short: a long name's might be too long
     for kind in formats:
-        path = folder / f"{name}.{kind}"
-        try:
-            temporary.write_text(FORMATS[kind](transcript), encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise EchoError(f"{path}: cannot be written ({error.strerror})") from None
+        replace_text(folder / f"{name}.{kind}", FORMATS[kind](transcript))
 
 
 def span(segment: Segment, point: str) -> str:

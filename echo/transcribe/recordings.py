@@ -10,8 +10,8 @@ from echo.data.audio import AudioFile, header_duration, reason
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
-# How much less than its header says a sound recording may hold: decoders differ by a frame or so,
-# and resampling by 0.02 %.
+# How much shorter than its header says an undamaged recording may be: decoders differ by about a
+# frame, and resampling by 0.02 %.
 TOLERANCE_SECONDS = 0.2
 TOLERANCE_SHARE = 0.001
 
@@ -37,7 +37,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
 
 
 def is_audio(path: Path) -> bool:
-    """Whether a file is named like audio that can be read; hidden ones are not anybody's."""
+    """Whether a file is named like audio that can be read, and is not hidden."""
     suffix = path.suffix.lstrip(".").upper()
     known = suffix in (*soundfile.available_formats(), "AIF", "OGA", "OPUS") and suffix != "RAW"
     return known and not path.name.startswith(".") and path.is_file()
@@ -47,7 +47,7 @@ def load_whole(path: Path) -> torch.Tensor:
     """Decodes a recording to (samples,) at 16 kHz.
 
     Raises:
-        DataError: it cannot be read, or not to its end: what is missing may have been anywhere,
+        DataError: it cannot be read, or not to its end: the missing part may be anywhere,
             and times after it would be wrong.
     """
     samples = AudioFile(path).load()

@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers.models.whisper.tokenization_whisper import (
     LANGUAGES,
-    TO_LANGUAGE_CODE,
     _combine_tokens_into_words,
 )
 
@@ -31,6 +30,7 @@ from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_batch
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
+from echo.model.language import known_languages, language_code
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
@@ -39,8 +39,8 @@ from echo.transcribe.transcript import Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
 
-# Whisper's rules for what to decode anew, and what to take for silence. The compression is that
-# of token ids, as `transformers` measures it.
+# Whisper's rules for what to decode again, and what counts as silence. The compression ratio is
+# that of token ids, as `transformers` measures it.
 FALLBACK = {
     "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     "compression_ratio_threshold": 1.35,
@@ -48,16 +48,26 @@ FALLBACK = {
     "no_speech_threshold": 0.6,
 }
 MAX_BATCH_SECONDS = 2 * 3600.0  # of recordings held in memory, padded to their longest
-AROUND = SAMPLE_RATE  # samples about a segment in which its voice may be: its times are rough
+AROUND = SAMPLE_RATE  # samples around a segment to look for its voice in: its times are rough
 
 
 @dataclass(frozen=True)
 class TranscribeSettings:
+    """How recordings are transcribed."""
+
+    # Number of beams; 1 decodes greedily.
     beams: int = 1
-    language: str | None = None  # name or code; None lets a multilingual model hear it
+    # Language of the recordings, "de" or "german"; with None, a multilingual model detects it.
+    language: str | None = None
+    # Whether a multilingual model transcribes or translates; None is what it was trained for.
     task: Literal["transcribe", "translate"] | None = None
-    words: bool = False  # whether to time words
-    batch_size: int = 8  # recordings
+    # Whether words get times.
+    words: bool = False
+    # Number of recordings transcribed at a time.
+    batch_size: int = 8
+
+
+DEFAULTS = TranscribeSettings()
 
 
 def transcribe_into(
@@ -80,7 +90,7 @@ def transcribe_into(
     names = output_names(paths)
     for path, name in zip(paths, names, strict=True):
         if name != path.stem:
-            logger.warning("%s: is written as %s, for the name is taken", path, name)
+            logger.warning("%s: is written as %s, because the name is taken", path, name)
     left_out = 0
     for index, result in transcribe_files(loaded, paths, settings, progress):
         if isinstance(result, Transcript):
@@ -90,6 +100,28 @@ def transcribe_into(
             left_out += 1
     if left_out:
         raise DataError(f"{left_out} of {len(paths)} recordings could not be transcribed")
+
+
+def transcribe_recordings(
+    loaded: LoadedModel,
+    paths: Sequence[str | Path],
+    settings: TranscribeSettings = DEFAULTS,
+) -> list[Transcript]:
+    """Transcribes recordings of any length, on a GPU where there is one.
+
+    Returns:
+        Their transcripts, in the order of `paths`.
+
+    Raises:
+        ConfigError: the model cannot do what is asked of it.
+        DataError: a recording cannot be read; see `transcribe_files` to go on with the others.
+    """
+    found: dict[int, Transcript] = {}
+    for index, result in transcribe_files(loaded, list(map(Path, paths)), settings):
+        if isinstance(result, DataError):
+            raise result
+        found[index] = result
+    return [found[index] for index in range(len(paths))]
 
 
 def transcribe_files(
@@ -138,10 +170,10 @@ def transcribe_files(
 
 
 class Transcriber:
-    """A model with what is asked of it.
+    """A model, and how it transcribes.
 
     Raises:
-        ConfigError: the model cannot do it.
+        ConfigError: the model cannot do what the settings ask for.
     """
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
@@ -151,29 +183,15 @@ class Transcriber:
         self.limits = Limits.of(self.model.config)
         known = self.model.generation_config
         self.has_timestamps = hasattr(known, "no_timestamps_token_id")
-        self.languages: dict[str, int] = (
-            getattr(known, "lang_to_id", {}) if getattr(known, "is_multilingual", True) else {}
-        )
-        self.language = self.language_code()
+        self.languages = known_languages(known)
+        self.language = settings.language and language_code(known, settings.language, "the model")
         if settings.task and not self.languages:
-            raise ConfigError(f"the model knows one language only: it cannot {settings.task}")
+            raise ConfigError(f"the model is not multilingual: it cannot {settings.task}")
         if settings.words and not (self.has_timestamps and hasattr(known, "alignment_heads")):
             raise ConfigError(
                 "the model cannot time words: its generation config names no alignment_heads"
             )
         to_device(self.model)
-
-    def language_code(self) -> str | None:
-        wanted = self.settings.language
-        if wanted is None:
-            return None
-        if not self.languages:
-            raise ConfigError(f"the model knows one language only: it cannot be told {wanted!r}")
-        code = TO_LANGUAGE_CODE.get(wanted.lower(), wanted.lower())
-        if f"<|{code}|>" not in self.languages:
-            there = ", ".join(token.strip("<|>") for token in self.languages)
-            raise ConfigError(f"unknown language {wanted!r}; the model knows: {there}")
-        return code
 
     def transcribe(
         self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
@@ -254,13 +272,13 @@ class Transcriber:
         ]
 
     def transcript(self, samples: torch.Tensor, found: Sequence[dict[str, Any]]) -> Transcript:
-        """Keeps of the segments that `generate` found those in which something is said, and of
-        their time that in which it can be."""
+        """The segments that `generate` found, without those that hold no words or voice, and with
+        their times trimmed to the voice."""
         duration = len(samples) / SAMPLE_RATE
         voice = voiced(samples)
         language = self.heard_language(found[0]["result"]["sequences"]) if found else None
         segments = []
-        spoken = 0.0  # up to here, by the words' times
+        spoken = 0.0  # seconds, up to the end of the last word
         for segment in found:
             start, end = (min(float(segment[key]), duration) for key in ("start", "end"))
             text = self.tokenizer.decode(segment["tokens"], skip_special_tokens=True)
@@ -303,5 +321,5 @@ class Transcriber:
 
 
 def is_text(text: str) -> bool:
-    """Whether anything is said: models put noise into dots, stars and notes."""
+    """Whether a text holds words: models write noise as dots, stars and notes."""
     return any(character.isalnum() for character in text)

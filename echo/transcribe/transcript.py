@@ -12,19 +12,19 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A sentence or so; its text is one line."""
+    """About a sentence; its text is one line."""
 
     start: float
     end: float
     text: str
-    words: tuple[Word, ...] | None = None  # None where their times were not asked for
+    words: tuple[Word, ...] | None = None  # None where no times were asked for
 
 
 @dataclass(frozen=True)
 class Transcript:
     duration: float  # seconds
     segments: tuple[Segment, ...]  # in order; none where nothing is said
-    language: str | None = None  # its code, where a multilingual model was told or heard it
+    language: str | None = None  # its code, where a multilingual model was told it or detected it
 
     @property
     def text(self) -> str:

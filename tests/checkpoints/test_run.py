@@ -110,7 +110,7 @@ def test_a_full_disk_is_told_of_and_costs_nothing(whole, shared, tmp_path, limit
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     monkeypatch.setattr(CheckpointFolder, "save", fill_disk)
     try:
-        with pytest.raises(EchoError, match=r"step-000006: the checkpoint cannot be written \("):
+        with pytest.raises(EchoError, match=r"step-000006: cannot be written \("):
             start_run(tiny(shared), run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -179,7 +179,7 @@ def test_a_full_disk_only_ends_the_keeping(tmp_path, monkeypatch, caplog, decode
         found = [cache.load(file) for file in (*files, *files)]
     assert all(map(torch.equal, found, (*wanted, *wanted)))
     assert len(caplog.records) == 1
-    assert "cannot be written to (No space left on device)" in caplog.text
+    assert "cannot be written (No space left on device)" in caplog.text
     assert len(entries(cache.folder)) == 1
     assert decoded[files[0]] == 0  # what is there is still used
 

@@ -258,7 +258,7 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(name: str, config: str | None, split: str) -> datasets.Dataset:
         asked.append((name, config, split))
         if name == "org/gone":
-            raise ConnectionError("no\nnetwork")
+            raise ConnectionError("no network\nCheck it.")
         return with_audio([{"audio": {"bytes": content, "path": None}, "text": "hi"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)

@@ -1,5 +1,6 @@
 """Results are written beside what is there, or not at all, and this is known at once."""
 
+import errno
 import sys
 
 import pytest
@@ -7,8 +8,8 @@ import soundfile
 import torch
 
 from echo.cli import main
-from echo.support.errors import EchoError
-from echo.support.files import result_folder
+from echo.support.errors import DataError, EchoError, reason
+from echo.support.files import replace_text, result_folder, whole_file, whole_folder
 
 
 def test_what_is_in_the_folder_stays(tmp_path):
@@ -56,3 +57,53 @@ def test_a_command_asks_before_it_begins(tmp_path, monkeypatch, capsys, command,
     assert (out / result).read_text() == "precious"
     assert f"{data}: cannot be written (File exists)" in error(data)
     assert "cannot be written (Not a directory)" in error(data / "out")
+
+
+FAILURES = {
+    "a full disk": (OSError(errno.ENOSPC, "No space left"), EchoError, "cannot be written"),
+    "torch's own error": (RuntimeError("unexpected pos 64"), EchoError, "unexpected pos 64"),
+    "bad data": (DataError("a.wav: is empty"), DataError, "^a.wav: is empty$"),
+    "Ctrl-C": (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+}
+
+
+@pytest.mark.parametrize(("error", "raised", "message"), FAILURES.values(), ids=FAILURES.keys())
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failure_leaves_what_was_there(tmp_path, kind, error, raised, message):
+    target = tmp_path / "results"
+    if kind == "file":
+        target.write_text("before")
+
+    def fail():
+        with (whole_file if kind == "file" else whole_folder)(target) as path:
+            (path if kind == "file" else path / "part").write_text("half")
+            raise error
+
+    with pytest.raises(raised, match=message) as caught:
+        fail()
+    if raised is EchoError:
+        assert str(caught.value).startswith(f"{target}: ")
+    assert list(tmp_path.iterdir()) == ([target] if kind == "file" else [])
+    assert kind == "folder" or target.read_text() == "before"
+
+
+@pytest.mark.parametrize("name", ["a", "ü" * 120 + ".txt"])
+def test_a_name_may_be_as_long_as_the_system_takes(tmp_path, name):
+    replace_text(tmp_path / name, "\ud800 whole\n")
+    with whole_folder(tmp_path / f"{name}-folder") as folder:
+        (folder / "part").touch()
+    assert (tmp_path / name).read_bytes() == b"\\ud800 whole\n"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}-folder"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOENT, "No such file", "a.txt"), "No such file"),
+        (OSError("no network\nTry again."), "no network"),
+        (ValueError("  Field 'x':\n   must be int.\n advice"), "Field 'x': must be int"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_a_reason_is_the_first_sentence(error, expected):
+    assert reason(error) == expected

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echo.support.errors import ConfigError, EchoError
+from echo.support.files import writable_folder
 from echo.transcribe.formats import (
     FORMATS,
-    make_folder,
     output_names,
     read_formats,
     write_transcript,
@@ -125,7 +125,7 @@ def test_writing_replaces_links_and_leaves_their_targets(tmp_path):
     target = tmp_path / "target"
     target.write_text("mine")
     folder = tmp_path / "out"
-    make_folder(folder)
+    writable_folder(folder)
     (folder / "talk.txt").symlink_to(target)
     write_transcript(SAMPLE, folder, "talk", ["txt", "srt"])
     assert target.read_text() == "mine"
@@ -135,8 +135,8 @@ def test_writing_replaces_links_and_leaves_their_targets(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("")
-    with pytest.raises(EchoError, match=r"taken: cannot be written to \(File exists\)"):
-        make_folder(taken)
+    with pytest.raises(EchoError, match=r"taken: cannot be written \(File exists\)"):
+        writable_folder(taken)
     with pytest.raises(EchoError, match=r"talk.txt: cannot be written \(Not a directory\)"):
         write_transcript(SAMPLE, taken, "talk", ["txt"])
     (tmp_path / "talk.txt").mkdir()

@@ -214,7 +214,7 @@ REFUSALS = {
     "an empty folder": (["."], ".: holds no recordings"),
     "an unknown format": (["../a.wav", "--format", "srt,doc"], "unknown format 'doc'"),
     "words without json": (["../a.wav", "--words"], "times of words are written to json"),
-    "a taken folder": (["../a.wav", "--out", "../a.wav"], "a.wav: cannot be written to"),
+    "a taken folder": (["../a.wav", "--out", "../a.wav"], "a.wav: cannot be written"),
     "a language": (["../a.wav", "--language", "German"], "cannot be told 'German'"),
     "a task": (["../a.wav", "--task", "translate"], "cannot translate"),
 }
@@ -256,7 +256,7 @@ def test_a_language_is_what_the_model_is_told_or_hears(polyglot, monkeypatch):
     assert prompts[0][1] in ("<|en|>", "<|de|>")
     assert prompts[1] == ["<|startoftranscript|>", "<|de|>", "<|translate|>"]
     assert prompts[2] == ["<|startoftranscript|>", "<|de|>", "<|transcribe|>"]
-    with pytest.raises(ConfigError, match="unknown language 'Klingon'; the model knows: en, de"):
+    with pytest.raises(ConfigError, match="knows no language 'Klingon'; it knows: en, de"):
         Transcriber(polyglot, TranscribeSettings(language="Klingon"))
 
 

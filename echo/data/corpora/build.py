@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from echo.config import DataSettings, SourceSettings
+from echo.config import DataSettings
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
+from echo.data.named import check_data, training_sources
 from echo.data.sources import Columns, read_source, stream_source
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.support.errors import ConfigError
@@ -17,25 +18,18 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
         ConfigError: the settings name no data, or data of both kinds.
         DataError: the data are not as they should be.
     """
-    if settings.corpus and (settings.train or settings.eval or settings.cache):
-        raise ConfigError(
-            "data.corpus excludes data.train, data.eval and their data.cache: name one or the other"
-        )
+    check_data(settings)
     if settings.corpus == "fsdd":
         from echo.data.corpora.fsdd import ConnectedDigits
 
-        if settings.root is None:
-            raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
+        assert settings.root is not None
         return ConnectedDigits(Path(settings.root), seed, split=settings.split)
     if settings.corpus == "espeak":
         from echo.data.corpora.espeak import SpokenCommands
 
         kept = Path(settings.root) if settings.root else None
         return SpokenCommands(kept, split=settings.split)
-    if settings.split == "dev":
-        raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
-    if not settings.train or not settings.eval:
-        raise ConfigError("data.train and data.eval must both be given, or data.corpus")
+    assert settings.eval is not None
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
     cache = None
     if settings.cache is not None:
@@ -64,8 +58,3 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     if isinstance(settings.train, str):
         return FixedCorpus(held[0].parts, evaluated)
     return MixedCorpus(held, evaluated, seed)
-
-
-def training_sources(settings: DataSettings) -> list[SourceSettings]:
-    train = [settings.train] if isinstance(settings.train, str) else settings.train or []
-    return [SourceSettings(each) if isinstance(each, str) else each for each in train]

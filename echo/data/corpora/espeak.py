@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import random
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,7 +20,8 @@ from echo.data.audio import to_mono_16k
 from echo.data.corpora.phrases import draw_phrase
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import DataError
+from echo.support.errors import DataError, EchoError
+from echo.support.files import whole_folder
 
 VERSION = "v1"  # raise it when the sound of the same plan changes
 
@@ -139,7 +139,8 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
     it at once: each builds its own, and the first to finish is kept.
 
     Raises:
-        DataError: eSpeak NG is needed and cannot be used, or the cache cannot be written.
+        DataError: eSpeak NG is needed and cannot be used.
+        EchoError: the cache cannot be written.
     """
     splits = {
         "train": plan("train", TRAIN_VARIANTS, train_utterances),
@@ -147,16 +148,13 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
     }
     digest = hashlib.sha256(repr(splits).encode()).hexdigest()[:12]
     folder = cache / f"espeak-{VERSION}-{digest}"
-    try:
-        if not folder.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".espeak-") as scratch:
-                # A folder inside, whose renaming leaves the scratch folder to be removed as usual.
-                unfinished = Path(scratch) / folder.name
+    if not folder.is_dir():
+        try:
+            with whole_folder(folder) as unfinished:
                 write_corpus(unfinished, splits)
-                keep(unfinished, folder)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DataError(f"{folder}: the spoken corpus cannot be written ({error})") from None
+        except EchoError:
+            if not folder.is_dir():  # else another process was faster
+                raise
     return folder
 
 
@@ -180,14 +178,6 @@ def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
                 lines.append(json.dumps(line) + "\n")
                 bar.update()
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def keep(unfinished: Path, folder: Path) -> None:
-    try:
-        unfinished.rename(folder)
-    except OSError:  # another process was faster
-        if not folder.is_dir():
-            raise
 
 
 def render(prompt: Prompt, synthesise: "Synthesiser") -> torch.Tensor:

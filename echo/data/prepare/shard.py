@@ -22,7 +22,7 @@ from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifes
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
-from echo.support.files import replace_text
+from echo.support.files import replace_text, whole_file
 
 Format = Literal["flac", "opus"]
 
@@ -62,9 +62,8 @@ def write_shards(
     current = next(encoded, None)
     while current:
         name = f"shard-{len(entries):06d}{SUFFIX}"
-        temporary = out / f".{name}.writing"
         utterances, seconds = 0, 0.0
-        try:
+        with whole_file(out / name) as temporary:
             with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
                 while current and utterances < max_utterances:
                     if utterances and seconds + current.seconds > max_seconds:
@@ -79,9 +78,6 @@ def write_shards(
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = temporary.stat().st_size
-            temporary.rename(out / name)
-        finally:
-            temporary.unlink(missing_ok=True)
         entries.append(ShardEntry(name, utterances, seconds, size, digest))
     if not entries:
         raise DataError("no utterance is left to write")

@@ -13,7 +13,7 @@ from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays
     from datasets import Dataset
@@ -83,11 +83,7 @@ def library_errors(problem: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{problem} ({one_line(error)})") from error
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{problem} ({reason(error)})") from error
 
 
 def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordings) -> Rows:

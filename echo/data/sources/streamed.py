@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echo.data.sources.columns import Columns
-from echo.data.sources.datasets import cell_audio, library_errors, one_line
+from echo.data.sources.datasets import cell_audio, library_errors
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import ShardReader
 from echo.data.sources.row import Row, Rows
-from echo.support.errors import DataError
+from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -38,7 +38,7 @@ class DatasetShard:
                 where = f"{place}[{number}]"
                 yield Row(where, record, find, self.columns, id=where)
         except Exception as error:  # whatever network, pyarrow and fsspec raise
-            yield DataError(f"{place}: cannot be read after {number + 1} rows ({one_line(error)})")
+            yield DataError(f"{place}: cannot be read after {number + 1} rows ({reason(error)})")
             return
         if number < 0:
             yield DataError(f"{place}: is empty")

@@ -18,7 +18,7 @@ from echo.data.corpora.espeak import (
 )
 from echo.data.corpora.phrases import draw_phrase
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import DataError
+from echo.support.errors import DataError, EchoError
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,9 @@ def test_espeak_not_installed(tmp_path, monkeypatch):
 
 def test_cache_that_cannot_be_written(loader, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file/espeak-v1-.*: the spoken corpus cannot be written"):
+    with pytest.raises(
+        EchoError, match=r"file/espeak-v1-.*: cannot be written \(Not a directory\)"
+    ):
         make_corpus(tmp_path / "file", 1, 1)
 
 

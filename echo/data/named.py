@@ -1,0 +1,49 @@
+"""What can be said of a run's data before anything heavy is imported."""
+
+from pathlib import Path
+
+from echo.config import DataSettings, SourceSettings
+from echo.support.errors import ConfigError, DataError
+
+MANIFESTS = (".jsonl", ".json")
+TABLES = (".csv", ".tsv")
+
+
+def check_data(settings: DataSettings) -> None:
+    """Checks that the settings name data of one kind, and that files they name exist.
+
+    Raises:
+        ConfigError: the settings name no data, or data of both kinds.
+        DataError: a file does not exist.
+    """
+    if settings.corpus and (settings.train or settings.eval or settings.cache):
+        raise ConfigError(
+            "data.corpus excludes data.train, data.eval and their data.cache: name one or the other"
+        )
+    if settings.corpus:
+        if settings.corpus == "fsdd" and settings.root is None:
+            raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
+        return
+    if settings.split == "dev":
+        raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
+    if not settings.train or not settings.eval:
+        raise ConfigError("data.train and data.eval must both be given, or data.corpus")
+    for spec in (*(each.source for each in training_sources(settings)), settings.eval):
+        check_named(spec)
+
+
+def check_named(spec: str) -> None:
+    """Checks that a source exists, where its name can only be a manifest's or a table's.
+
+    Raises:
+        DataError: it does not.
+    """
+    path = Path(spec)
+    if path.suffix.lower() in MANIFESTS + TABLES and "@" not in spec and not path.exists():
+        raise DataError(f"{spec}: no such file or folder")
+
+
+def training_sources(settings: DataSettings) -> list[SourceSettings]:
+    """The sources of `data.train` with their weights."""
+    train = [settings.train] if isinstance(settings.train, str) else settings.train or []
+    return [SourceSettings(each) if isinstance(each, str) else each for each in train]
