@@ -236,7 +236,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
 
 def test_a_language_is_what_the_model_is_told_or_hears(polyglot, monkeypatch):
     monkeypatch.setattr(
-        "echo.transcribe.FALLBACK", {"temperature": (0.0,), "logprob_threshold": -100.0}
+        "echo.transcribe.transcribe.FALLBACK", {"temperature": (0.0,), "logprob_threshold": -100.0}
     )
     names = polyglot.tokenizer.convert_ids_to_tokens
     spoken = torch.randn(3 * SAMPLE_RATE) * torch.linspace(0, 1, 3 * SAMPLE_RATE)
