@@ -470,8 +470,11 @@ def convert(
     out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
     overrides: Overrides = None,
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        typer.Option(help="Precision of the weights; by default the checkpoint's."),
+        str | None,
+        typer.Option(
+            help="Precision of the weights, float32, float16 or bfloat16; by default the "
+            "checkpoint's."
+        ),
     ] = None,
 ) -> None:
     """Convert a Whisper model to an Echo model, or one of plain blocks back."""

@@ -194,7 +194,7 @@ DAMAGES = {
         "lacks the weight model.decoder.layer_norm.bias",
     ),
     "code in a pickle": (pickle_only(Path("x")), "pytorch_model.bin: cannot be read as PyTorch"),
-    "no tensors in a pickle": (pickle_only([1]), "pytorch_model.bin: holds something else"),
+    "no tensors in a pickle": (pickle_only([1]), "pytorch_model.bin: does not hold named tensors"),
     "a damaged tokenizer": (cut("tokenizer.json", 300), "tokenizer.json: is not JSON"),
     "no tokenizer": (write("tokenizer.json", '{"a": 1}'), "whisper: no tokenizer can be loaded"),
     "a lost token": (lose_a_token, "whisper: its tokenizer lacks the token with the id"),

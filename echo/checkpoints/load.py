@@ -23,7 +23,10 @@ class LoadedModel:
 
 
 def load_model(
-    source: str, which: str = "best", language: str | None = None, task: Task | None = None
+    source: str | Path,
+    which: str = "best",
+    language: str | None = None,
+    task: Task | None = None,
 ) -> LoadedModel:
     """Loads a run's checkpoint, an Echo or Whisper folder, or one of the hub.
 
@@ -44,7 +47,7 @@ def load_model(
     elif folder.is_dir() and not (folder / "config.json").exists():
         raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
     else:
-        folder = fetch(source)
+        folder = fetch(str(source))
     checkpoint = PretrainedFolder(folder)
     config = checkpoint.config
     if not isinstance(config, EchoConfig):
@@ -62,7 +65,7 @@ def load_model(
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
     if checkpoint.generation is not None:
         model.generation_config = checkpoint.generation
-    set_language(model, tokenizer, source, language, task)
+    set_language(model, tokenizer, str(source), language, task)
     return LoadedModel(model.float().eval(), tokenizer)
 
 

@@ -8,11 +8,11 @@ from echo.support.errors import DataError
 HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
-def check_model(source: str) -> None:
+def check_model(source: str | Path) -> None:
     """Checks that a model exists, where its name cannot be a hub id.
 
     Raises:
         DataError: it does not.
     """
-    if not HUB_ID.fullmatch(source) and not Path(source).exists():
+    if not HUB_ID.fullmatch(str(source)) and not Path(source).exists():
         raise DataError(f"{source}: no such folder, and not a hub id")
