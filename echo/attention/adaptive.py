@@ -35,10 +35,10 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
     """A soft window with a learned span, by default over the global branch's own query, key and
     value, so that it costs no projection.
 
-    Each channel of each head adds its local view to its global one with a gain of its own, and
-    Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o, which is the skeleton's
-    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is read off G before its
-    projection, which is as linear.
+    Each channel adds the local branch's output L to the global branch's G with a learned gain, and
+    Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o. That is the hybrid form's
+    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is predicted from G before the
+    output projection: both are linear, so a predictor can learn the same from either.
     """
 
     settings_class = AdaptiveSettings

@@ -108,7 +108,7 @@ def overlapping_blocks(x: torch.Tensor, before: int, size: int, width: int) -> t
     """(B, H, T, d) -> (B, H, ceil(T / size), width, d): block i holds the `width` positions from
     i * size - before on.
 
-    Blocks share their memory rather than being copied. So what a block holds beyond the ends of
-    its sequence is not defined, but of neighbouring sequences or zero, and not to be looked at.
+    Blocks share memory rather than being copied. Beyond the ends of its sequence a block therefore
+    holds zeros or values of neighbouring sequences, which the caller must mask.
     """
     return OverlappingBlocks.apply(x, before, size, width)

@@ -77,7 +77,7 @@ class FocusedAttention(nn.Module, ABC):
     # Whether a gradient reaches what predicts the span. Where none does, DDP has to look for unused
     # parameters, and a span at its bound is nothing to warn of.
     learns_span: ClassVar[bool] = True
-    # Whether it takes the place of its layer's norm before the attention too.
+    # Whether the block normalises its own input; the layer's norm before it is then removed.
     normalises_input: ClassVar[bool] = False
     # What begins as a copy of Whisper's: prefixes of names within the block, and those within
     # Whisper's layer. Parameters with the names of Whisper's attention are copied anyway.
@@ -90,9 +90,10 @@ class FocusedAttention(nn.Module, ABC):
     layers = 1
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Those of the block's own parameters (not of modules within it, which may have this method
-        too) that are not drawn in a new model, by name. With `settings.local_gain` at 0, as for
-        blocks made from a Whisper's, they silence the local branch."""
+        """First values of those parameters that are not drawn at random, by name: only parameters
+        of the block itself, since modules inside it can have this method too. With
+        `settings.local_gain` at 0, as in blocks made from a Whisper's, they must silence the local
+        branch."""
         return {}
 
     def forward(

@@ -1,4 +1,4 @@
-"""Form 3: the local attention is repeated until it settles, over a span that may be refined."""
+"""The local attention, repeated until its output settles, over a span that may be refined."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,13 +18,13 @@ THRESHOLD_FACTOR = 0.1
 @dataclass(frozen=True)
 class FocusSettings(HybridSettings):
     form: str = "focus"
-    local_kernel: Literal["blocks"] = "blocks"  # flex_attention cannot be asked again
+    local_kernel: Literal["blocks"] = "blocks"  # flex_attention cannot reuse its keys for another query
     refiner: bool = False  # learn by Q-learning when to shrink the span
 
 
 class FocusAttention(HybridAttention):
-    """Scores q·k · d^-1/2 / τ; what the queries find is added to them, and they ask again, until
-    what a window finds hardly changes. The span predictor gets no gradient and does not learn; a
+    """Scores q·k · d^-1/2 / τ. The output is added to the queries and attended again, until a
+    window's output hardly changes. The span predictor gets no gradient and does not learn; a
     refiner does, by other means.
 
     In the decoder each position is a window of its own, so that none waits for a later one.
@@ -46,7 +46,7 @@ class FocusAttention(HybridAttention):
 
     def replace_refiner(self, refiner: Refiner | None) -> None:
         """Puts another refiner, or none, in the place of this block's."""
-        del self.refiner  # a module's place would not take an object that is none
+        del self.refiner  # torch refuses to assign anything but a module over a module
         self.refiner = refiner
 
     def look(

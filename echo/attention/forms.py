@@ -68,8 +68,8 @@ def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSetting
 def read_settings(value: Any, place: str) -> AttentionSettings:
     """One block's settings from a form's name, or from a mapping of its fields.
 
-    A field that only other forms have may stand at its default there, where it says nothing:
-    configs are laid over each other, and earlier versions took it.
+    A field of another form is allowed if it has that form's default value, and ignored: configs
+    are merged, and earlier versions allowed it.
 
     Args:
         value: what a config says.

@@ -66,7 +66,7 @@ class BranchProjection(nn.Linear):
 
 
 class HybridAttention(FocusedAttention):
-    """Form 1: scores q·k · d^-1/4 / τ. The span predictor gets no gradient and does not learn."""
+    """Scores q·k · d^-1/4 / τ. The span predictor gets no gradient and does not learn."""
 
     settings_class: ClassVar[type[HybridSettings]] = HybridSettings
     learns_span = False
@@ -157,7 +157,7 @@ class HybridAttention(FocusedAttention):
 
 
 class ScaledAttention(HybridAttention):
-    """Form 2: sharper for longer spans, and the shorter the span, the more each frame counts: the
+    """Sharper for longer spans, and the shorter the span, the more each frame counts: the
     attention weights are multiplied by 1/s. The span predictor gets no gradient and does not
     learn."""
 

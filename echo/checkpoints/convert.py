@@ -53,9 +53,10 @@ def convert(
     Args:
         source: a folder or a hub id, of `transformers` or of CTranslate2.
         out: the folder to write; it must not exist, or be empty.
-        overrides: of a Whisper's attention: `attention.encoder=...` and `attention.decoder=...` as
-            in `EchoConfig`, and `attention.FIELD=...` for the encoder's blocks of the default
-            form; or files of them, as in `configs/attention`. `model.attention` is the same.
+        overrides: the attention that a Whisper is given: `attention.encoder=...` and
+            `attention.decoder=...` as in `EchoConfig`, `attention.FIELD=...` for the encoder's
+            blocks of the default form, or YAML files such as those in `configs/attention`. Keys may
+            begin with `model.attention` too, as they do in a run's config.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
 
     Returns:
@@ -243,7 +244,7 @@ def focused_weights(
 def new_block(
     block: FocusedAttention, model: EchoForConditionalGeneration
 ) -> dict[str, torch.Tensor]:
-    """The state of a new block like that one, whose output is its global branch's alone."""
+    """The state of a new block with the same settings, its local branch silenced."""
     layer: Any = nn.Module()
     silent = replace(block.settings, local_gain=0.0)
     swap_attention(layer, silent, model.config, block.causal)

@@ -123,13 +123,13 @@ class EpochBatches:
             yield dealt[self.rank][0]
 
     def positions(self) -> Iterator[Position]:
-        """Where training stands after each round that iteration has yielded a batch of: to be
-        taken along with the batches, which a loader may have drawn long before."""
+        """The position after each batch that iteration has yielded. Read it in step with the
+        batches as they are used: a loader draws batches ahead of that."""
         while self.ahead:
             yield self.ahead.popleft()
 
     def walk(self) -> Iterator[tuple[list[Item], Position]]:
-        """The batches of all processes, each with the position behind it."""
+        """The batches of all processes, each with the position after it."""
         epoch, first, done = self.start.epoch, self.start.block, self.start.batch
         while True:
             for block in range(first, self.blocks(epoch)):

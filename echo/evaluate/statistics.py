@@ -24,9 +24,9 @@ def resampled_rates(
 ) -> np.ndarray:
     """The error rates of all models on resampled sets. The same arguments give the same numbers.
 
-    Of models that were trained several times, each resample draws trainings too, by number and for
-    all models alike, and the rate is over the drawn units as transcribed after each of the drawn
-    trainings (Owen 2007, "The pigeonhole bootstrap").
+    Where models were trained with several seeds, each resample also draws seeds with replacement,
+    the same ones for all models, and the rate is over the drawn units and the drawn seeds (Owen
+    2007, "The pigeonhole bootstrap").
 
     Args:
         errors: (models, utterances) or (models, trainings, utterances), whole numbers.

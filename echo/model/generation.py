@@ -138,7 +138,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        # A Whisper's prompt comes before its start token, which other models' ids begin with.
+        # transformers would put the decoder's start token first; Whisper's prompt precedes it.
         return model_kwargs.pop("decoder_input_ids"), model_kwargs
 
     def generate_with_fallback(  # type: ignore[override]
@@ -156,12 +156,12 @@ class EchoGeneration(WhisperForConditionalGeneration):
         kwargs: dict[str, Any],
         **shared: Any,
     ) -> Any:
-        """As Whisper's, but encodes a segment once for all temperatures, and goes from the second
-        on a row at a time, with the same draws every time: Whisper's takes rows of a batch for
-        each other then, and goes on without beams in all that follows. And what stays improbable
-        at every temperature is left out, where Whisper's keeps the last and wildest of its tries.
+        """As Whisper's, with three differences. A segment is encoded once for all temperatures.
+        From the second temperature on, rows are decoded one at a time with a fixed seed: Whisper's
+        code mixes up the rows of a batch there, and decodes all later segments without beams. A
+        segment that stays improbable at every temperature is dropped; Whisper's keeps the last try.
 
-        `attention_mask` is left out: it is not over the segments, in which padding is marked.
+        `attention_mask` is not used: padding is marked in the segments themselves.
         """
         shared |= {"is_shortform": is_shortform, "attention_mask": None}
         if "encoder_outputs" not in kwargs:

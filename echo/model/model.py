@@ -97,8 +97,8 @@ class EchoPreTrainedModel(WhisperPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # Only modules with parameters of their own get here: transformers passes over others of
-        # classes that are not its own, WhisperEncoder's subclass among them.
+        # transformers calls this for our classes only where the module itself has parameters: so
+        # not for EchoEncoder, which only has submodules.
         if initial_weights := getattr(module, "initial_weights", None):
             for name, weight in initial_weights().items():
                 init.copy_(module.get_parameter(name), weight)

@@ -68,7 +68,7 @@ def pool(runs: Measured, baseline: Measured) -> dict[str, Any]:
         "training_memory_bytes": None,
         "attention": None,
     }
-    if all(run.get("training_memory_bytes") for run in runs.values()):  # 0.1.0 did not measure it
+    if all(run.get("training_memory_bytes") for run in runs.values()):  # older runs lack it
         found["training_memory_bytes"] = spread(
             run["training_memory_bytes"] for run in runs.values()
         )
