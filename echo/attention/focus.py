@@ -18,7 +18,8 @@ THRESHOLD_FACTOR = 0.1
 @dataclass(frozen=True)
 class FocusSettings(HybridSettings):
     form: str = "focus"
-    local_kernel: Literal["blocks"] = "blocks"  # flex_attention cannot reuse its keys for another query
+    # flex_attention cannot reuse its keys for another query.
+    local_kernel: Literal["blocks"] = "blocks"
     refiner: bool = False  # learn by Q-learning when to shrink the span
 
 
