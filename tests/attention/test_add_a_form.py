@@ -57,7 +57,7 @@ def focused(model):
     [
         (
             "sharpnes: 2",
-            "model: attention.encoder: unknown key 'sharpnes'; there are: form, .*ness",
+            "model: attention.encoder: unknown key 'sharpnes'; did you mean sharpness",
         ),
         ("sharpness: 99", "model: attention.encoder: sharpness is 99, but must be from 0.1 to 10"),
         ("sharpness: high", "sharpness is 'high', but must be a number"),

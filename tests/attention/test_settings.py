@@ -11,7 +11,7 @@ from echo.attention.settings import PlainSettings
     ("value", "message"),
     [
         ("fancy", "here: form is 'fancy', but must be one of: plain, hybrid, scaled, focus"),
-        ({"from": "hybrid"}, "here: unknown key 'from'; there are: form, global_stride"),
+        ({"from": "hybrid"}, "here: unknown key 'from'; did you mean form"),
         ({"max_span": 0}, "here: max_span is 0, but must be 1 or more"),
         ({"max_span": True}, "here: max_span is True, but must be a whole number"),
         ({"temp_scale": 1.5}, "here: temp_scale is 1.5, but must be from 0 to 0.999999"),
