@@ -38,13 +38,13 @@ TESTS = {
         "tests/model/test_attention_dropout.py",
     ],
     "echo/attention/settings.py": [
+        "tests/attention/test_defaults.py",
         "tests/attention/test_settings.py",
-        "tests/checkpoints/test_convert.py",
     ],
     "echo/train/loss.py": ["tests/train/test_loss.py", "tests/train/test_step.py"],
     "echo/train/optimiser.py": ["tests/train/test_optimiser.py", "tests/train/test_step.py"],
     "echo/train/schedule.py": ["tests/train/test_schedule.py", "tests/train/test_step.py"],
-    "echo/data/batching.py": ["tests/data/test_batching.py"],
+    "echo/data/batching.py": ["tests/data/test_bucket.py", "tests/data/test_batching.py"],
 }
 LIBRARIES = (
     "torch",
