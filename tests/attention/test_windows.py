@@ -35,7 +35,8 @@ def test_a_soft_window_fades_out_beyond_its_span(max_span, ramp, span, causal):
 @pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize("length", [FRAMES, 17, 1])
 @pytest.mark.parametrize(
-    ("max_span", "window", "max_dist"), [(12, 7, 100), (12, 12, 12), (9, 6, 6), (20, 3, 3)]
+    ("max_span", "window", "max_dist"),
+    [(12, 7, 100), (12, 12, 12), (9, 6, 6), (20, 3, 3), (12, 9, 4), (7, 9, 100)],
 )
 def test_a_hard_window_is_cut_as_documented(max_span, window, max_dist, length, span, causal):
     """Window by window of w frames, each of which attends to as many keys as it has queries."""

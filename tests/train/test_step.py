@@ -96,6 +96,15 @@ def test_a_step_goes_by_the_mean_over_tokens_with_smoothed_labels(tmp_path, smoo
     check_gradients(trainer, wanted)
 
 
+def test_what_is_logged_keeps_no_graph_in_memory(tmp_path):
+    trainer = make_trainer(tmp_path, loss={"ctc_weight": 0.3})
+    values = trainer.step.accumulate([make_batch()])
+    assert all(value.grad_fn is None for value in values.values())
+    both = 0.7 * values["decoder_loss"] + 0.3 * values["ctc_loss"]
+    torch.testing.assert_close(values["loss"], both)
+    assert values["ctc_loss"] > 0
+
+
 @pytest.mark.parametrize("share", [0.25, 4.0])
 def test_larger_gradients_are_scaled_down_to_the_norm_and_smaller_ones_stay(tmp_path, share):
     _, wanted = gradients_by_hand(make_trainer(tmp_path))
