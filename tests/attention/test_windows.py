@@ -74,6 +74,18 @@ def test_nothing_is_seen_beyond_what_the_rule_says_of_itself(kind, causal):
     assert rule.may_be_empty == (~seen_by(rule, 0.02, None if causal else FRAMES).any(-1)).any()
 
 
+@pytest.mark.parametrize("rule", [AdaptiveWindow(8, 3, False), HardWindow(8, 5, 100, False)])
+def test_a_stationary_rule_depends_on_the_distance_alone(rule):
+    seen = [seen_by(rule, span, FRAMES) for span in SPANS]
+    same = [
+        bool((diagonal == diagonal[0]).all())
+        for found in seen
+        for offset in range(-rule.right, rule.left + 1)
+        for diagonal in [found.diagonal(-offset)]
+    ]
+    assert all(same) == rule.stationary
+
+
 def test_the_bias_is_the_logarithm_and_finite_where_nothing_is_seen():
     weights = torch.tensor([1.0, 0.25, 1e-6, 0.0], dtype=torch.double, requires_grad=True)
     bias = bias_of(weights)
