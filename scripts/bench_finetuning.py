@@ -107,6 +107,7 @@ def recipe_steps(
             max_steps=1000,
             report_to=[],
             dataloader_num_workers=workers,
+            dataloader_persistent_workers=workers > 0,
             bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
         ),

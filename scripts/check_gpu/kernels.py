@@ -10,7 +10,7 @@ from echo.attention.flex import local_attention_flex
 from echo.attention.local import block_band
 from echo.attention.windows import AdaptiveWindow, HardWindow, Window
 
-LENGTHS = (1, 2, 17, 127, 128, 129, 300, 750, 1500, 3000)
+LENGTHS = (1, 17, 127, 128, 129, 750, 1500, 3000)
 RULES = {"soft": AdaptiveWindow(32, 8, False), "hard": HardWindow(32, 32, 128, False)}
 
 
@@ -31,11 +31,12 @@ def drawn(frames: int, rule: Any, spans: int, biased: bool, device: torch.device
     return query / 8, key, value, Window(rule, span, valid, lengths, relative)
 
 
-@check(*((rule, spans, biased) for rule in RULES for spans in (1, 4) for biased in (False, True)))
+@check(("soft", 1, False), ("soft", 4, True), ("hard", 1, False))
 def flex_equals_blocks(place: Place, rule: str, spans: int, biased: bool) -> dict[str, Any]:
     """Values and, on CUDA, gradients: the worst over many lengths."""
+    torch._dynamo.reset()  # which gives up compiling after a number of rules and lengths
     errors, gradient_errors = [], []
-    for frames in LENGTHS[2:6:3] if place.quick else LENGTHS:
+    for frames in (17, 129) if place.quick else LENGTHS:
         torch.manual_seed(frames)
         query, key, value, window = drawn(frames, RULES[rule], spans, biased, place.device)
         seen = window.valid[:, None, :, None]

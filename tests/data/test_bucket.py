@@ -1,7 +1,7 @@
 """How batches are filled: computed by hand where nothing is drawn, and within what is drawn."""
 
 import random
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 
@@ -62,3 +62,9 @@ def test_a_position_is_behind_the_batches_of_all_processes():
     found = [next(taken)[1] for _ in range(4)]
     # Three batches an epoch, two a round, over the ends of epochs.
     assert found == [Position(0, 2), Position(1, 1), Position(1, 3), Position(2, 2)]
+
+
+def test_one_process_is_dealt_every_batch():
+    alone = EpochBatches(corpus([1.0] * 6), 3, 2, 2, [1.0], Position())
+    dealt = [item.index for batch in islice(alone, 3) for item in batch]
+    assert sorted(dealt) == list(range(6))
