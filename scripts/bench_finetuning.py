@@ -91,7 +91,9 @@ def echo_steps(config: RunConfig) -> Iterator[int]:
         yield taken.utterances
 
 
-def recipe_steps(model: str, data: str, batch_size: int, folder: str) -> Iterator[int]:
+def recipe_steps(
+    model: str, data: str, batch_size: int, folder: str, workers: int = 0, bf16: bool = False
+) -> Iterator[int]:
     """The same of `transformers`' trainer."""
     processor = WhisperProcessor.from_pretrained(model)
     whisper = WhisperForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
@@ -104,20 +106,25 @@ def recipe_steps(model: str, data: str, batch_size: int, folder: str) -> Iterato
             warmup_steps=50,
             max_steps=1000,
             report_to=[],
+            dataloader_num_workers=workers,
+            dataloader_persistent_workers=workers > 0,
+            bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=Recordings(read_source(data), processor),
         data_collator=Collator(processor, whisper.config.decoder_start_token_id),
     )
     trainer.create_optimizer_and_scheduler(1000)
+    whisper = trainer.accelerator.prepare(whisper)  # as `train` does, for its precision
     trainer.current_gradient_accumulation_steps = 1  # as `train` sets it before it steps
-    for batch in trainer.get_train_dataloader():
-        trainer.training_step(whisper, batch)
-        torch.nn.utils.clip_grad_norm_(whisper.parameters(), trainer.args.max_grad_norm)
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
-        whisper.zero_grad()
-        yield len(batch["labels"])
+    while True:
+        for batch in trainer.get_train_dataloader():
+            trainer.training_step(whisper, batch)
+            torch.nn.utils.clip_grad_norm_(whisper.parameters(), trainer.args.max_grad_norm)
+            trainer.optimizer.step()
+            trainer.lr_scheduler.step()
+            whisper.zero_grad()
+            yield len(batch["labels"])
 
 
 def speed(steps: Iterator[int], count: int) -> float:

@@ -1,0 +1,155 @@
+"""One optimiser step, against the same computed anew: what is summed, divided and clipped, and at
+which learning rate the weights move."""
+
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from echo.config import RunConfig
+from echo.data.loading import IGNORED, Batch
+from echo.data.tokenizer import train_tokenizer
+from echo.data.utterance import Utterance
+from echo.support.settings import build, merge
+from echo.train.build import build_model
+from echo.train.loop import Trainer
+from echo.train.step import Done
+
+TOKENIZER = train_tokenizer(["abcdef"])
+LABELS = torch.tensor([[6, 7, 8, 9], [7, 9, IGNORED, IGNORED]])
+TOKENS = 6
+CONFIG = {
+    "model": {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "dropout": 0},
+    "data": {"corpus": "fsdd"},
+    "loss": {"ctc_weight": 0},
+    "train": {"max_steps": 20, "warmup_steps": 4, "learning_rate": 0.01, "weight_decay": 0},
+}
+
+
+def make_trainer(tmp_path, **changes):
+    torch.manual_seed(0)
+    config = build(RunConfig, merge(CONFIG, changes), "test")
+    model = build_model(config, TOKENIZER).train()
+    return Trainer(config, tmp_path, None, model, TOKENIZER)
+
+
+def make_batch():
+    generator = torch.Generator().manual_seed(1)
+    return Batch(
+        [Utterance(str(i), None, "", 0.6) for i in range(2)],
+        torch.randn(2, 80, 60, generator=generator),
+        (torch.arange(60) < torch.tensor([[60], [40]])).long(),
+        torch.tensor([[2, 6, 7, 8], [2, 7, 9, 0]]),
+        LABELS,
+        [],
+    )
+
+
+def loss_by_hand(trainer, smoothing=0.0):
+    """The loss per token: of each token, -log p of the right one, of which smoothing gives a share
+    to the mean over all tokens."""
+    batch = make_batch()
+    logits = trainer.state.unwrapped(
+        batch.input_features,
+        attention_mask=batch.attention_mask,
+        decoder_input_ids=batch.decoder_input_ids,
+    ).logits
+    total = 0.0
+    for row, labels in zip(logits, LABELS.tolist(), strict=True):
+        for scores, label in zip(row, labels, strict=True):
+            if label != IGNORED:
+                surprise = scores.exp().sum().log() - scores
+                total += (1 - smoothing) * surprise[label] + smoothing * surprise.mean()
+    return total / TOKENS
+
+
+def trained(trainer):
+    return [p for p in trainer.state.unwrapped.parameters() if p.requires_grad]
+
+
+def gradients_by_hand(trainer, smoothing=0.0):
+    loss = loss_by_hand(trainer, smoothing)
+    found = torch.autograd.grad(loss, trained(trainer), allow_unused=True)
+    return loss.item(), [None if g is None else g.clone() for g in found]
+
+
+def norm(gradients):
+    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None))
+
+
+def check_gradients(trainer, wanted, factor=1.0):
+    for parameter, gradient in zip(trained(trainer), wanted, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, factor * gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_step_goes_by_the_mean_over_tokens_with_smoothed_labels(tmp_path, smoothing):
+    settings = {"loss": {"label_smoothing": smoothing}, "train": {"max_grad_norm": 1000}}
+    trainer = make_trainer(tmp_path, **settings)
+    loss, wanted = gradients_by_hand(trainer, smoothing)
+    values = trainer.step.accumulate([make_batch()])
+    assert values["loss"].item() == pytest.approx(loss, rel=1e-5)
+    assert values["decoder_loss"].item() == pytest.approx(loss, rel=1e-5)
+    assert values["grad_norm"].item() == pytest.approx(norm(wanted), rel=1e-4)
+    check_gradients(trainer, wanted)
+
+
+def test_what_is_logged_keeps_no_graph_in_memory(tmp_path):
+    trainer = make_trainer(tmp_path, loss={"ctc_weight": 0.3})
+    values = trainer.step.accumulate([make_batch()])
+    assert all(value.grad_fn is None for value in values.values())
+    both = 0.7 * values["decoder_loss"] + 0.3 * values["ctc_loss"]
+    torch.testing.assert_close(values["loss"], both)
+    assert values["ctc_loss"] > 0
+
+
+@pytest.mark.parametrize("share", [0.25, 4.0])
+def test_larger_gradients_are_scaled_down_to_the_norm_and_smaller_ones_stay(tmp_path, share):
+    _, wanted = gradients_by_hand(make_trainer(tmp_path))
+    whole = norm(wanted)
+    trainer = make_trainer(tmp_path, train={"max_grad_norm": share * whole})
+    values = trainer.step.accumulate([make_batch()])
+    assert values["grad_norm"].item() == pytest.approx(whole, rel=1e-4)  # before it is clipped
+    found = [p.grad for p in trained(trainer)]
+    assert norm(found) == pytest.approx(min(1, share) * whole, rel=1e-4)
+    check_gradients(trainer, wanted, min(1, share))
+
+
+def test_the_mean_of_all_processes_gradients_is_the_sum_over_their_tokens(tmp_path, monkeypatch):
+    """DDP and FSDP average over the processes, so each gives as many times its own share."""
+    trainer = make_trainer(tmp_path)
+    _, wanted = gradients_by_hand(trainer)
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda _: 3))
+    losses = trainer.step.backward(make_batch(), torch.tensor(5 * TOKENS))  # two others have 4 / 5
+    assert losses[0].item() == pytest.approx(TOKENS * loss_by_hand(trainer).item(), rel=1e-5)
+    check_gradients(trainer, wanted, 3 / 5)
+
+
+def rate_by_hand(kind, step, warmup, steps, highest):
+    if step < warmup:
+        return highest * step / warmup
+    done = (step - warmup) / (steps - warmup)
+    return highest * (1 - done if kind == "linear" else (1 + math.cos(math.pi * done)) / 2)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_every_step_moves_the_weights_at_the_rate_of_the_schedule(tmp_path, kind):
+    """Through the warm-up, and down to 0 with the last step."""
+    trainer = make_trainer(tmp_path, train={"schedule": kind, "new_learning_rate": 0.02})
+    rates: dict[float, list[float]] = {0.01: [], 0.02: []}
+
+    def note(optimiser, *_):
+        for highest, group in {g["initial_lr"]: g for g in optimiser.param_groups}.items():
+            rates[highest].append(group["lr"])
+
+    trainer.state.optimiser.optimizer.register_step_pre_hook(note)
+    for _ in range(20):
+        assert not trainer.state.finished
+        assert isinstance(trainer.step([make_batch()]), Done)
+    assert trainer.state.finished
+    for highest, found in rates.items():
+        wanted = [rate_by_hand(kind, step, 4, 20, highest) for step in range(20)]
+        assert found == pytest.approx(wanted, abs=1e-12)
+    assert trainer.state.schedule.get_last_lr() == pytest.approx([0, 0, 0, 0])
