@@ -108,13 +108,16 @@ def attention_weights(
     Args:
         query: (..., Q, d), scaled; the last Q of the key positions where `causal`.
         key: (..., K, d).
-        mask: broadcasts to (..., Q, K), added to the scores; wins over `causal`.
+        mask: broadcasts to (..., Q, K), added to the scores or True where a key may be seen; wins
+            over `causal`.
 
     Returns:
         (..., Q, K).
     """
     scores = query @ key.mT
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
         scores = scores + mask
     elif causal:
         Q, K = scores.shape[-2:]

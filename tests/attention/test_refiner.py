@@ -81,7 +81,7 @@ def test_one_update_is_that_of_q_learning():
     before = table.values.clone()
     state, following = states(1)[:, :1], states(1, seed=1)[:, :1]
     keep, choice = table.choose(state, explore=False)
-    table.learn(choice, torch.tensor([[0.7]]), following)
+    table.learn(choice, torch.tensor([[0.7]]), following, torch.tensor([[True]]))
     s, n = table.hash(state).item(), table.hash(following).item()
     a = before[s].argmax()
     assert keep.item() == pytest.approx(a.item() / 9)
@@ -95,7 +95,7 @@ def test_choices_move_to_where_the_reward_is():
     table, state = QTable(), states(1)[:, :1]
     for _ in range(6000):
         keep, choice = table.choose(state, explore=True)
-        table.learn(choice, 1 - keep, state)
+        table.learn(choice, 1 - keep, state, torch.ones_like(keep, dtype=torch.bool))
     assert table.choose(state, explore=False)[0].item() < 0.3
 
 
@@ -125,7 +125,7 @@ class Halving:
     def choose(self, state, explore):
         return torch.full(state.shape[:2], 0.5), "the choice"
 
-    def learn(self, choice, reward, next_state):
+    def learn(self, choice, reward, next_state, real):
         assert choice == "the choice"
         self.rewards.append(reward)
 

@@ -216,6 +216,32 @@ def test_the_decoder_does_not_see_the_future(model):
     assert not torch.equal(before[:, 6:], after[:, 6:])
 
 
+@pytest.mark.parametrize("steps", [[11], [4, 1, 3, 2, 1]])
+def test_padding_before_a_prompt_changes_nothing(model, steps):
+    """Prompts of different lengths begin with padding; each row gets what it gets alone."""
+    features, mask, ids = batch()
+    real = torch.ones_like(ids)
+    real[0, :3] = 0  # the first call holds tokens of both
+    places = (real.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        expected = model(features[:1], mask[:1], ids[:1, 3:]).logits
+        encoded = model.model.encoder(features, attention_mask=mask)
+        cache, logits, end = None, [], 0
+        for tokens, positions in zip(ids.split(steps, 1), places.split(steps, 1), strict=True):
+            end += tokens.shape[1]
+            output = model(
+                encoder_outputs=encoded,
+                decoder_input_ids=tokens,
+                decoder_attention_mask=real[:, :end],
+                decoder_position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            logits.append(output.logits)
+    torch.testing.assert_close(torch.cat(logits, 1)[:1, 3:], expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("steps", [[1] * 11, [4, 1, 3, 2, 1]])
 def test_decoding_with_a_cache_equals_one_pass(model, steps):
     features, mask, ids = batch()
@@ -293,6 +319,28 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
 def test_a_wrong_attention_is_refused_when_the_config_is_read(attention, message):
     with pytest.raises(ValueError, match=message):
         EchoConfig(**SIZES, attention=attention)
+
+
+@pytest.mark.parametrize("part", ["model", "decoder"])
+def test_arguments_may_stand_in_whispers_places(part):
+    torch.manual_seed(0)
+    whisper = WhisperForConditionalGeneration(WhisperConfig(**SIZES)).eval()
+    echo = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=PLAIN)).eval()
+    echo.load_state_dict(whisper.state_dict())
+    features, _, ids = batch(longest=400)
+    real = torch.ones_like(ids)
+    real[0, 7:] = 0
+    found = []
+    with torch.no_grad():
+        for model in (whisper, echo):
+            if part == "model":
+                output = model(features, None, ids, real)
+            else:
+                hidden = torch.ones(2, 5, 48)
+                output = model.model.decoder(ids[:, :4], real[:, :4], hidden)
+                output = model.model.decoder(ids[:, 4:], real, hidden, output.past_key_values)
+            found.append(output[0])
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
 
 
 def test_too_many_frames_are_refused():
