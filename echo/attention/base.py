@@ -106,6 +106,7 @@ class FocusedAttention(nn.Module, ABC):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
+        record_map: bool = False,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes one block.
@@ -117,6 +118,7 @@ class FocusedAttention(nn.Module, ABC):
                 (B, 1, T, past + T) in the decoder, where padding comes first, as in a batch of
                 prompts. None where nothing is padding.
             past_key_values: the decoder's cache, if it runs step by step.
+            record_map: whether `global_branch.attention_map` is called with its weights.
 
         Returns:
             The output (B, T, D) and the span scales: (B, 1 or H, 1), in the decoder with a last
@@ -130,6 +132,10 @@ class FocusedAttention(nn.Module, ABC):
                 self.layers,
             )
         branches = self.branches(hidden_states, attention_mask, cache)
+        if record_map:
+            query, key = branches.global_query, branches.global_key
+            heard = self.global_branch.weights(query, key, attention_mask, self.causal)
+            self.global_branch.attention_map(heard)
         return self.join(branches), branches.window.span
 
     @abstractmethod

@@ -7,6 +7,10 @@ from torch import nn
 from echo.attention.settings import FocusedSettings
 
 
+class AttentionMap(nn.Identity):
+    """Is called with the attention weights where they are asked for: hooks on it see them."""
+
+
 class MultiHeadAttention(nn.Module):
     """Projections and attention with a bias on query, value and output but none on the key.
 
@@ -39,6 +43,7 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = nn.Linear(dims, dims, bias=False)
         self.v_proj = nn.Linear(dims, dims)
         self.out_proj = nn.Linear(dims, dims)
+        self.attention_map = AttentionMap()
 
     def project(
         self, x: torch.Tensor, start: int = 0

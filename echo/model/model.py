@@ -6,7 +6,7 @@ cross-attention too), and an optional CTC head.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +20,17 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperAttention,
     WhisperDecoder,
     WhisperEncoder,
+    WhisperEncoderLayer,
     WhisperModel,
     WhisperPreTrainedModel,
     sinusoids,
 )
 from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS, resolve_layers
-from echo.attention.global_branch import attention_weights, split_heads
+from echo.attention.global_branch import AttentionMap, attention_weights, split_heads
 from echo.attention.settings import DEFAULT_FORM, AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
@@ -127,6 +128,11 @@ class EncoderOutput(BaseModelOutput):
 class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
     """Whisper's encoder for features of any length up to `max_source_positions`."""
 
+    _can_record_outputs: ClassVar = {  # type: ignore[misc]
+        "hidden_states": WhisperEncoderLayer,
+        "attentions": [WhisperAttention, OutputRecorder(AttentionMap)],
+    }
+
     def __init__(self, config: EchoConfig) -> None:
         super().__init__(config)
         self.embed_positions = SinusoidPositions(config.max_source_positions, config.d_model)
@@ -172,6 +178,7 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         x = F.dropout(x, p=self.dropout, training=self.training)
 
         mask = None if attention_mask is None else key_mask(attention_mask, x.dtype)
+        kwargs |= recording(self.config, kwargs)
         for layer in self.layers:
             if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
                 continue
@@ -221,6 +228,14 @@ class EchoCrossAttention(WhisperAttention):
 class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
     """Whisper's decoder with causal focused attention and masked cross-attention."""
 
+    _can_record_outputs: ClassVar = {  # type: ignore[misc]
+        **WhisperDecoder._can_record_outputs,
+        "attentions": [
+            WhisperDecoder._can_record_outputs["attentions"],
+            OutputRecorder(AttentionMap),
+        ],
+    }
+
     def __init__(self, config: EchoConfig) -> None:
         super().__init__(config)
         attention = config.decoder_attention()
@@ -263,6 +278,7 @@ class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
             position_ids=position_ids,
             use_cache=use_cache,
             **kwargs,
+            **recording(self.config, kwargs),
         )
 
 
@@ -375,6 +391,13 @@ def swap_attention(
     layer.self_attn = block
     if block.normalises_input:
         layer.self_attn_layer_norm = nn.Identity()
+
+
+def recording(config: EchoConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What tells focused blocks to record their maps: where Whisper's blocks record theirs, so
+    that there is one for each layer."""
+    asked = kwargs.get("output_attentions", config.output_attentions)
+    return {"record_map": True} if asked and config._attn_implementation == "eager" else {}
 
 
 def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.utils.checkpoint import checkpoint
 
 from echo.attention.focus import FocusAttention, FocusSettings
 from echo.attention.refiner import QTable
@@ -114,6 +115,51 @@ def test_it_learns_within_its_block():
     with torch.no_grad():
         span = block.eval()(x)[1][0].item()
     assert span < 0.5 * full
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_changes_nothing(causal, reentrant):
+    """Neither what is drawn and learned nor a gradient."""
+    found = []
+    for checkpointed in (False, True):
+        block = refined_block(causal).train()
+        torch.manual_seed(1)
+        for _ in range(12):
+            x = torch.randn(2, 20, DIMS, requires_grad=True)
+            if checkpointed:
+                y, _ = checkpoint(block, x, use_reentrant=reentrant)
+            else:
+                y, _ = block(x)
+            y.square().sum().backward()
+            found.append(x.grad)
+        found += [p.grad for p in block.parameters() if p.grad is not None]
+        found += [block.refiner.values, block.refiner.calls]
+    half = len(found) // 2
+    assert (block.refiner.values != 0).any()
+    for one, other in zip(found[:half], found[half:], strict=True):
+        assert (one - other).float().norm() <= 1e-3 * one.float().norm()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_nothing_is_learned_of_padding(causal):
+    alone, block = refined_block(causal), refined_block(causal)
+    x = torch.randn(2, 20, DIMS)
+    alone.train()(x[:1])
+    assert (alone.refiner.values != 0).any()
+    mask = torch.full((2, 1, 20 if causal else 1, 20), torch.finfo(x.dtype).min)
+    block.train()(x, mask)
+    assert (block.refiner.values == 0).all()
+    # Beside a row that is real, whose draws are then its own.
+    mask[0] = 0
+    if causal:
+        mask[0] = torch.full((20, 20), torch.finfo(x.dtype).min).triu(1)
+    block = refined_block(causal)
+    block.refiner.draw = alone.refiner.draw = lambda shape: torch.ones(2, *shape)
+    alone.refiner.values.zero_()
+    alone(x[:1])
+    block.train()(x, mask)
+    assert torch.equal(block.refiner.values, alone.refiner.values)
 
 
 class Halving:

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForSpeechSeq2Seq, WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
+from echo.attention.maps import attention_maps
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 
 SIZES = {
@@ -319,6 +320,46 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
 def test_a_wrong_attention_is_refused_when_the_config_is_read(attention, message):
     with pytest.raises(ValueError, match=message):
         EchoConfig(**SIZES, attention=attention)
+
+
+def test_maps_are_one_for_each_layer(model):
+    """In their places, focused or not."""
+    model.set_attn_implementation("eager")
+    features, mask, ids = batch()
+    with torch.no_grad():
+        output = model(features, mask, ids, output_attentions=True)
+        silent = model(features, mask, ids)
+    torch.testing.assert_close(output.logits, silent.logits, rtol=0, atol=1e-5)
+    assert silent.encoder_attentions is None
+    for stack, maps in (
+        (model.model.encoder, output.encoder_attentions),
+        (model.model.decoder, output.decoder_attentions),
+    ):
+        assert len(maps) == len(stack.layers) == 2
+        for heard in maps:
+            torch.testing.assert_close(heard.sum(-1), torch.ones(heard.shape[:-1]))
+    # The first layer's, from its input.
+    layer = model.model.decoder.layers[0]
+    with torch.no_grad():
+        x = model.model.decoder.embed_tokens(ids) + model.model.decoder.embed_positions(ids)
+        expected = attention_maps(layer.self_attn, layer.self_attn_layer_norm(x), causal=True)
+    torch.testing.assert_close(output.decoder_attentions[0], expected.overall, rtol=0, atol=1e-5)
+    assert len(output.cross_attentions) == 2
+
+
+def test_a_static_cache_works_in_plain_decoders_and_is_refused_in_focused_ones(model):
+    features, mask, _ = batch()
+    options = {"max_length": 16, "num_beams": 2}
+    focused = any(isinstance(m, FocusedAttention) for m in model.model.decoder.modules())
+    if focused:
+        with pytest.raises(ValueError, match="focused attention needs a dynamic cache, not a Stat"):
+            model.generate(features, attention_mask=mask, cache_implementation="static", **options)
+    else:
+        found = [
+            model.generate(features, attention_mask=mask, cache_implementation=cache, **options)
+            for cache in ("static", None)
+        ]
+        assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("part", ["model", "decoder"])
