@@ -3,14 +3,29 @@
 import subprocess
 import sys
 
+import jiwer
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSpeechSeq2Seq, pipeline
+from accelerate import cpu_offload, disk_offload
+from datasets import Dataset
+from torch.ao.quantization import quantize_dynamic
+from transformers import (
+    AutoModelForSpeechSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+    pipeline,
+)
 
+from echo.attention.base import FocusedAttention
 from echo.checkpoints.convert import convert
 from echo.data.audio import AudioFile
 from echo.model.geometry import SAMPLE_RATE
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from tests.model.test_model import ATTENTIONS
+from tests.model.test_model import SIZES as MODEL_SIZES
 from tests.small_whisper import save_whisper, small_whisper
 
 LOADS = """
@@ -59,10 +74,11 @@ def test_importing_echo_imports_nothing_heavy():
     assert not {"torch", "transformers", "numpy", "echo.model"} & set(loaded)
 
 
-def test_adapters_of_peft_are_trained_saved_loaded_and_merged(folder, tmp_path):
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], "all-linear"], ids=["two", "all"])
+def test_adapters_of_peft_are_trained_saved_loaded_and_merged(folder, tmp_path, targets):
     peft = pytest.importorskip("peft")
     base = AutoModelForSpeechSeq2Seq.from_pretrained(folder)
-    settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    settings = peft.LoraConfig(r=2, target_modules=targets)
     model = peft.get_peft_model(base, settings)
     features = torch.randn(2, 80, 100)
     batch = {"input_features": features, "labels": torch.tensor([[1, 2, 3], [4, 5, 6]])}
@@ -71,6 +87,8 @@ def test_adapters_of_peft_are_trained_saved_loaded_and_merged(folder, tmp_path):
     for _ in range(2):  # the adapters' first halves learn from the second step on
         model(**batch).loss.backward()
         optimiser.step()
+    unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not unused
     assert model.eval()(**batch).loss < before
     model.save_pretrained(tmp_path / "adapters")
     loaded = peft.PeftModel.from_pretrained(
@@ -84,6 +102,128 @@ def test_adapters_of_peft_are_trained_saved_loaded_and_merged(folder, tmp_path):
     options = {"max_new_tokens": 5, "do_sample": False, "language": None, "task": None}
     found = [m.generate(input_features=features, **options) for m in (model, merged)]
     assert torch.equal(*found)
+
+
+def awake_model(attention):
+    """Spans are not near to where a hard window grows, so that small errors remain small."""
+    torch.manual_seed(0)
+    config = EchoConfig(**MODEL_SIZES, attention=attention, ctc=True, cross_positions=True)
+    model = EchoForConditionalGeneration(config).eval()
+    for module in model.modules():
+        if isinstance(module, FocusedAttention):
+            torch.nn.init.constant_(module.span_predictor.linear.bias, 0.1)
+    return model
+
+
+def logits(model):
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(2, 80, 150, generator=generator)
+    mask = (torch.arange(150) < torch.tensor([[150], [101]])).long()
+    with torch.no_grad():
+        return model(features, mask, torch.arange(3, 17).view(2, 7)).logits
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_every_linear_layer_may_be_quantised(attention):
+    model = awake_model(attention)
+    expected = logits(model)
+    quantised = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    for block in quantised.modules():
+        if isinstance(block, FocusedAttention):
+            assert type(block.span_predictor.linear) is not torch.nn.Linear
+    error = (logits(quantised) - expected).norm() / expected.norm()
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("attention", ["plain", "hybrid", "adaptive", "focus, refined", "rotary"])
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_weights_may_lie_elsewhere_until_they_are_needed(attention, place, tmp_path):
+    model = awake_model(ATTENTIONS[attention])
+    expected = logits(model)
+    if place == "disk":
+        disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
+    else:
+        cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.proj_out.weight.device.type == "meta"
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-6)
+
+
+def finetune(model, folder):
+    """The usual recipe for a Whisper, in four steps; returns its log and the model."""
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(6, 80, 200, generator=generator)
+    labels = [[1, 9, 4, 7], [1, 8, 3], [1, 5, 5, 6, 7], [1, 4, 9], [1, 7], [1, 3, 8, 8]]
+    rows = [
+        {"input_features": heard.numpy(), "labels": said}
+        for heard, said in zip(features, labels, strict=True)
+    ]
+    data = Dataset.from_list(rows).with_format("torch")
+
+    def collate(examples):
+        padded = torch.nn.utils.rnn.pad_sequence(
+            [example["labels"] for example in examples], batch_first=True, padding_value=-100
+        )
+        heard = torch.stack([example["input_features"] for example in examples])
+        return {"input_features": heard, "labels": padded}
+
+    def word_errors(found):
+        said = [" ".join(map(str, row[row > 0])) for row in found.label_ids]
+        heard = [" ".join(map(str, row[row > 0])) for row in found.predictions]
+        return {"wer": jiwer.wer(said, [text or "0" for text in heard])}
+
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(
+            output_dir=str(folder),
+            max_steps=4,
+            learning_rate=1e-2,
+            per_device_train_batch_size=2,
+            per_device_eval_batch_size=3,
+            gradient_checkpointing=True,
+            eval_strategy="steps",
+            eval_steps=2,
+            save_steps=2,
+            logging_steps=1,
+            predict_with_generate=True,
+            generation_max_length=8,
+            load_best_model_at_end=True,
+            metric_for_best_model="wer",
+            greater_is_better=False,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            seed=0,
+        ),
+        train_dataset=data,
+        eval_dataset=data,
+        data_collator=collate,
+        compute_metrics=word_errors,
+    )
+    trainer.train()
+    keys = ("loss", "eval_loss", "eval_wer")
+    log = [(key, entry[key]) for entry in trainer.state.log_history for key in keys if key in entry]
+    assert trainer.state.best_model_checkpoint
+    return log, trainer.evaluate()["eval_wer"]
+
+
+@pytest.mark.slow
+def test_the_trainer_trains_an_echo_as_it_trains_a_whisper(tmp_path):
+    sizes = {**MODEL_SIZES, "max_source_positions": 100, "init_std": 0.2}
+    torch.manual_seed(0)
+    whisper = WhisperForConditionalGeneration(WhisperConfig(**sizes))
+    plain = EchoForConditionalGeneration(EchoConfig(**sizes, attention=ATTENTIONS["plain"]))
+    plain.load_state_dict(whisper.state_dict())
+    expected, best = finetune(whisper, tmp_path / "whisper")
+    found, best_found = finetune(plain, tmp_path / "plain")
+    assert [key for key, _ in found] == [key for key, _ in expected]
+    assert [key for key, _ in found].count("eval_wer") == 2
+    assert [x for _, x in found] == pytest.approx([x for _, x in expected], rel=1e-3)
+    assert best_found == pytest.approx(best)
+
+    adaptive = EchoForConditionalGeneration(EchoConfig(**sizes, attention=ATTENTIONS["adaptive"]))
+    log, best = finetune(adaptive, tmp_path / "adaptive")
+    assert [key for key, _ in log] == [key for key, _ in expected]
+    assert best == min(x for key, x in log if key == "eval_wer")
 
 
 @pytest.fixture(scope="module")

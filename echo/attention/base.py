@@ -18,10 +18,10 @@ from echo.attention.windows import Window
 
 
 class SpanPredictor(nn.Module):
-    """s = sigmoid(w · mean_t(G) + b), for each utterance on its own.
+    """s = sigmoid(mean_t(w · G_t + b)), for each utterance on its own.
 
     In the encoder the mean runs over the utterance's valid frames; in the decoder, at position
-    t, over the positions up to t.
+    t, over the valid positions up to t.
     """
 
     def __init__(self, dims: int, spans: int) -> None:
@@ -29,9 +29,9 @@ class SpanPredictor(nn.Module):
         self.linear = nn.Linear(dims, spans)
 
     def contributions(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, spans, T): w · x_t, of which the mean is taken. Since the product is
+        """(B, T, D) -> (B, spans, T): w · x_t + b, of which the mean is taken. Since the layer is
         linear it may come before the mean, and a decoder need remember only this."""
-        contributions = (x @ self.linear.weight.t()).transpose(1, 2)
+        contributions = self.linear(x).transpose(1, 2)
         # Half precision would lose the span in long sums.
         return contributions.to(torch.promote_types(contributions.dtype, torch.float32))
 
@@ -42,16 +42,22 @@ class SpanPredictor(nn.Module):
         if valid is None:
             mean = contributions.mean(-1)
         else:
-            share = valid / valid.sum(-1, keepdim=True)
+            share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
             mean = (contributions * share[:, None].to(contributions.dtype)).sum(-1)
-        return torch.sigmoid(mean + self.linear.bias)[..., None]
+        return torch.sigmoid(mean)[..., None]
 
-    def over_past(self, contributions: torch.Tensor, positions: int) -> torch.Tensor:
+    def over_past(
+        self, contributions: torch.Tensor, valid: torch.Tensor | None, positions: int
+    ) -> torch.Tensor:
         """(B, spans, T) -> (B, spans, positions): for each of the last `positions`, the mean over
-        itself and all before it."""
-        counts = torch.arange(1, contributions.shape[-1] + 1, device=contributions.device)
+        itself and all before it, where these are valid (B, T)."""
+        if valid is None:
+            counts = torch.arange(1, contributions.shape[-1] + 1, device=contributions.device)
+        else:
+            contributions = contributions.masked_fill(~valid[:, None], 0)
+            counts = valid.cumsum(-1).clamp(min=1)[:, None]
         means = contributions.cumsum(-1) / counts
-        return torch.sigmoid(means[..., -positions:] + self.linear.bias[:, None])
+        return torch.sigmoid(means[..., -positions:])
 
 
 @dataclass(frozen=True)
@@ -101,15 +107,19 @@ class FocusedAttention(nn.Module, ABC):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
+        record_map: bool = False,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes one block.
 
         Args:
             hidden_states: (B, T, D).
-            attention_mask: added to the global scores: (B, 1, 1, T) in the encoder, 0 at valid
-                frames; (B, 1, T, past + T) or None in the decoder.
+            attention_mask: added to the global scores, or True where a key may be seen:
+                (B, 1, 1, T) in the encoder, 0 at valid frames, which come first;
+                (B, 1, T, past + T) in the decoder, where padding comes first, as in a batch of
+                prompts. None where nothing is padding.
             past_key_values: the decoder's cache, if it runs step by step.
+            record_map: whether `global_branch.attention_map` is called with its weights.
 
         Returns:
             The output (B, T, D) and the span scales: (B, 1 or H, 1), in the decoder with a last
@@ -123,6 +133,10 @@ class FocusedAttention(nn.Module, ABC):
                 self.layers,
             )
         branches = self.branches(hidden_states, attention_mask, cache)
+        if record_map:
+            query, key = branches.global_query, branches.global_key
+            heard = self.global_branch.weights(query, key, attention_mask, self.causal)
+            self.global_branch.attention_map(heard)
         return self.join(branches), branches.window.span
 
     @abstractmethod
@@ -152,8 +166,12 @@ class FocusedAttention(nn.Module, ABC):
         """How much the local branch counts beside the global one, a scalar: 0 is silence."""
 
     def valid(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """(B, T), True at an encoder's valid frames; None where all are, and in the decoder."""
-        return None if mask is None or self.causal else mask[:, 0, 0] == 0
+        """(B, K), True at the keys that are no padding; None where all are. In the decoder the
+        last query sees them all."""
+        if mask is None:
+            return None
+        last = mask[:, 0, -1]
+        return last if last.dtype == torch.bool else last == 0
 
     def lengths(self, x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor | None:
         """(B,) valid frames of an encoder's input (B, T, D); None in the decoder, whose
@@ -164,6 +182,11 @@ class FocusedAttention(nn.Module, ABC):
             return torch.full((x.shape[0],), x.shape[1], device=x.device)
         return valid.sum(-1)
 
+    def starts(self, valid: torch.Tensor | None) -> torch.Tensor | None:
+        """(B,) the first valid position of each of a decoder's sequences; None where it is 0, as
+        it always is in the encoder."""
+        return valid.int().argmax(-1) if self.causal and valid is not None else None
+
     def predict_span(
         self,
         predictor: SpanPredictor,
@@ -171,11 +194,12 @@ class FocusedAttention(nn.Module, ABC):
         valid: torch.Tensor | None,
         cache: LayerCache | None,
     ) -> torch.Tensor:
-        """Span scales from the global branch's output (B, T, D): (B, spans, 1) over the
-        utterance, or (B, spans, T) over each position's past in the decoder."""
+        """Span scales from the global branch's output (B, T, D) and the keys that are valid
+        (B, K): (B, spans, 1) over the utterance, or (B, spans, T) over each position's past in the
+        decoder."""
         contributions = predictor.contributions(x)
         if not self.causal:
             return predictor.over_utterance(contributions, valid)
         if cache is not None:
             contributions = cache.extend_span(contributions)
-        return predictor.over_past(contributions, positions=x.shape[1])
+        return predictor.over_past(contributions, valid, positions=x.shape[1])

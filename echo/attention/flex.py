@@ -18,12 +18,13 @@ def local_attention_flex(
 ) -> torch.Tensor:
     """Arguments and result as for `local.local_attention`, with as many queries as keys."""
     rule, span, valid, lengths = window.rule, window.span, window.valid, window.lengths
-    relative_bias = window.relative_bias
+    starts, relative_bias = window.starts, window.relative_bias
     spans, positions = span.shape[1:]
 
     def weight(b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
         scale = span[b, h % spans, q % positions]
-        return rule.weights(q, k, scale, None if lengths is None else lengths[b])
+        start = 0 if starts is None else starts[b]
+        return rule.weights(q - start, k - start, scale, None if lengths is None else lengths[b])
 
     def add_bias(score: Any, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
         bias = bias_of(weight(b, h, q, k))

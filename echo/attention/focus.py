@@ -1,13 +1,13 @@
 """The local attention, repeated until its output settles, over a span that may be refined."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
 from echo.attention.hybrid import HybridAttention, HybridSettings
 from echo.attention.local import Band, local_band
-from echo.attention.refiner import QTable, Refiner
+from echo.attention.refiner import QTable, Refiner, recomputing
 from echo.attention.windows import Window
 
 ROUNDS = 10
@@ -44,6 +44,7 @@ class FocusAttention(HybridAttention):
     ) -> None:
         super().__init__(settings, dims, heads, causal, dropout)
         self.refiner: Refiner | None = QTable() if settings.refiner else None
+        self.chosen: Any = None  # by the refiner, in the last forward pass of training
 
     def replace_refiner(self, refiner: Refiner | None) -> None:
         """Puts another refiner, or none, in the place of this block's."""
@@ -53,19 +54,32 @@ class FocusAttention(HybridAttention):
     def look(
         self, query: torch.Tensor, key: torch.Tensor, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor, Window]:
-        choice, lengths = None, window.lengths
+        positions = query.shape[2]
+        choice, learns = None, False
         if self.refiner is not None:
-            state = self.state(key, lengths, query.shape[2])
-            keep, choice = self.refiner.choose(state, explore=self.training)
+            # A recomputation does what the pass before it did, and there is nothing more to learn.
+            again = self.training and recomputing()
+            learns = self.training and not again
+            if again:
+                keep, choice = self.chosen
+            else:
+                state = self.state(key, window, positions)
+                keep, choice = self.refiner.choose(state, explore=self.training)
+            if learns:
+                self.chosen = keep, choice
             span = (window.span * keep[:, None].to(window.span.dtype)).clamp(0, 1)
-            window = Window(window.rule, span, window.valid, lengths)
-        band = local_band(query.shape[2], key, key, window)
-        query, found, _ = self.settle(band, query, window.span, lengths)
-        if self.refiner is not None and self.training:
+            window = replace(window, span=span)
+        # Rounding errors grow from round to round: half precision would not see them settle.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        key = key.to(dtype)
+        band = local_band(positions, key, key, window)
+        asked, found, _ = self.settle(band, query.to(dtype), window.span, window.lengths)
+        if self.refiner is not None and learns:
             with torch.no_grad():
-                reward = self.reward(band, query, lengths)
-                self.refiner.learn(choice, reward, self.state(found, lengths, query.shape[2]))
-        return query, found, window
+                reward = self.reward(band, asked, window.lengths)
+                following = self.state(found, window, positions)
+                self.refiner.learn(choice, reward, following, real(window, reward))
+        return asked.to(query.dtype), found.to(query.dtype), window
 
     def settle(
         self,
@@ -109,19 +123,22 @@ class FocusAttention(HybridAttention):
         windows = torch.div(frames, width, rounding_mode="floor").long()
         return windows.masked_fill(frames >= lengths[:, None], Q)
 
-    def state(self, x: torch.Tensor, lengths: torch.Tensor | None, positions: int) -> torch.Tensor:
+    def state(self, x: torch.Tensor, window: Window, positions: int) -> torch.Tensor:
         """Mean and variance over frames of (B, H, K, d): (B, 1, 2 D) over the utterance, or, in
-        the decoder, (B, positions, 2 D) over each position and all before it."""
+        the decoder, (B, positions, 2 D) over each valid position and all before it."""
         x = x.detach().transpose(1, 2).flatten(2).float()
-        K = x.shape[1]
+        K, lengths = x.shape[1], window.lengths
         if lengths is None:
             counts = torch.arange(1, K + 1, device=x.device)[:, None]
+            if window.valid is not None:
+                valid = window.valid[:, -K:, None]
+                x, counts = x.masked_fill(~valid, 0), valid.cumsum(1).clamp(min=1)
             mean, square = x.cumsum(1) / counts, (x * x).cumsum(1) / counts
             mean, square = mean[:, -positions:], square[:, -positions:]
         else:
             inside = torch.arange(K, device=x.device) < lengths[:, None]
             x = x * inside[..., None]
-            counts = lengths[:, None, None]
+            counts = lengths[:, None, None].clamp(min=1)
             mean, square = x.sum(1, keepdim=True) / counts, (x * x).sum(1, keepdim=True) / counts
         return torch.cat([mean, square - mean * mean], dim=-1)
 
@@ -140,6 +157,15 @@ class FocusAttention(HybridAttention):
         inside = torch.arange(query.shape[2], device=query.device) < lengths[:, None]
         covered, seen, entropy = ((x * inside).sum(1) for x in (covered, seen, entropy))
         return (covered / seen.clamp(min=1) - 0.1 * entropy / counts)[:, None]
+
+
+def real(window: Window, reward: torch.Tensor) -> torch.Tensor:
+    """Which of the rewards (B, 1 or Q) are of anything but padding."""
+    if window.lengths is not None:
+        return (window.lengths > 0)[:, None]
+    if window.valid is not None:
+        return window.valid[:, -reward.shape[1] :]
+    return torch.ones_like(reward, dtype=torch.bool)
 
 
 def mean_within(x: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:

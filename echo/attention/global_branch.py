@@ -7,6 +7,10 @@ from torch import nn
 from echo.attention.settings import FocusedSettings
 
 
+class AttentionMap(nn.Identity):
+    """Is called with the attention weights where they are asked for: hooks on it see them."""
+
+
 class MultiHeadAttention(nn.Module):
     """Projections and attention with a bias on query, value and output but none on the key.
 
@@ -39,6 +43,7 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = nn.Linear(dims, dims, bias=False)
         self.v_proj = nn.Linear(dims, dims)
         self.out_proj = nn.Linear(dims, dims)
+        self.attention_map = AttentionMap()
 
     def project(
         self, x: torch.Tensor, start: int = 0
@@ -108,13 +113,16 @@ def attention_weights(
     Args:
         query: (..., Q, d), scaled; the last Q of the key positions where `causal`.
         key: (..., K, d).
-        mask: broadcasts to (..., Q, K), added to the scores; wins over `causal`.
+        mask: broadcasts to (..., Q, K), added to the scores or True where a key may be seen; wins
+            over `causal`.
 
     Returns:
         (..., Q, K).
     """
     scores = query @ key.mT
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
         scores = scores + mask
     elif causal:
         Q, K = scores.shape[-2:]

@@ -114,8 +114,11 @@ def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
         bias = toeplitz(bias, queries, keys)
     else:
         positions = torch.arange(start, start + keys, device=key.device)
+        if window.starts is not None:
+            positions = positions - window.starts[:, None, None]
         length = None if window.lengths is None else window.lengths[:, None, None, None]
-        bias = bias_at(window, positions[keys - queries :, None], positions, span, length)
+        asking = positions[..., keys - queries :, None]
+        bias = bias_at(window, asking, positions[..., None, :], span, length)
     if valid is not None:
         bias = torch.where(valid[:, None, None], bias, LEAST)
     return Band(key, value, bias, rule.may_be_empty)
@@ -146,7 +149,11 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     # Blocks share their geometry, so one block's distances stand for all of them.
     some = slice(0, 1) if rule.stationary else slice(None)
     length = None if window.lengths is None else window.lengths[:, None, None, None, None]
-    bias = bias_at(window, query_positions[some, :, None], key_positions[some, None], span, length)
+    asking, asked = query_positions[some, :, None], key_positions[some, None]
+    if window.starts is not None:
+        starts = window.starts[:, None, None, None, None]
+        asking, asked = asking - starts, asked - starts
+    bias = bias_at(window, asking, asked, span, length)
     # Only here do blocks that share their geometry get a bias each.
     bias = torch.where(inside[:, None, :, None], bias, LEAST)
     keys = overlapping_blocks(key, rule.left, size, width)

@@ -23,13 +23,16 @@ class Refiner(Protocol):
         """
         ...
 
-    def learn(self, choice: Any, reward: torch.Tensor, next_state: torch.Tensor) -> None:
+    def learn(
+        self, choice: Any, reward: torch.Tensor, next_state: torch.Tensor, real: torch.Tensor
+    ) -> None:
         """Learns from a choice, in training alone.
 
         Args:
             choice: what `choose` returned beside ρ.
             reward: (B, N), finite.
             next_state: as `state`, of what the local branch found.
+            real: (B, N), False where there was nothing but padding, of which nothing is learned.
         """
         ...
 
@@ -71,14 +74,16 @@ class QTable(nn.Module):
         return actions / (self.actions - 1), (states, actions)
 
     @torch.no_grad()
-    def learn(self, choice: Any, reward: torch.Tensor, next_state: torch.Tensor) -> None:
+    def learn(
+        self, choice: Any, reward: torch.Tensor, next_state: torch.Tensor, real: torch.Tensor
+    ) -> None:
         states, actions = choice
         target = reward.float() + self.discount * self.values[self.hash(next_state)].amax(-1)
         # What was chosen more than once moves towards the mean of its targets.
         sums = torch.zeros(2, self.values.numel(), device=target.device)
         entries = (states * self.actions + actions).flatten()
-        sums[0].index_add_(0, entries, target.flatten())
-        sums[1].index_add_(0, entries, torch.ones_like(target).flatten())
+        sums[0].index_add_(0, entries, (target * real).flatten())
+        sums[1].index_add_(0, entries, real.to(target.dtype).flatten())
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         total, count = sums.view(2, *self.values.shape)
@@ -104,6 +109,12 @@ class QTable(nn.Module):
         uniform = (numbers % 2**24) / 2**24
         first, second = uniform.view(2, *shape)
         return first, second
+
+
+def recomputing() -> bool:
+    """Whether this is gradient checkpointing's second forward pass, which must do what the first
+    one did: it alone runs within a backward pass."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def mix(x: torch.Tensor) -> torch.Tensor:

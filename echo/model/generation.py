@@ -179,7 +179,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             temperatures=temperatures[:1],
             generation_config=generation_config,
             do_condition_on_prev_tokens=do_condition_on_prev_tokens,
-            batch_size=batch_size,
+            batch_size=cur_bsz,  # a static cache is otherwise filled up, which EncoderOutput isn't
             kwargs=rows_of(kwargs, slice(None)),
             **shared,
         )

@@ -6,7 +6,7 @@ cross-attention too), and an optional CTC head.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +20,17 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperAttention,
     WhisperDecoder,
     WhisperEncoder,
+    WhisperEncoderLayer,
     WhisperModel,
     WhisperPreTrainedModel,
     sinusoids,
 )
 from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS, resolve_layers
-from echo.attention.global_branch import attention_weights, split_heads
+from echo.attention.global_branch import AttentionMap, attention_weights, split_heads
 from echo.attention.settings import DEFAULT_FORM, AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
@@ -127,6 +128,11 @@ class EncoderOutput(BaseModelOutput):
 class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
     """Whisper's encoder for features of any length up to `max_source_positions`."""
 
+    _can_record_outputs: ClassVar = {  # type: ignore[misc]
+        "hidden_states": WhisperEncoderLayer,
+        "attentions": [WhisperAttention, OutputRecorder(AttentionMap)],
+    }
+
     def __init__(self, config: EchoConfig) -> None:
         super().__init__(config)
         self.embed_positions = SinusoidPositions(config.max_source_positions, config.d_model)
@@ -168,19 +174,24 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         x = F.gelu(self.conv1(x))
         x = x if padding is None else x.masked_fill(padding, 0)
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
+        x = x + self.positions(x)
         x = F.dropout(x, p=self.dropout, training=self.training)
 
         mask = None if attention_mask is None else key_mask(attention_mask, x.dtype)
+        kwargs |= recording(self.config, kwargs)
         for layer in self.layers:
             if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
                 continue
             x = layer(x, mask, **kwargs)
         return EncoderOutput(last_hidden_state=self.layer_norm(x), attention_mask=attention_mask)
 
+    def positions(self, x: torch.Tensor) -> torch.Tensor:
+        """Of the frames (B, T, D): (T, D)."""
+        return self.embed_positions(torch.arange(x.shape[1], device=x.device))
+
 
 class EchoCrossAttention(WhisperAttention):
-    """Cross-attention that masks padded frames, and may read positions (frames, D) with them:
+    """Cross-attention that masks padded frames, and may read their positions (T, D) with them:
     Whisper's decoder gives its layers neither, so both travel as keyword arguments."""
 
     def forward(  # type: ignore[override]
@@ -217,9 +228,19 @@ class EchoCrossAttention(WhisperAttention):
 class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
     """Whisper's decoder with causal focused attention and masked cross-attention."""
 
+    _can_record_outputs: ClassVar = {  # type: ignore[misc]
+        **WhisperDecoder._can_record_outputs,
+        "attentions": [
+            WhisperDecoder._can_record_outputs["attentions"],
+            OutputRecorder(AttentionMap),
+        ],
+    }
+
     def __init__(self, config: EchoConfig) -> None:
         super().__init__(config)
-        for index, settings in enumerate(config.decoder_attention()):
+        attention = config.decoder_attention()
+        self.is_focused = not all(settings.is_plain for settings in attention)
+        for index, settings in enumerate(attention):
             layer = self.layers[index]
             swap_attention(layer, settings, config, causal=True, layer_idx=index)
             layer.encoder_attn = EchoCrossAttention(
@@ -233,19 +254,37 @@ class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
         self.post_init()
 
     def forward(
-        self, *args: Any, past_key_values: Any = None, use_cache: bool | None = None, **kwargs: Any
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        encoder_hidden_states: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        position_ids: Any = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
     ) -> Any:
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        if past_key_values is not None:
+        if past_key_values is not None and self.is_focused:
             make_room(past_key_values, self.config.decoder_layers * LayerCache.layers_per_block)
         return super().forward(
-            *args, past_key_values=past_key_values, use_cache=use_cache, **kwargs
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            use_cache=use_cache,
+            **kwargs,
+            **recording(self.config, kwargs),
         )
 
 
 class EchoModel(EchoPreTrainedModel, WhisperModel):
+    encoder: EchoEncoder
+
     def __init__(self, config: EchoConfig) -> None:
         WhisperPreTrainedModel.__init__(self, config)
         self.encoder = EchoEncoder(config)
@@ -256,6 +295,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
         self,
         input_features: Any = None,
         attention_mask: Any = None,
+        decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
@@ -270,8 +311,13 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
         if attention_mask is not None:
             kwargs["encoder_mask"] = key_mask(attention_mask, encoder_outputs[0].dtype)
         if self.config.cross_positions:
-            kwargs["encoder_positions"] = self.encoder.embed_positions.weight
-        return super().forward(encoder_outputs=encoder_outputs, **kwargs)
+            kwargs["encoder_positions"] = self.encoder.positions(encoder_outputs[0])
+        return super().forward(
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            **kwargs,
+        )
 
 
 @dataclass
@@ -293,18 +339,33 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         self.post_init()
 
     def forward(
+        # Whisper's arguments by name and place: `generate` and the Trainer look for them here.
         self,
-        *args: Any,
+        input_features: Any = None,
+        attention_mask: Any = None,
+        decoder_input_ids: Any = None,
+        decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
-        decoder_attention_mask: Any = None,  # by name, because `generate` looks for it here
+        past_key_values: Any = None,
+        decoder_inputs_embeds: Any = None,
+        decoder_position_ids: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
         **kwargs: Any,
     ) -> EchoOutput:
         """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, and
         CTC logits. `loss`, where labels are given, is the decoder's alone."""
         output = super().forward(
-            *args,
-            encoder_outputs=encoder_outputs,
-            decoder_attention_mask=decoder_attention_mask,
+            input_features,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            encoder_outputs,
+            past_key_values,
+            decoder_inputs_embeds,
+            decoder_position_ids,
+            labels,
+            use_cache,
             **kwargs,
         )
         if self.config.ctc and encoder_outputs is None:
@@ -332,9 +393,16 @@ def swap_attention(
         layer.self_attn_layer_norm = nn.Identity()
 
 
+def recording(config: EchoConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What tells focused blocks to record their maps: where Whisper's blocks record theirs, so
+    that there is one for each layer."""
+    asked = kwargs.get("output_attentions", config.output_attentions)
+    return {"record_map": True} if asked and config._attn_implementation == "eager" else {}
+
+
 def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """The encoder's output (B, T, D) with positions (at least T, D) added, where there are any."""
-    return encoded if positions is None else encoded + positions[: encoded.shape[1]]
+    """The encoder's output (B, T, D) with its positions (T, D) added, where there are any."""
+    return encoded if positions is None else encoded + positions
 
 
 def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -347,9 +415,18 @@ def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def make_room(cache: Any, layers: int) -> None:
     """Gives a decoder's self-attention cache room for what focused blocks remember besides keys
-    and values."""
+    and values.
+
+    Raises:
+        ValueError: the cache does not grow with what it is given.
+    """
     cache = getattr(cache, "self_attention_cache", cache)
     assert isinstance(cache, Cache)
+    if not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+        raise ValueError(
+            "a decoder with focused attention needs a dynamic cache, not a "
+            f"{type(cache).__name__}: leave out cache_implementation"
+        )
     while len(cache.layers) < layers:
         cache.layers.append(DynamicLayer())
 

@@ -100,12 +100,13 @@ def own_batches(
 
 
 def silence(reader: ExampleReader, skipped: list[DataError]) -> Batch:
-    """A batch with nothing to learn, with which a process takes part in the others' step."""
+    """A batch with nothing to learn, with which a process takes part in the others' step: all of
+    it is padding."""
     one_token = torch.full((1, 1), reader.tokenizer.pad_token_id)
     return Batch(
         utterances=[],
         input_features=torch.zeros(1, reader.limits.n_mels, SILENT_FRAMES),
-        attention_mask=torch.ones(1, SILENT_FRAMES, dtype=torch.long),
+        attention_mask=torch.zeros(1, SILENT_FRAMES, dtype=torch.long),
         decoder_input_ids=one_token,
         labels=torch.full_like(one_token, IGNORED),
         skipped=skipped,

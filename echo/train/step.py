@@ -139,6 +139,10 @@ class TrainStep:
             batch.input_features,
             attention_mask=batch.attention_mask,
             decoder_input_ids=batch.decoder_input_ids,
+            # In silence no token is real; elsewhere padding comes last, where none looks at it.
+            decoder_attention_mask=None
+            if batch.utterances
+            else torch.zeros_like(batch.decoder_input_ids),
             use_cache=False,
         )
         loss = joint_loss(

@@ -74,6 +74,38 @@ def test_an_utterance_gets_what_it_would_get_alone(values, length, more, other, 
     torch.testing.assert_close(spans[:1], span, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float])
+@pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
+@settings(max_examples=6, deadline=None)
+@given(length=st.integers(1, 60), padding=st.integers(1, 40), seed=st.integers(0, 99))
+def test_a_decoders_sequence_may_begin_with_padding(values, dtype, length, padding, seed):
+    block = make_block(values, causal=True, seed=seed)
+    frames = padding + length
+    x = torch.randn(2, frames, DIMS)
+    first = torch.tensor([padding, 0])[:, None, None, None]
+    seen = torch.ones(frames, frames, dtype=torch.bool).tril() & (torch.arange(frames) >= first)
+    mask = seen if dtype == torch.bool else torch.zeros(seen.shape).masked_fill(~seen, MINUS)
+    with torch.no_grad():
+        together, spans = block(x, mask)
+        for row, start in ((0, padding), (1, 0)):
+            alone, span = block(x[row : row + 1, start:])
+            torch.testing.assert_close(together[row : row + 1, start:], alone, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(spans[row : row + 1, :, start:], span, rtol=1e-5, atol=1e-5)
+    assert torch.isfinite(together).all()
+
+
+def test_a_row_of_padding_alone_is_finite_and_changes_no_other():
+    """As where a process has nothing to do, and in a batch that is filled up."""
+    for values in ENCODER.values():
+        block = make_block(values).train()
+        x = torch.randn(2, 30, DIMS, requires_grad=True)
+        found, spans = block(x, padding_mask([30, 0], 30))
+        assert torch.isfinite(found).all()
+        assert torch.isfinite(spans).all()
+        found.sum().backward()
+        assert torch.isfinite(x.grad).all()
+
+
 @pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
 @settings(max_examples=8, deadline=None)
 @given(length=st.integers(1, 40), place=st.integers(0, 39), seed=st.integers(0, 99))

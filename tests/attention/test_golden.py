@@ -22,7 +22,7 @@ class GivenRefinement:
     def choose(self, state, explore):
         return torch.full(state.shape[:2], self.keep, dtype=torch.double), None
 
-    def learn(self, choice, reward, next_state):
+    def learn(self, choice, reward, next_state, real):
         raise AssertionError("nothing is learned in evaluation")
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.utils.checkpoint import checkpoint
 
 from echo.attention.focus import FocusAttention, FocusSettings
 from echo.attention.refiner import QTable
@@ -81,7 +82,7 @@ def test_one_update_is_that_of_q_learning():
     before = table.values.clone()
     state, following = states(1)[:, :1], states(1, seed=1)[:, :1]
     keep, choice = table.choose(state, explore=False)
-    table.learn(choice, torch.tensor([[0.7]]), following)
+    table.learn(choice, torch.tensor([[0.7]]), following, torch.tensor([[True]]))
     s, n = table.hash(state).item(), table.hash(following).item()
     a = before[s].argmax()
     assert keep.item() == pytest.approx(a.item() / 9)
@@ -95,7 +96,7 @@ def test_choices_move_to_where_the_reward_is():
     table, state = QTable(), states(1)[:, :1]
     for _ in range(6000):
         keep, choice = table.choose(state, explore=True)
-        table.learn(choice, 1 - keep, state)
+        table.learn(choice, 1 - keep, state, torch.ones_like(keep, dtype=torch.bool))
     assert table.choose(state, explore=False)[0].item() < 0.3
 
 
@@ -116,6 +117,51 @@ def test_it_learns_within_its_block():
     assert span < 0.5 * full
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_changes_nothing(causal, reentrant):
+    """Neither what is drawn and learned nor a gradient."""
+    found = []
+    for checkpointed in (False, True):
+        block = refined_block(causal).train()
+        torch.manual_seed(1)
+        for _ in range(12):
+            x = torch.randn(2, 20, DIMS, requires_grad=True)
+            if checkpointed:
+                y, _ = checkpoint(block, x, use_reentrant=reentrant)
+            else:
+                y, _ = block(x)
+            y.square().sum().backward()
+            found.append(x.grad)
+        found += [p.grad for p in block.parameters() if p.grad is not None]
+        found += [block.refiner.values, block.refiner.calls]
+    half = len(found) // 2
+    assert (block.refiner.values != 0).any()
+    for one, other in zip(found[:half], found[half:], strict=True):
+        assert (one - other).float().norm() <= 1e-3 * one.float().norm()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_nothing_is_learned_of_padding(causal):
+    alone, block = refined_block(causal), refined_block(causal)
+    x = torch.randn(2, 20, DIMS)
+    alone.train()(x[:1])
+    assert (alone.refiner.values != 0).any()
+    mask = torch.full((2, 1, 20 if causal else 1, 20), torch.finfo(x.dtype).min)
+    block.train()(x, mask)
+    assert (block.refiner.values == 0).all()
+    # Beside a row that is real, whose draws are then its own.
+    mask[0] = 0
+    if causal:
+        mask[0] = torch.full((20, 20), torch.finfo(x.dtype).min).triu(1)
+    block = refined_block(causal)
+    block.refiner.draw = alone.refiner.draw = lambda shape: torch.ones(2, *shape)
+    alone.refiner.values.zero_()
+    alone(x[:1])
+    block.train()(x, mask)
+    assert torch.equal(block.refiner.values, alone.refiner.values)
+
+
 class Halving:
     """Another refiner, which is no module."""
 
@@ -125,7 +171,7 @@ class Halving:
     def choose(self, state, explore):
         return torch.full(state.shape[:2], 0.5), "the choice"
 
-    def learn(self, choice, reward, next_state):
+    def learn(self, choice, reward, next_state, real):
         assert choice == "the choice"
         self.rewards.append(reward)
 

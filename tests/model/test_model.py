@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForSpeechSeq2Seq, WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
+from echo.attention.maps import attention_maps
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 
 SIZES = {
@@ -216,6 +217,32 @@ def test_the_decoder_does_not_see_the_future(model):
     assert not torch.equal(before[:, 6:], after[:, 6:])
 
 
+@pytest.mark.parametrize("steps", [[11], [4, 1, 3, 2, 1]])
+def test_padding_before_a_prompt_changes_nothing(model, steps):
+    """Prompts of different lengths begin with padding; each row gets what it gets alone."""
+    features, mask, ids = batch()
+    real = torch.ones_like(ids)
+    real[0, :3] = 0  # the first call holds tokens of both
+    places = (real.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        expected = model(features[:1], mask[:1], ids[:1, 3:]).logits
+        encoded = model.model.encoder(features, attention_mask=mask)
+        cache, logits, end = None, [], 0
+        for tokens, positions in zip(ids.split(steps, 1), places.split(steps, 1), strict=True):
+            end += tokens.shape[1]
+            output = model(
+                encoder_outputs=encoded,
+                decoder_input_ids=tokens,
+                decoder_attention_mask=real[:, :end],
+                decoder_position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            logits.append(output.logits)
+    torch.testing.assert_close(torch.cat(logits, 1)[:1, 3:], expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("steps", [[1] * 11, [4, 1, 3, 2, 1]])
 def test_decoding_with_a_cache_equals_one_pass(model, steps):
     features, mask, ids = batch()
@@ -293,6 +320,68 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
 def test_a_wrong_attention_is_refused_when_the_config_is_read(attention, message):
     with pytest.raises(ValueError, match=message):
         EchoConfig(**SIZES, attention=attention)
+
+
+def test_maps_are_one_for_each_layer(model):
+    """In their places, focused or not."""
+    model.set_attn_implementation("eager")
+    features, mask, ids = batch()
+    with torch.no_grad():
+        output = model(features, mask, ids, output_attentions=True)
+        silent = model(features, mask, ids)
+    torch.testing.assert_close(output.logits, silent.logits, rtol=0, atol=1e-5)
+    assert silent.encoder_attentions is None
+    for stack, maps in (
+        (model.model.encoder, output.encoder_attentions),
+        (model.model.decoder, output.decoder_attentions),
+    ):
+        assert len(maps) == len(stack.layers) == 2
+        for heard in maps:
+            torch.testing.assert_close(heard.sum(-1), torch.ones(heard.shape[:-1]))
+    # The first layer's, from its input.
+    layer = model.model.decoder.layers[0]
+    with torch.no_grad():
+        x = model.model.decoder.embed_tokens(ids) + model.model.decoder.embed_positions(ids)
+        expected = attention_maps(layer.self_attn, layer.self_attn_layer_norm(x), causal=True)
+    torch.testing.assert_close(output.decoder_attentions[0], expected.overall, rtol=0, atol=1e-5)
+    assert len(output.cross_attentions) == 2
+
+
+def test_a_static_cache_works_in_plain_decoders_and_is_refused_in_focused_ones(model):
+    features, mask, _ = batch()
+    options = {"max_length": 16, "num_beams": 2}
+    focused = any(isinstance(m, FocusedAttention) for m in model.model.decoder.modules())
+    if focused:
+        with pytest.raises(ValueError, match="focused attention needs a dynamic cache, not a Stat"):
+            model.generate(features, attention_mask=mask, cache_implementation="static", **options)
+    else:
+        found = [
+            model.generate(features, attention_mask=mask, cache_implementation=cache, **options)
+            for cache in ("static", None)
+        ]
+        assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("part", ["model", "decoder"])
+def test_arguments_may_stand_in_whispers_places(part):
+    torch.manual_seed(0)
+    whisper = WhisperForConditionalGeneration(WhisperConfig(**SIZES)).eval()
+    echo = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=PLAIN)).eval()
+    echo.load_state_dict(whisper.state_dict())
+    features, _, ids = batch(longest=400)
+    real = torch.ones_like(ids)
+    real[0, 7:] = 0
+    found = []
+    with torch.no_grad():
+        for model in (whisper, echo):
+            if part == "model":
+                output = model(features, None, ids, real)
+            else:
+                hidden = torch.ones(2, 5, 48)
+                output = model.model.decoder(ids[:, :4], real[:, :4], hidden)
+                output = model.model.decoder(ids[:, 4:], real, hidden, output.past_key_values)
+            found.append(output[0])
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
 
 
 def test_too_many_frames_are_refused():

@@ -1,0 +1,37 @@
+"""The batch with which a process takes part in a step where it has nothing to learn."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from echo.attention.focus import FocusAttention
+from echo.model.geometry import Limits
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.train.batches import silence
+from echo.train.step import TrainStep
+from tests.model.test_model import ATTENTIONS, SIZES
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_silence_teaches_nothing(attention):
+    """Gradients are 0, and a refiner learns nothing."""
+    model = EchoForConditionalGeneration(EchoConfig(**SIZES, attention=attention, ctc=True))
+    reader = SimpleNamespace(
+        tokenizer=SimpleNamespace(pad_token_id=0), limits=Limits.of(model.config)
+    )
+    step = SimpleNamespace(
+        state=SimpleNamespace(model=model.train()),
+        config=SimpleNamespace(loss=SimpleNamespace(label_smoothing=0.1, span_penalty=0)),
+        ctc_weight=0.3,
+        special_ids=torch.tensor([1, 2]),
+        blank=0,
+        alignment=None,
+        accelerator=SimpleNamespace(backward=torch.Tensor.backward, num_processes=2),
+    )
+    assert (TrainStep.backward(step, silence(reader, []), torch.tensor(5)) == 0).all()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or (parameter.grad == 0).all(), name
+    for block in model.modules():
+        if isinstance(block, FocusAttention) and block.refiner is not None:
+            assert (block.refiner.values == 0).all()
