@@ -1,6 +1,5 @@
 """Transcribing a set of utterances by free decoding."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +16,9 @@ from echo.data.utterance import Utterance
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
+from echo.model.runaway import most_tokens
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import DataError
-
-# No language is spoken at more tokens a second, so a model that never ends is stopped here.
-MAX_TOKENS_PER_SECOND = 30
-MIN_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,7 @@ def decode_batch(
         encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
         logits_processor=processors,
-        max_length=min(
-            MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * longest),
-            model.config.max_target_positions,
-        ),
+        max_length=min(most_tokens(longest), model.config.max_target_positions),
         num_beams=settings.beams,
         do_sample=False,
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import WhisperForConditionalGeneration
+from transformers import StoppingCriteriaList, WhisperForConditionalGeneration
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
+from echo.model.runaway import StopRunaway, most_tokens
 
 # The log energy of nothing at all, which no audio has: the features' floor is finite.
 PADDING = -torch.inf
@@ -160,9 +161,22 @@ class EchoGeneration(WhisperForConditionalGeneration):
         on a row at a time, with the same draws every time: Whisper's takes rows of a batch for
         each other then, and goes on without beams in all that follows. And what stays improbable
         at every temperature is left out, where Whisper's keeps the last and wildest of its tries.
+        Where loops are looked for, by a compression ratio, a row that runs away is stopped at once
+        and goes on with the next temperature.
 
         `attention_mask` is left out: it is not over the segments, in which padding is marked.
         """
+        most = None
+        if generation_config.compression_ratio_threshold is not None and attention_mask is not None:
+            frames = (attention_mask.sum(-1).cpu() - shared["seek"])[batch_idx_map]
+            most = [most_tokens(n / FRAMES_PER_SECOND) for n in frames.tolist()]
+        given = list(shared.pop("stopping_criteria", None) or [])
+
+        def stopping(config: Any, rows: slice) -> Any:
+            """What stops those rows; `_need_fallback` is told of it."""
+            config.runaway = most and StopRunaway(most[rows], decoder_input_ids.shape[1])
+            return StoppingCriteriaList([*given, config.runaway] if most else given)
+
         shared |= {"is_shortform": is_shortform, "attention_mask": None}
         if "encoder_outputs" not in kwargs:
             with torch.no_grad():
@@ -180,6 +194,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             generation_config=generation_config,
             do_condition_on_prev_tokens=do_condition_on_prev_tokens,
             batch_size=batch_size,
+            stopping_criteria=stopping(generation_config, slice(None)),
             kwargs=rows_of(kwargs, slice(None)),
             **shared,
         )
@@ -199,6 +214,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     generation_config=own,
                     do_condition_on_prev_tokens=do_condition_on_prev_tokens[row],
                     batch_size=1,
+                    stopping_criteria=stopping(own, row),
                     kwargs=rows_of(kwargs, row),
                     **shared,
                 )
@@ -228,6 +244,12 @@ class EchoGeneration(WhisperForConditionalGeneration):
             # Whisper's looks up a row's probability among those of all beams.
             beams = len(detection.no_speech_prob) // len(seek_outputs)
             detection._no_speech_prob = detection.no_speech_prob[::beams]
+        stopped = None
+        if runaway := getattr(generation_config, "runaway", None):
+            spoken = seek_sequence[seek_sequence != generation_config.eos_token_id]
+            if stopped := runaway.stopped_at(index, spoken):
+                # What follows are pads up to the end of the batch's longest row.
+                seek_sequence = seek_sequence[:stopped]
         repeat, skip = super()._need_fallback(
             seek_sequence,
             seek_outputs,
@@ -243,7 +265,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             scores = seek_outputs[index]["scores"]
             logprob = self._retrieve_avg_logprobs(scores, seek_sequence, temperature)
             skip = bool(logprob < generation_config.logprob_threshold / 2)
-        repeat = repeat and not skip
+        repeat = (repeat or stopped is not None) and not skip
         generation_config.rows_to_repeat.append(repeat)
         return repeat, skip
 

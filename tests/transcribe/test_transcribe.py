@@ -36,10 +36,10 @@ def commons(shared):
     return shared / "data/librispeech/dev/8226-274369-0000.opus"
 
 
-def untrained(task_tokens=()):
+def untrained(task_tokens=(), max_tokens=30):
     """A model of windows of 2 s, trained on nothing; with tokens of tasks, timestamps follow."""
     sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
-    model = {**sizes, "max_seconds": 2, "max_tokens": 30}
+    model = {**sizes, "max_seconds": 2, "max_tokens": max_tokens}
     settings = build(RunConfig, {"model": model}, "test")
     digits = [Utterance(word, AudioFile(None), word, 1.0) for word in ("one", "two", "three")]
     tokenizer = build_tokenizer(settings, digits)
@@ -272,6 +272,32 @@ def test_the_encoder_runs_once_for_a_window_and_once_to_hear_the_language(polygl
         ran.clear()
         Transcriber(polyglot, settings).transcribe([spoken], lambda seconds: None)
         assert len(ran) == runs
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.64, 36), (1.9, 40 + 16)])
+def test_a_model_that_never_ends_is_stopped_soon(monkeypatch, seconds, most):
+    """By the time that a recording takes, or by its loop: at every temperature."""
+    loaded = untrained(("<|nospeech|>", "<|none|>"), max_tokens=400)
+    model, known = loaded.model, loaded.model.generation_config
+    known.no_timestamps_token_id = loaded.tokenizer.convert_tokens_to_ids("<|none|>")
+    known.is_multilingual = False
+    prompts = []
+
+    def forever(hidden):
+        """The same letter for all time."""
+        logits = torch.zeros(*hidden.shape[:-1], model.config.vocab_size)
+        logits[..., 0] = 100.0
+        prompts.append(hidden.shape[1])
+        return logits
+
+    monkeypatch.setattr(model.proj_out, "forward", forever)
+    spoken = torch.randn(round(seconds * SAMPLE_RATE)) * torch.linspace(
+        0, 1, round(seconds * SAMPLE_RATE)
+    )
+    (found,) = Transcriber(loaded, TranscribeSettings()).transcribe([spoken], lambda _: None)
+    temperatures = 6
+    assert len(prompts) <= temperatures * (most + 2)
+    assert 0 < len(found.text) <= most
 
 
 def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
