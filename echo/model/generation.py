@@ -223,6 +223,10 @@ class EchoGeneration(WhisperForConditionalGeneration):
             if failed and own.logprob_threshold is not None:
                 tried = outputs[i]["scores"], sequences[i], temperatures[-1]
                 skip[i] |= bool(self._retrieve_avg_logprobs(*tried) < own.logprob_threshold)
+        for output in outputs:
+            if isinstance(output, dict) and "logprobs" in output:
+                # As the indices of `generate`'s segments, which count the prompt.
+                output["logprobs"] = F.pad(output["logprobs"], (decoder_input_ids.shape[1], 0))
         if not is_shortform:
             # `generate` keeps these to its end: the scores of an hour would take gigabytes.
             outputs = [lean(output) for output in outputs]
@@ -259,6 +263,9 @@ class EchoGeneration(WhisperForConditionalGeneration):
             vocab_size,
             temperature,
         )
+        output = seek_outputs[index]
+        if isinstance(output, dict) and output.get("scores"):
+            output["logprobs"] = token_logprobs(output["scores"], seek_sequence, temperature)
         if threshold is not None and detection.no_speech_prob[index] > threshold and not skip:
             # Of silence and music a model says "Thank you" with more confidence than Whisper's
             # threshold asks for; what it hears between them, with more still.
@@ -268,6 +275,16 @@ class EchoGeneration(WhisperForConditionalGeneration):
         repeat = (repeat or stopped is not None) and not skip
         generation_config.rows_to_repeat.append(repeat)
         return repeat, skip
+
+
+def token_logprobs(
+    scores: Sequence[torch.Tensor], tokens: torch.Tensor, temperature: float | None
+) -> torch.Tensor:
+    """The log probabilities (length,) of generated tokens (length,), before the temperature that
+    they were drawn with."""
+    scaled = torch.stack(list(scores[: len(tokens)])).float() * (temperature or 1.0)
+    chosen = tokens[: len(scaled)].to(scaled.device)
+    return scaled.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
 
 
 def no_speech_detection(logits_processor: Any) -> Any:
@@ -305,4 +322,5 @@ def lean(output: Any) -> Any:
     """What `generate` still needs of a segment's output, which is a tensor or a mapping."""
     if isinstance(output, torch.Tensor):
         return output
-    return {key: output[key] for key in ("sequences", "token_timestamps") if key in output}
+    kept = ("sequences", "token_timestamps", "logprobs")
+    return {key: output[key] for key in kept if key in output}

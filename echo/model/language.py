@@ -88,6 +88,14 @@ def written_language(model: Any) -> str | None:
     return "en" if only_english else told_language(generation)
 
 
+def spoken_language(generation: Any) -> str | None:
+    """The code of the language that a generation config has heard: English where it knows nothing
+    else; None where a model of several is told none, or nothing says what it knows."""
+    if getattr(generation, "is_multilingual", None) is False:
+        return "en"
+    return getattr(generation, "language", None)
+
+
 def told_language(generation: Any) -> str | None:
     """The code of the language that a generation config has written, where it names one."""
     translates = getattr(generation, "task", None) == "translate"
