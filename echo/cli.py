@@ -429,8 +429,19 @@ def transcribe(
     ] = None,
     task: Task = None,
     words: Annotated[
-        bool, typer.Option("--words", help="Add the start and end of every word, in json.")
+        bool,
+        typer.Option(
+            "--words", help="Find when every word is said, for json and the cues of srt and vtt."
+        ),
     ] = False,
+    max_line_width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most characters in a line of srt and vtt; by default 42."),
+    ] = None,
+    max_line_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most lines in a cue of srt and vtt; by default 2."),
+    ] = None,
     checkpoint: Checkpoint = "best",
     beams: Beams = 1,
     batch_size: Annotated[
@@ -442,7 +453,9 @@ def transcribe(
     from echo.support.files import writable_folder
     from echo.transcribe.formats import read_formats
 
-    kinds = read_formats(formats, words)
+    asked = {"line_width": max_line_width, "line_count": max_line_count}
+    layout = {key: value for key, value in asked.items() if value is not None}
+    kinds = read_formats(formats, words, bool(layout))
     check_model(model)
 
     from echo.transcribe.recordings import find_recordings
@@ -451,10 +464,12 @@ def transcribe(
     writable_folder(out)
 
     from echo.checkpoints.load import load_model
+    from echo.transcribe.subtitles import Layout
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
 
     settings = TranscribeSettings(beams, language, task, words, batch_size)
-    transcribe_into(out, load_model(model, checkpoint), paths, kinds, settings, progress=True)
+    loaded = load_model(model, checkpoint)
+    transcribe_into(out, loaded, paths, kinds, settings, progress=True, layout=Layout(**layout))
     print(f"The transcripts are in {out}/")
 
 

@@ -24,7 +24,8 @@ from echo.data.audio import AudioFile, JoinedAudio, header_duration
 from echo.data.sources import Columns, read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance
-from echo.evaluate.wer import normaliser, word_errors
+from echo.evaluate.normaliser import normaliser
+from echo.evaluate.wer import word_errors
 from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.transcribe import TranscribeSettings, transcribe_files
 

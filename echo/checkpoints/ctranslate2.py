@@ -209,7 +209,9 @@ def whisper_weights(
             name = f"{module}/{theirs}"
             if name not in variables:
                 continue
-            variable, scale = variables[name], variables.get(f"{name}_scale")
+            variable = variables[name]
+            # The converter writes aliases of weights, but none of their scales.
+            scale = variables.get(f"{variable.name}_scale")
             check_variable(name, variable, scale, len(parts))
             rows = variable.shape[0] // len(parts)
             for i, part in enumerate(parts):

@@ -33,6 +33,7 @@ class Variable:
     """Where a variable's numbers lie in `model.bin`."""
 
     path: Path
+    name: str  # its own, whatever alias it is found by
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -119,4 +120,4 @@ class Cursor:
             raise DataError(
                 f"{self.path}: {brief(name)} has {size} bytes, but its shape is {shape}"
             )
-        return Variable(self.path, self.skip(size, name), dtype, shape)
+        return Variable(self.path, name, self.skip(size, name), dtype, shape)

@@ -20,7 +20,7 @@ from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
-from echo.evaluate.wer import Normaliser, normaliser
+from echo.evaluate.normaliser import Normaliser, normaliser
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
@@ -144,8 +144,9 @@ def prepare(
         tokenizers.append(loaded.tokenizer)
         written.add(written_language(loaded.model))
     most = max(tokenizers, key=lambda tokenizer: len(tokenizer.english_spelling_normalizer or {}))
-    # English's would spoil any other language.
-    return fitting, normaliser(min(written - {"en"}, default="en"), most)
+    # English's would spoil any other language, in which a model is wrong that writes only English.
+    language = min(written - {"en", None}, key=str, default=None)
+    return fitting, normaliser(language, most, (u.text for u in fitting))
 
 
 def measure(

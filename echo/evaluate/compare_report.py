@@ -23,7 +23,9 @@ def render_comparison(comparison: Found) -> str:
     first = comparison["models"][0]["name"]
     parts = [f"# Comparison on {escape_markdown(comparison['data'])}", render_summary(comparison)]
     for column, groups in comparison["groups"].items():
-        parts += [f"## WER by {escape_markdown(column)}, normalised", group_table(column, groups)]
+        for wer, text in TEXTS.items():
+            parts.append(f"## WER by {escape_markdown(column)}, {text}")
+            parts.append(group_table(column, groups, wer))
     for name, utterances in comparison["changed"].items():
         parts.append(
             f"## What changed most, from {escape_markdown(first)} to {escape_markdown(name)}"
@@ -121,7 +123,7 @@ def explanation(resampling: Found, normaliser: str) -> str:
     )
 
 
-def group_table(column: str, groups: Sequence[Found]) -> str:
+def group_table(column: str, groups: Sequence[Found], wer: str) -> str:
     return table(
         [
             escape_markdown(column),
@@ -137,23 +139,24 @@ def group_table(column: str, groups: Sequence[Found]) -> str:
                 *(percent(count["rate"]) for count in counts),
             ]
             for group in groups
-            for counts in [[model["wer_normalised"] for model in group["models"].values()]]
+            for counts in [[model[wer] for model in group["models"].values()]]
         ],
     )
 
 
 def render_change(utterance: Found, names: Sequence[str]) -> str:
-    before, after = utterance["errors"]
-    errors = f"{before} to {after} errors, words: {utterance['words']}"
-    alignments = "\n\n".join(
-        f"{one_line(name)}\n{align(utterance['reference'], hypothesis)}"
-        for name, hypothesis in zip(names, utterance["hypotheses"], strict=True)
-    )
-    # An indented block, because any fence can occur in a transcript.
-    return (
-        f"### {escape_markdown(utterance['id'])}: {errors}\n\n"
-        f"{textwrap.indent(alignments.rstrip(), '    ')}"
-    )
+    parts = [f"### {escape_markdown(utterance['id'])}"]
+    for wer, text in TEXTS.items():
+        found = utterance[wer]
+        before, after = found["errors"]
+        alignments = "\n\n".join(
+            f"{one_line(name)}\n{align(found['reference'], hypothesis)}"
+            for name, hypothesis in zip(names, found["hypotheses"], strict=True)
+        )
+        parts.append(f"{text}: {before} to {after} errors, words: {found['words']}")
+        # An indented block, because any fence can occur in a transcript.
+        parts.append(textwrap.indent(alignments.rstrip(), "    "))
+    return "\n\n".join(parts)
 
 
 def align(reference: str, hypothesis: str) -> str:

@@ -15,14 +15,12 @@ from echo.data.loading import Batch, ExampleReader, evaluation_batches
 from echo.data.tokenizer import decode_transcripts
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.model.generation import token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
+from echo.model.runaway import most_tokens
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import DataError
-
-# No language is spoken at more tokens a second, so a model that never ends is stopped here.
-MAX_TOKENS_PER_SECOND = 30
-MIN_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,44 @@ def transcribe_set(
     return Transcripts(kept, [heard[number[id(u)]] for u in kept], max(s for _, s in parts))
 
 
-@torch.inference_mode()
 def decode_batch(
     model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
 ) -> list[str]:
     """The transcripts of one batch."""
+    return decode_transcripts(tokenizer, generate(model, tokenizer, batch, settings))
+
+
+def decode_with_confidence(
+    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
+) -> list[tuple[str, float]]:
+    """The transcripts of one batch, each with the geometric mean of its tokens' probabilities."""
+    output = generate(
+        model,
+        tokenizer,
+        batch,
+        settings,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    tokens = output.sequences[:, -len(output.scores) :].cpu()
+    texts = decode_transcripts(tokenizer, tokens)
+    found = []
+    for i, text in enumerate(texts):
+        logprobs = token_logprobs([step[i].cpu() for step in output.scores], tokens[i], None)
+        said = logprobs[~torch.isin(tokens[i], torch.tensor(tokenizer.all_special_ids))]
+        found.append((text, math.exp(said.mean()) if len(said) else 0.0))
+    return found
+
+
+@torch.inference_mode()
+def generate(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    batch: Batch,
+    settings: DecodeSettings,
+    **options: Any,
+) -> Any:
+    """What the model generates of one batch; with options, as an object."""
     batch = batch.to(model.device)
     encoded = model.model.encoder(
         batch.input_features.to(model.dtype), attention_mask=batch.attention_mask
@@ -110,15 +141,12 @@ def decode_batch(
             )
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
-    ids = model.generate(
+    return model.generate(
         encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
         logits_processor=processors,
-        max_length=min(
-            MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * longest),
-            model.config.max_target_positions,
-        ),
+        max_length=min(most_tokens(longest), model.config.max_target_positions),
         num_beams=settings.beams,
         do_sample=False,
+        **options,
     )
-    return decode_transcripts(tokenizer, ids)

@@ -104,18 +104,29 @@ def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
 
 
 def most_changed(one: Evaluation, other: Evaluation, most: int = 10) -> list[dict[str, Any]]:
-    """The utterances whose numbers of word errors differ most, after normalising."""
-    before = [c.errors for c in one.words_normalised]
-    after = [c.errors for c in other.words_normalised]
-    changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    changed.sort(key=lambda i: -abs(after[i] - before[i]))
+    """The utterances whose numbers of word errors differ most: after normalising, and among equals
+    as written. Each comes with its texts and errors in both."""
+
+    def change(i: int, by_utterance: str) -> int:
+        before, after = (getattr(e, by_utterance)[i].errors for e in (one, other))
+        return abs(after - before)
+
+    sizes = [(change(i, "words_normalised"), change(i, "words"), i) for i in range(len(one.words))]
+    largest = sorted((s for s in sizes if any(s[:2])), key=lambda s: (-s[0], -s[1]))
     return [
-        {
-            "id": one.transcripts.utterances[i].id,
-            "words": one.words_normalised[i].reference,
-            "errors": [before[i], after[i]],
-            "reference": one.references[i],
-            "hypotheses": [one.hypotheses[i], other.hypotheses[i]],
-        }
-        for i in changed[:most]
+        {"id": one.transcripts.utterances[i].id, **texts_and_errors(one, other, i)}
+        for *_, i in largest[:most]
     ]
+
+
+def texts_and_errors(one: Evaluation, other: Evaluation, i: int) -> dict[str, Any]:
+    """By way of counting, what was said and heard in an utterance, and its word errors."""
+    return {
+        wer: {
+            "words": getattr(one, WERS[wer])[i].reference,
+            "errors": [getattr(e, WERS[wer])[i].errors for e in (one, other)],
+            "reference": getattr(one, f"references{suffix}")[i],
+            "hypotheses": [getattr(e, f"hypotheses{suffix}")[i] for e in (one, other)],
+        }
+        for wer, suffix in (("wer", ""), ("wer_normalised", "_normalised"))
+    }

@@ -11,7 +11,8 @@ from echo.config import DecodeSettings, OnError
 from echo.data.loading import Limits
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
-from echo.evaluate.wer import ErrorCounts, Normaliser, character_errors, normaliser, word_errors
+from echo.evaluate.normaliser import Normaliser, normaliser
+from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
@@ -21,12 +22,15 @@ GREEDY = DecodeSettings()
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Error counts as the texts are, and after a normaliser of Whisper's."""
+    """Error counts as the texts are, and after a normaliser. Of a language without spaces between
+    words, all of them count letters."""
 
     transcripts: Transcripts
     normaliser: str
-    references: list[str]  # normalised
-    hypotheses: list[str]  # normalised
+    references: list[str]  # as written, and where letters count, with spaces between them
+    hypotheses: list[str]
+    references_normalised: list[str]
+    hypotheses_normalised: list[str]
     words: list[ErrorCounts]  # of each utterance
     words_normalised: list[ErrorCounts]
     wer: ErrorCounts
@@ -110,25 +114,25 @@ def evaluate_model(
     transcripts = transcribe_set(
         model, tokenizer, utterances, settings, on_error, progress, limits=limits
     )
-    return score(transcripts, normaliser(written_language(model), tokenizer))
+    language, texts = written_language(model), (u.text for u in transcripts.utterances)
+    return score(transcripts, normaliser(language, tokenizer, texts))
 
 
 def score(transcripts: Transcripts, normalise: Normaliser) -> Evaluation:
     """Counts the errors of transcripts."""
-    raw = [u.text for u in transcripts.utterances]
-    references = [normalise(text) for text in raw]
-    hypotheses = [normalise(text) for text in transcripts.texts]
+    said, heard = [u.text for u in transcripts.utterances], transcripts.texts
+    raw = [normalise.units(t) for t in said], [normalise.units(t) for t in heard]
+    normalised = [normalise(t) for t in said], [normalise(t) for t in heard]
+    characters = word_errors if normalise.by_letters else character_errors
     return Evaluation(
         transcripts,
         normalise.name,
-        references,
-        hypotheses,
-        words=[word_errors([r], [h]) for r, h in zip(raw, transcripts.texts, strict=True)],
-        words_normalised=[
-            word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)
-        ],
-        wer=word_errors(raw, transcripts.texts),
-        cer=character_errors(raw, transcripts.texts),
-        wer_normalised=word_errors(references, hypotheses),
-        cer_normalised=character_errors(references, hypotheses),
+        *raw,
+        *normalised,
+        words=[word_errors([r], [h]) for r, h in zip(*raw, strict=True)],
+        words_normalised=[word_errors([r], [h]) for r, h in zip(*normalised, strict=True)],
+        wer=word_errors(*raw),
+        cer=characters(*raw),
+        wer_normalised=word_errors(*normalised),
+        cer_normalised=characters(*normalised),
     )

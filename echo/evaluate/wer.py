@@ -1,15 +1,11 @@
 """Word and character error rates at corpus level."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jiwer
-from transformers.models.whisper.english_normalizer import (
-    BasicTextNormalizer,
-    EnglishTextNormalizer,
-)
 
 # The same counts as a metric module, for `evaluate.load`.
 METRIC_PATH = str(Path(__file__).with_name("asr_errors"))
@@ -62,25 +58,3 @@ def count(
         measured.insertions + invented,
         measured.hits + measured.substitutions + measured.deletions,
     )
-
-
-@dataclass(frozen=True)
-class Normaliser:
-    """Makes texts alike that mean the same."""
-
-    name: str
-    apply: Callable[[str], str]
-
-    def __call__(self, text: str) -> str:
-        return self.apply(text)
-
-
-def normaliser(language: str, tokenizer: Any) -> Normaliser:
-    """Whisper's for a language: that of English, with the spellings that a checkpoint's tokenizer
-    carries, or the basic one for any other."""
-    if language == "en":
-        spellings = getattr(tokenizer, "english_spelling_normalizer", None) or {}
-        return Normaliser("Whisper's normaliser of English", EnglishTextNormalizer(spellings))
-    # Where no spaces part words, Whisper's figures are of letters (Radford et al. 2022, C).
-    letters = language in ("zh", "ja", "th", "lo", "my", "yue")
-    return Normaliser("Whisper's basic normaliser", BasicTextNormalizer(split_letters=letters))

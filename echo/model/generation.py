@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import WhisperForConditionalGeneration
+from transformers import StoppingCriteriaList, WhisperForConditionalGeneration
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
+from echo.model.runaway import StopRunaway, most_tokens
 
 # The log energy of nothing at all, which no audio has: the features' floor is finite.
 PADDING = -torch.inf
@@ -156,13 +157,26 @@ class EchoGeneration(WhisperForConditionalGeneration):
         kwargs: dict[str, Any],
         **shared: Any,
     ) -> Any:
-        """As Whisper's, with three differences. A segment is encoded once for all temperatures.
+        """As Whisper's, with four differences. A segment is encoded once for all temperatures.
         From the second temperature on, rows are decoded one at a time with a fixed seed: Whisper's
         code mixes up the rows of a batch there, and decodes all later segments without beams. A
         segment that stays improbable at every temperature is dropped; Whisper's keeps the last try.
+        Where a compression ratio is given to find loops by, a row that runs away is stopped at once
+        and goes on with the next temperature.
 
         `attention_mask` is not used: padding is marked in the segments themselves.
         """
+        most = None
+        if generation_config.compression_ratio_threshold is not None and attention_mask is not None:
+            frames = (attention_mask.sum(-1).cpu() - shared["seek"])[batch_idx_map]
+            most = [most_tokens(n / FRAMES_PER_SECOND) for n in frames.tolist()]
+        given = list(shared.pop("stopping_criteria", None) or [])
+
+        def stopping(config: Any, rows: slice) -> Any:
+            """What stops those rows; `_need_fallback` is told of it."""
+            config.runaway = most and StopRunaway(most[rows], decoder_input_ids.shape[1])
+            return StoppingCriteriaList([*given, config.runaway] if most else given)
+
         shared |= {"is_shortform": is_shortform, "attention_mask": None}
         if "encoder_outputs" not in kwargs:
             with torch.no_grad():
@@ -180,6 +194,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             generation_config=generation_config,
             do_condition_on_prev_tokens=do_condition_on_prev_tokens,
             batch_size=cur_bsz,  # a static cache is otherwise filled up, which EncoderOutput isn't
+            stopping_criteria=stopping(generation_config, slice(None)),
             kwargs=rows_of(kwargs, slice(None)),
             **shared,
         )
@@ -199,6 +214,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     generation_config=own,
                     do_condition_on_prev_tokens=do_condition_on_prev_tokens[row],
                     batch_size=1,
+                    stopping_criteria=stopping(own, row),
                     kwargs=rows_of(kwargs, row),
                     **shared,
                 )
@@ -207,6 +223,10 @@ class EchoGeneration(WhisperForConditionalGeneration):
             if failed and own.logprob_threshold is not None:
                 tried = outputs[i]["scores"], sequences[i], temperatures[-1]
                 skip[i] |= bool(self._retrieve_avg_logprobs(*tried) < own.logprob_threshold)
+        for output in outputs:
+            if isinstance(output, dict) and "logprobs" in output:
+                # As the indices of `generate`'s segments, which count the prompt.
+                output["logprobs"] = F.pad(output["logprobs"], (decoder_input_ids.shape[1], 0))
         if not is_shortform:
             # `generate` keeps these to its end: the scores of an hour would take gigabytes.
             outputs = [lean(output) for output in outputs]
@@ -228,6 +248,12 @@ class EchoGeneration(WhisperForConditionalGeneration):
             # Whisper's looks up a row's probability among those of all beams.
             beams = len(detection.no_speech_prob) // len(seek_outputs)
             detection._no_speech_prob = detection.no_speech_prob[::beams]
+        stopped = None
+        if runaway := getattr(generation_config, "runaway", None):
+            spoken = seek_sequence[seek_sequence != generation_config.eos_token_id]
+            if stopped := runaway.stopped_at(index, spoken):
+                # What follows are pads up to the end of the batch's longest row.
+                seek_sequence = seek_sequence[:stopped]
         repeat, skip = super()._need_fallback(
             seek_sequence,
             seek_outputs,
@@ -237,15 +263,28 @@ class EchoGeneration(WhisperForConditionalGeneration):
             vocab_size,
             temperature,
         )
+        output = seek_outputs[index]
+        if isinstance(output, dict) and output.get("scores"):
+            output["logprobs"] = token_logprobs(output["scores"], seek_sequence, temperature)
         if threshold is not None and detection.no_speech_prob[index] > threshold and not skip:
             # Of silence and music a model says "Thank you" with more confidence than Whisper's
             # threshold asks for; what it hears between them, with more still.
             scores = seek_outputs[index]["scores"]
             logprob = self._retrieve_avg_logprobs(scores, seek_sequence, temperature)
             skip = bool(logprob < generation_config.logprob_threshold / 2)
-        repeat = repeat and not skip
+        repeat = (repeat or stopped is not None) and not skip
         generation_config.rows_to_repeat.append(repeat)
         return repeat, skip
+
+
+def token_logprobs(
+    scores: Sequence[torch.Tensor], tokens: torch.Tensor, temperature: float | None
+) -> torch.Tensor:
+    """The log probabilities (length,) of generated tokens (length,), before the temperature that
+    they were drawn with."""
+    scaled = torch.stack(list(scores[: len(tokens)])).float() * (temperature or 1.0)
+    chosen = tokens[: len(scaled)].to(scaled.device)
+    return scaled.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
 
 
 def no_speech_detection(logits_processor: Any) -> Any:
@@ -283,4 +322,5 @@ def lean(output: Any) -> Any:
     """What `generate` still needs of a segment's output, which is a tensor or a mapping."""
     if isinstance(output, torch.Tensor):
         return output
-    return {key: output[key] for key in ("sequences", "token_timestamps") if key in output}
+    kept = ("sequences", "token_timestamps", "logprobs")
+    return {key: output[key] for key in kept if key in output}

@@ -80,9 +80,20 @@ def set_language(
     tokenizer.set_prefix_tokens(task=generation.task)
 
 
-def written_language(model: Any) -> str:
-    """The code of the language that a model writes: English where it is told of none."""
-    return told_language(model.generation_config) or "en"
+def written_language(model: Any) -> str | None:
+    """The code of the language that a model writes: what it is told, or English where it knows
+    nothing else; None where nothing says."""
+    generation = model.generation_config
+    only_english = getattr(generation, "is_multilingual", None) is False
+    return "en" if only_english else told_language(generation)
+
+
+def spoken_language(generation: Any) -> str | None:
+    """The code of the language that a generation config has heard: English where it knows nothing
+    else; None where a model of several is told none, or nothing says what it knows."""
+    if getattr(generation, "is_multilingual", None) is False:
+        return "en"
+    return getattr(generation, "language", None)
 
 
 def told_language(generation: Any) -> str | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
-from echo.transcribe.transcript import Segment, Transcript
+from echo.transcribe.subtitles import Layout, as_cues
+from echo.transcribe.transcript import Segment, Transcript, Word
 
 
 def render_txt(transcript: Transcript) -> str:
@@ -45,9 +46,9 @@ def render_json(transcript: Transcript) -> str:
     """Everything, with words where their times are known."""
     segments = []
     for segment in transcript.segments:
-        entry: dict[str, object] = timed(segment.start, segment.end, segment.text)
+        entry = timed(segment)
         if segment.words is not None:
-            entry["words"] = [timed(word.start, word.end, word.text) for word in segment.words]
+            entry["words"] = [timed(word) for word in segment.words]
         segments.append(entry)
     content = {
         "duration": round(transcript.duration, 3),
@@ -65,21 +66,33 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "tsv": render_tsv,
     "json": render_json,
 }
+SUBTITLES = ("srt", "vtt")
 
 
-def read_formats(text: str, words: bool = False) -> list[str]:
+def read_formats(text: str, words: bool = False, layout: bool = False) -> list[str]:
     """The formats in "txt,srt".
 
+    Args:
+        words: whether the times of words are asked for.
+        layout: whether the lines of subtitles are.
+
     Raises:
-        ConfigError: one is none of `FORMATS`, or none can hold the times of words where they are
-            asked for.
+        ConfigError: one is none of `FORMATS`, or none does what is asked for.
     """
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in FORMATS:
             raise ConfigError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
-    if words and "json" not in names:
-        raise ConfigError("the times of words are written to json, which is not among the formats")
+    if words and not {"json", *SUBTITLES}.intersection(names):
+        raise ConfigError(
+            "the times of words are written to json and cut the cues of srt and vtt, and none of "
+            "these is among the formats"
+        )
+    if layout and not set(SUBTITLES).intersection(names):
+        raise ConfigError(
+            "--max-line-width and --max-line-count are for srt and vtt, and neither is among the "
+            "formats"
+        )
     return names
 
 
@@ -98,15 +111,23 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 
 def write_transcript(
-    transcript: Transcript, folder: Path, name: str, formats: Sequence[str]
+    transcript: Transcript,
+    folder: Path,
+    name: str,
+    formats: Sequence[str],
+    layout: Layout | None = None,
 ) -> None:
     """Writes `folder/name.format` for each format, every file whole or not at all.
+
+    Args:
+        layout: of subtitles; None is the usual one.
 
     Raises:
         EchoError: one cannot be written.
     """
     for kind in formats:
-        replace_text(folder / f"{name}.{kind}", FORMATS[kind](transcript))
+        shown = as_cues(transcript, layout or Layout()) if kind in SUBTITLES else transcript
+        replace_text(folder / f"{name}.{kind}", FORMATS[kind](shown))
 
 
 def span(segment: Segment, point: str) -> str:
@@ -123,5 +144,12 @@ def milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def timed(start: float, end: float, text: str) -> dict[str, object]:
-    return {"start": round(start, 3), "end": round(end, 3), "text": text}
+def timed(part: Segment | Word) -> dict[str, object]:
+    found: dict[str, object] = {
+        "start": round(part.start, 3),
+        "end": round(part.end, 3),
+        "text": part.text,
+    }
+    if part.confidence is not None:
+        found["confidence"] = round(part.confidence, 3)
+    return found

@@ -6,8 +6,9 @@ and else in pieces cut at its quietest moments; a segment is then such a piece.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,13 +29,14 @@ from echo.data.features import log_mel
 from echo.data.loading import ExampleReader, evaluation_batches
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
-from echo.evaluate.decoding import decode_batch
+from echo.evaluate.decoding import decode_with_confidence
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
-from echo.model.language import known_languages, language_code
+from echo.model.language import known_languages, language_code, spoken_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.recordings import load_whole
+from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ def transcribe_into(
     formats: Sequence[str],
     settings: TranscribeSettings,
     progress: bool = False,
+    layout: Layout | None = None,
 ) -> None:
     """Transcribes recordings into files, each written as soon as it is known.
 
@@ -94,7 +97,7 @@ def transcribe_into(
     left_out = 0
     for index, result in transcribe_files(loaded, paths, settings, progress):
         if isinstance(result, Transcript):
-            write_transcript(result, folder, names[index], formats)
+            write_transcript(result, folder, names[index], formats, layout)
         else:
             logger.error("%s", result)
             left_out += 1
@@ -185,6 +188,7 @@ class Transcriber:
         self.has_timestamps = hasattr(known, "no_timestamps_token_id")
         self.languages = known_languages(known)
         self.language = settings.language and language_code(known, settings.language, "the model")
+        self.spoken = self.language or spoken_language(known)
         if settings.task and not self.languages:
             raise ConfigError(f"the model is not multilingual: it cannot {settings.task}")
         if settings.words and not (self.has_timestamps and hasattr(known, "alignment_heads")):
@@ -206,7 +210,7 @@ class Transcriber:
         decode = self.decode_windows if self.has_timestamps else self.decode_pieces
         found = dict(zip(voiced, decode([recordings[i] for i in voiced], progress), strict=True))
         return [
-            found.get(i) or Transcript(len(samples) / SAMPLE_RATE, ())
+            found.get(i) or Transcript(len(samples) / SAMPLE_RATE, (), self.spoken)
             for i, samples in enumerate(recordings)
         ]
 
@@ -227,16 +231,21 @@ class Transcriber:
         found: list[list[Segment]] = [[] for _ in recordings]
         done = 0.0
         for batch in evaluation_batches(pieces, reader, settings.max_batch_seconds):
-            texts = decode_batch(self.model, self.tokenizer, batch, settings)
-            for utterance, text in zip(batch.utterances, texts, strict=True):
+            heard = decode_with_confidence(self.model, self.tokenizer, batch, settings)
+            for utterance, (text, confidence) in zip(batch.utterances, heard, strict=True):
                 start = utterance.extra["start"]
                 if is_text(text):
-                    segment = Segment(start, start + utterance.duration, text)
+                    end = start + utterance.duration
+                    segment = Segment(start, end, text, confidence=confidence)
                     found[utterance.extra["recording"]].append(segment)
                 done += utterance.duration
             progress(done)
         return [
-            Transcript(len(samples) / SAMPLE_RATE, tuple(sorted(segments, key=lambda s: s.start)))
+            Transcript(
+                len(samples) / SAMPLE_RATE,
+                tuple(sorted(segments, key=lambda s: s.start)),
+                self.spoken,
+            )
             for samples, segments in zip(recordings, found, strict=True)
         ]
 
@@ -276,7 +285,9 @@ class Transcriber:
         their times trimmed to the voice."""
         duration = len(samples) / SAMPLE_RATE
         voice = voiced(samples)
-        language = self.heard_language(found[0]["result"]["sequences"]) if found else None
+        language = self.spoken
+        if found:
+            language = self.heard_language(found[0]["result"]["sequences"]) or language
         segments = []
         spoken = 0.0  # seconds, up to the end of the last word
         for segment in found:
@@ -289,12 +300,15 @@ class Transcriber:
                 words = None
                 if self.settings.words:
                     words = tuple(
-                        Word(*trim(word.start, word.end, voice), word.text)
+                        replace(word, start=begin, end=finish)
                         for word in self.words(segment, spoken, duration, language)
+                        for begin, finish in [trim(word.start, word.end, voice)]
                     )
                     spoken = words[-1].end
                 start, end = trim(start, end, voice)
-                segments.append(Segment(start, end, " ".join(text.split()), words))
+                is_spoken = segment["tokens"] < self.tokenizer.eos_token_id
+                sure = confidence(token_logprobs(segment)[is_spoken].tolist())
+                segments.append(Segment(start, end, " ".join(text.split()), words, sure))
         return Transcript(duration, tuple(segments), language)
 
     def heard_language(self, ids: torch.Tensor) -> str | None:
@@ -309,15 +323,32 @@ class Transcriber:
         ids = segment["tokens"].tolist()
         ends = segment["token_timestamps"].clamp(earliest, latest).tolist()
         starts = [min(max(float(segment["start"]), earliest), ends[0]), *ends[:-1]]
+        logprobs = token_logprobs(segment).tolist()
         spoken = [i for i, token in enumerate(ids) if token < self.tokenizer.eos_token_id]
         texts, _, places = _combine_tokens_into_words(
             self.tokenizer, [ids[i] for i in spoken], LANGUAGES.get(language or "en")
         )
         return tuple(
-            Word(starts[spoken[place[0]]], ends[spoken[place[-1]]], word.strip())
+            Word(
+                starts[spoken[place[0]]],
+                ends[spoken[place[-1]]],
+                word.strip(),
+                confidence([logprobs[spoken[i]] for i in place]),
+            )
             for word, place in zip(texts, places, strict=True)
             if word.strip()
         )
+
+
+def token_logprobs(segment: dict[str, Any]) -> torch.Tensor:
+    """The log probabilities (length,) of the tokens of a segment that `generate` found."""
+    start, end = segment["idxs"]
+    return segment["result"]["logprobs"][start:end]
+
+
+def confidence(logprobs: Sequence[float]) -> float:
+    """The geometric mean of the probabilities of tokens."""
+    return math.exp(sum(logprobs) / len(logprobs))
 
 
 def is_text(text: str) -> bool:

@@ -8,6 +8,7 @@ class Word:
     start: float  # seconds from the recording's beginning, as are all times here
     end: float
     text: str
+    confidence: float | None = None  # as a segment's
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,15 @@ class Segment:
     end: float
     text: str
     words: tuple[Word, ...] | None = None  # None where no times were asked for
+    # The probability that the model gives to the tokens, as their geometric mean.
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
 class Transcript:
     duration: float  # seconds
     segments: tuple[Segment, ...]  # in order; none where nothing is said
-    language: str | None = None  # its code, where a multilingual model was told it or detected it
+    language: str | None = None  # its code; None where the model does not know what it hears
 
     @property
     def text(self) -> str:

@@ -178,8 +178,6 @@ def save(folder, variables, tokenizer, aliases=None, **settings):
     folder.mkdir()
     if aliases is None:
         aliases = [("decoder/projection/weight", "decoder/embeddings/weight")]
-        if "decoder/embeddings/weight_scale" in variables:
-            aliases += [(f"{alias}_scale", f"{name}_scale") for alias, name in aliases]
     (folder / "model.bin").write_bytes(model_bin(variables, aliases))
     settings = {
         "alignment_heads": [[1, 0]],
@@ -234,6 +232,61 @@ def test_quantised_weights_come_out_as_what_they_stand_for(tmp_path, model, toke
         if (scale := variables.get(f"{name}_scale")) is not None:
             expected = (expected / (scale[:, None] if scale.ndim else scale)).to(rest)
         assert torch.equal(value, expected), name
+
+
+QUANTISATIONS = {
+    "float16": torch.float16,
+    "int8": torch.float32,
+    "int8_float16": torch.float16,
+    "int8_bfloat16": torch.bfloat16,
+    "int16": torch.float32,
+}
+
+
+@pytest.fixture(scope="module")
+def whisper_folder(tmp_path_factory):
+    """A Whisper as the converter reads it, whose tokenizer has all tokens that a Whisper needs."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["the quick brown fox"])
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|startofprev|>"]})
+    start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    model = small_whisper(
+        len(tokenizer) + len(TIMESTAMPS),
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=start,
+        begin_suppress_tokens=[3],
+    )
+    model.generation_config.update(alignment_heads=[[1, 0]], lang_to_id={"<|en|>": start})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("quantisation", "rest"), QUANTISATIONS.items(), ids=QUANTISATIONS.keys())
+def test_what_the_real_converter_wrote_comes_out_as_it_went_in(
+    tmp_path, whisper_folder, quantisation, rest
+):
+    converters = pytest.importorskip("ctranslate2").converters
+    converter = converters.TransformersConverter(
+        str(whisper_folder), copy_files=["tokenizer.json"], load_as_float16=False
+    )
+    converter.convert(str(tmp_path / "ct2"), quantization=quantisation)
+    found = converted(tmp_path / "ct2", tmp_path / "echo")
+    original = load_file(whisper_folder / "model.safetensors")
+    assert {tensor.dtype for tensor in found.values()} == {rest}
+    assert found.keys() == original.keys()
+    largest = max(value.abs().max() for value in original.values())
+    for key, value in original.items():
+        row = value.abs().amax(tuple(range(1, value.ndim)), keepdim=True) if value.ndim else value
+        step = 0.0  # between neighbouring integers
+        if quantisation.startswith("int8"):
+            step = row / 127
+        elif quantisation == "int16":
+            step = largest / 1024  # at most: one factor is for all that is stacked in a matrix
+        allowed = 0.51 * step + torch.finfo(rest).eps * row
+        assert ((found[key].float() - value).abs() <= allowed).all(), key
 
 
 def test_a_converted_model_computes_what_the_original_does(folder, model, tmp_path):

@@ -12,7 +12,8 @@ from echo.evaluate import compare
 from echo.evaluate.compare import compare_models, unique_names
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.evaluation import score
-from echo.evaluate.wer import Normaliser, word_errors
+from echo.evaluate.normaliser import Normaliser
+from echo.evaluate.wer import word_errors
 from echo.support.errors import EchoError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer

@@ -10,6 +10,9 @@ from echo.support.text import escape_markdown, visible
 EVIL = "a|b `c` <img src=x> *d*\n\n# e_f [g](h) &amp; \x1b[2J \u202e \\"
 
 
+RATES = ("20.00", "10.00")  # of the group, as written and normalised
+
+
 def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
     counts = {"rate": 0.2, "insertions": 1, "deletions": 2, "substitutions": 3, "reference": 30}
     wer = {**counts, "interval": interval}
@@ -17,7 +20,13 @@ def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
     better = None if interval is None else 0.975
     difference = {"difference": -0.05, "interval": interval, "better": better}
     model = {"parameters": 1_860_000, "peak_memory_bytes": 229_000_000, "rtfx": 43.21}
-    both = {"wer": counts, "wer_normalised": counts}
+    both = {"wer": counts, "wer_normalised": {**counts, "rate": 0.1}}
+    change = {
+        "words": 3,
+        "errors": [0, 1],
+        "reference": text,
+        "hypotheses": [text, f"{text} more"],
+    }
     return {
         "data": text,
         "utterances": 4,
@@ -40,10 +49,8 @@ def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
             "other": [
                 {
                     "id": text,
-                    "words": 3,
-                    "errors": [0, 1],
-                    "reference": text,
-                    "hypotheses": [text, f"{text} more"],
+                    "wer": {**change, "errors": [2, 4]},
+                    "wer_normalised": change,
                 }
             ]
         },
@@ -66,7 +73,10 @@ def test_the_tables_say_what_was_found():
     counts = ["1", "2", "3", "30"]
     assert ["one", "normalised", "20.00 %", "10.00 to 30.00", *counts, "20.00 %"] in found
     assert ["other", "as written", "-5.00", "+10.00 to +30.00", "97.5 %"] in found
-    assert ["some words here", "4", "30", "20.00 %", "20.00 %"] in found
+    by_group = [found.index(["some words here", "4", "30", *[f"{rate} %"] * 2]) for rate in RATES]
+    assert by_group == sorted(by_group)
+    assert "as written: 2 to 4 errors, words: 3" in text
+    assert "normalised: 0 to 1 errors, words: 3" in text
     assert "10,000 bootstrap resamples of the 4 utterances" in text
     assert text.startswith(f"# Comparison on some words here\n\n{render_summary(comparison())}")
 

@@ -13,7 +13,7 @@ from echo.evaluate.differences import (
     resampling_units,
 )
 from echo.evaluate.evaluation import score
-from echo.evaluate.wer import normaliser
+from echo.evaluate.normaliser import normaliser
 
 TEXTS = ["red green blue", "Black, white!", "grey", "pink gold brown tan"]
 GOOD = ["red green blue", "black white", "gray", "pink gold brown tan"]
@@ -92,13 +92,23 @@ def test_groups_sum_to_the_whole(column):
 
 def test_what_changed_most_comes_first():
     changed = most_changed(EVALUATIONS["good"], EVALUATIONS["bad"])
-    assert [(c["id"], c["errors"]) for c in changed] == [
-        ("u1", [0, 2]),
-        ("u3", [0, 2]),
-        ("u0", [0, 1]),
-        ("u2", [1, 0]),
+    assert [(c["id"], c["wer_normalised"]["errors"], c["wer"]["errors"]) for c in changed] == [
+        ("u3", [0, 2], [0, 2]),
+        ("u1", [0, 2], [2, 2]),
+        ("u0", [0, 1], [0, 1]),
+        ("u2", [1, 0], [1, 0]),
     ]
-    assert changed[0]["reference"] == "black white"
-    assert changed[0]["hypotheses"] == ["black white", ""]
+    assert changed[1]["wer_normalised"]["reference"] == "black white"
+    assert changed[1]["wer_normalised"]["hypotheses"] == ["black white", ""]
+    assert changed[1]["wer"]["reference"] == "Black, white!"
+    assert changed[1]["wer"]["hypotheses"] == ["black white", ""]
     assert most_changed(EVALUATIONS["good"], EVALUATIONS["bad"], 1) == changed[:1]
     assert most_changed(EVALUATIONS["good"], EVALUATIONS["again"]) == []
+
+
+def test_what_changed_only_as_written_is_shown_after_the_rest():
+    heard = [*GOOD[:1], "Black, white!", *GOOD[2:3], "pink gold brown"]
+    changed = most_changed(EVALUATIONS["good"], evaluation(heard))
+    assert [c["id"] for c in changed] == ["u3", "u1"]
+    assert changed[1]["wer"]["errors"] == [2, 0]
+    assert changed[1]["wer_normalised"]["errors"] == [0, 0]

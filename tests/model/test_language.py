@@ -11,7 +11,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import save_model
 from echo.config import DataSettings, RunConfig
 from echo.data.tokenizer import encode_transcript
-from echo.evaluate.wer import normaliser
+from echo.evaluate.normaliser import normaliser
 from echo.inspect.inspect import inspect_recording
 from echo.model.language import written_language
 from echo.support.errors import ConfigError

@@ -17,13 +17,20 @@ from echo.transcribe.formats import (
     read_formats,
     write_transcript,
 )
+from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Segment, Transcript, Word
 
 CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d\d\d) --> (\d+):(\d\d):(\d\d)[,.](\d\d\d)")
 SAMPLE = Transcript(
     3725.5,
     (
-        Segment(0.0, 1.25, "One & <two>", (Word(0.0, 0.5, "One"), Word(0.5, 1.25, "<two>"))),
+        Segment(
+            0.0,
+            1.25,
+            "One & <two>",
+            (Word(0.0, 0.5, "One"), Word(0.5, 1.25, "<two>", 0.98765)),
+            0.5,
+        ),
         Segment(3661.002, 3662.9996, 'a --> b, "c"'),
     ),
     "en",
@@ -85,7 +92,8 @@ def test_json_has_everything():
     assert found["language"] == "en"
     assert found["text"] == SAMPLE.text == 'One & <two> a --> b, "c"'
     first, second = found["segments"]
-    assert first["words"][1] == {"start": 0.5, "end": 1.25, "text": "<two>"}
+    assert first["words"][1] == {"start": 0.5, "end": 1.25, "text": "<two>", "confidence": 0.988}
+    assert first["confidence"] == 0.5
     assert second == {"start": 3661.002, "end": 3663.0, "text": 'a --> b, "c"'}
 
 
@@ -106,6 +114,17 @@ def test_silence_makes_files_without_text():
     assert FORMATS["vtt"](silence) == "WEBVTT\n"
     assert FORMATS["tsv"](silence) == "start\tend\ttext\n"
     assert json.loads(FORMATS["json"](silence))["segments"] == []
+
+
+def test_subtitles_alone_are_laid_out(tmp_path):
+    words = Transcript(9.0, (Segment(0.0, 9.0, "one two three four five six"),))
+    layout = Layout(line_width=9, line_count=1)
+    write_transcript(words, tmp_path, "talk", list(FORMATS), layout)
+    lines = ["one two", "three", "four five", "six"]
+    for kind in ("srt", "vtt"):
+        assert [text for *_, text in read_cues((tmp_path / f"talk.{kind}").read_text())] == lines
+    for kind in ("txt", "tsv", "json"):
+        assert (tmp_path / f"talk.{kind}").read_text() == FORMATS[kind](words)
 
 
 def test_every_recording_has_files_of_its_own():
@@ -147,5 +166,8 @@ def test_what_cannot_be_written_is_said(tmp_path):
 
 def test_formats_are_checked():
     assert read_formats("txt, json,txt") == ["txt", "json"]
+    assert read_formats("vtt", words=True, layout=True) == ["vtt"]
+    with pytest.raises(ConfigError, match="--max-line-width and --max-line-count are for srt"):
+        read_formats("txt,json", layout=True)
     with pytest.raises(ConfigError, match="unknown format 'doc'; there are: txt, srt, vtt, tsv"):
         read_formats("srt,doc")

@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import RunConfig
 from echo.data.audio import AudioFile
+from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
 from echo.model.geometry import SAMPLE_RATE
@@ -36,10 +38,10 @@ def commons(shared):
     return shared / "data/librispeech/dev/8226-274369-0000.opus"
 
 
-def untrained(task_tokens=()):
+def untrained(task_tokens=(), max_tokens=30):
     """A model of windows of 2 s, trained on nothing; with tokens of tasks, timestamps follow."""
     sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
-    model = {**sizes, "max_seconds": 2, "max_tokens": 30}
+    model = {**sizes, "max_seconds": 2, "max_tokens": max_tokens}
     settings = build(RunConfig, {"model": model}, "test")
     digits = [Utterance(word, AudioFile(None), word, 1.0) for word in ("one", "two", "three")]
     tokenizer = build_tokenizer(settings, digits)
@@ -136,6 +138,31 @@ def test_speech_between_silence_is_found_where_it_is(whisper, commons):
     assert found.duration == len(recording) / SAMPLE_RATE
 
 
+def test_confidence_is_the_probability_of_what_was_heard(whisper, commons):
+    """As the model says when it is given its own text; and words are the parts of a segment."""
+    speech = AudioFile(commons).load()
+    transcriber = Transcriber(whisper, TranscribeSettings(words=True))
+    clear, faint = transcriber.transcribe(
+        [speech, speech + speech.std() * torch.randn_like(speech)], lambda seconds: None
+    )
+    assert clear.language == "en"
+    (segment,) = clear.segments
+    tokenizer, model = whisper.tokenizer, whisper.model
+    text = tokenizer(f" {segment.text}", add_special_tokens=False).input_ids
+    prompt = tokenizer.convert_tokens_to_ids(["<|startoftranscript|>", "<|notimestamps|>"])
+    features = log_mel(F.pad(speech, (0, 30 * SAMPLE_RATE - len(speech))), 80)[None]
+    with torch.no_grad():
+        logits = model(features, decoder_input_ids=torch.tensor([[*prompt, *text]])).logits[0]
+    said = logits[1:-1].log_softmax(-1)[torch.arange(len(text)), text]
+    assert segment.confidence == pytest.approx(float(said.mean().exp()), abs=0.1)
+    counts = [
+        len(tokenizer(f" {w.text}", add_special_tokens=False).input_ids) for w in segment.words
+    ]
+    logs = [n * math.log(w.confidence) for n, w in zip(counts, segment.words, strict=True)]
+    assert math.exp(sum(logs) / sum(counts)) == pytest.approx(segment.confidence, rel=1e-3)
+    assert all(s.confidence < segment.confidence for s in faint.segments)
+
+
 def plain(text):
     return re.sub(r"[^a-z ]", "", text.lower()).strip()
 
@@ -152,8 +179,13 @@ def test_a_batch_gives_what_each_gives_alone(whisper, commons, beams):
     assert together[0].text == ""
     assert all(plain(t.text) == "every measure pursued by the commons" for t in together[1:])
     for both in zip(together, alone, strict=True):
-        times = [[(s.start, s.end, s.words) for s in t.segments] for t in both]
+        parts = [[(s, *(s.words or ())) for s in t.segments] for t in both]
+        times, sure = (
+            [[f(x) for segment in one for x in segment] for one in parts]
+            for f in (lambda x: (x.start, x.end, x.text), lambda x: x.confidence)
+        )
         assert times[0] == times[1]
+        assert sure[0] == pytest.approx(sure[1], rel=1e-3)
 
 
 def test_files_are_written_in_every_format_beside_what_cannot_be_read(
@@ -260,6 +292,16 @@ def test_a_language_is_what_the_model_is_told_or_hears(polyglot, monkeypatch):
         Transcriber(polyglot, TranscribeSettings(language="Klingon"))
 
 
+def test_the_language_of_silence_is_what_is_known(polyglot):
+    silence = [torch.zeros(SAMPLE_RATE)]
+    for settings, expected in ((TranscribeSettings(language="German"), "de"), (None, None)):
+        transcriber = Transcriber(polyglot, settings or TranscribeSettings())
+        assert transcriber.transcribe(silence, lambda _: None)[0].language == expected
+    polyglot.model.generation_config.is_multilingual = False
+    transcriber = Transcriber(polyglot, TranscribeSettings())
+    assert transcriber.transcribe(silence, lambda _: None)[0].language == "en"
+
+
 def test_the_encoder_runs_once_for_a_window_and_once_to_hear_the_language(polyglot):
     """Not again for every temperature, nor for the probability that nobody speaks."""
     ran = []
@@ -274,6 +316,32 @@ def test_the_encoder_runs_once_for_a_window_and_once_to_hear_the_language(polygl
         assert len(ran) == runs
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0.64, 36), (1.9, 40 + 16)])
+def test_a_model_that_never_ends_is_stopped_soon(monkeypatch, seconds, most):
+    """By the time that a recording takes, or by its loop: at every temperature."""
+    loaded = untrained(("<|nospeech|>", "<|none|>"), max_tokens=400)
+    model, known = loaded.model, loaded.model.generation_config
+    known.no_timestamps_token_id = loaded.tokenizer.convert_tokens_to_ids("<|none|>")
+    known.is_multilingual = False
+    prompts = []
+
+    def forever(hidden):
+        """The same letter for all time."""
+        logits = torch.zeros(*hidden.shape[:-1], model.config.vocab_size)
+        logits[..., 0] = 100.0
+        prompts.append(hidden.shape[1])
+        return logits
+
+    monkeypatch.setattr(model.proj_out, "forward", forever)
+    spoken = torch.randn(round(seconds * SAMPLE_RATE)) * torch.linspace(
+        0, 1, round(seconds * SAMPLE_RATE)
+    )
+    (found,) = Transcriber(loaded, TranscribeSettings()).transcribe([spoken], lambda _: None)
+    temperatures = 6
+    assert len(prompts) <= temperatures * (most + 2)
+    assert 0 < len(found.text) <= most
+
+
 def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     loaded = untrained()
     assert loaded.model.config.ctc
@@ -285,9 +353,9 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     def decode_batch(model, tokenizer, batch, settings):
         assert settings.ctc_weight > 0
         heard.extend(batch.utterances)
-        return [f"piece at {u.extra['start']:.1f}" for u in batch.utterances]
+        return [(f"piece at {u.extra['start']:.1f}", 0.5) for u in batch.utterances]
 
-    monkeypatch.setattr("echo.transcribe.transcribe.decode_batch", decode_batch)
+    monkeypatch.setattr("echo.transcribe.transcribe.decode_with_confidence", decode_batch)
     (found,) = Transcriber(loaded, TranscribeSettings()).transcribe([samples], lambda _: None)
     assert all(u.duration <= 2.0 for u in heard)
     assert found.segments[0].end == pytest.approx(1.7, abs=0.15)
@@ -304,4 +372,5 @@ def test_an_untrained_model_transcribes_something_of_any_length():
     )
     (found,) = Transcriber(loaded, TranscribeSettings()).transcribe([samples], lambda _: None)
     assert found.duration == 7.0
+    assert all(0 < segment.confidence <= 1 for segment in found.segments)
     assert all(0 <= s.start < s.end <= 7.0 for s in found.segments)
