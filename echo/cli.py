@@ -463,8 +463,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="WHISPER",
-            help="Folder or hub id of a model, of transformers or of CTranslate2.",
+            metavar="MODEL",
+            help="A run's folder, or the folder or hub id of a model, of transformers or of "
+            "CTranslate2.",
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
@@ -477,13 +478,14 @@ def convert(
     """Convert a Whisper model to an Echo model, or one of plain blocks back."""
     from echo.checkpoints.named import check_model
     from echo.support.settings import apply_overrides
+    checkpoint: Checkpoint = "best",
 
     check_model(source)
     apply_overrides({}, overrides or [])
 
     from echo.checkpoints.convert import convert as convert_checkpoint
 
-    config = convert_checkpoint(source, out, overrides or [], dtype)
+    config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint)
     print(f"The {config.model_type} model is in {out}/")
 
 
@@ -534,6 +536,10 @@ def shard(
     """Write a data set as tar shards, which training streams."""
     from echo.data.named import check_named
 
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
+    ] = None,
     check_named(data)
 
     from echo.data.prepare.shard import write_shards
@@ -541,7 +547,16 @@ def shard(
 
     columns = Columns(audio_column, text_column, speaker_column)
     rows = scan_source(data, columns, allow_outside, hub_stream=True)
-    entries = write_shards(rows, out, format, shard_size, shard_seconds, on_error_of(skip_errors))
+    entries = write_shards(
+        rows,
+        out,
+        format,
+        shard_size,
+        shard_seconds,
+        on_error_of(skip_errors),
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        progress=True,
+    )
     hours = sum(entry.seconds for entry in entries) / 3600
     count = sum(entry.utterances for entry in entries)
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
