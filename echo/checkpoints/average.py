@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from echo.checkpoints.card import CARD_FILE, model_card
 from echo.checkpoints.checksums import CHECKSUMS_FILE
 from echo.checkpoints.pretrained import read_generation_config
-from echo.checkpoints.run import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
+from echo.checkpoints.run import ADAPTER_FOLDER, PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
 from echo.config import load_run_config
 from echo.model.language import told_language
 from echo.support.errors import EchoError
@@ -47,7 +47,9 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
         language=told_language(read_generation_config(found[0])),
         note=f"The mean of the weights of a run's {best} best checkpoints.",
     )
-    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
+    left_out = shutil.ignore_patterns(
+        TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE, ADAPTER_FOLDER
+    )
     with whole_folder(out) as folder:
         shutil.copytree(found[0], folder, ignore=left_out, dirs_exist_ok=True)
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.attention.base import FocusedAttention
-from echo.checkpoints.card import model_card
+from echo.checkpoints.card import model_card, without_folders
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
@@ -30,11 +31,11 @@ from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight
-from echo.train.lora import add_adapters, merged
+from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
 from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, whole_model
-from echo.train.state import TrainState
+from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
 from echo.train.watch import AttentionWatch, DataWatch
 
@@ -79,7 +80,7 @@ class Trainer:
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
-        self.step = TrainStep(self.state, tokenizer, self.watch)
+        self.step = TrainStep(self.state, tokenizer)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
 
@@ -193,7 +194,7 @@ class Trainer:
         ids = ", ".join(u.id for b in taken.own for u in b.utterances)
         logger.warning("step %d is skipped: %s; utterances: %s", progress.step, outcome.value, ids)
         if progress.skipped_in_row >= limit:
-            last = next(iter(self.checkpoints.newest()), "none yet")
+            last = self.checkpoints.last_good() or "none yet"
             with self.processes.together():
                 raise EchoError(
                     f"{self.run}: stopped after {limit} skipped steps in a row, of which the last "
@@ -221,9 +222,11 @@ class Trainer:
         """Measures the WER on a fixed part of the evaluation set; returns whether the checkpoint
         is to be kept for it."""
         config = self.config
-        with self.state.averaged():
+        model = self.state.unwrapped
+        with self.state.averaged(), full_precision(model):
             transcripts = transcribe_set(
-                whole_model(self.state.unwrapped),
+                # Adapters are decoded as they are written.
+                merged(model) if config.lora else whole_model(model),
                 self.tokenizer,
                 sample(self.corpus.eval_utterances(), config.train.eval_utterances),
                 config.decode,
@@ -254,8 +257,12 @@ class Trainer:
             if recorder is None:
                 return
             with self.state.averaged():
-                written = merged(model) if self.config.lora else model
-                self.checkpoints.save(written, self.tokenizer, state, self.card())
+                adapter = None
+                if self.config.lora:
+                    base = without_folders(self.config.init or "")
+                    adapter = partial(save_adapter, model, base)
+                    model = merged(model)
+                self.checkpoints.save(model, self.tokenizer, state, self.card(), adapter)
             seconds = time.perf_counter() - started
             recorder.record("checkpoint", self.progress.step, {"seconds": seconds})
 

@@ -1,7 +1,8 @@
 """The state of a training run: all that it needs to resume exactly."""
 
 import random
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -148,6 +149,19 @@ def random_state() -> dict[str, Any]:
             k: v.tolist() if isinstance(v, np.ndarray) else v
             for k, v in np.random.get_state(legacy=False)["state"].items()
         },
+@contextmanager
+def full_precision(model: EchoForConditionalGeneration) -> Iterator[None]:
+    """Within, a model computes in the precision of its weights, as outside of training. For bf16,
+    accelerate has replaced its `forward` by one that casts, but the encoder, which decoding calls
+    by itself, is as it was: both would decode in different precisions."""
+    casting = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if casting is not None:
+            model.forward = casting  # type: ignore[method-assign]
+
+
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
