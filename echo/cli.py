@@ -17,6 +17,7 @@ from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, Stoppe
 from echo.support.text import visible, visible_lines
 
 if TYPE_CHECKING:
+    from echo.checkpoints.run import Progress
     from echo.config import OnError
 
 app = typer.Typer(
@@ -161,22 +162,23 @@ def train(
     from echo.train.run import start_run
 
     out = out or Path("runs") / config.stem
-    start_run(settings, out)
-    say_trained(out)
+    say_trained(out, start_run(settings, out))
 
 
 @app.command()
-def resume(run: RunFolder) -> None:
-    """Go on with a run that was stopped, from its last checkpoint."""
+def resume(run: RunFolder, overrides: Overrides = None) -> None:
+    """Go on with a run that was stopped, from its last checkpoint, or for longer.
+
+    'train.max_steps=4000' lets a finished run go on; what the model is cannot change.
+    """
     from echo.config import load_run_config
 
     with together():
-        load_run_config(run)
+        load_run_config(run, overrides or [])
 
     from echo.train.run import resume_run
 
-    resume_run(run)
-    say_trained(run)
+    say_trained(run, resume_run(run, overrides=overrides or []))
 
 
 @contextmanager
@@ -192,9 +194,11 @@ def together() -> Iterator[None]:
         yield
 
 
-def say_trained(run: Path) -> None:
+def say_trained(run: Path, progress: "Progress") -> None:
+    from echo.train.summary import ending
+
     if is_main_process():
-        print(f"Trained; the checkpoints are in {run}/checkpoints/")
+        print(ending(run, progress))
 
 
 def is_main_process() -> bool:
@@ -474,11 +478,11 @@ def convert(
         Literal["float32", "float16", "bfloat16"] | None,
         typer.Option(help="Precision of the weights; by default the checkpoint's."),
     ] = None,
+    checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or one of plain blocks back."""
     from echo.checkpoints.named import check_model
     from echo.support.settings import apply_overrides
-    checkpoint: Checkpoint = "best",
 
     check_model(source)
     apply_overrides({}, overrides or [])
@@ -532,14 +536,14 @@ def shard(
     speaker_column: SpeakerColumn = None,
     skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
-) -> None:
-    """Write a data set as tar shards, which training streams."""
-    from echo.data.named import check_named
-
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
     ] = None,
+) -> None:
+    """Write a data set as tar shards, which training streams."""
+    from echo.data.named import check_named
+
     check_named(data)
 
     from echo.data.prepare.shard import write_shards

@@ -37,6 +37,7 @@ from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, whole_model
 from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
+from echo.train.summary import beginning
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,13 @@ class Trainer:
         corpus: AnyCorpus,
         model: EchoForConditionalGeneration,
         tokenizer: Any,
+        heard: Limits | None = None,
     ) -> None:
+        """
+        Args:
+            heard: what the model heard before training, by which its WER is measured first; None
+                measures none.
+        """
         self.config = config
         self.run = run
         self.corpus = corpus
@@ -82,7 +89,9 @@ class Trainer:
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
+        self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
+        self.shown: dict[str, str] = {}  # by the progress bar
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -116,6 +125,14 @@ class Trainer:
         with ExitStack() as stack:
             stack.callback(bar.close)
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
+            if main:
+                for sentence in beginning(
+                    self.config, self.corpus, self.state.unwrapped, self.accelerator
+                ):
+                    logger.info("%s", sentence)
+            if self.progress.wer is not None:
+                self.show_wer(self.progress.wer)
+            self.measure_first(recorder)
             batches = self.batches()
             if self.state.evaluation_is_due:  # a signal arrived before it
                 self.evaluate_and_save(recorder, request)
@@ -128,8 +145,9 @@ class Trainer:
                 self.count(taken, outcome)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.state.finished:
-                    self.log(recorder, bar)
+                    self.log(recorder)
                 self.evaluate_and_save(recorder, request)
+                bar.set_postfix(self.shown, refresh=False)
                 yield
         if self.state.stale:
             logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
@@ -201,7 +219,7 @@ class Trainer:
                     f"is {progress.step}: {outcome.value}; the last good checkpoint is {last}"
                 )
 
-    def log(self, recorder: Recorder | None, bar: tqdm) -> None:
+    def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
         values, progress = self.state.take_metrics(), self.progress
         if recorder is None or not values:
@@ -210,17 +228,36 @@ class Trainer:
         if not self.accelerator.is_fsdp2:  # in which no process has all weights of a block
             values |= self.watch.measure()
         recorder.record("train", progress.step, values)
-        bar.set_postfix(
-            {
-                "loss": f"{values['loss']:.3f}",
-                "WER": "-" if progress.wer is None else f"{100 * progress.wer:.1f}%",
-                "utt/s": f"{values['utterances_per_second']:.0f}",
-            }
-        )
+        self.shown["loss"] = f"{values['loss']:.3f}"
+        self.shown["utt/s"] = f"{values['utterances_per_second']:.0f}"
+
+    def measure_first(self, recorder: Recorder | None) -> None:
+        """Measures the WER of what a run begins with, unless it begins with nothing or this was
+        done before the run was interrupted. Training goes on as if it had not been measured."""
+        if self.heard is None or self.progress.step > 0:
+            return
+        done = self.processes.is_main and bool(read_metrics(self.run))
+        if not self.processes.gather(done)[0]:
+            random = random_state()
+            self.measure(recorder, self.heard)
+            restore_random_state(random)
 
     def evaluate(self, recorder: Recorder | None) -> bool:
-        """Measures the WER on a fixed part of the evaluation set; returns whether the checkpoint
-        is to be kept for it."""
+        """Measures the WER at this step; returns whether the checkpoint is to be kept for it."""
+        wer = self.measure(recorder)
+        # Only the main process writes the folder, so only it knows for sure what is in there.
+        keep = self.processes.gather(
+            self.processes.is_main and self.checkpoints.is_among_best(wer)
+        )[0]
+        self.progress.measured(wer)
+        return keep
+
+    def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
+        """The WER on a fixed part of the evaluation set.
+
+        Args:
+            limits: what audio is padded by, in place of the model's own.
+        """
         config = self.config
         model = self.state.unwrapped
         with self.state.averaged(), full_precision(model):
@@ -232,21 +269,21 @@ class Trainer:
                 config.decode,
                 config.data.on_error,
                 processes=self.processes,
+                limits=limits,
             )
         references = [u.text for u in transcripts.utterances]
         wer = word_errors(references, transcripts.texts).rate
-        # Only the main process writes the folder, so only it knows for sure what is in there.
-        keep = self.processes.gather(
-            self.processes.is_main and self.checkpoints.is_among_best(wer)
-        )[0]
         if recorder is not None:
             recorder.record(
                 "eval",
                 self.progress.step,
                 {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
             )
-        self.progress.measured(wer)
-        return keep
+        self.show_wer(wer)
+        return wer
+
+    def show_wer(self, wer: float) -> None:
+        self.shown["WER"] = f"{100 * wer:.1f}%"
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""

@@ -78,6 +78,15 @@ class TrainState:
         due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
         return due and self.progress.wer_step != step
 
+    def update_learning_rate(self) -> None:
+        """Sets the learning rate of the next step by the schedule, whose settings have changed
+        since a checkpoint."""
+        schedule = self.schedule
+        for group, base, factor in zip(
+            self.optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(schedule.last_epoch)
+
     def take_metrics(self) -> dict[str, Any]:
         """The means over the recent steps, which are then forgotten, and figures of the progress;
         empty if there are no recent steps."""
@@ -140,15 +149,6 @@ class TrainState:
             self.processes.seed(self.config.seed, self.progress.step)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every random generator that this process may draw from in training."""
-    version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {
-        "python": [version, list(internal), gauss],
-        "numpy": {
-            k: v.tolist() if isinstance(v, np.ndarray) else v
-            for k, v in np.random.get_state(legacy=False)["state"].items()
-        },
 @contextmanager
 def full_precision(model: EchoForConditionalGeneration) -> Iterator[None]:
     """Within, a model computes in the precision of its weights, as outside of training. For bf16,
@@ -162,6 +162,15 @@ def full_precision(model: EchoForConditionalGeneration) -> Iterator[None]:
             model.forward = casting  # type: ignore[method-assign]
 
 
+def random_state() -> dict[str, Any]:
+    """The state of every random generator that this process may draw from in training."""
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": {
+            k: v.tolist() if isinstance(v, np.ndarray) else v
+            for k, v in np.random.get_state(legacy=False)["state"].items()
+        },
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
