@@ -17,6 +17,7 @@ from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, Stoppe
 from echo.support.text import visible, visible_lines
 
 if TYPE_CHECKING:
+    from echo.checkpoints.run import Progress
     from echo.config import OnError
 
 app = typer.Typer(
@@ -161,22 +162,23 @@ def train(
     from echo.train.run import start_run
 
     out = out or Path("runs") / config.stem
-    start_run(settings, out)
-    say_trained(out)
+    say_trained(out, start_run(settings, out))
 
 
 @app.command()
-def resume(run: RunFolder) -> None:
-    """Go on with a run that was stopped, from its last checkpoint."""
+def resume(run: RunFolder, overrides: Overrides = None) -> None:
+    """Go on with a run that was stopped, from its last checkpoint, or for longer.
+
+    'train.max_steps=4000' lets a finished run go on; what the model is cannot change.
+    """
     from echo.config import load_run_config
 
     with together():
-        load_run_config(run)
+        load_run_config(run, overrides or [])
 
     from echo.train.run import resume_run
 
-    resume_run(run)
-    say_trained(run)
+    say_trained(run, resume_run(run, overrides=overrides or []))
 
 
 @contextmanager
@@ -192,9 +194,11 @@ def together() -> Iterator[None]:
         yield
 
 
-def say_trained(run: Path) -> None:
+def say_trained(run: Path, progress: "Progress") -> None:
+    from echo.train.summary import ending
+
     if is_main_process():
-        print(f"Trained; the checkpoints are in {run}/checkpoints/")
+        print(ending(run, progress))
 
 
 def is_main_process() -> bool:
@@ -478,8 +482,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="WHISPER",
-            help="Folder or hub id of a model, of transformers or of CTranslate2.",
+            metavar="MODEL",
+            help="A run's folder, or the folder or hub id of a model, of transformers or of "
+            "CTranslate2.",
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
@@ -491,6 +496,7 @@ def convert(
             "checkpoint's."
         ),
     ] = None,
+    checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or one of plain blocks back."""
     from echo.checkpoints.named import check_model
@@ -501,7 +507,7 @@ def convert(
 
     from echo.checkpoints.convert import convert as convert_checkpoint
 
-    config = convert_checkpoint(source, out, overrides or [], dtype)
+    config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint)
     print(f"The {config.model_type} model is in {out}/")
 
 
@@ -548,6 +554,10 @@ def shard(
     speaker_column: SpeakerColumn = None,
     skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
+    ] = None,
 ) -> None:
     """Write a data set as tar shards, which training streams."""
     from echo.data.named import check_named
@@ -559,7 +569,16 @@ def shard(
 
     columns = Columns(audio_column, text_column, speaker_column)
     rows = scan_source(data, columns, allow_outside, hub_stream=True)
-    entries = write_shards(rows, out, format, shard_size, shard_seconds, on_error_of(skip_errors))
+    entries = write_shards(
+        rows,
+        out,
+        format,
+        shard_size,
+        shard_seconds,
+        on_error_of(skip_errors),
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        progress=True,
+    )
     hours = sum(entry.seconds for entry in entries) / 3600
     count = sum(entry.utterances for entry in entries)
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")

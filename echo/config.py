@@ -4,8 +4,8 @@ An unknown key, a value of a wrong type, or one outside the bounds beside its ty
 names the key.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from echo.support.settings import (
     Range,
     Share,
     build_with_overrides,
+    to_dict,
 )
 from echo.support.yaml import read_yaml
 
@@ -31,7 +32,8 @@ Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The shape of a model trained from scratch; with `init`, the checkpoint gives it instead."""
+    """The shape of a model trained from scratch; with `init`, the checkpoint gives all but the
+    attention, and what contradicts it is refused."""
 
     # Width of every layer's input and output, a multiple of `heads`.
     d_model: Annotated[int, Range(4)] = 144
@@ -57,7 +59,7 @@ class ModelSettings:
     # Whether cross-attention adds the encoder's positions to its keys, which no Whisper does.
     cross_positions: bool = False
     # Forms of self-attention, {encoder: ..., decoder: ...}: each a form's name, its settings, or a
-    # list of one for each layer; see echo.attention.forms.
+    # list of one for each layer, see echo.attention.forms; a Whisper as `init` is given them.
     attention: dict[str, Any] = field(default_factory=dict)
 
 
@@ -141,7 +143,7 @@ class DataSettings:
     cache: str | None = None
     # Largest size of the cache, in gigabytes; an hour of audio takes 0.23.
     cache_gigabytes: Amount = 20.0
-    # Most audio in a batch, in seconds, padded to its longest utterance.
+    # Most audio in a batch, in seconds, with added silence, and padded to its longest utterance.
     max_batch_seconds: PositiveAmount = 60.0
     # Most utterances in a batch.
     max_batch_size: Positive = 64
@@ -180,7 +182,7 @@ class LoraSettings:
     alpha: Positive = 32
     # Probability of dropout at the adapters' input.
     dropout: Share = 0.0
-    # Names of the linear layers that get adapters.
+    # Names of the layers that get adapters: linear ones, convolutions or embeddings.
     targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
 
@@ -262,7 +264,7 @@ class RunConfig:
     data: DataSettings = field(default_factory=DataSettings)
     # Parts of the loss.
     loss: LossSettings = field(default_factory=LossSettings)
-    # Low-rank adapters; null trains the weights themselves.
+    # Low-rank adapters of an `init`; null trains the weights themselves.
     lora: LoraSettings | None = None
     # How the model is trained.
     train: TrainSettings = field(default_factory=TrainSettings)
@@ -279,9 +281,65 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return build_with_overrides(RunConfig, read_yaml(path), str(path), overrides)
 
 
-def load_run_config(run: Path) -> RunConfig:
-    """The resolved config that a run folder holds."""
+# What may change when a run is resumed: not what the model, its data or its optimiser are.
+CHANGEABLE = (
+    *(
+        f"train.{name}"
+        for name in (
+            "max_steps",
+            "max_seconds",
+            "schedule",
+            "warmup_steps",
+            "max_grad_norm",
+            "accumulation",
+            "precision",
+            "log_every",
+            "eval_every",
+            "eval_utterances",
+            "checkpoint_every",
+            "patience",
+            "keep_best",
+            "max_skipped_steps",
+        )
+    ),
+    "data.workers",
+    "data.cache",
+    "data.cache_gigabytes",
+    "data.on_error",
+    "data.max_batch_seconds",
+    "data.max_batch_size",
+    *(f"decode.{each.name}" for each in fields(DecodeSettings)),
+)
+
+
+def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The resolved config that a run folder holds, with overrides to resume it with.
+
+    Raises:
+        ConfigError: the folder holds no run, or an override changes what cannot change.
+    """
     path = run / "config.yaml"
     if not path.exists():
         raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
-    return load_config(path)
+    stored, config = load_config(path), load_config(path, overrides)
+    for key in changed(to_dict(stored), to_dict(config)):
+        if key not in CHANGEABLE:
+            raise ConfigError(
+                f"{key} cannot change when a run is resumed; start another run, with init={run} to "
+                "go on from its model"
+            )
+    return config
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of settings in which two configs differ."""
+    for name, value in after.items():
+        other = before[name]
+        if (
+            isinstance(value, Mapping)
+            and isinstance(other, Mapping)
+            and value.keys() == other.keys()
+        ):
+            yield from changed(other, value, f"{prefix}{name}.")
+        elif value != other:
+            yield f"{prefix}{name}"

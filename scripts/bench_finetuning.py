@@ -34,7 +34,7 @@ from echo.data.corpora.build import build_corpus
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
 from echo.train.loop import Trainer
-from echo.train.run import starting_point
+from echo.train.start import starting_point
 
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 

@@ -160,7 +160,7 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     assert sorted(p.name for p in out.iterdir()) == ["shard-000000.tar", "shards.jsonl"]
     code, _, error = run(monkeypatch, capsys, *arguments)
     assert code == 2
-    assert error == f"echo-asr: {out}: is not an empty folder: choose another\n"
+    assert error == f"echo-asr: {out}: exists, and is not an empty folder; choose another\n"
 
 
 def test_the_version_is_the_packages(monkeypatch, capsys):

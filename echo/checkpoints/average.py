@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from echo.checkpoints.card import CARD_FILE, model_card
 from echo.checkpoints.checksums import CHECKSUMS_FILE
 from echo.checkpoints.pretrained import read_generation_config
-from echo.checkpoints.run import PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
+from echo.checkpoints.run import ADAPTER_FOLDER, PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
 from echo.config import load_run_config
 from echo.model.language import told_language
 from echo.support.errors import EchoError
-from echo.support.files import whole_folder
+from echo.support.files import new_folder, whole_folder
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -28,6 +28,8 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
     Raises:
         EchoError: the run has kept fewer, one is damaged, or the folder is in use.
     """
+    config = load_run_config(run)
+    new_folder(out)
     checkpoints = CheckpointFolder(run)
     found = [path for _, path in checkpoints.measured()][:best]
     if len(found) < best:
@@ -37,17 +39,17 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
         )
     for path in found:
         checkpoints.first_whole([path], without=(TRAINER_FILE,))
-    if out.exists():
-        raise EchoError(f"{out}: exists already; choose another folder")
     weights = mean_weights([path / WEIGHTS_FILE for path in found])
     # The card has no WER: it was measured of each checkpoint, not of their average.
     card = model_card(
-        load_run_config(run),
+        config,
         out.resolve().name,
         language=told_language(read_generation_config(found[0])),
         note=f"The mean of the weights of a run's {best} best checkpoints.",
     )
-    left_out = shutil.ignore_patterns(TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE)
+    left_out = shutil.ignore_patterns(
+        TRAINER_FILE, PROGRESS_FILE, CHECKSUMS_FILE, WEIGHTS_FILE, ADAPTER_FOLDER
+    )
     with whole_folder(out) as folder:
         shutil.copytree(found[0], folder, ignore=left_out, dirs_exist_ok=True)
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})

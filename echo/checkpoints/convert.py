@@ -7,6 +7,7 @@ focused block begins at nothing; training moves it from there.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.pretrained import TIED, PretrainedFolder, StoredTensor, fetch
+from echo.checkpoints.load import model_folder
+from echo.checkpoints.pretrained import EMBEDDINGS, TIED, PretrainedFolder, StoredTensor
 from echo.checkpoints.validate import (
     Checkpoint,
     check_generation_config,
@@ -32,18 +34,21 @@ from echo.model.model import (
     swap_attention,
 )
 from echo.model.whisper import plain_config, whisper_names
-from echo.support.errors import ConfigError, EchoError
-from echo.support.files import read_object, whole_folder
+from echo.support.errors import ConfigError
+from echo.support.files import new_folder, read_object, whole_folder
 from echo.support.settings import apply_overrides, merge
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-EMBEDDINGS = "model.decoder.embed_tokens.weight"
 
 
 def convert(
-    source: str | Path, out: str | Path, overrides: Sequence[str] = (), dtype: str | None = None
+    source: str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    dtype: str | None = None,
+    which: str = "best",
 ) -> WhisperConfig:
     """Writes a Whisper checkpoint as an Echo model folder with the same output, or an Echo model
     whose blocks are all plain as a Whisper folder with the same weights.
@@ -51,13 +56,14 @@ def convert(
     Tensors go from file to file, so that memory holds the weights once at the most.
 
     Args:
-        source: a folder or a hub id, of `transformers` or of CTranslate2.
+        source: a run, or a folder or a hub id of `transformers` or of CTranslate2.
         out: the folder to write; it must not exist, or be empty.
         overrides: the attention that a Whisper is given: `attention.encoder=...` and
             `attention.decoder=...` as in `EchoConfig`, `attention.FIELD=...` for the encoder's
             blocks of the default form, or YAML files such as those in `configs/attention`. Keys may
             begin with `model.attention` too, as they do in a run's config.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
+        which: checkpoint of a run, "best" or "last".
 
     Returns:
         The config that was written, of the kind that was made.
@@ -67,12 +73,11 @@ def convert(
             as Whisper, or the folder cannot be written. Nothing is left of it then.
     """
     out = Path(out).absolute()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise EchoError(f"{out}: exists, and is not an empty folder")
+    new_folder(out)
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, but must be one of: {', '.join(DTYPES)}")
     precision = DTYPES[dtype] if dtype else None
-    checkpoint = open_checkpoint(str(source))
+    checkpoint = open_checkpoint(model_folder(str(source), which))
     whisper = plain_config(checkpoint.config)
     whisper.dtype = precision or whisper.dtype
     if isinstance(checkpoint.config, EchoConfig):
@@ -100,8 +105,7 @@ def convert(
     return config
 
 
-def open_checkpoint(source: str) -> Checkpoint:
-    folder = fetch(source)
+def open_checkpoint(folder: Path) -> Checkpoint:
     if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
         return CTranslate2Folder(folder)
     return PretrainedFolder(folder)
@@ -239,6 +243,27 @@ def focused_weights(
                     if key not in tensors:
                         tensors[key] = value.to(own_dtype) if value.is_floating_point() else value
     return tensors
+
+
+def upcycled(
+    model: EchoForConditionalGeneration, attention: dict[str, Any]
+) -> EchoForConditionalGeneration:
+    """A model whose blocks are all plain with this attention instead, as `convert` would write it.
+
+    Raises:
+        ConfigError: the attention is not allowed, or cannot begin as Whisper.
+    """
+    config = focused_config(plain_config(model.config), attention)
+    weights = {
+        name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor))
+        for name, tensor in model.state_dict().items()
+    }
+    with torch.device("meta"):
+        focused = EchoForConditionalGeneration(config)
+    focused.load_state_dict(focused_weights(config, weights, None), assign=True)
+    focused.tie_weights()
+    focused.generation_config = model.generation_config
+    return focused.eval()
 
 
 def new_block(

@@ -41,13 +41,7 @@ def load_model(
         EchoError: there is no such model, it is neither an Echo nor a Whisper model, its files are
             damaged or do not fit together, or it does not know the language.
     """
-    folder = Path(source)
-    if (folder / "config.yaml").exists():
-        folder = CheckpointFolder(folder).path(which)
-    elif folder.is_dir() and not (folder / "config.json").exists():
-        raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
-    else:
-        folder = fetch(str(source))
+    folder = model_folder(str(source), which)
     checkpoint = PretrainedFolder(folder)
     config = checkpoint.config
     if not isinstance(config, EchoConfig):
@@ -67,6 +61,20 @@ def load_model(
         model.generation_config = checkpoint.generation
     set_language(model, tokenizer, str(source), language, task)
     return LoadedModel(model.float().eval(), tokenizer)
+
+
+def model_folder(source: str, which: str = "best") -> Path:
+    """The folder of a run's checkpoint, a model's own, or where one of the hub was downloaded to.
+
+    Raises:
+        EchoError: there is no such model.
+    """
+    folder = Path(source)
+    if (folder / "config.yaml").exists():
+        return CheckpointFolder(folder).path(which)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
+    return fetch(source)
 
 
 def to_device(model: PreTrainedModel) -> None:

@@ -22,6 +22,7 @@ from echo.support.files import is_file_name, read_object
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
+EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (

@@ -7,6 +7,7 @@ disk. So a folder named `step-N` is always complete; one that was damaged later 
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"
+ADAPTER_FOLDER = "adapter"
 REPLACED = ".replaced"
 RESUMABLE = 2  # checkpoints, in case the last one is damaged
 
@@ -81,10 +83,15 @@ class CheckpointFolder:
                 found.append((progress.wer, path))
         return sorted(found, key=lambda entry: entry[0])
 
+    def last_good(self) -> Path | None:
+        """The newest checkpoint that was not written between skipped steps; None without one."""
+        found = ((path, read_progress(path)) for path in self.newest())
+        return next((path for path, at in found if at and not at.skipped_in_row), None)
+
     def is_among_best(self, wer: float) -> bool:
         """Whether a checkpoint with this WER would be kept."""
         kept = self.measured()[: self.keep_best]
-        return len(kept) < self.keep_best or wer < kept[-1][0]
+        return len(kept) < self.keep_best or any(wer < worst for worst, _ in kept[-1:])
 
     def path(self, which: str) -> Path:
         """The folder of the `last` or `best` checkpoint whose model is undamaged.
@@ -116,6 +123,7 @@ class CheckpointFolder:
         tokenizer: Any,
         state: dict[str, Any],
         card: str | None = None,
+        save_adapter: Callable[[Path], None] | None = None,
     ) -> Path:
         """Writes the checkpoint of one step and deletes those that are no longer kept.
 
@@ -123,6 +131,7 @@ class CheckpointFolder:
             state: of training, see `echo.train.state.TrainState.state_dict`. Its `progress` becomes
                 progress.json, the rest trainer.pt.
             card: the model card.
+            save_adapter: writes the adapter that the model was merged with to a folder.
 
         Returns:
             The checkpoint's folder.
@@ -137,6 +146,8 @@ class CheckpointFolder:
             trainer = {key: value for key, value in state.items() if key != "progress"}
             torch.save(trainer, folder / TRAINER_FILE)
             (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
+            if save_adapter is not None:
+                save_adapter(folder / ADAPTER_FOLDER)
             if card is not None:
                 (folder / CARD_FILE).write_text(card, encoding="utf-8")
             seal(folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from echo.data.utterance import Corpus, Utterance
+from echo.model.geometry import Limits
 from echo.support.errors import DataError
 
 
@@ -84,7 +85,14 @@ class EpochBatches:
         start: Position,
         rank: int = 0,
         world: int = 1,
+        limits: Limits | None = None,
     ) -> None:
+        """
+        Args:
+            start: where it begins.
+            rank, world: which of how many processes this is.
+            limits: the model's, which say how much silence is added; None adds none.
+        """
         self.corpus = corpus
         self.seed = seed
         self.max_batch_seconds = max_batch_seconds
@@ -93,6 +101,7 @@ class EpochBatches:
         self.start = start
         self.rank = rank
         self.world = world
+        self.limits = limits
         self.ahead: deque[Position] = deque()  # of what is yielded and not yet taken
 
     def blocks(self, epoch: int) -> int:
@@ -109,9 +118,14 @@ class EpochBatches:
     def in_batches(
         self, items: Sequence[Item], utterances: Sequence[Utterance], rng: random.Random
     ) -> list[list[Item]]:
-        durations = [u.duration / i.speed for u, i in zip(utterances, items, strict=True)]
+        durations = [self.seconds(u, i) for u, i in zip(utterances, items, strict=True)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
         return [[items[i] for i in batch] for batch in batches]
+
+    def seconds(self, utterance: Utterance, item: Item) -> float:
+        """How long an example is, with the silence that is added to it."""
+        seconds = utterance.duration / item.speed
+        return self.limits.padded_seconds(seconds) if self.limits else seconds
 
     def __iter__(self) -> Iterator[list[Item]]:
         """This process's batches."""

@@ -63,3 +63,8 @@ class Limits:
             round(self.pad_to_seconds * rate),
         )
         return max(length, min(wanted, self.max_frames * rate // FRAMES_PER_SECOND))
+
+    def padded_seconds(self, seconds: float) -> float:
+        """As `padded`, of a duration; the duration itself where no silence is added."""
+        wanted = max(seconds + self.added_silence, self.pad_to_seconds)
+        return max(seconds, min(wanted, self.max_frames / FRAMES_PER_SECOND))

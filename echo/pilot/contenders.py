@@ -116,12 +116,14 @@ def read_pilot(
             f"{source}: baseline is {brief(baseline)!r}, but the models are: {listed(names)}"
         )
     budget = budget_settings(settings.budget, source)
-    contenders = []
-    for name in names:
-        merged = common
-        for layer in (own.get(name, {}), budget, told, told_models.get(name, {})):
-            merged = merge(merged, layer)
-        contenders.append(Contender(name, build(RunConfig, merged, f"{source} (models.{name})")))
+
+    def contender(name: str, told: Mapping[str, Any]) -> Contender:
+        layers = (common, own.get(name, {}), budget, told, told_models.get(name, {}))
+        content = reduce(merge, layers)
+        return Contender(name, build(RunConfig, content, f"{source} (models.{name})"))
+
+    contenders = [contender(name, told) for name in names]
+    check_told(told, contenders, [contender(name, {}) for name in names])
     check_comparable(contenders, source)
     return Pilot(contenders, baseline, check_seeds(seeds, contenders[0].config), settings.turn)
 
@@ -220,6 +222,33 @@ def check_comparable(contenders: Sequence[Contender], source: str) -> None:
                     f"{source}: models.{first.name} and models.{other.name} differ in {key}, which "
                     "must be the same for all"
                 )
+
+
+def check_told(
+    told: Mapping[str, Any], contenders: Sequence[Contender], without: Sequence[Contender]
+) -> None:
+    """Checks that what the command line says for all models leaves what they are compared for.
+
+    Args:
+        told: what it says.
+        contenders: the models with it.
+        without: the models without it.
+
+    Raises:
+        ConfigError: the models differ in a setting of `model` without it, and not with it.
+    """
+    for name in told.get("model") or {}:
+        key = f"model.{name}"
+        if same_for_all(contenders, key) and not same_for_all(without, key):
+            raise ConfigError(
+                f"{COMMAND_LINE}: {key} would be the same for all models, which differ in it; say "
+                f"models.NAME.{key}=... for one of them, or models.NAME=FILE.yaml to add one"
+            )
+
+
+def same_for_all(contenders: Sequence[Contender], key: str) -> bool:
+    values = [setting(contender.config, key) for contender in contenders]
+    return all(value == values[0] for value in values)
 
 
 def setting(config: RunConfig, key: str) -> Any:

@@ -12,7 +12,7 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
     """One run's evaluations during training, each with the baseline's WER after the same seconds.
 
     The baseline's WER is interpolated linearly between two evaluations, and constant after its
-    last. Evaluations before its first are left out.
+    last. Evaluations before its first are left out, and those before training.
 
     Args:
         events: the run's `metrics.jsonl`.
@@ -21,7 +21,7 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
     Returns:
         For each evaluation `step`, `seconds`, `wer` and `baseline_wer`.
     """
-    measured = [event for event in baseline if event["kind"] == "eval"]
+    measured = [event for event in baseline if event["kind"] == "eval" and event["step"] > 0]
     seconds = [event["seconds"] for event in measured]
     return [
         {
@@ -33,7 +33,10 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
             ),
         }
         for event in events
-        if event["kind"] == "eval" and measured and event["seconds"] >= seconds[0]
+        if event["kind"] == "eval"
+        and event["step"] > 0
+        and measured
+        and event["seconds"] >= seconds[0]
     ]
 
 

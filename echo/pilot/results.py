@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from echo.config import load_run_config
 from echo.evaluate.differences import resampling_units
 from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
 from echo.pilot.contenders import Pilot
@@ -47,7 +48,10 @@ def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
         ],
         **differences(pilot, out, by_decoder),
         "equal_seconds": {name: equal_seconds(pilot, out, name) for name in others},
-        "configs": {c.name: to_dict(c.config) for c in pilot.contenders},
+        "configs": {
+            c.name: to_dict(load_run_config(run_folder(out, c.name, pilot.seeds[0])))
+            for c in pilot.contenders
+        },
     }
 
 

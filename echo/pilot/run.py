@@ -14,6 +14,7 @@ from echo.pilot.table import render
 from echo.pilot.turns import check_folder, train_in_turn
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
+from echo.support.lock import locked
 from echo.train.recorder import read_metrics
 
 
@@ -28,8 +29,18 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the folder holds runs with other settings.
+        EchoError: another process works in the folder, or it cannot be written to.
         StoppedError: a signal arrived; each contender has written a checkpoint.
     """
+    with locked(out):
+        train_and_measure(pilot, out)
+        result = collect(pilot, out)
+        write_outputs(pilot, result, out)
+    return result
+
+
+def train_and_measure(pilot: Pilot, out: Path) -> None:
+    """Trains and measures what is not yet."""
     by_seed = {
         seed: {run_folder(out, c.name, seed): c.with_seed(seed) for c in pilot.contenders}
         for seed in pilot.seeds
@@ -45,9 +56,6 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
         utterances = build_corpus(next(iter(missing.values())).data, seed).eval_utterances()
         for run, config in missing.items():
             measure_run(run, config, utterances)
-    result = collect(pilot, out)
-    write_outputs(pilot, result, out)
-    return result
 
 
 def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:

@@ -16,7 +16,8 @@ from echo.data.corpora.build import build_corpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.loop import Trainer
-from echo.train.run import resumed_trainer, started_trainer
+from echo.train.run import folder_of_its_own, resumed_trainer, started_trainer
+from echo.train.start import is_config_of
 from echo.train.state import random_state, restore_random_state
 
 
@@ -62,10 +63,14 @@ def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
         StoppedError: a signal arrived; each run has written a checkpoint.
         EchoError: see `Trainer.steps`.
     """
-    contestants = [
-        Contestant(config, run, str(run.relative_to(out))) for run, config in runs.items()
-    ]
-    with StopRequest() as request, logging_redirect_tqdm(), ExitStack() as stack:
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(folder_of_its_own(run))
+        contestants = [
+            Contestant(config, run, str(run.relative_to(out))) for run, config in runs.items()
+        ]
+        request = stack.enter_context(StopRequest())
+        stack.enter_context(logging_redirect_tqdm())
         for contestant in contestants:
             contestant.enter(stack, request)
         going: Sequence[Contestant] = contestants
@@ -86,5 +91,6 @@ def check_folder(runs: Mapping[Path, RunConfig]) -> None:
         ConfigError: one has others.
     """
     for run, config in runs.items():
-        if (run / "config.yaml").exists() and load_run_config(run) != config:
+        there = (run / "config.yaml").exists()
+        if there and not is_config_of(config, load_run_config(run)):
             raise ConfigError(f"{run}: holds a run with other settings; choose another folder")

@@ -94,6 +94,20 @@ def writable_folder(folder: Path) -> None:
             pass
 
 
+def new_folder(folder: Path) -> None:
+    """Checks that a new folder can be written there, before the work for it is done.
+
+    Raises:
+        EchoError: something other than an empty folder is there, or nothing can be written.
+    """
+    with writing(folder):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise EchoError(f"{folder}: exists, and is not an empty folder; choose another")
+        temporary = temporary_name(folder)
+        temporary.mkdir(parents=True)
+        temporary.rmdir()
+
+
 def result_folder(folder: Path, result: str) -> None:
     """Makes a folder for results; see `writable_folder`.
 

@@ -71,8 +71,13 @@ class AlignmentLoss:
             (-(weights * near[:, None]).sum(-1).clamp(min=LEAST_WEIGHT).log()).mean(1)
             for weights in self.weights.values()
         ]
-        self.weights.clear()  # frees the batch's graph
+        if not losses:  # all layers were dropped
+            return torch.zeros((), device=labels.device)
         return (torch.stack(losses).mean(0) * sureness).sum()
+
+    def forget(self) -> None:
+        """Frees the graph of the batch."""
+        self.weights.clear()
 
 
 @torch.no_grad()

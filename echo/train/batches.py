@@ -91,6 +91,7 @@ def own_batches(
         start,
         processes.rank,
         processes.world,
+        reader.limits,
     )
     loader = training_loader(corpus, sampler, reader, data, config.seed)
     for batch, position in zip(loader, sampler.positions(), strict=False):

@@ -78,7 +78,9 @@ class Probe:
         assert not isinstance(trainer.corpus, StreamCorpus)
         self.corpus = trainer.corpus
         self.utterances = self.corpus.train_epoch(0)
-        self.longest = max(u.duration for u in self.utterances) / min(self.data.augment.speed)
+        self.limits = trainer.reader.limits
+        longest = max(u.duration for u in self.utterances) / min(self.data.augment.speed)
+        self.longest = self.limits.padded_seconds(longest)
         self.bytes_per_second = 0.0  # of audio, on a CPU
 
     def batches(self, seconds: float) -> list[list[Item]]:
@@ -90,6 +92,7 @@ class Probe:
             data.max_batch_size,
             data.augment.speed,
             Position(),
+            limits=self.limits,
         )
         return sampler.block_batches(0, 0)
 
@@ -104,7 +107,8 @@ class Probe:
         return [max(batches, key=cost) for cost in costs]
 
     def padded_seconds(self, batch: list[Item]) -> float:
-        return len(batch) * max(self.utterances[i.index].duration / i.speed for i in batch)
+        longest = max(self.utterances[i.index].duration / i.speed for i in batch)
+        return len(batch) * self.limits.padded_seconds(longest)
 
     def grows_beyond(self, seconds: float) -> bool:
         """Whether more seconds make larger batches. They do not once all utterances fit into one,

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.attention.base import FocusedAttention
-from echo.checkpoints.card import model_card
+from echo.checkpoints.card import model_card, without_folders
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
@@ -30,12 +31,13 @@ from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight
-from echo.train.lora import add_adapters, merged
+from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
 from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, whole_model
-from echo.train.state import TrainState
+from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
+from echo.train.summary import beginning
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,13 @@ class Trainer:
         corpus: AnyCorpus,
         model: EchoForConditionalGeneration,
         tokenizer: Any,
+        heard: Limits | None = None,
     ) -> None:
+        """
+        Args:
+            heard: what the model heard before training, by which its WER is measured first; None
+                measures none.
+        """
         self.config = config
         self.run = run
         self.corpus = corpus
@@ -79,9 +87,11 @@ class Trainer:
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
-        self.step = TrainStep(self.state, tokenizer, self.watch)
+        self.step = TrainStep(self.state, tokenizer)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
+        self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
+        self.shown: dict[str, str] = {}  # by the progress bar
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -115,6 +125,14 @@ class Trainer:
         with ExitStack() as stack:
             stack.callback(bar.close)
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
+            if main:
+                for sentence in beginning(
+                    self.config, self.corpus, self.state.unwrapped, self.accelerator
+                ):
+                    logger.info("%s", sentence)
+            if self.progress.wer is not None:
+                self.show_wer(self.progress.wer)
+            self.measure_first(recorder)
             batches = self.batches()
             if self.state.evaluation_is_due:  # a signal arrived before it
                 self.evaluate_and_save(recorder, request)
@@ -127,8 +145,9 @@ class Trainer:
                 self.count(taken, outcome)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.state.finished:
-                    self.log(recorder, bar)
+                    self.log(recorder)
                 self.evaluate_and_save(recorder, request)
+                bar.set_postfix(self.shown, refresh=False)
                 yield
         if self.state.stale:
             logger.info("stopped: %d evaluations without a better WER", self.progress.stale)
@@ -193,14 +212,14 @@ class Trainer:
         ids = ", ".join(u.id for b in taken.own for u in b.utterances)
         logger.warning("step %d is skipped: %s; utterances: %s", progress.step, outcome.value, ids)
         if progress.skipped_in_row >= limit:
-            last = next(iter(self.checkpoints.newest()), "none yet")
+            last = self.checkpoints.last_good() or "none yet"
             with self.processes.together():
                 raise EchoError(
                     f"{self.run}: stopped after {limit} skipped steps in a row, of which the last "
                     f"is {progress.step}: {outcome.value}; the last good checkpoint is {last}"
                 )
 
-    def log(self, recorder: Recorder | None, bar: tqdm) -> None:
+    def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
         values, progress = self.state.take_metrics(), self.progress
         if recorder is None or not values:
@@ -209,41 +228,62 @@ class Trainer:
         if not self.accelerator.is_fsdp2:  # in which no process has all weights of a block
             values |= self.watch.measure()
         recorder.record("train", progress.step, values)
-        bar.set_postfix(
-            {
-                "loss": f"{values['loss']:.3f}",
-                "WER": "-" if progress.wer is None else f"{100 * progress.wer:.1f}%",
-                "utt/s": f"{values['utterances_per_second']:.0f}",
-            }
-        )
+        self.shown["loss"] = f"{values['loss']:.3f}"
+        self.shown["utt/s"] = f"{values['utterances_per_second']:.0f}"
+
+    def measure_first(self, recorder: Recorder | None) -> None:
+        """Measures the WER of what a run begins with, unless it begins with nothing or this was
+        done before the run was interrupted. Training goes on as if it had not been measured."""
+        if self.heard is None or self.progress.step > 0:
+            return
+        done = self.processes.is_main and bool(read_metrics(self.run))
+        if not self.processes.gather(done)[0]:
+            random = random_state()
+            self.measure(recorder, self.heard)
+            restore_random_state(random)
 
     def evaluate(self, recorder: Recorder | None) -> bool:
-        """Measures the WER on a fixed part of the evaluation set; returns whether the checkpoint
-        is to be kept for it."""
+        """Measures the WER at this step; returns whether the checkpoint is to be kept for it."""
+        wer = self.measure(recorder)
+        # Only the main process writes the folder, so only it knows for sure what is in there.
+        keep = self.processes.gather(
+            self.processes.is_main and self.checkpoints.is_among_best(wer)
+        )[0]
+        self.progress.measured(wer)
+        return keep
+
+    def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
+        """The WER on a fixed part of the evaluation set.
+
+        Args:
+            limits: what audio is padded by, in place of the model's own.
+        """
         config = self.config
-        with self.state.averaged():
+        model = self.state.unwrapped
+        with self.state.averaged(), full_precision(model):
             transcripts = transcribe_set(
-                whole_model(self.state.unwrapped),
+                # Adapters are decoded as they are written.
+                merged(model) if config.lora else whole_model(model),
                 self.tokenizer,
                 sample(self.corpus.eval_utterances(), config.train.eval_utterances),
                 config.decode,
                 config.data.on_error,
                 processes=self.processes,
+                limits=limits,
             )
         references = [u.text for u in transcripts.utterances]
         wer = word_errors(references, transcripts.texts).rate
-        # Only the main process writes the folder, so only it knows for sure what is in there.
-        keep = self.processes.gather(
-            self.processes.is_main and self.checkpoints.is_among_best(wer)
-        )[0]
         if recorder is not None:
             recorder.record(
                 "eval",
                 self.progress.step,
                 {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
             )
-        self.progress.measured(wer)
-        return keep
+        self.show_wer(wer)
+        return wer
+
+    def show_wer(self, wer: float) -> None:
+        self.shown["WER"] = f"{100 * wer:.1f}%"
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
@@ -254,8 +294,12 @@ class Trainer:
             if recorder is None:
                 return
             with self.state.averaged():
-                written = merged(model) if self.config.lora else model
-                self.checkpoints.save(written, self.tokenizer, state, self.card())
+                adapter = None
+                if self.config.lora:
+                    base = without_folders(self.config.init or "")
+                    adapter = partial(save_adapter, model, base)
+                    model = merged(model)
+                self.checkpoints.save(model, self.tokenizer, state, self.card(), adapter)
             seconds = time.perf_counter() - started
             recorder.record("checkpoint", self.progress.step, {"seconds": seconds})
 

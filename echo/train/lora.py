@@ -1,21 +1,31 @@
 """Fine-tuning with low-rank adapters (LoRA), by peft."""
 
+import copy
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
+from echo.checkpoints.pretrained import EMBEDDINGS, TIED
 from echo.config import LoraSettings
 from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError
 
+ADAPTER = "default"  # peft's name for the only one
+ADAPTED = (nn.Linear, nn.Conv1d, nn.Embedding)  # kinds of layers
+
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
-    """Adds adapters to the target linear layers, in place. Only adapters and new parameters, those
-    that a Whisper checkpoint lacks, are trained; a low rank is not enough for the latter.
+    """Adds adapters to the target layers, in place. Only adapters and new parameters, those that a
+    Whisper checkpoint lacks, are trained; a low rank is not enough for the latter.
 
     Raises:
-        ConfigError: peft is not installed, or the model has none of the target layers.
+        ConfigError: peft is not installed, the model has none of the target layers, or one is of a
+            kind that takes no adapter.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -31,9 +41,14 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
         target_modules=settings.targets,
     )
     try:
-        inject_adapter_in_model(config, model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*tied")  # `merged` unties the weights
+            inject_adapter_in_model(config, model)
     except ValueError as error:
         raise ConfigError(f"lora: {error}") from None
+    for name, layer in adapted_layers(model).items():
+        if type(layer.get_base_layer()) not in ADAPTED:
+            raise ConfigError(f"lora.targets: {name} cannot have an adapter; name other layers")
     for name, parameter in model.named_parameters():
         if name in new:
             parameter.requires_grad_(True)
@@ -44,23 +59,54 @@ def trained_state(model: EchoForConditionalGeneration) -> dict[str, torch.Tensor
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """The layers that have adapters, by name."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
+
+
 def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
     """A plain model with the adapters merged into its weights. Other weights are shared with
-    `model`."""
-    from peft.tuners.lora import Linear
-
+    `model`. An output projection that is tied to the embeddings is so no more where one of them has
+    an adapter of its own."""
     weights = {
         name.replace(".base_layer", ""): weight
         for name, weight in model.state_dict().items()
         if ".lora_" not in name
     }
-    adapted: dict[str, Any] = {n: m for n, m in model.named_modules() if isinstance(m, Linear)}
-    for name, layer in adapted.items():
+    config = copy.deepcopy(model.config)
+    for name, layer in adapted_layers(model).items():
         added = torch.stack([layer.get_delta_weight(a) for a in layer.active_adapters]).sum(0)
         weights[f"{name}.weight"] = layer.get_base_layer().weight.detach() + added.detach()
+        if f"{name}.weight" in (TIED, EMBEDDINGS):
+            config.tie_word_embeddings = False
     with torch.device("meta"):  # draws no random numbers, which would change training
-        plain = EchoForConditionalGeneration(model.config)
+        plain = EchoForConditionalGeneration(config)
     plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
     plain.generation_config = model.generation_config
     return plain
+
+
+def save_adapter(model: EchoForConditionalGeneration, base: str, folder: Path) -> None:
+    """Writes all that is trained as a folder that `PeftModel.from_pretrained` loads onto the model
+    that training began with.
+
+    Args:
+        base: what that model is called.
+    """
+    from peft import get_peft_model_state_dict
+
+    config = copy.deepcopy(model.peft_config[ADAPTER])
+    config.base_model_name_or_path = base
+    config.inference_mode = True
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # peft loads other parameters with the adapters: the new ones are trained without any.
+    weights |= {n: p for n, p in trained_state(model).items() if ".lora_" not in n}
+    config.save_pretrained(folder)
+    save_file(
+        {f"base_model.model.{name}": weight.contiguous() for name, weight in weights.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )

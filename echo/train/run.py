@@ -2,7 +2,8 @@
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,42 @@ from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import ExampleReader, check_utterances
-from echo.data.utterance import FixedCorpus, Utterance
+from echo.data.utterance import FixedCorpus
 from echo.model.geometry import Limits
-from echo.model.language import is_multilingual
-from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
+from echo.support.lock import locked
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
-from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 from echo.train.loop import Trainer
+from echo.train.start import described, known_utterances, starting_point
 
 logger = logging.getLogger(__name__)
 
 
 def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = None) -> Progress:
-    """Trains a new model in a new folder; see `started_trainer`."""
-    return started_trainer(config, Path(run), corpus).train()
+    """Trains a new model in a new folder; see `started_trainer`.
+
+    Raises:
+        EchoError: another process works in the folder, or it cannot be written to.
+    """
+    with folder_of_its_own(Path(run)):
+        return started_trainer(config, Path(run), corpus).train()
+
+
+@contextmanager
+def folder_of_its_own(run: Path) -> Iterator[None]:
+    """Within, no other training works in a run's folder.
+
+    Raises:
+        EchoError: one does already, or the folder cannot be written to.
+    """
+    processes = Processes.started()
+    with ExitStack() as stack:
+        with processes.together():
+            if processes.is_main:  # which writes for all
+                stack.enter_context(locked(run))
+        yield
 
 
 def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Trainer:
@@ -53,7 +73,7 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
     trainer = new_trainer(config, run, corpus)
     if processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
-        save_yaml(to_dict(config), run / "config.yaml")
+        save_yaml(to_dict(trainer.config), run / "config.yaml")
     return trainer
 
 
@@ -62,85 +82,74 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
     processes = Processes.started()
     with processes.together():
         set_seed(config.seed)
-        model, tokenizer = starting_point(config, corpus)
+        model, tokenizer, heard = starting_point(config, corpus)
+        config = described(config, model.config, tokenizer)
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
-    trainer = Trainer(config, run, corpus, model, tokenizer)
+    trainer = Trainer(config, run, corpus, model, tokenizer, heard)
     if processes.world > 1:  # the same weights, but not the same dropout
         processes.seed(config.seed, step=0)
     return trainer
 
 
-def starting_point(
-    config: RunConfig, corpus: AnyCorpus
-) -> tuple[EchoForConditionalGeneration, Any]:
-    """The model and tokenizer that a run begins with: those of the checkpoint `init`, or new ones.
+def resume_run(
+    run: str | Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
+) -> Progress:
+    """Resumes a run; see `resumed_trainer`.
 
     Raises:
-        ConfigError: the settings do not fit the checkpoint, which may lack a CTC head or need a
-            language; or they contradict each other.
-        EchoError: the checkpoint cannot be loaded.
+        EchoError: another process works in the folder, or it cannot be written to.
     """
-    data = config.data
-    if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
-        raise ConfigError(
-            "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
-        )
-    if config.init is None:
-        if data.language is not None or data.task is not None:
-            raise ConfigError("data.language and data.task are for a multilingual init alone")
-        tokenizer = build_tokenizer(config, known_utterances(corpus))
-        return build_model(config, tokenizer), tokenizer
-    loaded = load_model(config.init, language=data.language, task=data.task)
-    if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
-        raise ConfigError(f"data.language must be given, because {config.init} is multilingual")
-    if ctc_weight(config) > 0 and not loaded.model.config.ctc:
-        raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
-    for key, value in padding(data).items():
-        setattr(loaded.model.config, key, value)
-    return loaded.model, loaded.tokenizer
+    with folder_of_its_own(Path(run)):
+        return resumed_trainer(Path(run), corpus, overrides).train()
 
 
-def resume_run(run: str | Path, corpus: AnyCorpus | None = None) -> Progress:
-    """Resumes a run; see `resumed_trainer`."""
-    return resumed_trainer(Path(run), corpus).train()
-
-
-def resumed_trainer(run: Path, corpus: AnyCorpus | None = None) -> Trainer:
+def resumed_trainer(
+    run: Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
+) -> Trainer:
     """A trainer in the state of a run's last undamaged checkpoint, or at step 0 if the run has no
     checkpoint yet.
 
+    Args:
+        overrides: settings to change, which the run's config then has; see `load_run_config`.
+
     Raises:
-        ConfigError: the folder holds no run.
+        ConfigError: the folder holds no run, or a setting cannot change.
         EchoError: every checkpoint is damaged.
     """
     processes = Processes.started()
     with processes.together():
-        config = load_run_config(run)
+        config = load_run_config(run, overrides)
         corpus = corpus or build_corpus(config.data, config.seed)
         checkpoint = CheckpointFolder(run).load()
     if checkpoint is None:
-        return new_trainer(config, run, corpus)
-    path, state = checkpoint
+        trainer = new_trainer(config, run, corpus)
+    else:
+        trainer = trainer_at(*checkpoint, config, run, corpus)
+    if overrides:
+        trainer.state.update_learning_rate()
+        if processes.is_main:
+            save_yaml(to_dict(trainer.config), run / "config.yaml")
+    return trainer
+
+
+def trainer_at(
+    path: Path, state: dict[str, Any], config: RunConfig, run: Path, corpus: AnyCorpus
+) -> Trainer:
+    """A trainer in the state of a checkpoint."""
+    processes = Processes.started()
     with processes.together():
+        loaded = load_model(str(path))
+        model, tokenizer = loaded.model, loaded.tokenizer
+        config = described(config, model.config, tokenizer)
         # Checkpoints of lora are merged; the adapters belong to the model that training began with.
         if config.lora:
-            model, tokenizer = starting_point(config, corpus)
-        else:
-            loaded = load_model(str(path))
-            model, tokenizer = loaded.model, loaded.tokenizer
+            model, tokenizer, _ = starting_point(config, corpus)
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.state.load_state_dict(state)
     return trainer
-
-
-def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
-    """The training utterances that are known before training: all, or a stream's first."""
-    if isinstance(corpus, StreamCorpus):
-        return corpus.known_utterances()
-    return corpus.train_epoch(0)
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:

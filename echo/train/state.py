@@ -1,7 +1,8 @@
 """The state of a training run: all that it needs to resume exactly."""
 
 import random
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -77,6 +78,15 @@ class TrainState:
         due = step > 0 and (step % self.config.train.eval_every == 0 or self.budget_is_spent)
         return due and self.progress.wer_step != step
 
+    def update_learning_rate(self) -> None:
+        """Sets the learning rate of the next step by the schedule, whose settings have changed
+        since a checkpoint."""
+        schedule = self.schedule
+        for group, base, factor in zip(
+            self.optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(schedule.last_epoch)
+
     def take_metrics(self) -> dict[str, Any]:
         """The means over the recent steps, which are then forgotten, and figures of the progress;
         empty if there are no recent steps."""
@@ -137,6 +147,19 @@ class TrainState:
             restore_random_state(state["random"][self.processes.rank])
         else:
             self.processes.seed(self.config.seed, self.progress.step)
+
+
+@contextmanager
+def full_precision(model: EchoForConditionalGeneration) -> Iterator[None]:
+    """Within, a model computes in the precision of its weights, as outside of training. For bf16,
+    accelerate has replaced its `forward` by one that casts, but the encoder, which decoding calls
+    by itself, is as it was: both would decode in different precisions."""
+    casting = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if casting is not None:
+            model.forward = casting  # type: ignore[method-assign]
 
 
 def random_state() -> dict[str, Any]:

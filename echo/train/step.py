@@ -16,8 +16,8 @@ from echo.train.alignment import AlignmentLoss
 from echo.train.build import ctc_weight, special_ids
 from echo.train.loss import joint_loss
 from echo.train.sharding import whole
+from echo.train.span_penalty import SpanPenalty
 from echo.train.state import TrainState
-from echo.train.watch import AttentionWatch
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +41,15 @@ class Skipped(Enum):
 class TrainStep:
     """Takes one optimiser step at each call."""
 
-    def __init__(self, state: TrainState, tokenizer: Any, watch: AttentionWatch) -> None:
+    def __init__(self, state: TrainState, tokenizer: Any) -> None:
         self.state = state
         self.config = state.config
         self.accelerator = state.accelerator
-        self.watch = watch
         self.ctc_weight = ctc_weight(self.config)
         self.alignment = (
             AlignmentLoss(state.unwrapped) if self.config.loss.alignment_weight else None
         )
+        self.span_penalty = SpanPenalty(state.unwrapped) if self.config.loss.span_penalty else None
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.blank = tokenizer.pad_token_id
 
@@ -134,6 +134,15 @@ class TrainStep:
         Returns:
             (3,): the losses summed over the batch: total, decoder's, CTC's.
         """
+        try:
+            return self.forward_and_backward(batch, tokens)
+        finally:  # also where memory ran out, which the graph would go on to take
+            for loss in (self.alignment, self.span_penalty):
+                if loss is not None:
+                    loss.forget()
+
+    def forward_and_backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
+        """As `backward`; what the losses remember of the batch stays."""
         settings = self.config.loss
         output = self.state.model(
             batch.input_features,
@@ -163,10 +172,8 @@ class TrainStep:
                 self.special_ids,
                 blank=self.blank,
             )
-        if settings.span_penalty:
-            mean_span = torch.stack([span.mean() for span in self.watch.spans.values()]).mean()
-            count = (batch.labels != IGNORED).sum()
-            objective = objective + settings.span_penalty * mean_span * count
+        if self.span_penalty is not None:
+            objective = objective + settings.span_penalty * self.span_penalty(batch.labels)
         losses = torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
         if not batch.utterances:  # silence, with which this process takes part in the others' step
             objective, losses = objective * 0, losses * 0

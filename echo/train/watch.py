@@ -28,7 +28,7 @@ class AttentionWatch:
             for name, module in model.named_modules()
             if isinstance(module, FocusedAttention)
         }
-        self.spans: dict[str, torch.Tensor] = {}  # of the last batch, with gradients
+        self.spans: dict[str, torch.Tensor] = {}  # of the last batch
         self.inputs: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self.warned: set[tuple[str, str]] = set()
         for name, block in self.blocks.items():
@@ -41,7 +41,7 @@ class AttentionWatch:
             return
         x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         mask = kwargs.get("attention_mask")
-        self.spans[name] = output[1]
+        self.spans[name] = output[1].detach()
         self.inputs[name] = x[:1].detach(), None if mask is None else mask[:1]
 
     def measure(self) -> dict[str, float]:
@@ -61,7 +61,7 @@ class AttentionWatch:
             assert maps.temperature is not None
             seeing = maps.local.sum(-1) > 0  # neither padding nor an empty window
             local = (entropy(maps.local) * seeing).sum() / seeing.sum().clamp(min=1)
-            span = self.spans[name].detach().float()
+            span = self.spans[name].float()
             found = {
                 "span": span.mean(),
                 "temperature": maps.temperature.float().mean(),

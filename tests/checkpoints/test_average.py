@@ -79,7 +79,7 @@ def test_what_cannot_be_averaged_is_told_of(run):
     with pytest.raises(EchoError, match=r"has \d checkpoints whose WER was measured, not 9"):
         average_run(run, 9, run / "average")
     average_run(run, 2, run / "average")
-    with pytest.raises(EchoError, match="average: exists already"):
+    with pytest.raises(EchoError, match="average: exists, and is not"):
         average_run(run, 2, run / "average")
     best = CheckpointFolder(run).path("best")
     (best / "model.safetensors").write_bytes(b"")

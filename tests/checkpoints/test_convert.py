@@ -17,6 +17,7 @@ from transformers import (
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.forms import FORMS
 from echo.checkpoints.convert import convert, read_attention
+from echo.checkpoints.load import load_model
 from echo.checkpoints.pretrained import COMPANIONS
 from echo.cli import main
 from echo.config import load_config
@@ -24,6 +25,7 @@ from echo.data.audio import AudioFile
 from echo.data.tokenizer import load_tokenizer
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError
+from echo.train.run import start_run
 from tests.small_whisper import (
     GENERATION,
     SIZES,
@@ -33,6 +35,7 @@ from tests.small_whisper import (
     small_whisper,
     weights,
 )
+from tests.train.test_loop import tiny
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
@@ -386,3 +389,17 @@ def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys):
         assert code == 2
         assert message in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_a_run_is_converted_by_its_checkpoint(shared, tmp_path):
+    plain = {"encoder": "plain", "decoder": "plain"}
+    config = tiny(
+        shared, model={"attention": plain}, loss={"ctc_weight": 0}, train={"eval_every": 3}
+    )
+    start_run(config, tmp_path / "run")
+    for which in ("best", "last"):
+        convert(tmp_path / "run", tmp_path / which, which=which)
+        found = WhisperForConditionalGeneration.from_pretrained(tmp_path / which).state_dict()
+        expected = load_model(str(tmp_path / "run"), which).model.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)

@@ -53,7 +53,9 @@ def test_it_is_the_same_after_conversion_training_and_conversion_back(
     audio = AudioFile(write(tmp_path / "tone.wav"))
     utterances = [Utterance(str(i), audio, "the fox", duration=1) for i in range(2)]
     settings = {"max_steps": 1, "learning_rate": 0.0}
-    config = tiny(shared, init=str(tmp_path / "echo"), train=settings, data={"pad_to": 30})
+    config = tiny(
+        shared, init=str(tmp_path / "echo"), model=None, train=settings, data={"pad_to": 30}
+    )
     start_run(config, tmp_path / "run", FixedCorpus(utterances, utterances))
     checkpoint = CheckpointFolder(tmp_path / "run").path("last")
     convert(checkpoint, tmp_path / "back")

@@ -1,6 +1,7 @@
 import random
 from itertools import islice
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from echo.data.audio import AudioArray
 from echo.data.batching import EpochBatches, Position, bucket
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.model.geometry import Limits
 
 
 def corpus(durations):
@@ -101,3 +103,23 @@ def test_every_process_has_batches_where_there_are_few():
     ]
     seen = [(item.epoch, item.index) for part in parts for batch in part for item in batch]
     assert len(set(seen)) == len(seen) == 15
+
+
+@pytest.mark.parametrize("silence", [{"pad_to_seconds": 10.0}, {"added_silence": 2.5}])
+def test_added_silence_counts_as_audio(silence):
+    """As long as the reader makes them: no batch is longer than its limit."""
+    durations = [random.Random(0).uniform(0.5, 8) for _ in range(60)]
+    limits = Limits(8, 1000, 40, **silence)
+    batches = EpochBatches(corpus(durations), 3, 25, 64, [1.0], Position(), limits=limits)
+    found = batches.block_batches(0, 0)
+    assert sorted(item.index for batch in found for item in batch) == list(range(60))
+    for batch in found:
+        frames = [limits.padded(round(100 * durations[item.index]), 100) for item in batch]
+        assert len(batch) == 1 or len(batch) * max(frames) <= 2500 + len(batch)
+
+
+def test_without_silence_a_duration_stays_as_it_is():
+    """To the bit: batches are made by it."""
+    limits = Limits(8, 1000, 40)
+    for seconds in (0.1 + 0.2, 9.123456789, 12.0):
+        assert limits.padded_seconds(seconds) == seconds

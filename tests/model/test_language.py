@@ -15,7 +15,7 @@ from echo.evaluate.normaliser import normaliser
 from echo.inspect.inspect import inspect_recording
 from echo.model.language import written_language
 from echo.support.errors import ConfigError
-from echo.train.run import starting_point
+from echo.train.start import starting_point
 from tests.data.recordings import tone, write
 from tests.small_whisper import TOKENIZER, edit, save_whisper, small_whisper
 

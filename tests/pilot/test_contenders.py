@@ -69,6 +69,21 @@ def test_the_command_line_adds_a_model_by_a_whole_preset():
     assert "there is no model 'focsu'; the models are: echo, whisper" in str(error.value)
 
 
+@pytest.mark.parametrize("told", [FOCUS, "model.attention.encoder=focus", "model.heads=4"])
+def test_what_models_are_compared_for_is_not_replaced_for_all(told):
+    """One model's, or what all have in common, is."""
+    content = {
+        "model": {"heads": 2},
+        "models": {**CONTENT["models"], "echo": {"model": {"heads": 8}}},
+    }
+    with pytest.raises(ConfigError, match=r"command line: model\.(attention|heads) would be"):
+        read(told, **content)
+    if "=" in told:
+        assert len(read(f"models.echo.{told}", **content).contenders) == 2
+    found = configs("model.dropout=0.3", **content)
+    assert {config.model.dropout for config in found.values()} == {0.3}
+
+
 def test_a_budget_is_of_steps_or_of_seconds():
     def budgets(*overrides, **changes):
         found = configs(*overrides, **changes).values()

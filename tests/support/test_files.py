@@ -59,6 +59,31 @@ def test_a_command_asks_before_it_begins(tmp_path, monkeypatch, capsys, command,
     assert "cannot be written (Not a directory)" in error(data / "out")
 
 
+@pytest.mark.parametrize("command", ["train", "pilot", "resume", "average", "shard"])
+def test_an_output_that_cannot_be_written_is_told_before_data_are_read(
+    tmp_path, monkeypatch, capsys, command
+):
+    data, run = tmp_path / "data.jsonl", tmp_path / "run"
+    data.write_text("no data\n")
+    named = [f"data.train={data}", f"data.eval={data}"]
+    (run / ".lock").mkdir(parents=True)
+    (run / "config.yaml").write_text(f"data: {{train: {data}, eval: {data}}}\n")
+    out = run if command == "resume" else data / "out"
+    arguments = {
+        "train": ["train", "configs/train.yaml", *named, "--out", out],
+        "pilot": ["pilot", *named, "data.corpus=null", "--out", out],
+        "resume": ["resume", run],
+        "average": ["average", run, "--out", out],
+        "shard": ["data", "shard", data, out],
+    }[command]
+    monkeypatch.setattr(sys, "argv", ["echo-asr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    why = "Is a directory" if command == "resume" else "Not a directory"
+    assert capsys.readouterr().err == f"echo-asr: {out}: cannot be written ({why})\n"
+
+
 FAILURES = {
     "a full disk": (OSError(errno.ENOSPC, "No space left"), EchoError, "cannot be written"),
     "torch's own error": (RuntimeError("unexpected pos 64"), EchoError, "unexpected pos 64"),

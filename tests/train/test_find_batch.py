@@ -32,6 +32,12 @@ def test_the_largest_batch_that_fits_is_found_with_a_margin(shared, memory_of):
     assert 0.75 * 20 <= found <= 20
 
 
+def test_silence_takes_memory_too(shared, memory_of):
+    memory_of(45)
+    config = tiny(shared, data={"max_batch_size": 64, "pad_to": 10})
+    assert 0.75 * 45 <= find_max_batch_seconds(config) <= 45
+
+
 def test_more_than_all_utterances_at_once_is_not_looked_for(shared, memory_of):
     memory_of(1e9)
     config = tiny(shared, data={"max_batch_size": 2})

@@ -1,7 +1,10 @@
 """Going on from a checkpoint: what is frozen, what is new, adapters, timestamps, when to stop."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForSpeechSeq2Seq
 
 from echo.checkpoints.load import load_model
@@ -15,7 +18,7 @@ from echo.support.errors import ConfigError, DataError
 from echo.train.build import build_tokenizer
 from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import read_metrics
-from echo.train.run import resume_run, start_run
+from echo.train.run import resume_run, start_run, started_trainer
 from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
 
 
@@ -77,9 +80,7 @@ def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkey
 def test_adapters_are_trained_merged_into_a_plain_folder_and_resumed(
     shared, start, tmp_path, monkeypatch
 ):
-    config = from_start(
-        shared, start, lora={"rank": 4}, train={"learning_rate": 1e-2}, model={"dropout": 0.0}
-    )
+    config = from_start(shared, start, lora={"rank": 4}, train={"learning_rate": 1e-2})
     start_run(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
@@ -97,6 +98,39 @@ def test_adapters_are_trained_merged_into_a_plain_folder_and_resumed(
         CheckpointFolder(tmp_path / "whole").path("last")
     )
     assert not any("lora" in name for name in loaded.state_dict())
+
+
+@pytest.mark.parametrize(
+    "targets", [["conv1", "fc1"], ["embed_tokens"], ["proj_out"], ["embed_tokens", "proj_out"]]
+)
+def test_what_an_adapter_learned_is_in_the_merged_model_and_beside_it(
+    shared, start, tmp_path, targets
+):
+    """Both compute what the trained model does, also where weights are tied."""
+    train = {"learning_rate": 3e-2, "max_steps": 3, "eval_utterances": 1}
+    config = from_start(shared, start, lora={"rank": 2, "targets": targets}, train=train)
+    trainer = started_trainer(config, tmp_path)
+    trainer.train()
+    features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5, 6]])
+
+    def logits(model):
+        with torch.no_grad():
+            return model.eval()(input_features=features, decoder_input_ids=ids).logits
+
+    expected = logits(trainer.state.unwrapped)
+    path = CheckpointFolder(tmp_path).path("last")
+    base = load_model(config.init).model
+    assert (logits(base) - expected).abs().max() > 0.1
+    torch.testing.assert_close(logits(load_model(str(path)).model), expected)
+    peft = PeftModel.from_pretrained(base, path / "adapter")
+    assert peft.peft_config["default"].base_model_name_or_path == Path(config.init).name
+    torch.testing.assert_close(logits(peft), expected)
+
+
+def test_a_layer_that_cannot_have_an_adapter_is_named(shared, start, tmp_path):
+    config = from_start(shared, start, lora={"targets": ["embed_positions"]})
+    with pytest.raises(ConfigError, match=r"lora.targets: .*embed_positions cannot have an adap"):
+        start_run(config, tmp_path)
 
 
 def test_a_target_that_the_model_lacks_is_an_error(shared, start, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from echo.checkpoints.run import CheckpointFolder
-from echo.config import RunConfig
+from echo.config import LossSettings, RunConfig
 from echo.data.audio import AudioFile
 from echo.data.corpora.build import build_corpus
 from echo.data.loading import ExampleReader, evaluation_batches
@@ -206,13 +206,15 @@ def test_a_run_can_start_from_a_checkpoint(shared, tmp_path):
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
-    whisper = {"init": str(shared / "models" / "whisper-tiny.en")}
-    with pytest.raises(ConfigError, match=r"tiny.en has no CTC head"):
-        start_run(tiny(shared, **whisper, loss={"ctc_weight": 0.3}), tmp_path / "third")
-    progress = start_run(
-        tiny(shared, **whisper, train={"max_steps": 1, "eval_utterances": 1}), tmp_path / "third"
+    whisper = tiny(
+        shared,
+        init=str(shared / "models" / "whisper-tiny.en"),
+        model=None,
+        train={"max_steps": 1, "eval_utterances": 1},
     )
-    assert progress.step == 1
+    with pytest.raises(ConfigError, match=r"tiny.en has no CTC head"):
+        start_run(replace(whisper, loss=LossSettings(ctc_weight=0.3)), tmp_path / "third")
+    assert start_run(whisper, tmp_path / "third").step == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])

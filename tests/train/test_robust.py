@@ -1,5 +1,6 @@
 """A run that is asked to stop, whose numbers go wrong, or whose memory runs out."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,13 +10,16 @@ import time
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 
+from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import to_dict
+from echo.train import loop
 from echo.train.recorder import read_metrics
-from echo.train.run import resume_run, start_run
-from echo.train.step import TrainStep
+from echo.train.run import resume_run, start_run, started_trainer
+from echo.train.step import Skipped, TrainStep
 from tests.train.test_loop import assert_same_run, losses, tiny
 
 
@@ -127,9 +131,10 @@ def test_too_many_wrong_steps_in_a_row_stop_the_run(shared, tmp_path, monkeypatc
     with pytest.raises(
         EchoError,
         match=r"stopped after 3 skipped steps in a row, of which the last is 7: its loss or "
-        r"gradient is not a finite number; the last good checkpoint is .*step-00000[36]",
+        r"gradient is not a finite number; the last good checkpoint is .*step-000003$",
     ):
         start_run(config, tmp_path)
+    assert [path.name[-1] for path in CheckpointFolder(tmp_path).newest()] == ["6", "3"]
 
 
 def out_of_memory(monkeypatch, size):
@@ -167,6 +172,67 @@ def test_a_batch_whose_halves_do_not_fit_is_skipped(shared, tmp_path, monkeypatc
     with pytest.raises(EchoError, match=r"after 2 skipped steps in a row.*do not fit into memory"):
         start_run(config, tmp_path)
     assert "step 1 is skipped: its batches do not fit into memory; utterances: " in caplog.text
+
+
+def test_what_ran_out_of_memory_does_not_stay_in_it(shared, tmp_path, monkeypatch):
+    """No tensor of the failed step has a graph, which would keep its activations."""
+
+    def graphs():
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if isinstance(each, torch.Tensor)]
+        return {id(tensor) for tensor in tensors if tensor.grad_fn is not None}
+
+    def too_large(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    loss = {"span_penalty": 0.1, "alignment_weight": 0.1}
+    trainer = started_trainer(tiny(shared, loss=loss), tmp_path)
+    trainer.state.model.train()
+    batches = next(trainer.batches()).own
+    monkeypatch.setattr("echo.train.step.joint_loss", too_large)
+    before = graphs()
+    assert trainer.step(batches) is Skipped.MEMORY
+    assert graphs() <= before
+
+
+@pytest.fixture
+def other_precision():
+    """A process takes one precision, and here more than one."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+def test_evaluation_computes_in_the_precision_of_the_weights(
+    shared, tmp_path, monkeypatch, other_precision
+):
+    """As `evaluate` does with the checkpoint, encoder and decoder alike; training stays in bf16."""
+    features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5]])
+    found = {}
+    transcribe = loop.transcribe_set
+
+    @torch.no_grad()
+    def spy(model, *rest, **options):
+        found["logits"] = model.eval()(features, decoder_input_ids=ids).logits
+        return transcribe(model, *rest, **options)
+
+    monkeypatch.setattr(loop, "transcribe_set", spy)
+    trainer = started_trainer(tiny(shared, train={"max_steps": 2, "precision": "bf16"}), tmp_path)
+    trainer.train()
+    model = trainer.state.unwrapped.eval()
+    plain = load_model(str(tmp_path), "last").model
+    with torch.no_grad():
+        expected = plain(features, decoder_input_ids=ids).logits
+        assert not torch.equal(model(features, decoder_input_ids=ids).logits, expected)
+    assert torch.equal(found["logits"], expected)
+
+
+def test_no_checkpoint_needs_to_be_kept_for_its_wer(shared, tmp_path):
+    start_run(tiny(shared, train={"keep_best": 0, "eval_every": 2}), tmp_path)
+    assert [path.name for path in CheckpointFolder(tmp_path).newest()] == [
+        "step-000007",
+        "step-000006",
+    ]
 
 
 def test_another_error_is_not_taken_for_out_of_memory(shared, tmp_path, monkeypatch):

@@ -10,19 +10,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
 import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from echo.config import OnError
 from echo.data.audio import to_mono_16k
 from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import ConfigError, DataError
-from echo.support.files import replace_text, whole_file
+from echo.support.errors import DataError
+from echo.support.files import new_folder, replace_text, whole_file
+from echo.support.signals import leave_signals_to_parent
 
 Format = Literal["flac", "opus"]
 
@@ -45,20 +48,26 @@ def write_shards(
     max_utterances: int = 1000,
     max_seconds: float = float("inf"),
     on_error: OnError = "raise",
+    workers: int = 0,
+    progress: bool = False,
 ) -> list[ShardEntry]:
     """Writes shards of so many utterances and seconds at the most, and then their manifest. A shard
-    bears its name once it is whole.
+    bears its name once it is whole. The shards are the same for any number of workers.
+
+    Args:
+        workers: processes that encode; 0 encodes in this one.
+        progress: whether a bar shows how many utterances are written.
 
     Raises:
-        ConfigError: the folder holds something.
+        EchoError: the folder holds something, or cannot be written to.
         DataError: a row cannot be used and `on_error` is "raise", or none can.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: is not an empty folder: choose another")
+    new_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
     number = count()
-    encoded = encode_all(rows, format, on_error)
+    bar = tqdm(unit="utterance", disable=not progress)
+    encoded = encode_all(rows, format, on_error, workers)
     current = next(encoded, None)
     while current:
         name = f"shard-{len(entries):06d}{SUFFIX}"
@@ -75,32 +84,65 @@ def write_shards(
                     add(tar, f"{key}.{format}", current.content)
                     utterances, seconds = utterances + 1, seconds + current.seconds
                     current = next(encoded, None)
+                    bar.update()
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = temporary.stat().st_size
         entries.append(ShardEntry(name, utterances, seconds, size, digest))
+    bar.close()
     if not entries:
         raise DataError("no utterance is left to write")
     replace_text(out / SHARD_MANIFEST, "".join(map(manifest_line, entries)))
     return entries
 
 
-def encode_all(
-    rows: Iterable[Utterance | DataError], format: Format, on_error: OnError
-) -> Iterator[Encoded]:
-    skipped = 0
-    for row in rows:
+class Encoding(Dataset):
+    """Encodes the row that it is asked for. Errors are returned: a worker would bury the sentence
+    in its traceback."""
+
+    def __init__(self, format: Format) -> None:
+        self.format: Format = format
+
+    def __getitem__(self, row: Utterance | DataError) -> Encoded | DataError:
+        if isinstance(row, DataError):
+            return row
         try:
-            if isinstance(row, DataError):
-                raise row
-            yield encode(row, format)
+            return encode(row, self.format)
         except DataError as error:
-            if on_error == "raise":
-                raise
+            return error
+
+
+def encode_all(
+    rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
+) -> Iterator[Encoded]:
+    """The rows in their order, of which workers are a few ahead.
+
+    Raises:
+        DataError: a row cannot be used and `on_error` is "raise".
+    """
+    skipped = 0
+    loader = DataLoader(
+        Encoding(format),
+        batch_size=None,
+        sampler=rows,  # of rows, not of ints
+        num_workers=workers,
+        collate_fn=unchanged,
+        worker_init_fn=leave_signals_to_parent,
+    )
+    for found in loader:
+        if not isinstance(found, DataError):
+            yield found
+        elif on_error == "raise":
+            raise found
+        else:
             skipped += 1
-            logger.warning("skipped: %s", error)
+            logger.warning("skipped: %s", found)
     if skipped:
         logger.warning("%d utterances skipped", skipped)
+
+
+def unchanged(encoded: Any) -> Any:
+    return encoded
 
 
 def encode(row: Utterance, format: Format) -> Encoded:

@@ -15,7 +15,7 @@ from echo.data.sources import Columns, read_source, scan_source
 from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
-from echo.support.errors import ConfigError, DataError
+from echo.support.errors import DataError, EchoError
 from tests.data.recordings import tone, write
 
 
@@ -86,6 +86,26 @@ def test_keys_are_safe_and_ids_come_back(tmp_path):
         assert not any(c in name for name in tar.getnames() for c in "/ ü")
 
 
+def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
+    """In the same order, with the same problems; a bar counts what is written."""
+    rows = []
+    for number in range(7):
+        path = tmp_path / f"{number}.wav"
+        rows.append(utterance(write(path, tone(0.1 + number / 50))))
+    rows.insert(2, DataError("row 2 is bad"))
+    rows.insert(5, utterance(tmp_path / "gone.wav"))
+    found = []
+    for workers in (0, 2):
+        out = tmp_path / f"by {workers}"
+        write_shards(iter(rows), out, "flac", 3, on_error="skip", workers=workers, progress=True)
+        found.append({path.name: path.read_bytes() for path in out.iterdir()})
+        with pytest.raises(DataError, match="row 2 is bad"):
+            write_shards(iter(rows), tmp_path / f"no {workers}", workers=workers)
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+    assert "7utterance" in capsys.readouterr().err
+
+
 def test_half_a_shard_never_has_its_name(tmp_path):
     """Nor do those before it pass for the whole; and nothing is written over."""
     good, bad = write(tmp_path / "a.wav"), tmp_path / "b.wav"
@@ -94,7 +114,7 @@ def test_half_a_shard_never_has_its_name(tmp_path):
     with pytest.raises(DataError, match="cannot be read as audio"):
         write_shards(rows, tmp_path / "out", max_utterances=2)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["shard-000000.tar"]
-    with pytest.raises(ConfigError, match="out: is not an empty folder"):
+    with pytest.raises(EchoError, match="out: exists, and is not an empty folder"):
         write_shards(rows[:1], tmp_path / "out")
     (entry,) = write_shards(rows, tmp_path / "skip", on_error="skip")
     assert entry.utterances == 3

@@ -1,0 +1,78 @@
+"""A folder that one process at a time works in."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from echo.support.errors import EchoError
+from echo.support.files import writing
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within, no other process is in the block of the same folder, which is made where there is
+    none, and taken away again where it stays empty.
+
+    The system holds the lock, not the file: it ends with the process, however that ends. Within one
+    process nothing is locked.
+
+    Raises:
+        EchoError: another process is there, or the folder cannot be written to.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open_locked(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK_FILE).unlink()
+        file.close()
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+
+
+def open_locked(folder: Path) -> IO[str]:
+    """The folder's lock file, locked, with the number of this process in it."""
+    path = folder / LOCK_FILE
+    while True:
+        file = path.open("a+")
+        if not lock(file):
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            file.close()
+            raise EchoError(
+                f"{folder}: another process works in this folder (process {holder}); wait until "
+                "it has ended, or choose another folder"
+            )
+        with suppress(FileNotFoundError):  # another process has just taken it away
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def lock(file: IO[str]) -> bool:
+    """Locks a file, unless another process has."""
+    if fcntl is None:
+        return True
+    try:
+        # Not flock, whose locks forked workers would go on to hold.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # the file system has no locks
+        pass
+    return True

@@ -1,0 +1,179 @@
+"""What a run begins with: the model and tokenizer of a checkpoint, or new ones."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+from echo.attention.forms import resolve_layers
+from echo.attention.settings import DEFAULT_FORM
+from echo.checkpoints.convert import upcycled
+from echo.checkpoints.load import LoadedModel, load_model
+from echo.config import ModelSettings, RunConfig, TokenizerSettings
+from echo.data.corpora.stream import AnyCorpus, StreamCorpus
+from echo.data.utterance import Utterance
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
+from echo.model.language import is_multilingual
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.errors import ConfigError
+from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
+
+Layers = dict[str, int]  # how many, by the stack's name
+UNNAMED = {"encoder": DEFAULT_FORM, "decoder": "plain"}  # forms of a stack that no config names
+
+
+class StartingPoint(NamedTuple):
+    """A model with its tokenizer, before training."""
+
+    model: EchoForConditionalGeneration
+    tokenizer: Any
+    heard: Limits | None = None  # what the checkpoint heard before, with its silence; of `init`
+
+
+def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
+    """The model and tokenizer that a run begins with: those of the checkpoint `init`, or new ones.
+
+    Raises:
+        ConfigError: the settings do not fit the checkpoint, which may lack a CTC head or need a
+            language; or they contradict each other.
+        EchoError: the checkpoint cannot be loaded.
+    """
+    data = config.data
+    if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
+        raise ConfigError(
+            "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
+        )
+    if config.init is None:
+        if data.language is not None or data.task is not None:
+            raise ConfigError("data.language and data.task are for a multilingual init alone")
+        if config.lora is not None:
+            raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
+        if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
+            raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
+        tokenizer = build_tokenizer(config, known_utterances(corpus))
+        return StartingPoint(build_model(config, tokenizer), tokenizer)
+    loaded = load_model(config.init, language=data.language, task=data.task)
+    if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
+        raise ConfigError(f"data.language must be given, because {config.init} is multilingual")
+    if ctc_weight(config) > 0 and not loaded.model.config.ctc:
+        raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
+    check_settings(config, loaded)
+    model = with_attention(loaded.model, config)
+    heard = Limits.of(model.config)
+    for key, value in padding(data).items():
+        setattr(model.config, key, value)
+    return StartingPoint(model, loaded.tokenizer, heard)
+
+
+def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
+    """The training utterances that are known before training: all, or a stream's first."""
+    if isinstance(corpus, StreamCorpus):
+        return corpus.known_utterances()
+    return corpus.train_epoch(0)
+
+
+def check_settings(config: RunConfig, loaded: LoadedModel) -> None:
+    """Checks that no setting of the model or tokenizer contradicts the checkpoint, which gives
+    both.
+
+    Raises:
+        ConfigError: one does.
+    """
+    actual = described(config, loaded.model.config, loaded.tokenizer)
+    for section in ("model", "tokenizer"):
+        key = contradiction(getattr(config, section), getattr(actual, section))
+        if key is not None:
+            raise ConfigError(
+                f"{section}.{key} is {getattr(getattr(config, section), key)!r}, but has no effect "
+                f"with init: {config.init} has {getattr(getattr(actual, section), key)!r}; leave "
+                f"{section}.{key} out"
+            )
+
+
+def contradiction(given: Any, actual: Any) -> str | None:
+    """The first field in which the settings are not the actual ones. One that stands at its default
+    says nothing: a run's config.yaml holds all of them. The attention is not compared: a checkpoint
+    can be given another."""
+    for field in fields(given):
+        value = getattr(given, field.name)
+        if field.name != "attention" and value not in (field.default, getattr(actual, field.name)):
+            return field.name
+    return None
+
+
+def with_attention(
+    model: EchoForConditionalGeneration, config: RunConfig
+) -> EchoForConditionalGeneration:
+    """The checkpoint's model with the attention that the config asks for, which a Whisper can
+    begin with; see `echo.checkpoints.convert`.
+
+    Raises:
+        ConfigError: the attention is not allowed, cannot begin as Whisper, or the model is not a
+            Whisper and has another.
+    """
+    wanted, has = config.model.attention, model.config
+    layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
+    if not wanted or same_attention(wanted, has.attention, layers):
+        return model
+    blocks = (*has.encoder_attention(), *has.decoder_attention())
+    if has.ctc or has.cross_positions or not all(block.is_plain for block in blocks):
+        raise ConfigError(
+            f"model.attention is not that of {config.init}, and only a Whisper's can be changed; "
+            "leave model.attention out, or begin with a Whisper"
+        )
+    return upcycled(model, wanted)
+
+
+def same_attention(wanted: dict[str, Any], has: dict[str, Any] | None, layers: Layers) -> bool:
+    """Whether two attentions, as in `EchoConfig`, are the same in so many layers.
+
+    Raises:
+        ConfigError: one is not allowed.
+    """
+    try:
+        return all(
+            resolve_layers(wanted.get(stack, form), layers[stack], stack)
+            == resolve_layers((has or {}).get(stack, form), layers[stack], stack)
+            for stack, form in UNNAMED.items()
+        )
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from None
+
+
+def is_config_of(config: RunConfig, stored: RunConfig) -> bool:
+    """Whether a run that holds the `stored` config was started with this one, of which `init`
+    replaces what is not given."""
+    if config.init is None:
+        return config == stored
+    given, has = config.model, stored.model
+    if replace(config, model=has, tokenizer=stored.tokenizer) != stored:
+        return False
+    if contradiction(given, has) or contradiction(config.tokenizer, stored.tokenizer):
+        return False
+    layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
+    return not given.attention or (
+        bool(has.attention) and same_attention(given.attention, has.attention, layers)
+    )
+
+
+def described(config: RunConfig, model: EchoConfig, tokenizer: Any) -> RunConfig:
+    """The config with what the checkpoint `init` gave a run, in place of settings that say
+    nothing."""
+    if config.init is None:
+        return config
+    shape = ModelSettings(
+        d_model=model.d_model,
+        encoder_layers=model.encoder_layers,
+        decoder_layers=model.decoder_layers,
+        heads=model.encoder_attention_heads,
+        ffn_dim=model.encoder_ffn_dim,
+        n_mels=model.num_mel_bins,
+        max_seconds=ENCODER_STRIDE * model.max_source_positions / FRAMES_PER_SECOND,
+        max_tokens=model.max_target_positions,
+        dropout=model.dropout,
+        cross_positions=model.cross_positions,
+        attention={**UNNAMED, **(model.attention or {})},
+    )
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    written = TokenizerSettings("bpe", len(tokenizer)) if merges else TokenizerSettings()
+    return replace(config, model=shape, tokenizer=written)

@@ -1,0 +1,67 @@
+"""One process at a time works in a folder, and what has died holds nobody up."""
+
+import subprocess
+import sys
+
+import pytest
+
+from echo.config import DataSettings, RunConfig
+from echo.pilot.contenders import read_pilot
+from echo.pilot.run import run_pilot
+from echo.support.errors import EchoError
+from echo.support.lock import LOCK_FILE, locked
+from echo.train.run import resume_run, start_run
+
+HOLD = """
+import sys
+from pathlib import Path
+from echo.support.lock import locked
+with locked(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process in the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"in\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_two_trainings_do_not_mix_in_one_folder(holder, tmp_path):
+    """This is known before any data are read: there are none."""
+    run = tmp_path / "run"
+    config = RunConfig(data=DataSettings(train="none.jsonl", eval="none.jsonl"))
+    pilot = read_pilot({"data": {"train": "none", "eval": "none"}, "models": {"a": {}}}, "test")
+    for work in (
+        lambda: start_run(config, run),
+        lambda: resume_run(run),
+        lambda: run_pilot(pilot, run),
+    ):
+        with pytest.raises(EchoError) as error:
+            work()
+        assert str(error.value) == (
+            f"{run}: another process works in this folder (process {holder.pid}); wait until it "
+            "has ended, or choose another folder"
+        )
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_lock_ends_with_its_process(holder, tmp_path, killed):
+    run = tmp_path / "run"
+    if killed:
+        holder.kill()
+    holder.communicate()
+    assert run.exists() == killed  # with the stale file, or not at all
+    with locked(run):
+        assert (run / LOCK_FILE).exists()
+        (run / "mine").touch()
+    assert [path.name for path in run.iterdir()] == ["mine"]
