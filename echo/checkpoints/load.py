@@ -20,6 +20,7 @@ from echo.support.errors import EchoError
 class LoadedModel:
     model: EchoForConditionalGeneration
     tokenizer: Any
+    checkpoint: str | None = None  # the name of a run's, as "step-1000"
 
 
 def load_model(
@@ -38,9 +39,10 @@ def load_model(
         EchoError: there is no such model, it is neither an Echo nor a Whisper model, its files are
             damaged or do not fit together, or it does not know the language.
     """
-    folder = Path(source)
+    folder, name = Path(source), None
     if (folder / "config.yaml").exists():
         folder = CheckpointFolder(folder).path(which)
+        name = folder.name
     elif folder.is_dir() and not (folder / "config.json").exists():
         raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
     else:
@@ -63,7 +65,7 @@ def load_model(
     if checkpoint.generation is not None:
         model.generation_config = checkpoint.generation
     set_language(model, tokenizer, source, language, task)
-    return LoadedModel(model.float().eval(), tokenizer)
+    return LoadedModel(model.float().eval(), tokenizer, name)
 
 
 def to_device(model: PreTrainedModel) -> None:
