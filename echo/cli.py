@@ -41,7 +41,10 @@ Overrides = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or a hub id.")]
-DATA_HELP = "A manifest, table, folder, pattern of shards, or hub id."
+DATA_HELP = (
+    "A manifest, table, folder, pattern of shards, hub id, or what a built-in corpus is measured "
+    "on: fsdd:FOLDER or espeak:, and with @dev its dev split."
+)
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Checkpoint = Annotated[
     Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")

@@ -20,6 +20,7 @@ from echo.support.errors import EchoError
 class LoadedModel:
     model: EchoForConditionalGeneration
     tokenizer: Any
+    checkpoint: str | None = None  # the name of a run's, as "step-1000"
 
 
 def load_model(
@@ -41,7 +42,9 @@ def load_model(
         EchoError: there is no such model, it is neither an Echo nor a Whisper model, its files are
             damaged or do not fit together, or it does not know the language.
     """
-    folder = model_folder(str(source), which)
+    source = str(source)
+    folder = model_folder(source, which)
+    name = folder.name if (Path(source) / "config.yaml").exists() else None
     checkpoint = PretrainedFolder(folder)
     config = checkpoint.config
     if not isinstance(config, EchoConfig):
@@ -59,8 +62,8 @@ def load_model(
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
     if checkpoint.generation is not None:
         model.generation_config = checkpoint.generation
-    set_language(model, tokenizer, str(source), language, task)
-    return LoadedModel(model.float().eval(), tokenizer)
+    set_language(model, tokenizer, source, language, task)
+    return LoadedModel(model.float().eval(), tokenizer, name)
 
 
 def model_folder(source: str, which: str = "best") -> Path:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,25 @@ from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
 from echo.evaluate.normaliser import Normaliser, normaliser
-from echo.model.geometry import SAMPLE_RATE, Limits
+from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
 from echo.support.files import replace_text, result_folder
 from echo.support.memory import PeakMemory
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """The silence that a model hears after every utterance, as in its config."""
+
+    pad_to_seconds: float
+    added_silence: float
+
+    def seconds(self, duration: float) -> float:
+        """How long audio is with its silence."""
+        return max(duration + self.added_silence, self.pad_to_seconds)
 
 
 def compare_models(
@@ -56,9 +68,9 @@ def compare_models(
         language, task: of the multilingual models; see `echo.model.language.set_language`.
 
     Returns:
-        What `comparison.json` holds: the set, the device and the settings; `models`, with what
-        each costs; what `error_rates` finds; `groups`, by column; and, by model but the first,
-        the utterances that `changed` most.
+        What `comparison.json` holds: the set, the device and the settings; `models`, with the
+        checkpoint that was used, how it pads, and what it costs; what `error_rates` finds;
+        `groups`, by column; and, by model but the first, the utterances that `changed` most.
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
@@ -74,12 +86,16 @@ def compare_models(
     for name in names:
         result_folder(out / name, "evaluation.json")
     fitting, normalise = prepare(sources, utterances, which, on_error, language, task)
-    models, evaluations = [], {}
+    models: list[dict[str, Any]] = []
+    evaluations = {}
     for name, source in zip(names, sources, strict=True):
         logger.info("measuring %s", name)
-        transcripts, cost = measure(source, which, fitting, settings, on_error, language, task)
+        equal = Padding(**models[0]["padding"]) if models else None
+        transcripts, found = measure(
+            source, which, fitting, settings, on_error, language, task, equal
+        )
         evaluations[name] = score(transcripts, normalise)
-        models.append({"name": name, "source": source, **cost})
+        models.append({"name": name, "source": source, **found})
         evaluations[name].write(out / name)
     common = on_common(evaluations, normalise)
     first, *others = common.values()
@@ -157,9 +173,16 @@ def measure(
     on_error: OnError,
     language: str | None,
     task: Task | None,
+    equal: Padding | None = None,
 ) -> tuple[Transcripts, dict[str, Any]]:
-    """What one model hears, and what it costs: its `parameters`, its `rtfx`, and, in bytes, its
-    peak memory, which is that of its weights and all that decoding added."""
+    """What one model hears; the name of a run's `checkpoint`, and the model's `padding`; and what
+    it costs: its `parameters`, its `rtfx`, and, in bytes, its peak memory, which is that of its
+    weights and all that decoding added.
+
+    Args:
+        equal: a padding to measure `rtfx_equal_padding` with as well, which is None where the
+            model's windows are too short for it; None is the model's own.
+    """
     loaded = load_model(source, which, language, task)
     model, tokenizer = loaded.model, loaded.tokenizer
     to_device(model)
@@ -170,10 +193,24 @@ def measure(
         transcripts = transcribe_set(
             model, tokenizer, utterances, settings, on_error, progress=True
         )
+    limits = Limits.of(model.config)
+    own = Padding(limits.pad_to_seconds, limits.added_silence)
+    rtfx: float | None = transcripts.rtfx
+    if equal not in (None, own):
+        longest = max(u.duration for u in transcripts.utterances)
+        limits = replace(limits, **asdict(equal))
+        rtfx = None
+        if equal.seconds(longest) * FRAMES_PER_SECOND <= limits.max_frames:
+            rtfx = transcribe_set(
+                model, tokenizer, transcripts.utterances, settings, progress=True, limits=limits
+            ).rtfx
     return transcripts, {
+        "checkpoint": loaded.checkpoint,
+        "padding": asdict(own),
         "parameters": model.num_parameters(),
         "peak_memory_bytes": model.get_memory_footprint() + peak.added,
         "rtfx": transcripts.rtfx,
+        "rtfx_equal_padding": rtfx,
     }
 
 

@@ -54,19 +54,38 @@ def render_summary(comparison: Found) -> str:
 
 def model_table(models: Sequence[Found]) -> str:
     return table(
-        ["model", "source", "parameters", "peak memory", "RTFx"],
+        [
+            "model",
+            "source",
+            "checkpoint",
+            "padding",
+            "parameters",
+            "peak memory",
+            "RTFx",
+            "RTFx, equal padding",
+        ],
         [
             [
                 escape_markdown(model["name"]),
                 escape_markdown(model["source"]),
+                escape_markdown(model["checkpoint"] or ""),
+                padding(**model["padding"]),
                 f"{model['parameters'] / 1e6:.2f} M",
                 f"{model['peak_memory_bytes'] / 1e6:.0f} MB",
                 f"{model['rtfx']:.1f}",
+                "" if (equal := model["rtfx_equal_padding"]) is None else f"{equal:.1f}",
             ]
             for model in models
         ],
-        texts=2,
+        texts=4,
     )
+
+
+def padding(pad_to_seconds: float, added_silence: float) -> str:
+    """How audio is padded, in words."""
+    to = [f"to {pad_to_seconds:g} s"] if pad_to_seconds else []
+    by = [f"by {added_silence:g} s"] if added_silence else []
+    return ", ".join(to + by) or "none"
 
 
 def error_table(rates: Mapping[str, Found]) -> str:
@@ -119,7 +138,7 @@ def explanation(resampling: Found, normaliser: str) -> str:
         )
     return (
         f"*Normalised* is after {normaliser}. Peak memory is that of the weights "
-        f"and of all that decoding added. {sure}"
+        f"and of all that decoding added. *Equal padding* is the first model's. {sure}"
     )
 
 

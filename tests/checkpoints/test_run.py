@@ -144,6 +144,7 @@ def test_a_checkpoint_is_replaced_without_a_moment_of_none(whole, undisturbed, m
         return rename(self, target)
 
     loaded = load_model(str(last))
+    assert (loaded.checkpoint, load_model(str(whole), "last").checkpoint) == (None, last.name)
     _, state = folder.load()
     monkeypatch.setattr(Path, "rename", killed)
     if moment == "after":

@@ -1,6 +1,7 @@
 """Comparisons from end to end: of tiny models on tones, and of a real one on real speech."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from echo.support.errors import EchoError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
 from tests.data.recordings import tone, write, write_manifest
+from tests.small_whisper import edit
 from tests.test_cli import run as cli
 
 TINY = {
@@ -149,6 +151,46 @@ def test_all_are_measured_with_the_one_normaliser_that_knows_most(utterances, mo
     for sources in (models, models[::-1]):
         _, normalise = compare.prepare(sources, utterances[:1], "best", "raise")
         assert normalise("Colour") == "color"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_speed_is_measured_at_the_first_models_padding_too(
+    utterances, models, tmp_path, monkeypatch, first
+):
+    """Where the models pad differently, and the second's windows are long enough."""
+    edit("config.json", pad_to_seconds=3.0)(tmp_path / "long")
+    heard = []
+    transcribe = compare.transcribe_set
+
+    def spy(model, tokenizer, utterances, *rest, limits=None, **options):
+        if utterances[0].id != "silence":
+            heard.append(limits and (limits.pad_to_seconds, limits.added_silence))
+        return transcribe(model, tokenizer, utterances, *rest, limits=limits, **options)
+
+    monkeypatch.setattr(compare, "transcribe_set", spy)
+    long = models[0]
+    sources = [models[first], models[1 - first], long]
+    found = run(sources, utterances, tmp_path / "out", on_error="skip")["models"]
+    paddings = [m["padding"]["pad_to_seconds"] for m in found]
+    assert paddings == [3.0 if source == long else 0.0 for source in sources]
+    for model, padding in zip(found, paddings, strict=True):
+        if padding == paddings[0]:
+            assert model["rtfx_equal_padding"] == model["rtfx"]
+    if first == 0:
+        assert heard == [None, None, None]  # 3 s are too long for the short one
+        assert found[1]["rtfx_equal_padding"] is None
+    else:
+        assert heard == [None, None, (0.0, 0.0), None, (0.0, 0.0)]
+        assert found[1]["rtfx_equal_padding"] > 0
+
+
+def test_the_checkpoint_of_a_model_is_named(utterances, models, tmp_path, monkeypatch):
+    load = compare.load_model
+    monkeypatch.setattr(
+        compare, "load_model", lambda *options: replace(load(*options), checkpoint="step-7")
+    )
+    found = run(models[:1] * 2, utterances, tmp_path / "out")
+    assert [m["checkpoint"] for m in found["models"]] == ["step-7"] * 2
 
 
 def test_names_are_unlike(tmp_path):

@@ -20,6 +20,7 @@ def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
     better = None if interval is None else 0.975
     difference = {"difference": -0.05, "interval": interval, "better": better}
     model = {"parameters": 1_860_000, "peak_memory_bytes": 229_000_000, "rtfx": 43.21}
+    model |= {"padding": {"pad_to_seconds": 30.0, "added_silence": 0.5}, "rtfx_equal_padding": 9}
     both = {"wer": counts, "wer_normalised": {**counts, "rate": 0.1}}
     change = {
         "words": 3,
@@ -34,7 +35,11 @@ def comparison(name="one", text="some words here", interval=(0.1, 0.3)):
         "audio_seconds": 90.0,
         "device": "CPU, threads: 1",
         "normaliser": "Whisper's normaliser of English",
-        "models": [{"name": n, "source": text, **model} for n in (name, "other")],
+        "models": [
+            {"name": name, "source": text, "checkpoint": "step-600", **model},
+            {"name": "other", "source": text, "checkpoint": None, **model}
+            | {"padding": dict.fromkeys(model["padding"], 0), "rtfx_equal_padding": None},
+        ],
         "resampling": {
             "unit": "utterance",
             "units": 1 if interval is None else 4,
@@ -69,7 +74,10 @@ def test_the_tables_say_what_was_found():
     text = render_comparison(comparison())
     assert text.startswith("# Comparison on some words here\n\n4 utterances, 1 left out, 1.5 min")
     found = [cells(row) for row in rows(text)]
-    assert ["one", "some words here", "1.86 M", "229 MB", "43.2"] in found
+    cost = ["1.86 M", "229 MB", "43.2"]
+    padded = "to 30 s, by 0.5 s"
+    assert ["one", "some words here", "step-600", padded, *cost, "9.0"] in found
+    assert ["other", "some words here", "", "none", *cost, ""] in found
     counts = ["1", "2", "3", "30"]
     assert ["one", "normalised", "20.00 %", "10.00 to 30.00", *counts, "20.00 %"] in found
     assert ["other", "as written", "-5.00", "+10.00 to +30.00", "97.5 %"] in found

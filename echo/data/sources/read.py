@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from echo.data.sources.columns import USUAL, Columns
+from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import SavedReader
 from echo.data.sources.hub import HubReader, HubStreamReader
 from echo.data.sources.librispeech import LibriSpeechReader
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_WARNINGS = 20
 # The first that takes a source reads it; the hub comes after all of them.
 READERS: list[Reader] = [
+    CorpusReader(),
     TarReader(),
     ParquetReader(),
     SavedReader(),
@@ -46,8 +48,9 @@ def read_source(
         spec: a manifest (.jsonl, .json), a table (.csv, .tsv), a folder with metadata.csv or
             metadata.jsonl, a folder in LibriSpeech's layout, a data set that `save_to_disk` wrote
             (`path` or `path@split`), one of the hub (`org/name:config@split`), tar shards (a folder
-            with their manifest, `train-{000000..000123}.tar`), or Parquet or Arrow
-            files (`train-*.parquet`).
+            with their manifest, `train-{000000..000123}.tar`), Parquet or Arrow
+            files (`train-*.parquet`), or what runs on a built-in corpus are measured on
+            (`fsdd:FOLDER`, `espeak:`, `fsdd:FOLDER@dev`).
         columns: where the columns do not have one of their usual names.
         on_error: "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
         allow_outside: whether recordings may lie outside of the source's own folder, by an

@@ -1,0 +1,55 @@
+"""The evaluation sets of the built-in corpora: fsdd:FOLDER, espeak: or espeak:CACHE, and their dev
+splits, fsdd:FOLDER@dev."""
+
+from pathlib import Path
+from typing import get_args
+
+from echo.config import DataSettings, Split
+from echo.data.sources.columns import Columns
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Row, Rows
+from echo.support.errors import ConfigError, DataError
+
+CORPORA = ("fsdd", "espeak")
+
+
+class CorpusReader(Reader):
+    """Reads what a run on a built-in corpus is measured on."""
+
+    def takes(self, spec: str) -> bool:
+        name, colon, _ = spec.partition(":")
+        return name in CORPORA and bool(colon) and not Path(spec).exists()
+
+    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+        from echo.data.corpora.build import build_corpus  # which reads sources itself
+
+        settings = corpus_settings(spec)
+        try:
+            corpus = build_corpus(settings, seed=0)
+        except ConfigError:
+            raise DataError(f"{spec}: must name the corpus's folder, as fsdd:FOLDER") from None
+        for utterance in corpus.eval_utterances():
+            record = {
+                "id": utterance.id,
+                "audio": utterance.audio,
+                "text": utterance.text,
+                "duration": utterance.duration,
+                "speaker": utterance.speaker,
+            }
+            yield Row(utterance.where, record, columns=columns)
+
+
+def corpus_settings(spec: str) -> DataSettings:
+    """The settings of the corpus that a source names.
+
+    Raises:
+        DataError: it has no such split.
+    """
+    name, _, rest = spec.partition(":")
+    root, _, split = rest.rpartition("@")
+    if "@" not in rest or "/" in split:
+        root, split = rest, "test"
+    if split not in get_args(Split):
+        known = " and ".join(get_args(Split))
+        raise DataError(f"{spec}: the corpus has no split {split!r}; it has {known}")
+    return DataSettings(corpus=name, root=root or None, split=split)  # type: ignore[arg-type]
