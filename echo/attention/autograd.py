@@ -68,6 +68,9 @@ def biased_attention(
         (..., Q, d).
     """
     key, value = key.to(query.dtype), value.to(query.dtype)
+    if torch.compiler.is_exporting():
+        scores = query @ key.mT + bias
+        return scores.softmax(-1).to(value.dtype) @ value
     if query.ndim == 4 and not torch.is_grad_enabled():
         bias = bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
@@ -106,9 +109,14 @@ class OverlappingBlocks(torch.autograd.Function):
 
 def overlapping_blocks(x: torch.Tensor, before: int, size: int, width: int) -> torch.Tensor:
     """(B, H, T, d) -> (B, H, ceil(T / size), width, d): block i holds the `width` positions from
-    i * size - before on.
+    i * size - before on. An exported model has one block more.
 
     Blocks share memory rather than being copied. Beyond the ends of its sequence a block therefore
     holds zeros or values of neighbouring sequences, which the caller must mask.
     """
+    if torch.compiler.is_exporting():  # to formats that know nothing of strides
+        T = x.shape[2]
+        count = (T + size - 1) // size + 1
+        starts = torch.arange(count, device=x.device)[:, None] * size - before
+        return x[:, :, (starts + torch.arange(width, device=x.device)).clamp(0, T - 1)]
     return OverlappingBlocks.apply(x, before, size, width)

@@ -90,7 +90,10 @@ def local_attention(
 def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     """The band of `queries` queries in the layout that suits their number. Arguments as for
     `local_attention`."""
-    # Blocks form fewer scores, but in smaller products and with more copies.
+    # Blocks form fewer scores, but in smaller products and with more copies. An exported model has
+    # only one layout, which takes any length.
+    if torch.compiler.is_exporting() and queries == key.shape[2]:
+        return block_band(key, value, window)
     if key.shape[2] > 2 * block_sizes(window.rule)[1] and queries == key.shape[2]:
         return block_band(key, value, window)
     return dense_band(queries, key, value, window)
@@ -127,7 +130,12 @@ def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
 def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """(..., 1, rows + columns - 1) -> (..., rows, columns): entry (i, j) is diagonal j - i, the
     first diagonal being that of the lower left corner."""
-    return diagonals[..., 0, :].unfold(-1, columns, 1).flip(-2)
+    # Repeated with a period of one more than its length, and cut by its length, each row of it
+    # begins one further back. `unfold` would do, but compiles anew for each length.
+    length = rows + columns - 1
+    padded = F.pad(diagonals, (0, 1)).expand(*diagonals.shape[:-2], rows, length + 1)
+    cut = padded.flatten(-2)[..., rows - 1 : rows - 1 + rows * length]
+    return cut.unflatten(-1, (rows, length))[..., :columns]
 
 
 def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
@@ -136,7 +144,9 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     rule, span, valid = window.rule, window.span, window.valid
     T = key.shape[2]
     size, width = block_sizes(rule)
-    count = -(-T // size)
+    count = (T + size - 1) // size
+    if torch.compiler.is_exporting():
+        count += 1  # a single block would be a case of its own
     if span.shape[2] > 1:
         span = F.pad(span, (0, count * size - T), value=0.5).unflatten(2, (count, size))[..., None]
     else:
