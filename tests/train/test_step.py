@@ -7,13 +7,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from echo.config import RunConfig
+from echo.config import RunConfig, TrainSettings
 from echo.data.loading import IGNORED, Batch
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.support.settings import build, merge
 from echo.train.build import build_model
 from echo.train.loop import Trainer
+from echo.train.schedule import rate_factor
 from echo.train.step import Done
 
 TOKENIZER = train_tokenizer(["abcdef"])
@@ -153,3 +154,10 @@ def test_every_step_moves_the_weights_at_the_rate_of_the_schedule(tmp_path, kind
         wanted = [rate_by_hand(kind, step, 4, 20, highest) for step in range(20)]
         assert found == pytest.approx(wanted, abs=1e-12)
     assert trainer.state.schedule.get_last_lr() == pytest.approx([0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_run_that_is_all_warm_up_ends_at_a_rate_of_0(kind):
+    settings = TrainSettings(max_steps=4, warmup_steps=4, schedule=kind)
+    rates = [rate_factor(settings, step, 0.0) for step in range(6)]
+    assert rates == [0, 0.25, 0.5, 0.75, 0, 0]
