@@ -31,7 +31,7 @@ TESTS = {
     "echo/attention/windows.py": ["tests/attention/test_windows.py"],
     "echo/attention/adaptive.py": [
         "tests/attention/test_adaptive.py",
-        "tests/attention/test_settings.py",
+        "tests/attention/test_defaults.py",
     ],
     "echo/attention/settings.py": [
         "tests/attention/test_defaults.py",

@@ -109,6 +109,7 @@ def test_the_block_is_its_formula(changes, causal):
     x = torch.randn(2, FRAMES, DIMS, dtype=torch.double)
     with torch.no_grad():
         found, spans = block(x)
+    assert spans.shape[1] == (HEADS if block.settings.span_per_head else 1)
     assert spans.std() > 0.005  # or the span would say nothing
     assert 0.05 < spans.min() < 0.95
     for row in range(2):
