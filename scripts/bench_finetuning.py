@@ -83,7 +83,7 @@ class Collator:
 def echo_steps(config: RunConfig) -> Iterator[int]:
     """Takes a step of Echo's trainer each time it is asked, and tells of how many utterances."""
     corpus = build_corpus(config.data, config.seed)
-    model, tokenizer = starting_point(config, corpus)
+    model, tokenizer, _ = starting_point(config, corpus)
     trainer = Trainer(config, Path("unused"), corpus, model, tokenizer)
     trainer.state.model.train()
     for taken in trainer.batches():
