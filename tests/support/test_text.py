@@ -5,7 +5,7 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo.cli import VisibleFormatter
+from echo.cli.entry import VisibleFormatter
 from echo.support.text import escape_markdown, visible, visible_lines
 
 EVIL = "\x1b[2Jgone\r\x07 \x9b1m \u202etxt.exe\u2028 \x00\ud800 größer 日本 👩\u200d🚀"

@@ -1,0 +1,58 @@
+"""The command line as a whole: its commands' groups, and how many processes share one."""
+
+import os
+from typing import Annotated
+
+import typer
+
+import echo
+from echo.support.errors import ConfigError
+
+app = typer.Typer(
+    help="Train Whisper-style speech recognition with focused attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+data_app = typer.Typer(
+    help="Check and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
+
+
+def is_main_process() -> bool:
+    """Whether this is the main one of the processes that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def process_count() -> int:
+    """How many processes a launcher has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"echo-asr {echo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def only_training_is_shared(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """
+    Raises:
+        ConfigError: several processes were started for what one does.
+    """
+    command = context.invoked_subcommand
+    if process_count() > 1 and command not in ("train", "resume"):
+        raise ConfigError(f"{command} runs in one process; only train and resume run in several")

@@ -1,0 +1,88 @@
+"""Commands on data sets. Heavy imports stay inside."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from echo.cli.options import (
+    AllowOutside,
+    AudioColumn,
+    Data,
+    SkipErrors,
+    SpeakerColumn,
+    TextColumn,
+    on_error_of,
+)
+
+
+def check(
+    data: Data,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=0, help="Longest recording to accept, in seconds.")
+    ] = 30.0,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Report all problems of a data set at once."""
+    from echo.data.named import check_named
+
+    check_named(data)
+
+    from echo.data.check import check_source, format_report
+    from echo.data.sources import Columns
+
+    columns = Columns(audio_column, text_column, speaker_column)
+    report = check_source(data, columns, max_seconds, allow_outside=allow_outside)
+    print(format_report(report))
+    if report.problems:
+        raise typer.Exit(2)
+
+
+def shard(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
+    format: Annotated[
+        Literal["flac", "opus"],
+        typer.Option(help="Format of the audio: flac loses nothing, opus is a sixth as large."),
+    ] = "flac",
+    shard_size: Annotated[int, typer.Option(min=1, help="Most utterances in a shard.")] = 1000,
+    shard_seconds: Annotated[
+        float, typer.Option(min=1, help="Most audio in a shard, in seconds.")
+    ] = float("inf"),
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
+    allow_outside: AllowOutside = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
+    ] = None,
+) -> None:
+    """Write a data set as tar shards, which training streams."""
+    from echo.data.named import check_named
+
+    check_named(data)
+
+    from echo.data.prepare.shard import write_shards
+    from echo.data.sources import Columns, scan_source
+
+    columns = Columns(audio_column, text_column, speaker_column)
+    rows = scan_source(data, columns, allow_outside, hub_stream=True)
+    entries = write_shards(
+        rows,
+        out,
+        format,
+        shard_size,
+        shard_seconds,
+        on_error_of(skip_errors),
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        progress=True,
+    )
+    hours = sum(entry.seconds for entry in entries) / 3600
+    count = sum(entry.utterances for entry in entries)
+    print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")

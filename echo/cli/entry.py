@@ -1,0 +1,75 @@
+"""Where the command line begins: output, errors and exit codes."""
+
+import errno
+import io
+import logging
+import os
+import sys
+
+from echo.cli import data, measuring, training, using
+from echo.cli.app import app, data_app, is_main_process
+from echo.support.errors import EchoError, StoppedElsewhere, StoppedError
+from echo.support.text import visible, visible_lines
+
+for command in (
+    training.pilot,
+    training.train,
+    training.resume,
+    training.average,
+    measuring.evaluate,
+    measuring.compare,
+    measuring.inspect,
+    using.transcribe,
+    using.convert,
+):
+    app.command()(command)
+data_app.command()(data.check)
+data_app.command()(data.shard)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats a line of the log, with control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
+def set_up_output() -> None:
+    """Makes output safe for the terminal, whatever characters transcripts and names hold."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Characters it cannot show are spelled out, so that no run ends because of a font.
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
+
+
+def fail(error: object) -> None:
+    print(f"echo-asr: {visible(' '.join(str(error).split()))}", file=sys.stderr)
+
+
+def main() -> None:
+    """Runs the command line; a user's error is one sentence and exit code 2."""
+    set_up_output()
+    # All processes of a run log the same, but for errors that stop one of them.
+    logging.getLogger("echo").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
+    # Progress bars and hints of the libraries would break up the bar of the training.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except StoppedElsewhere:
+        sys.exit(2)
+    except EchoError as error:
+        fail(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"{error.filename or 'a file'}: the disk is full")
+        sys.exit(2)
+    except StoppedError as stop:
+        if is_main_process():
+            fail(stop)
+        sys.exit(128 + stop.number)  # as shells report a process that a signal ended

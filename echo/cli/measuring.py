@@ -1,0 +1,176 @@
+"""Commands that measure models and show what they attend to. Heavy imports stay inside."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from echo.cli.options import (
+    DATA_HELP,
+    AllowOutside,
+    AudioColumn,
+    Beams,
+    Checkpoint,
+    Data,
+    Language,
+    Model,
+    SkipErrors,
+    SpeakerColumn,
+    Task,
+    TextColumn,
+    on_error_of,
+)
+from echo.support.text import visible
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    checkpoint: Checkpoint = "best",
+    language: Language = None,
+    task: Task = None,
+    beams: Beams = 1,
+    ctc_weight: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Weight of the CTC head, if there is one, in choosing tokens."
+        ),
+    ] = 0.5,
+    pad_to: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds that every utterance is padded to with silence; by default as trained.",
+        ),
+    ] = None,
+    added_silence: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds of silence after each utterance; by default as trained."),
+    ] = None,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
+    allow_outside: AllowOutside = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for transcripts and error rates; by default none are written."),
+    ] = None,
+) -> None:
+    """Measure WER and CER on a data set."""
+    from echo.checkpoints.named import check_model
+    from echo.config import DecodeSettings
+    from echo.data.named import check_named
+    from echo.support.files import result_folder
+
+    if out:
+        result_folder(out, "evaluation.json")
+    check_model(model)
+    check_named(data)
+
+    from echo.checkpoints.load import load_model
+    from echo.data.sources import Columns, read_source
+    from echo.evaluate.evaluation import evaluate_model
+
+    on_error = on_error_of(skip_errors)
+    columns = Columns(audio_column, text_column, speaker_column)
+    utterances = read_source(data, columns, on_error, allow_outside)
+    loaded = load_model(model, checkpoint, language, task)
+    evaluation = evaluate_model(
+        loaded.model,
+        loaded.tokenizer,
+        utterances,
+        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
+        on_error,
+        progress=True,
+        pad_to_seconds=pad_to,
+        added_silence=added_silence,
+    )
+    for name, counts in (
+        ("WER", evaluation.wer),
+        ("CER", evaluation.cer),
+        ("WER, normalised", evaluation.wer_normalised),
+        ("CER, normalised", evaluation.cer_normalised),
+    ):
+        print(
+            f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
+            f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
+        )
+    print(f"Normalised by {evaluation.normaliser}")
+    done = len(evaluation.transcripts.utterances)
+    print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
+    if out:
+        evaluation.write(out)
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more runs, models' folders or hub ids, compared with the first."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    out: Annotated[Path, typer.Option(help="Folder for the comparison and all transcripts.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column to group utterances by, or speaker or duration; may be given again."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    language: Language = None,
+    task: Task = None,
+    beams: Beams = 1,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    skip_errors: SkipErrors = False,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Measure models on the same data, with intervals of their differences."""
+    from echo.checkpoints.named import check_model
+    from echo.config import DecodeSettings
+    from echo.data.named import check_named
+
+    for model in models:
+        check_model(model)
+    check_named(data)
+
+    from echo.data.sources import Columns, read_source
+    from echo.evaluate.compare import compare_models
+    from echo.evaluate.compare_report import render_summary
+
+    on_error = on_error_of(skip_errors)
+    columns = Columns(audio_column, text_column, speaker_column)
+    utterances = read_source(data, columns, on_error, allow_outside)
+    settings = DecodeSettings(beams=beams)
+    comparison = compare_models(
+        models, data, utterances, out, settings, by or [], checkpoint, on_error, language, task
+    )
+    print("\n" + render_summary(comparison))
+    print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")
+
+
+def inspect(
+    model: Model,
+    audio: Annotated[Path, typer.Argument(help="A recording.")],
+    out: Annotated[Path, typer.Option(help="Folder for figures and numbers.")],
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Draw what a model attends to in a recording."""
+    from echo.checkpoints.named import check_model
+    from echo.support.files import result_folder, writing
+
+    result_folder(out, "inspection.json")
+    check_model(model)
+
+    from echo.checkpoints.load import load_model
+    from echo.inspect.figures import write_inspection
+    from echo.inspect.inspect import inspect_recording
+
+    inspection = inspect_recording(load_model(model, checkpoint), audio)
+    with writing(out):
+        files = write_inspection(inspection, out)
+    print(visible(inspection.transcript))
+    print(f"{len(files) - 2} layers, summary.png and inspection.json are in {out}/")

@@ -1,0 +1,71 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from echo.config import OnError
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE|FILE.yaml]...",
+        help="Settings to change, or YAML files that change some; later ones win.",
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
+Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or a hub id.")]
+DATA_HELP = (
+    "A manifest, table, folder, pattern of shards, hub id, or what a built-in corpus is measured "
+    "on: fsdd:FOLDER or espeak:, and with @dev its dev split."
+)
+Data = Annotated[str, typer.Argument(help=DATA_HELP)]
+Checkpoint = Annotated[
+    Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
+]
+Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 decodes greedily.")]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        help="Language that a multilingual model hears, as de or german; by default the one it was "
+        "trained for."
+    ),
+]
+Task = Annotated[
+    Literal["transcribe", "translate"] | None,
+    typer.Option(
+        help="Whether a multilingual model transcribes or translates to English; by default what "
+        "it was trained for."
+    ),
+]
+AudioColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the recordings; by default one of the usual names."),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the transcripts; by default one of the usual names."),
+]
+SpeakerColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the speakers; by default one of the usual names."),
+]
+SkipErrors = Annotated[
+    bool,
+    typer.Option(
+        "--skip-errors", help="Log and leave out utterances that cannot be used; else one stops."
+    ),
+]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside", help="Read recordings outside the folder of the data set as well."
+    ),
+]
+
+
+def on_error_of(skip_errors: bool) -> "OnError":
+    return "skip" if skip_errors else "raise"

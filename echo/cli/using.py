@@ -1,0 +1,105 @@
+"""Commands that use and convert models. Heavy imports stay inside."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from echo.cli.options import Beams, Checkpoint, Overrides, Task
+
+
+def transcribe(
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them."),
+    ],
+    model: Annotated[str, typer.Option(help="A run's folder, a model's folder, or a hub id.")],
+    out: Annotated[Path, typer.Option(help="Folder for the transcripts.")],
+    formats: Annotated[
+        str,
+        typer.Option("--format", help="Formats to write, some of txt, srt, vtt, tsv and json."),
+    ] = "txt",
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of the recordings, as de or german; by default a multilingual model "
+            "detects it."
+        ),
+    ] = None,
+    task: Task = None,
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words", help="Find when every word is said, for json and the cues of srt and vtt."
+        ),
+    ] = False,
+    max_line_width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most characters in a line of srt and vtt; by default 42."),
+    ] = None,
+    max_line_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most lines in a cue of srt and vtt; by default 2."),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    beams: Beams = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of recordings transcribed at a time.")
+    ] = 8,
+) -> None:
+    """Write down what is said in recordings of any length."""
+    from echo.checkpoints.named import check_model
+    from echo.support.files import writable_folder
+    from echo.transcribe.formats import read_formats
+
+    asked = {"line_width": max_line_width, "line_count": max_line_count}
+    layout = {key: value for key, value in asked.items() if value is not None}
+    kinds = read_formats(formats, words, bool(layout))
+    check_model(model)
+
+    from echo.transcribe.recordings import find_recordings
+
+    paths = find_recordings(recordings)
+    writable_folder(out)
+
+    from echo.checkpoints.load import load_model
+    from echo.transcribe.subtitles import Layout
+    from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
+
+    settings = TranscribeSettings(beams, language, task, words, batch_size)
+    loaded = load_model(model, checkpoint)
+    transcribe_into(out, loaded, paths, kinds, settings, progress=True, layout=Layout(**layout))
+    print(f"The transcripts are in {out}/")
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run's folder, or the folder or hub id of a model, of transformers or of "
+            "CTranslate2.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
+    overrides: Overrides = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision of the weights, float32, float16 or bfloat16; by default the "
+            "checkpoint's."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Convert a Whisper model to an Echo model, or one of plain blocks back."""
+    from echo.checkpoints.named import check_model
+    from echo.support.settings import apply_overrides
+
+    check_model(source)
+    apply_overrides({}, overrides or [])
+
+    from echo.checkpoints.convert import convert as convert_checkpoint
+
+    config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint)
+    print(f"The {config.model_type} model is in {out}/")
