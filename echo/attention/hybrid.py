@@ -121,7 +121,7 @@ class HybridAttention(FocusedAttention):
         local = local_key = split_heads(self.ln_local(x), self.heads)
         if cache is not None:
             local_key, _ = cache.extend_local(local, local)
-        window = Window(self.rule, span, valid, self.lengths(x, valid), self.starts(valid))
+        window = Window(self.rule, span, valid, self.lengths(x, valid), starts=self.starts(valid))
         local_query, local_out, window = self.look(local, local_key, window)
         return Branches(
             query, key, global_out, local_query, local_key, merge_heads(local_out), window

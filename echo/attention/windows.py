@@ -59,10 +59,10 @@ class Window:
     valid: torch.Tensor | None = None  # (B, K), True at real positions; None where all are
     # (B,) real positions of each sequence, for rules that end with it; None where it is open.
     lengths: torch.Tensor | None = None
-    # (B,) where each sequence begins, for rules that count from there; None where all do at 0.
-    starts: torch.Tensor | None = None
     # (H, left + 1 + right), added to the scores by distance, query - key, from -right on.
     relative_bias: torch.Tensor | None = None
+    # (B,) where each sequence begins, for rules that count from there; None where all do at 0.
+    starts: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
