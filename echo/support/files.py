@@ -103,9 +103,11 @@ def new_folder(folder: Path) -> None:
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise EchoError(f"{folder}: exists, and is not an empty folder; choose another")
-        temporary = temporary_name(folder)
-        temporary.mkdir(parents=True)
-        temporary.rmdir()
+        existing = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+        with tempfile.TemporaryFile(dir=existing):
+            pass
 
 
 def result_folder(folder: Path, result: str) -> None:

@@ -101,10 +101,10 @@ def test_a_full_disk_is_told_of_and_costs_nothing(whole, shared, tmp_path, limit
     run = tmp_path / "run"
     save = CheckpointFolder.save
 
-    def fill_disk(self, model, tokenizer, state, card):
+    def fill_disk(self, model, tokenizer, state, *further):
         if state["progress"]["step"] == 6:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        return save(self, model, tokenizer, state, card)
+        return save(self, model, tokenizer, state, *further)
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -81,7 +81,9 @@ def test_a_model_without_a_ctc_head_is_decoded_by_its_decoder(tmp_path):
 
 
 def events(*points):
-    found = [{"kind": "eval", "step": i, "seconds": s, "wer": w} for i, (s, w) in enumerate(points)]
+    found = [
+        {"kind": "eval", "step": i, "seconds": s, "wer": w} for i, (s, w) in enumerate(points, 1)
+    ]
     return [{"kind": "train", "step": 0, "seconds": 1, "loss": 1}, *found]
 
 
@@ -94,6 +96,8 @@ def test_the_baseline_s_wer_is_read_off_at_the_same_seconds():
     assert count_ahead(found[:2])["ahead_after_seconds"] is None  # behind at the last
     assert count_ahead(found[2:])["ahead_after_seconds"] == 0
     assert at_equal_seconds(events((5, 0.9)), events()) == []
+    before_training = {"kind": "eval", "step": 0, "seconds": 30, "wer": 0.1}
+    assert at_equal_seconds([before_training], baseline) == []
     assert count_ahead([])["evaluations"] == 0
 
 
