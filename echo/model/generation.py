@@ -37,7 +37,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         limits = Limits.of(self.config)
         return frames.new_tensor([limits.padded(n, FRAMES_PER_SECOND) for n in frames.tolist()])
 
-    def generate(  # type: ignore[override]
+    def generate(  # type: ignore[override, unused-ignore]
         self,
         input_features: torch.Tensor | None = None,
         generation_config: Any = None,

@@ -194,7 +194,7 @@ class EchoCrossAttention(WhisperAttention):
     """Cross-attention that masks padded frames, and may read their positions (T, D) with them:
     Whisper's decoder gives its layers neither, so both travel as keyword arguments."""
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override, unused-ignore]
         self,
         hidden_states: torch.Tensor,
         key_value_states: torch.Tensor,
