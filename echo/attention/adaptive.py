@@ -20,25 +20,27 @@ from echo.support.settings import Positive
 class AdaptiveSettings(FocusedSettings):
     form: str = "adaptive"
     temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
-    sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    sharpen_longer: bool = False  # sharper for longer spans instead of shorter ones
     local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
-    ramp: Positive = 8  # positions over which the window's edge fades out
+    ramp: Positive = 8  # width of the window's soft edge, in positions
     span_per_head: bool = False
     relative_bias: bool = False  # a learned bias per head and distance, added to local scores
-    # From the span as in the hybrid form, or one per head.
+    # The local temperature: computed from the span as in the hybrid form, or learned per head.
     temperature: Literal["span", "learned"] = "span"
-    # Where the local branch's query, key and value come from.
+    # The local branch's query, key and value: the global branch's ("shared"), the block's input
+    # ("input"), or projections of the input just for them ("projected").
     local_input: Literal["shared", "input", "projected"] = "shared"
 
 
 class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
-    """A soft window with a learned span, by default over the global branch's own query, key and
-    value, so that it costs no projection.
+    """A soft window with a learned span. By default it reuses the global branch's query, key and
+    value, so it needs no projections.
 
-    Each channel adds the local branch's output L to the global branch's G with a learned gain, and
-    Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o. That is the hybrid form's
-    W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is predicted from G before the
-    output projection: both are linear, so a predictor can learn the same from either.
+    The local branch's output L is added to the global branch's output G with a learned gain per
+    channel. Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o. This equals the
+    hybrid form's W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is predicted from G
+    before the output projection. Predictor and projection are both linear, so the predictor can
+    learn the same from either.
     """
 
     settings_class = AdaptiveSettings
@@ -136,6 +138,6 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         if self.settings.temperature == "learned":
-            # Never under 1/4: a head cannot sharpen until a single frame takes all.
+            # At least 1/4, so that no head sharpens until a single frame gets all the weight.
             return 0.25 + 0.75 * self.log_temperature.exp()[None, :, None]
         return span_temperature(span, self.settings.temp_scale, self.settings.sharpen_longer)

@@ -1,8 +1,8 @@
-"""softmax(q kᵀ + bias) v, where the bias may have a gradient.
+"""Computes softmax(q kᵀ + bias) v, where the bias may have a gradient.
 
-`scaled_dot_product_attention` has no fast kernel on the CPU for such a bias, and autograd through
-the single operations keeps and copies more than it need: this is the same sum with one score
-matrix kept and everything batched for the matrix product. `gradcheck` holds it to account.
+`scaled_dot_product_attention` has no fast CPU kernel for such a bias, and autograd through the
+single operations keeps and copies more than necessary. This version keeps only one score matrix
+and batches everything for the matrix product. It is tested with `gradcheck`.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class BiasedAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         q, k, v = flat(query), flat(key), flat(value)
         scores = torch.bmm(q, k.transpose(1, 2)).view(*query.shape[:-1], key.shape[-2])
-        # In half precision the softmax alone is taken in float32.
+        # In half precision, only the softmax runs in float32.
         scores = (scores.float() if scores.dtype.itemsize < 4 else scores).add_(bias)
         weights = torch.softmax(scores, -1, out=scores).to(v.dtype)
         attended = torch.bmm(flat(weights), v)
@@ -48,8 +48,8 @@ class BiasedAttention(torch.autograd.Function):
 
 
 def flat(x: torch.Tensor) -> torch.Tensor:
-    """(..., R, C) -> (N, R, C), each matrix contiguous: others would be multiplied one by one.
-    The matrices themselves may overlap."""
+    """(..., R, C) -> (N, R, C). Each matrix is made contiguous, because otherwise they would be
+    multiplied one by one. The matrices may overlap each other."""
     x = x.reshape(-1, *x.shape[-2:])
     return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
@@ -60,7 +60,7 @@ def biased_attention(
     """Attends with a differentiable bias.
 
     Args:
-        query: (..., Q, d), scaled already.
+        query: (..., Q, d), already scaled.
         key, value: (..., K, d).
         bias: broadcasts to (..., Q, K); finite.
 
@@ -75,14 +75,14 @@ def biased_attention(
         bias = bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     if value is key:
-        value = value.view_as(value)  # torch.compile takes no argument twice
+        value = value.view_as(value)  # torch.compile does not accept the same argument twice
     with torch.autocast(query.device.type, enabled=False):
         return BiasedAttention.apply(query, key, value, bias)
 
 
 class OverlappingBlocks(torch.autograd.Function):
-    """See `overlapping_blocks`. The gradient is added up slice by slice, several times faster
-    than autograd's for `unfold`."""
+    """See `overlapping_blocks`. The backward adds up the gradient slice by slice, which is several
+    times faster than autograd through `unfold`."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, before: int, size: int, width: int) -> torch.Tensor:
@@ -108,13 +108,13 @@ class OverlappingBlocks(torch.autograd.Function):
 
 
 def overlapping_blocks(x: torch.Tensor, before: int, size: int, width: int) -> torch.Tensor:
-    """(B, H, T, d) -> (B, H, ceil(T / size), width, d): block i holds the `width` positions from
-    i * size - before on. An exported model has one block more.
+    """(B, H, T, d) -> (B, H, ceil(T / size), width, d): block i has the `width` positions that
+    start at i * size - before. An exported model has one block more.
 
-    Blocks share memory rather than being copied. Beyond the ends of its sequence a block therefore
-    holds zeros or values of neighbouring sequences, which the caller must mask.
+    Blocks share memory instead of being copied. Past the ends of its sequence, a block therefore
+    has zeros or values of neighbouring sequences. The caller must mask them.
     """
-    if torch.compiler.is_exporting():  # to formats that know nothing of strides
+    if torch.compiler.is_exporting():  # export formats have no strides
         T = x.shape[2]
         count = (T + size - 1) // size + 1
         starts = torch.arange(count, device=x.device)[:, None] * size - before

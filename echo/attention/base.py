@@ -1,4 +1,4 @@
-"""What all focused attention blocks share: a global branch that sets the span of a local one.
+"""The base of all focused attention blocks: a global branch sets the span of a local one.
 
 A block replaces the self-attention of a Whisper layer and is called like it.
 """
@@ -18,10 +18,10 @@ from echo.attention.windows import Window
 
 
 class SpanPredictor(nn.Module):
-    """s = sigmoid(mean_t(w · G_t + b)), for each utterance on its own.
+    """Predicts the span scale of each utterance: s = sigmoid(mean_t(w · G_t + b)).
 
-    In the encoder the mean runs over the utterance's valid frames; in the decoder, at position
-    t, over the valid positions up to t.
+    In the encoder, the mean is over the utterance's valid frames. In the decoder, the mean at
+    position t is over the valid positions up to t.
     """
 
     def __init__(self, dims: int, spans: int) -> None:
@@ -29,16 +29,17 @@ class SpanPredictor(nn.Module):
         self.linear = nn.Linear(dims, spans)
 
     def contributions(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, spans, T): w · x_t + b, of which the mean is taken. Since the layer is
-        linear it may come before the mean, and a decoder need remember only this."""
+        """(B, T, D) -> (B, spans, T): w · x_t + b, the terms of the mean. The layer is linear, so
+        it can be applied before the mean. A decoder only has to cache these terms."""
         contributions = self.linear(x).transpose(1, 2)
-        # Half precision would lose the span in long sums.
+        # Half precision is too coarse for long sums.
         return contributions.to(torch.promote_types(contributions.dtype, torch.float32))
 
     def over_utterance(
         self, contributions: torch.Tensor, valid: torch.Tensor | None
     ) -> torch.Tensor:
-        """(B, spans, T) -> (B, spans, 1), the mean over valid positions (B, T)."""
+        """(B, spans, T) -> (B, spans, 1): the span scale from the mean over valid positions
+        (B, T)."""
         if valid is None:
             mean = contributions.mean(-1)
         else:
@@ -49,8 +50,8 @@ class SpanPredictor(nn.Module):
     def over_past(
         self, contributions: torch.Tensor, valid: torch.Tensor | None, positions: int
     ) -> torch.Tensor:
-        """(B, spans, T) -> (B, spans, positions): for each of the last `positions`, the mean over
-        itself and all before it, where these are valid (B, T)."""
+        """(B, spans, T) -> (B, spans, positions): the span scale at each of the last `positions`,
+        from the mean over all valid positions (B, T) up to and including it."""
         if valid is None:
             counts = torch.arange(1, contributions.shape[-1] + 1, device=contributions.device)
         else:
@@ -62,7 +63,7 @@ class SpanPredictor(nn.Module):
 
 @dataclass(frozen=True)
 class Branches:
-    """Both views of an input (B, T, D), and what was asked of which keys to get them."""
+    """The outputs of both branches for an input (B, T, D), with their queries and keys."""
 
     global_query: torch.Tensor  # (B, H, T, d)
     global_key: torch.Tensor  # (B, H, K, d)
@@ -70,36 +71,37 @@ class Branches:
     local_query: torch.Tensor  # (B, H, T, d), scaled
     local_key: torch.Tensor  # (B, H, K, d)
     local_out: torch.Tensor  # (B, T, D)
-    window: Window  # through which the local keys were seen
+    window: Window  # the window over the local keys
 
 
 class FocusedAttention(nn.Module, ABC):
-    """A form of the attention: how it is called, and what the rest of Echo knows of it.
+    """A form of attention: the interface that the rest of Echo uses.
 
-    It is made with (settings, dims, heads, causal, dropout), and keeps `settings` and `causal`.
+    A subclass is created with (settings, dims, heads, causal, dropout), and must set `settings`
+    and `causal`.
     """
 
-    settings_class: ClassVar[type[FocusedSettings]]  # with the form's name
-    # Whether a gradient reaches what predicts the span. Where none does, DDP has to look for unused
-    # parameters, and a span at its bound is nothing to warn of.
+    settings_class: ClassVar[type[FocusedSettings]]  # its `form` is the form's name
+    # Whether the span predictor gets a gradient. If not, DDP has to look for unused parameters, and
+    # a span at its bound needs no warning.
     learns_span: ClassVar[bool] = True
-    # Whether the block normalises its own input; the layer's norm before it is then removed.
+    # Whether the block normalises its own input. If so, the layer's norm before it is removed.
     normalises_input: ClassVar[bool] = False
-    # What begins as a copy of Whisper's: prefixes of names within the block, and those within
-    # Whisper's layer. Parameters with the names of Whisper's attention are copied anyway.
+    # Parameters that start as a copy of Whisper's: maps name prefixes in the block to prefixes in
+    # Whisper's layer. Parameters with the same names as in Whisper's attention are always copied.
     whisper_names: ClassVar[Mapping[str, str]] = {}
 
     settings: FocusedSettings
     causal: bool
-    # A decoder's block finds its part of the cache by these.
+    # In a decoder these locate the block's part of the cache.
     layer_idx = 0
     layers = 1
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """First values of those parameters that are not drawn at random, by name: only parameters
-        of the block itself, since modules inside it can have this method too. With
-        `settings.local_gain` at 0, as in blocks made from a Whisper's, they must silence the local
-        branch."""
+        """Returns the initial values, by name, of the parameters that are not initialised at
+        random. It covers only the block's own parameters: modules inside it can have this method
+        too. If `settings.local_gain` is 0, as in blocks converted from Whisper, these values must
+        silence the local branch."""
         return {}
 
     def forward(
@@ -114,16 +116,16 @@ class FocusedAttention(nn.Module, ABC):
 
         Args:
             hidden_states: (B, T, D).
-            attention_mask: added to the global scores, or True where a key may be seen:
-                (B, 1, 1, T) in the encoder, 0 at valid frames, which come first;
-                (B, 1, T, past + T) in the decoder, where padding comes first, as in a batch of
-                prompts. None where nothing is padding.
+            attention_mask: values added to the global scores, or booleans, True where a key may be
+                seen. In the encoder (B, 1, 1, T), 0 at valid frames, which come first. In the
+                decoder (B, 1, T, past + T); padding comes first, as in a batch of prompts. None if
+                there is no padding.
             past_key_values: the decoder's cache, if it runs step by step.
-            record_map: whether `global_branch.attention_map` is called with its weights.
+            record_map: whether to call `global_branch.attention_map` with its weights.
 
         Returns:
-            The output (B, T, D) and the span scales: (B, 1 or H, 1), in the decoder with a last
-            dimension of T.
+            The output (B, T, D) and the span scales: (B, 1 or H, 1) in the encoder, (B, 1 or H, T)
+            in the decoder.
         """
         cache = None
         if past_key_values is not None:
@@ -146,36 +148,37 @@ class FocusedAttention(nn.Module, ABC):
         mask: torch.Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Branches:
-        """Looks at (B, T, D) in both ways. `mask` is `forward`'s `attention_mask`."""
+        """Computes both branches for (B, T, D). `mask` is the `attention_mask` of `forward`."""
 
     @abstractmethod
     def join(self, branches: Branches) -> torch.Tensor:
-        """The block's output (B, T, D)."""
+        """Combines both branches into the block's output (B, T, D)."""
 
     @property
     @abstractmethod
     def global_branch(self) -> MultiHeadAttention:
-        """What attends globally."""
+        """The module that computes the global branch."""
 
     @abstractmethod
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
-        """The local softmax temperature, of the span's shape or (1, H, 1)."""
+        """Returns the local softmax temperature, with the span's shape or (1, H, 1)."""
 
     @abstractmethod
     def gain(self) -> torch.Tensor:
-        """How much the local branch counts beside the global one, a scalar: 0 is silence."""
+        """Returns the weight of the local branch relative to the global one, a scalar. 0 means
+        that the local branch has no effect."""
 
     def valid(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """(B, K), True at the keys that are no padding; None where all are. In the decoder the
-        last query sees them all."""
+        """Returns a mask (B, K), True at keys that are not padding. None if there is no padding.
+        In the decoder the mask comes from the last query, which sees all keys."""
         if mask is None:
             return None
         last = mask[:, 0, -1]
         return last if last.dtype == torch.bool else last == 0
 
     def lengths(self, x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor | None:
-        """(B,) valid frames of an encoder's input (B, T, D); None in the decoder, whose
-        sequences are open-ended."""
+        """Returns the number of valid frames (B,) of an encoder's input (B, T, D). None in the
+        decoder, because its sequences are open-ended."""
         if self.causal:
             return None
         if valid is None:
@@ -183,8 +186,8 @@ class FocusedAttention(nn.Module, ABC):
         return valid.sum(-1)
 
     def starts(self, valid: torch.Tensor | None) -> torch.Tensor | None:
-        """(B,) the first valid position of each of a decoder's sequences; None where it is 0, as
-        it always is in the encoder."""
+        """Returns the first valid position (B,) of each sequence in a decoder. None if all are 0,
+        as always in the encoder."""
         return valid.int().argmax(-1) if self.causal and valid is not None else None
 
     def predict_span(
@@ -194,9 +197,9 @@ class FocusedAttention(nn.Module, ABC):
         valid: torch.Tensor | None,
         cache: LayerCache | None,
     ) -> torch.Tensor:
-        """Span scales from the global branch's output (B, T, D) and the keys that are valid
-        (B, K): (B, spans, 1) over the utterance, or (B, spans, T) over each position's past in the
-        decoder."""
+        """Predicts span scales from the global branch's output (B, T, D) and the valid keys
+        (B, K). In the encoder they are (B, spans, 1), over the utterance. In the decoder they are
+        (B, spans, T), over each position's past."""
         contributions = predictor.contributions(x)
         if not self.causal:
             return predictor.over_utterance(contributions, valid)

@@ -1,4 +1,4 @@
-"""What a focused block remembers between steps of a decoder."""
+"""The state that a focused block keeps between decoder steps."""
 
 from typing import Protocol
 
@@ -6,28 +6,29 @@ import torch
 
 
 class KeyValueCache(Protocol):
-    """What a block asks of a decoder's cache: `transformers`' Cache, a layer of it per index."""
+    """The interface of a decoder's cache that a block uses. `transformers`' Cache implements it,
+    with one layer per index."""
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Appends along dimension 2 and returns the whole."""
+        """Appends along dimension 2 and returns all keys and values."""
         ...
 
     def get_seq_length(self, layer_idx: int) -> int:
-        """How many positions a layer holds."""
+        """Returns the number of positions in a layer."""
         ...
 
 
 class LayerCache:
     """One block's part of a decoder's cache.
 
-    Besides the global keys and values a block remembers the terms of its span's mean and, where
-    they differ from the global ones, its local keys and values. Each is a further layer of the
-    same cache, so whatever reorders, crops or repeats the cache does it to all alike.
+    Besides the global keys and values, a block stores the terms of its span's mean. It also stores
+    its local keys and values if they differ from the global ones. Each is an extra layer of the
+    same cache, so they are all reordered, cropped and repeated together.
     """
 
-    layers_per_block = 3  # what the cache must have room for
+    layers_per_block = 3  # the cache needs this many layers per block
 
     def __init__(self, cache: KeyValueCache, layer_idx: int, layers: int) -> None:
         self.cache = cache
@@ -36,7 +37,7 @@ class LayerCache:
 
     @property
     def past(self) -> int:
-        """How many positions came before."""
+        """The number of positions before the current ones."""
         return self.cache.get_seq_length(self.layer_idx)
 
     def extend_global(

@@ -1,6 +1,9 @@
-"""The local branch by PyTorch's `flex_attention`, which on CUDA compiles the window rule into one
-fused kernel. Equal to `local.py`'s bands, which serve where it does not run (its backward does not
-exist on the CPU) and for short sequences."""
+"""The local branch with PyTorch's `flex_attention`, which on CUDA compiles the window rule into one
+fused kernel.
+
+The result equals that of the bands in `local.py`. Those are used where `flex_attention` does not
+run (it has no backward on the CPU) and for short sequences.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +19,8 @@ BLOCK = 128  # the tile that flex_attention skips or computes as a whole
 def local_attention_flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: Window
 ) -> torch.Tensor:
-    """Arguments and result as for `local.local_attention`, with as many queries as keys."""
+    """Takes the arguments of `local.local_attention` and returns the same result. There must be as
+    many queries as keys."""
     rule, span, valid, lengths = window.rule, window.span, window.valid, window.lengths
     starts, relative_bias = window.starts, window.relative_bias
     spans, positions = span.shape[1:]
@@ -51,7 +55,7 @@ def local_attention_flex(
 
 
 def flex_serves(query: torch.Tensor, key: torch.Tensor) -> bool:
-    """Whether flex_attention runs here: on CUDA, for whole sequences."""
+    """Says whether flex_attention can be used: on CUDA, for whole sequences."""
     return query.is_cuda and query.shape[2] == key.shape[2]
 
 
@@ -61,7 +65,7 @@ def compiled() -> Any:
 
 
 def band_mask(frames: int, left: int, right: int, device: torch.device) -> BlockMask:
-    """The tiles that a band touches, counted out rather than found by trying every pair."""
+    """Computes the tiles that a band touches directly, without testing every pair of positions."""
     count = -(-frames // BLOCK)
     starts = torch.arange(count, device=device) * BLOCK
     first = (starts - left).clamp(min=0) // BLOCK

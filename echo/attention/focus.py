@@ -1,4 +1,5 @@
-"""The local attention, repeated until its output settles, over a span that may be refined."""
+"""The focus form: local attention repeats until its output settles, optionally with a refined
+span."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,11 +25,11 @@ class FocusSettings(HybridSettings):
 
 
 class FocusAttention(HybridAttention):
-    """Scores q·k · d^-1/2 / τ. The output is added to the queries and attended again, until a
-    window's output hardly changes. The span predictor gets no gradient and does not learn; a
-    refiner does, by other means.
+    """Scores are q·k · d^-1/2 / τ. The output is added to the queries and attention runs again,
+    until a window's output hardly changes. The span predictor gets no gradient and does not learn.
+    A refiner learns, but not by gradients.
 
-    In the decoder each position is a window of its own, so that none waits for a later one.
+    In the decoder each position is a separate window, so that no position depends on a later one.
     """
 
     settings_class = FocusSettings
@@ -44,11 +45,11 @@ class FocusAttention(HybridAttention):
     ) -> None:
         super().__init__(settings, dims, heads, causal, dropout)
         self.refiner: Refiner | None = QTable() if settings.refiner else None
-        self.chosen: Any = None  # by the refiner, in the last forward pass of training
+        self.chosen: Any = None  # the refiner's choice in the last training forward pass
 
     def replace_refiner(self, refiner: Refiner | None) -> None:
-        """Puts another refiner, or none, in the place of this block's."""
-        del self.refiner  # torch refuses to assign anything but a module over a module
+        """Replaces this block's refiner with another one, or with none."""
+        del self.refiner  # torch does not let anything but a module replace a module
         self.refiner = refiner
 
     def look(
@@ -57,7 +58,7 @@ class FocusAttention(HybridAttention):
         positions = query.shape[2]
         choice, learns = None, False
         if self.refiner is not None:
-            # A recomputation does what the pass before it did, and there is nothing more to learn.
+            # A recomputation must repeat the choice of the first pass, and must not learn again.
             again = self.training and recomputing()
             learns = self.training and not again
             if again:
@@ -69,7 +70,7 @@ class FocusAttention(HybridAttention):
                 self.chosen = keep, choice
             span = (window.span * keep[:, None].to(window.span.dtype)).clamp(0, 1)
             window = replace(window, span=span)
-        # Rounding errors grow from round to round: half precision would not see them settle.
+        # Rounding errors grow with each round: in half precision the output would never settle.
         dtype = torch.promote_types(query.dtype, torch.float32)
         key = key.to(dtype)
         band = local_band(positions, key, key, window)
@@ -88,12 +89,12 @@ class FocusAttention(HybridAttention):
         span: torch.Tensor,
         lengths: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Asks again until each window's answer hardly changes; every round is computed for all
-        windows, so nothing waits on the device to learn which of them go on.
+        """Repeats attention until each window's output hardly changes. Every round is computed for
+        all windows, so there is no device sync to find out which of them continue.
 
         Returns:
-            The scaled query of each window's last round, what it found, both (B, H, Q, d), and
-            how often the window updated its query, (B, Q).
+            The scaled query and the output of each window's last round, both (B, H, Q, d), and the
+            number of times that each window updated its query, (B, Q).
         """
         scale = self.scale(span).to(query.dtype)
         windows = None if lengths is None else self.windows_of(query, span, lengths)
@@ -116,7 +117,7 @@ class FocusAttention(HybridAttention):
     def windows_of(
         self, query: torch.Tensor, span: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
-        """(B, Q): the number of each frame's window; what is padding shares the last."""
+        """(B, Q): the index of each frame's window. All padding shares the last index."""
         Q = query.shape[2]
         frames = torch.arange(Q, device=query.device)
         width = (self.settings.window * span[:, 0]).floor().clamp(min=1)
@@ -124,8 +125,9 @@ class FocusAttention(HybridAttention):
         return windows.masked_fill(frames >= lengths[:, None], Q)
 
     def state(self, x: torch.Tensor, window: Window, positions: int) -> torch.Tensor:
-        """Mean and variance over frames of (B, H, K, d): (B, 1, 2 D) over the utterance, or, in
-        the decoder, (B, positions, 2 D) over each valid position and all before it."""
+        """Computes mean and variance over frames of (B, H, K, d). In the encoder they are
+        (B, 1, 2 D), over the utterance. In the decoder they are (B, positions, 2 D), over the valid
+        positions up to and including each position."""
         x = x.detach().transpose(1, 2).flatten(2).float()
         K, lengths = x.shape[1], window.lengths
         if lengths is None:
@@ -143,8 +145,9 @@ class FocusAttention(HybridAttention):
         return torch.cat([mean, square - mean * mean], dim=-1)
 
     def reward(self, band: Band, query: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-        """Coverage - 0.1 · entropy of the attention weights of (B, H, Q, d): (B, 1), or (B, Q) in
-        the decoder. Coverage is the share of weights over 0.01; 0 where nothing is seen."""
+        """Computes coverage - 0.1 · entropy of the attention weights of queries (B, H, Q, d):
+        (B, 1) in the encoder, (B, Q) in the decoder. Coverage is the share of weights over 0.01.
+        It is 0 if nothing is seen."""
         weights = band.weights(query)
         visible = band.visible(query.shape[2])
         entropy = torch.special.entr(weights).sum(-1).mean(1)  # (B, Q)
@@ -160,7 +163,7 @@ class FocusAttention(HybridAttention):
 
 
 def real(window: Window, reward: torch.Tensor) -> torch.Tensor:
-    """Which of the rewards (B, 1 or Q) are of anything but padding."""
+    """Says which of the rewards (B, 1 or Q) are not for padding."""
     if window.lengths is not None:
         return (window.lengths > 0)[:, None]
     if window.valid is not None:
@@ -169,7 +172,8 @@ def real(window: Window, reward: torch.Tensor) -> torch.Tensor:
 
 
 def mean_within(x: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """(B, Q), each replaced by the mean of its group; `groups` (B, Q) are numbers up to Q."""
+    """(B, Q) -> (B, Q): each value is replaced by the mean of its group. `groups` (B, Q) has the
+    index of each value's group, from 0 to Q."""
     totals = torch.zeros(2, x.shape[0], x.shape[1] + 1, dtype=x.dtype, device=x.device)
     total = totals[0].scatter_add(1, groups, x)
     count = totals[1].scatter_add(1, groups, torch.ones_like(x))

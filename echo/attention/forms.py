@@ -1,4 +1,4 @@
-"""The forms by their names in a config, and what a config says of each layer."""
+"""Registers the forms by name, and reads the settings of each layer from a config."""
 
 import re
 import reprlib
@@ -18,7 +18,7 @@ FORMS: dict[str, type[FocusedAttention]] = {}
 
 
 def register_form(form: type[FocusedAttention]) -> None:
-    """Makes a form known to configs and checkpoints by the name that its settings have.
+    """Registers a form for configs and checkpoints, under the name in its settings class.
 
     Raises:
         ValueError: the name is taken, or is not lower-case letters, digits and underscores.
@@ -35,7 +35,7 @@ def register_form(form: type[FocusedAttention]) -> None:
 
 
 def settings_classes() -> dict[str, type[AttentionSettings]]:
-    """The settings of every form, Whisper's own attention among them."""
+    """Returns the settings class of every form, including Whisper's own attention."""
     focused = {name: form.settings_class for name, form in FORMS.items()}
     return {PlainSettings.form: PlainSettings, **focused}
 
@@ -47,12 +47,12 @@ register_form(AdaptiveAttention)
 
 
 def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSettings]:
-    """The settings of each layer of a stack.
+    """Returns the settings of each layer of a stack.
 
     Args:
-        value: one setting for all layers, or a list with one for each; see `read_settings`.
-        layers: how many there are.
-        stack: "encoder" or "decoder", for errors.
+        value: one entry for all layers, or a list with one entry per layer; see `read_settings`.
+        layers: the number of layers.
+        stack: "encoder" or "decoder", for error messages.
 
     Raises:
         ValueError: the list's length is not the number of layers, or an entry is not allowed.
@@ -66,14 +66,14 @@ def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSetting
 
 
 def read_settings(value: Any, place: str) -> AttentionSettings:
-    """One block's settings from a form's name, or from a mapping of its fields.
+    """Reads one block's settings from a form's name, or from a mapping of its fields.
 
-    A field of another form is allowed if it has that form's default value, and ignored: configs
-    are merged, and earlier versions allowed it.
+    A field of another form is ignored if it has that form's default value. This is allowed because
+    configs are merged, and because earlier versions allowed it.
 
     Args:
-        value: what a config says.
-        place: the key that it has there, for errors.
+        value: the value in the config.
+        place: its key in the config, for error messages.
 
     Raises:
         ValueError: the form or a field is unknown, or a field's value is not allowed.
@@ -104,5 +104,5 @@ def read_settings(value: Any, place: str) -> AttentionSettings:
 
 
 def defaults(kind: type[AttentionSettings]) -> dict[Any, Any]:
-    """Each field's default, by its name."""
+    """Returns the default of each field, by name."""
     return {field.name: field.default for field in fields(kind)}

@@ -1,4 +1,4 @@
-"""The global branch: ordinary multi-head self-attention, by Whisper's conventions."""
+"""The global branch: ordinary multi-head self-attention with Whisper's conventions."""
 
 import torch
 import torch.nn.functional as F
@@ -8,19 +8,20 @@ from echo.attention.settings import FocusedSettings
 
 
 class AttentionMap(nn.Identity):
-    """Is called with the attention weights where they are asked for: hooks on it see them."""
+    """Called with the attention weights when they are requested, so that hooks can record them."""
 
 
 class MultiHeadAttention(nn.Module):
-    """Projections and attention with a bias on query, value and output but none on the key.
+    """Projections and attention. Query, value and output have a bias; the key has none.
 
-    Parameters have the names of `transformers`' WhisperAttention, so that its weights fit. With a
-    `global_stride` keys and values are averages over so many frames, and over more where there
-    would be more than `max_global_keys` of them; with a `rotary_base`, queries and keys have rotary
-    positions.
+    Parameters have the same names as in `transformers`' WhisperAttention, so its weights can be
+    loaded. With a `global_stride`, keys and values are averages over that many frames, or over
+    more if there would be more than `max_global_keys`. With a `rotary_base`, queries and keys have
+    rotary positions.
 
     Raises:
-        ValueError: the dimensions do not divide into the heads, or the heads' into halves.
+        ValueError: `dims` is not a multiple of `heads`, or there is a `rotary_base` and the heads
+            have an odd width.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class MultiHeadAttention(nn.Module):
     def project(
         self, x: torch.Tensor, start: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, T, D) -> query, key and value, each (B, H, T, d); x begins at position `start`."""
+        """(B, T, D) -> query, key and value, each (B, H, T, d). `x` starts at position `start`."""
         query = split_heads(self.q_proj(x), self.heads)
         key = split_heads(self.k_proj(x), self.heads)
         if self.rotary_base is not None:
@@ -63,9 +64,10 @@ class MultiHeadAttention(nn.Module):
         mask: torch.Tensor | None,
         causal: bool,
     ) -> torch.Tensor:
-        """(B, H, Q, d) and (B, H, K, d) -> (B, Q, D), the heads side by side, not yet projected.
+        """(B, H, Q, d) and (B, H, K, d) -> (B, Q, D): the concatenated heads, before the output
+        projection.
 
-        A mask (0 where a key may be seen) wins over `causal`.
+        A mask (0 where a key may be seen) takes precedence over `causal`.
         """
         if self.stride > 1:
             both, mask = self.pool(torch.cat([key, value], dim=-1), mask)
@@ -84,14 +86,15 @@ class MultiHeadAttention(nn.Module):
     def weights(
         self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, causal: bool
     ) -> torch.Tensor:
-        """What `attend` weighs the values with: (B, H, Q, K), K counting averages if there is a
-        stride."""
+        """Returns the attention weights that `attend` uses: (B, H, Q, K). With a stride, K is the
+        number of averages."""
         if self.stride > 1:
             key, mask = self.pool(key, mask)
         return attention_weights(query * self.head_dim**-0.5, key, mask, causal)
 
     def pool(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, H, T, n) and an encoder's mask (B, 1, 1, T) -> averages and their mask."""
+        """Averages (B, H, T, n) over strides, with an encoder's mask (B, 1, 1, T). Returns the
+        averages and their mask."""
         if mask is None:
             lengths = torch.full((len(x),), x.shape[2], device=x.device)
         else:
@@ -108,13 +111,13 @@ def attention_weights(
     mask: torch.Tensor | None = None,
     causal: bool = False,
 ) -> torch.Tensor:
-    """softmax(q kᵀ + mask), of float32 at the least.
+    """Computes softmax(q kᵀ + mask) in float32 or better.
 
     Args:
-        query: (..., Q, d), scaled; the last Q of the key positions where `causal`.
+        query: (..., Q, d), scaled. If `causal`, these are the last Q of the key positions.
         key: (..., K, d).
-        mask: broadcasts to (..., Q, K), added to the scores or True where a key may be seen; wins
-            over `causal`.
+        mask: broadcasts to (..., Q, K). Values are added to the scores; booleans are True where a
+            key may be seen. It takes precedence over `causal`.
 
     Returns:
         (..., Q, K).
@@ -146,16 +149,16 @@ def pool_frames(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Averages each utterance's frames over strides.
 
-    An utterance that would have more than `most` averages gets a longer stride of its own, so
-    that attention to them costs time and memory linear in its length. Neither its stride nor its
-    averages depend on how far it is padded.
+    An utterance that would have more than `most` averages gets a longer stride, so that attention
+    to them takes time and memory linear in its length. Neither the stride nor the averages depend
+    on the amount of padding.
 
     Args:
         x: (B, H, T, d).
         lengths: (B,) valid frames, which come first.
 
     Returns:
-        The averages (B, H, K, d), and (B, K), which of them are of any frame.
+        The averages (B, H, K, d), and a mask (B, K): True where an average has any frame.
     """
     T = x.shape[2]
     count = min(most, -(-T // stride))
@@ -173,12 +176,12 @@ def pool_frames(
 
 
 def rotate(x: torch.Tensor, base: float, start: int) -> torch.Tensor:
-    """Turns queries or keys by their positions, so that scores depend on distances.
+    """Rotates queries or keys by their positions, so that scores depend on distances.
 
     Args:
-        x: (B, H, T, d), d even.
+        x: (B, H, T, d), with an even d.
         base: the slowest frequency is about 1 / base.
-        start: the first one's position.
+        start: the position of the first query or key.
     """
     half = x.shape[-1] // 2
     dtype = torch.promote_types(x.dtype, torch.float32)

@@ -1,7 +1,7 @@
-"""The forms with hard windows, over the normalised input itself.
+"""The hybrid and scaled forms: hard windows over the normalised input itself.
 
-The span acts through floor() and as a constant in the temperature, so no gradient reaches its
-predictor and it never learns; in the adaptive form it does.
+The span acts through floor(), and is a constant in the temperature. So its predictor gets no
+gradient and never learns. In the adaptive form it learns.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ from echo.support.settings import Positive
 class HybridSettings(FocusedSettings):
     form: str = "hybrid"
     temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
-    sharpen_longer: bool = False  # sharper for longer spans, rather than for shorter ones
+    sharpen_longer: bool = False  # sharper for longer spans instead of shorter ones
     local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
     window: Positive = 32  # W: the widest local window
-    max_dist: Positive = 128  # R: the furthest relative distance
+    max_dist: Positive = 128  # R: the largest relative distance
 
     def __post_init__(self) -> None:
-        # A window longer than its attended part would drop the frames in between.
+        # If a window were longer than its attended part, the frames in between would be lost.
         for bound in ("max_span", "max_dist"):
             if self.window > getattr(self, bound):
                 raise ValueError(
@@ -44,12 +44,12 @@ class ScaledSettings(HybridSettings):
     form: str = "scaled"
     max_span: Positive = 128
     temp_scale: TempScale = 0.1
-    sharpen_longer: Literal[False] = False  # it always is sharper for longer spans
+    sharpen_longer: Literal[False] = False  # not used: always sharper for longer spans
     window: Positive = 16
 
 
 class BranchProjection(nn.Linear):
-    """W_p [L ; G] + b_p."""
+    """Joins the local output L and the global output G: W_p [L ; G] + b_p."""
 
     def __init__(self, dims: int, local_gain: float) -> None:
         super().__init__(2 * dims, dims)
@@ -57,7 +57,7 @@ class BranchProjection(nn.Linear):
         self.load_state_dict(self.initial_weights())
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """A new model's: the global branch, and the local one times its gain."""
+        """Returns a new model's weights: the global branch plus the gain times the local branch."""
         one = torch.eye(self.out_features)
         return {
             "weight": torch.cat([self.local_gain * one, one], dim=1),
@@ -66,7 +66,7 @@ class BranchProjection(nn.Linear):
 
 
 class HybridAttention(FocusedAttention):
-    """Scores q·k · d^-1/4 / τ. The span predictor gets no gradient and does not learn."""
+    """Scores are q·k · d^-1/4 / τ. The span predictor gets no gradient and does not learn."""
 
     settings_class: ClassVar[type[HybridSettings]] = HybridSettings
     learns_span = False
@@ -76,7 +76,7 @@ class HybridAttention(FocusedAttention):
         "ln_global.": "self_attn_layer_norm.",
         "ln_local.": "self_attn_layer_norm.",
     }
-    score_power = -0.25  # scores are multiplied with d to this power
+    score_power = -0.25  # scores are multiplied by d to this power
 
     settings: HybridSettings
 
@@ -137,18 +137,17 @@ class HybridAttention(FocusedAttention):
     def look(
         self, query: torch.Tensor, key: torch.Tensor, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor, Window]:
-        """The local branch: queries (B, H, Q, d) over keys that are their own values.
+        """Computes the local branch: queries (B, H, Q, d) over keys that are also the values.
 
         Returns:
-            The scaled query that was asked, what it found, both (B, H, Q, d), and the window that
-            was used.
+            The scaled query and the output, both (B, H, Q, d), and the window that was used.
         """
         query = query * self.scale(window.span).to(query.dtype)
         found = local_attention(query, key, key, window, self.settings.local_kernel)
         return query, found, window
 
     def scale(self, span: torch.Tensor) -> torch.Tensor:
-        """What scores are multiplied with, (B, 1, 1 or Q, 1)."""
+        """Returns the factor for the scores, (B, 1, 1 or Q, 1)."""
         d = self.global_attn.head_dim
         return (d**self.score_power / self.temperature(span))[..., None]
 
@@ -157,9 +156,8 @@ class HybridAttention(FocusedAttention):
 
 
 class ScaledAttention(HybridAttention):
-    """Sharper for longer spans, and the shorter the span, the more each frame counts: the
-    attention weights are multiplied by 1/s. The span predictor gets no gradient and does not
-    learn."""
+    """Sharper for longer spans. The shorter the span, the more each frame counts: the attention
+    weights are multiplied by 1/s. The span predictor gets no gradient and does not learn."""
 
     settings_class = ScaledSettings
 
@@ -167,7 +165,7 @@ class ScaledAttention(HybridAttention):
         self, query: torch.Tensor, key: torch.Tensor, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor, Window]:
         query, found, window = super().look(query, key, window)
-        # Under 1/M no frame is seen, and 1/s need not grow beyond what half precision holds.
+        # Below 1/M no frame is seen. The clamp keeps 1/s within half precision.
         weight = 1 / window.span.clamp(min=1 / self.settings.max_span)
         return query, found * weight[..., None].to(found.dtype), window
 

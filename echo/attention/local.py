@@ -1,8 +1,8 @@
-"""The local branch: attention through a window rule, in equal implementations.
+"""The local branch: attention through a window rule, in equivalent implementations.
 
-`dense_band` is the definition, over all pairs of positions; it also serves sequences so short
-that blocks would save nothing. `block_band` never forms more than a band of scores, so its time
-and memory grow linearly with the sequence. On CUDA, `flex.py` has a third.
+`dense_band` is the reference, over all pairs of positions. It is also used for sequences so short
+that blocks would save nothing. `block_band` only computes a band of scores, so its time and memory
+grow linearly with the sequence. `flex.py` has a third implementation, for CUDA.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from echo.attention.windows import LEAST, Window, WindowRule, bias_of
 
 @dataclass(frozen=True)
 class Band:
-    """What the queries of a local branch see: their keys and values, laid out for the matrix
-    product, and the window over them. Queries can be asked of it again and again."""
+    """The keys and values that the queries of a local branch see, laid out for the matrix product,
+    and the window over them. A band can be reused for many queries."""
 
     key: torch.Tensor  # (B, H, K, d), or (B, H, blocks, K, d)
     value: torch.Tensor
@@ -29,20 +29,21 @@ class Band:
     block: int | None = None  # queries per block
 
     def attend(self, query: torch.Tensor) -> torch.Tensor:
-        """(B, H, Q, d), scaled -> (B, H, Q, d); zeros for a query whose window is empty."""
+        """Attends with scaled queries (B, H, Q, d) -> (B, H, Q, d). A query with an empty window
+        gets zeros."""
         attended = biased_attention(self.split(query), self.key, self.value, self.bias)
         if self.may_be_empty:
             attended = attended * self.seen.any(-1, keepdim=True)
         return self.join(attended, query.shape[2])
 
     def weights(self, query: torch.Tensor) -> torch.Tensor:
-        """(B, H, Q, d), scaled -> the attention weights (B, H, Q, K); zeros where nothing is
-        seen. K counts the keys of a query's block."""
+        """Returns the attention weights (B, H, Q, K) of scaled queries (B, H, Q, d). They are 0 at
+        keys that are not seen. K is the number of keys in a query's block."""
         weights = attention_weights(self.split(query), self.key, self.bias) * self.seen
         return self.join(weights, query.shape[2])
 
     def visible(self, queries: int) -> torch.Tensor:
-        """Which keys the queries see: (B, 1 or H, Q, K), laid out as `weights`."""
+        """Returns which keys the queries see: (B, 1 or H, Q, K), in the layout of `weights`."""
         seen = self.seen
         if self.block is not None:
             seen = seen.expand(*seen.shape[:2], self.key.shape[2], self.block, seen.shape[-1])
@@ -72,12 +73,12 @@ def local_attention(
     window: Window,
     kernel: LocalKernel = "blocks",
 ) -> torch.Tensor:
-    """Attends through a window; a query that sees no key gets zeros.
+    """Attends through a window. A query that sees no key gets zeros.
 
     Args:
-        query: (B, H, Q, d), scaled; the last Q of the key positions.
+        query: (B, H, Q, d), scaled. These are the last Q of the key positions.
         key, value: (B, H, K, d).
-        kernel: "flex" serves where it can, and bands do elsewhere.
+        kernel: "flex" uses flex_attention if possible, and bands otherwise.
 
     Returns:
         (B, H, Q, d).
@@ -88,10 +89,10 @@ def local_attention(
 
 
 def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
-    """The band of `queries` queries in the layout that suits their number. Arguments as for
-    `local_attention`."""
-    # Blocks form fewer scores, but in smaller products and with more copies. An exported model has
-    # only one layout, which takes any length.
+    """Makes the band of `queries` queries, in the layout that suits their number. The other
+    arguments are those of `local_attention`."""
+    # Blocks compute fewer scores, but in smaller products and with more copies. An exported model
+    # has only one layout, which works for any length.
     if torch.compiler.is_exporting() and queries == key.shape[2]:
         return block_band(key, value, window)
     if key.shape[2] > 2 * block_sizes(window.rule)[1] and queries == key.shape[2]:
@@ -100,18 +101,18 @@ def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
 
 
 def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
-    """All pairs of positions. Arguments as for `local_attention`."""
+    """Makes a band of all pairs of positions. For the arguments see `local_band`."""
     rule, valid = window.rule, window.valid
     start = 0
     if rule.right == 0:
-        # What no query can look back to, as most of a decoder's cache, need not be asked.
+        # Skip keys too far back for any query, such as most of a decoder's cache.
         start = max(0, key.shape[2] - queries - rule.left)
         key, value = key[:, :, start:], value[:, :, start:]
         valid = None if valid is None else valid[:, start:]
     keys = key.shape[2]
     span = window.span[..., None]
     if rule.stationary and span.shape[2] == 1:
-        # One row of distances holds all there is to know of the window.
+        # One row of distances fully describes the window.
         distances = torch.arange(keys - 1, -queries, -1, device=key.device)
         bias = bias_at(window, distances[None], distances.new_zeros(1), span, None)
         bias = toeplitz(bias, queries, keys)
@@ -128,10 +129,11 @@ def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
 
 
 def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """(..., 1, rows + columns - 1) -> (..., rows, columns): entry (i, j) is diagonal j - i, the
-    first diagonal being that of the lower left corner."""
-    # Repeated with a period of one more than its length, and cut by its length, each row of it
-    # begins one further back. `unfold` would do, but compiles anew for each length.
+    """(..., 1, rows + columns - 1) -> (..., rows, columns): entry (i, j) is diagonal j - i. The
+    first diagonal is the lower left corner."""
+    # Repeat the diagonals with a period of their length plus one, then split into rows of their
+    # length: each row starts one entry further back. `unfold` would work too, but recompiles for
+    # each length.
     length = rows + columns - 1
     padded = F.pad(diagonals, (0, 1)).expand(*diagonals.shape[:-2], rows, length + 1)
     cut = padded.flatten(-2)[..., rows - 1 : rows - 1 + rows * length]
@@ -139,14 +141,14 @@ def toeplitz(diagonals: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 
 def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
-    """Each block of queries sees its own keys and those that the rule can reach from it.
-    Arguments as for `local_attention`."""
+    """Makes a band of blocks: each block of queries sees its own keys and those that the rule can
+    reach from it. For the arguments see `local_attention`."""
     rule, span, valid = window.rule, window.span, window.valid
     T = key.shape[2]
     size, width = block_sizes(rule)
     count = (T + size - 1) // size
     if torch.compiler.is_exporting():
-        count += 1  # a single block would be a case of its own
+        count += 1  # a single block would be a special case
     if span.shape[2] > 1:
         span = F.pad(span, (0, count * size - T), value=0.5).unflatten(2, (count, size))[..., None]
     else:
@@ -156,7 +158,7 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     key_positions = starts - rule.left + torch.arange(width, device=key.device)
     inside = (key_positions >= 0) & (key_positions < T)  # (count, width)
     inside = inside[None] if valid is None else inside & valid[:, key_positions.clamp(0, T - 1)]
-    # Blocks share their geometry, so one block's distances stand for all of them.
+    # All blocks have the same geometry, so the distances of one block are enough.
     some = slice(0, 1) if rule.stationary else slice(None)
     length = None if window.lengths is None else window.lengths[:, None, None, None, None]
     asking, asked = query_positions[some, :, None], key_positions[some, None]
@@ -164,7 +166,7 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
         starts = window.starts[:, None, None, None, None]
         asking, asked = asking - starts, asked - starts
     bias = bias_at(window, asking, asked, span, length)
-    # Only here do blocks that share their geometry get a bias each.
+    # Only here does each block get its own bias.
     bias = torch.where(inside[:, None, :, None], bias, LEAST)
     keys = overlapping_blocks(key, rule.left, size, width)
     values = keys if value is key else overlapping_blocks(value, rule.left, size, width)
@@ -178,9 +180,9 @@ def bias_at(
     span: torch.Tensor,
     length: torch.Tensor | None,
 ) -> torch.Tensor:
-    """What is added to the scores of query positions (..., Q, 1) and key positions (..., 1, K):
-    log m, and the relative bias within its distances. `span` and `length` as `WindowRule.weights`
-    takes them."""
+    """Returns the bias for the scores of query positions (..., Q, 1) and key positions (..., 1, K):
+    log m, plus the relative bias within its range of distances. `span` and `length` are those of
+    `WindowRule.weights`."""
     bias = bias_of(window.rule.weights(query, key, span, length))
     relative = window.relative_bias
     if relative is None:
@@ -191,8 +193,9 @@ def bias_at(
 
 
 def block_sizes(rule: WindowRule) -> tuple[int, int]:
-    """Queries and keys per block: about as many queries as keys beyond them, which trades scores
-    that no query asked for against keys that are copied, in multiples that suit the processor."""
+    """Returns the number of queries and of keys per block. There are about as many queries as keys
+    beyond them. This balances wasted scores against copied keys. Both are multiples that suit the
+    processor."""
     beyond = rule.left + rule.right
     size = max(32, -(-beyond * 4 // 5 // 16) * 16)
     return size, -(-(size + beyond) // 16) * 16

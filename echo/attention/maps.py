@@ -1,4 +1,4 @@
-"""What a block attends to, to be drawn or summed up; nothing of it is needed for the output."""
+"""Attention maps of a block, for plots and summaries. The model's output does not need them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,25 +13,26 @@ from echo.attention.local import dense_band
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Of a sequence of T positions; `local`, `span` and `temperature` are None in a plain block."""
+    """Attention maps of a sequence of T positions. `local`, `span` and `temperature` are None in a
+    plain block."""
 
     overall: torch.Tensor  # (B, H, T, K): the global branch's weights; K < T if keys are pooled
     local: torch.Tensor | None = None  # (B, H, T, T)
-    span: torch.Tensor | None = None  # (B, 1 or H, 1), in the decoder with a last dimension of T
-    temperature: torch.Tensor | None = None  # as the span, or (1, H, 1)
+    span: torch.Tensor | None = None  # (B, 1 or H, 1), or (B, 1 or H, T) in the decoder
+    temperature: torch.Tensor | None = None  # with the span's shape, or (1, H, 1)
 
 
 @torch.no_grad()
 def attention_maps(
     block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
 ) -> AttentionMaps:
-    """The weights that a self-attention block gives to each position, without dropout.
+    """Computes the attention weights of a self-attention block, without dropout.
 
     Args:
-        block: a focused one, or Whisper's.
-        x: what the block is given, (B, T, D).
-        mask: as `FocusedAttention.forward`'s `attention_mask`.
-        causal: whether a plain block is a decoder's.
+        block: a focused block, or Whisper's.
+        x: the block's input, (B, T, D).
+        mask: the `attention_mask` of `FocusedAttention.forward`.
+        causal: whether a plain block is in a decoder. Ignored for a focused block.
     """
     if not isinstance(block, FocusedAttention):
         return AttentionMaps(plain_weights(block, x, mask, causal))
@@ -52,11 +53,11 @@ def attention_maps(
 def plain_weights(
     block: Any, x: torch.Tensor, mask: torch.Tensor | None, causal: bool
 ) -> torch.Tensor:
-    """Those of `transformers`' WhisperAttention."""
+    """Computes the attention weights of `transformers`' WhisperAttention."""
     query, key = (split_heads(p(x), block.num_heads) for p in (block.q_proj, block.k_proj))
     return attention_weights(query * block.scaling, key, mask, causal)
 
 
 def entropy(weights: torch.Tensor) -> torch.Tensor:
-    """(..., K) -> (...): the entropy of attention weights, in nats."""
+    """Computes the entropy of attention weights, in nats: (..., K) -> (...)."""
     return torch.special.entr(weights.float()).sum(-1)

@@ -1,4 +1,4 @@
-"""The refiner of the focus form: tabular Q-learning that learns when to shrink the span."""
+"""The refiner of the focus form: learns by tabular Q-learning when to shrink the span."""
 
 from typing import Any, Protocol
 
@@ -8,45 +8,45 @@ from torch import nn
 
 
 class Refiner(Protocol):
-    """What the focus form asks of a refiner; any object with these two methods can be one."""
+    """The interface of a refiner. Any object with these two methods can be one."""
 
     def choose(self, state: torch.Tensor, explore: bool) -> tuple[torch.Tensor, Any]:
         """Chooses how much of the span to keep.
 
         Args:
-            state: (B, N, 2 D), mean and variance over frames of what the local branch is given;
-                N is 1 in the encoder and the number of positions in the decoder.
-            explore: whether this is training.
+            state: (B, N, 2 D), mean and variance over frames of the local branch's input. N is 1
+                in the encoder and the number of positions in the decoder.
+            explore: True in training.
 
         Returns:
-            ρ in [0, 1], (B, N), and whatever `learn` is to be reminded of.
+            ρ, the share of the span to keep, in [0, 1], (B, N); and the choice to pass to `learn`.
         """
         ...
 
     def learn(
         self, choice: Any, reward: torch.Tensor, next_state: torch.Tensor, real: torch.Tensor
     ) -> None:
-        """Learns from a choice, in training alone.
+        """Learns from a choice. Only called in training.
 
         Args:
-            choice: what `choose` returned beside ρ.
+            choice: the second value that `choose` returned.
             reward: (B, N), finite.
-            next_state: as `state`, of what the local branch found.
-            real: (B, N), False where there was nothing but padding, of which nothing is learned.
+            next_state: like `state`, but of the local branch's output.
+            real: (B, N), False where there is only padding. Nothing is learned from padding.
         """
         ...
 
 
 class QTable(nn.Module):
-    """Q-learning (Watkins 1989) over states that are hashed means and variances.
+    """Q-learning (Watkins 1989). The states are hashed means and variances.
 
-    Everything it knows is in buffers, so it is saved with the model, and a run that is resumed
-    draws what the unbroken one would have drawn. Ranks of a distributed run learn from each
-    other's choices, so their tables stay equal.
+    All of its state is in buffers, so it is saved with the model, and a resumed run draws the same
+    numbers as an uninterrupted one. The ranks of a distributed run learn from each other's choices,
+    so their tables stay equal.
     """
 
     states = 10_000
-    actions = 10  # action a keeps a / 9 of the span
+    actions = 10  # action a keeps a/9 of the span
     bins = 10  # over [-1, 1], for each mean and variance
     exploration = 0.1  # ε
     learning_rate = 0.1  # α
@@ -59,7 +59,7 @@ class QTable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("values", torch.zeros(self.states, self.actions))
-        self.register_buffer("seed", torch.randint(2**31, ()))  # of torch's seeded generator
+        self.register_buffer("seed", torch.randint(2**31, ()))  # from torch's seeded generator
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class QTable(nn.Module):
     ) -> None:
         states, actions = choice
         target = reward.float() + self.discount * self.values[self.hash(next_state)].amax(-1)
-        # What was chosen more than once moves towards the mean of its targets.
+        # A state and action that occur more than once move towards the mean of their targets.
         sums = torch.zeros(2, self.values.numel(), device=target.device)
         entries = (states * self.actions + actions).flatten()
         sums[0].index_add_(0, entries, (target * real).flatten())
@@ -91,18 +91,19 @@ class QTable(nn.Module):
         self.values.add_(torch.where(count > 0, self.learning_rate * change, 0.0))
 
     def greedy(self, states: torch.Tensor) -> torch.Tensor:
-        """The best action in each state; the one that keeps more where several are best, so that
-        an unseen state keeps the whole span."""
+        """Returns the best action in each state. Ties go to the action that keeps more, so an
+        unseen state keeps the whole span."""
         return self.actions - 1 - self.values[states].flip(-1).argmax(-1)
 
     def hash(self, state: torch.Tensor) -> torch.Tensor:
-        """(B, N, F) -> (B, N), the same in every process."""
+        """(B, N, F) -> (B, N): the index of each state. It is the same in every process."""
         bins = ((state.float() + 1) / 2 * self.bins).floor().clamp(0, self.bins - 1).long()
         places = torch.arange(state.shape[-1], device=state.device) * self.bins
         return mix(mix(places + bins).sum(-1)) % self.states
 
     def draw(self, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
-        """Two tensors of uniform numbers in [0, 1), without a generator's hidden state."""
+        """Returns two tensors of uniform random numbers in [0, 1), without the hidden state of a
+        generator."""
         self.calls += 1
         places = torch.arange(2 * shape.numel(), device=self.seed.device)
         numbers = mix(mix(self.seed + mix(self.calls)) + places)
@@ -112,8 +113,8 @@ class QTable(nn.Module):
 
 
 def recomputing() -> bool:
-    """Whether this is gradient checkpointing's second forward pass, which must do what the first
-    one did: it alone runs within a backward pass."""
+    """Says whether this is the second forward pass of gradient checkpointing, which must repeat the
+    first. It is the only forward pass that runs inside a backward pass."""
     return torch._C._current_graph_task_id() != -1
 
 

@@ -1,7 +1,6 @@
-"""The settings that every form of the attention has; each form adds its own in its own file.
+"""The settings that all forms of attention share. Each form adds its own in its own file.
 
-Lengths count positions of the block: encoder frames after the convolutions (20 ms each), or tokens
-in the decoder.
+Lengths are in positions: encoder frames after the convolutions (20 ms each), or decoder tokens.
 """
 
 from collections.abc import Mapping
@@ -10,23 +9,23 @@ from typing import Annotated, ClassVar, Literal
 
 from echo.support.settings import Positive, Range
 
-DEFAULT_FORM = "adaptive"  # of a mapping that names none
+DEFAULT_FORM = "adaptive"  # used if a mapping has no form
 LocalKernel = Literal["blocks", "flex"]
 TempScale = Annotated[float, Range(0, 0.999999)]
 
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """One block's attention."""
+    """The settings of one block's attention."""
 
-    form: str = ""  # each form's settings have its name as their default
+    form: str = ""  # each form's settings class has the form's name as its default
 
-    # Fields that a block made from a Whisper's must leave at their defaults, and why.
+    # Fields that must stay at their defaults in a block converted from Whisper, and why.
     not_from_whisper: ClassVar[Mapping[str, str]] = {}
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is Whisper's own attention."""
+        """True for Whisper's own attention."""
         return self.form == PlainSettings.form
 
 
@@ -39,17 +38,17 @@ class PlainSettings(AttentionSettings):
 
 @dataclass(frozen=True)
 class FocusedSettings(AttentionSettings):
-    """What every focused form takes."""
+    """The settings of every focused form."""
 
-    # Keys and values of the global branch are pooled over so many frames, and over more where an
-    # utterance would otherwise have more than `max_global_keys`: then cost is linear in length.
+    # The global branch's keys and values are averaged over this many frames, or over more if an
+    # utterance would have more than `max_global_keys`. That keeps the cost linear in length.
     global_stride: Positive = 1
-    max_global_keys: Positive = 750  # 60 s at a stride of 4; counts only with a stride
-    # Base of the global branch's rotary positions; none where not given.
+    max_global_keys: Positive = 750  # 60 s at a stride of 4; ignored at a stride of 1
+    # Base of the global branch's rotary positions. Without it there are none.
     rotary_base: Annotated[float, Range(1, above=True)] | None = None
     max_span: Positive = 32  # M: the widest local span
-    # How much the local branch counts at the start of training: 1 from scratch where not given. A
-    # block made from a Whisper's starts at 0, with the Whisper's output.
+    # Weight of the local branch at the start of training, by default 1 in a new model. A block
+    # converted from Whisper starts at 0, so its output equals Whisper's.
     local_gain: Annotated[float, Range(0, 10)] | None = None
 
     not_from_whisper: ClassVar[Mapping[str, str]] = {

@@ -1,8 +1,8 @@
-"""Which keys a query sees in the local branch, and how sharply it looks at them.
+"""Window rules of the local branch: which keys a query sees, and how sharp the softmax is.
 
-A window rule turns positions and a span scale into weights m in [0, 1]; the kernels in
-`local.py` and `flex.py` compute weight_ij ∝ m_ij · exp(score_ij). Spans are tensors throughout,
-so nothing here waits on the device.
+A window rule turns positions and a span scale into weights m in [0, 1]. The kernels in `local.py`
+and `flex.py` compute weight_ij ∝ m_ij · exp(score_ij). Spans are always tensors, so nothing here
+waits for the device.
 """
 
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from typing import Protocol
 
 import torch
 
-# The bias of a key that is not seen. Not -inf: rows of padding, which see no key at all, then
-# stay finite, and their gradients with them. Half precision can hold it, and exp() of it is 0.
+# The bias of a key that is not seen. It is not -inf, so that rows of padding, which see no key at
+# all, stay finite, and so do their gradients. It fits in half precision, and exp() of it is 0.
 LEAST = -6e4
 
 
 class WindowRule(Protocol):
-    """m as a function of query position, key position and span scale."""
+    """Computes m from query position, key position and span scale."""
 
     @property
     def left(self) -> int:
-        """How far back a query can see, whatever its span."""
+        """How far back a query can see at most, with any span, in positions."""
         ...
 
     @property
     def right(self) -> int:
-        """How far ahead."""
+        """How far ahead a query can see at most, with any span, in positions."""
         ...
 
     @property
     def stationary(self) -> bool:
-        """Whether m depends on the distance between the positions alone."""
+        """Whether m depends only on the distance between the positions."""
         ...
 
     @property
@@ -45,31 +45,31 @@ class WindowRule(Protocol):
         span: torch.Tensor,
         length: torch.Tensor | None,
     ) -> torch.Tensor:
-        """m for positions `query` (..., Q, 1) and `key` (..., 1, K), span scales that broadcast
-        against them, and sequence lengths likewise (None where sequences are open-ended)."""
+        """Computes m for positions `query` (..., Q, 1) and `key` (..., 1, K). Span scales and
+        sequence lengths broadcast against them. `length` is None if sequences are open-ended."""
         ...
 
 
 @dataclass(frozen=True)
 class Window:
-    """What the queries of a batch see: a rule with all that it depends on."""
+    """A window rule with all of its inputs for a batch."""
 
     rule: WindowRule
     span: torch.Tensor  # span scales in (0, 1), (B, 1 or H, 1 or Q)
-    valid: torch.Tensor | None = None  # (B, K), True at real positions; None where all are
-    # (B,) real positions of each sequence, for rules that end with it; None where it is open.
+    valid: torch.Tensor | None = None  # (B, K), True at real positions; None if all are real
+    # (B,) number of real positions, for rules that stop at the sequence's end. None if open-ended.
     lengths: torch.Tensor | None = None
-    # (H, left + 1 + right), added to the scores by distance, query - key, from -right on.
+    # (H, left + 1 + right), added to the scores by distance: query - key, starting at -right.
     relative_bias: torch.Tensor | None = None
-    # (B,) where each sequence begins, for rules that count from there; None where all do at 0.
+    # (B,) first position of each sequence, for rules that count from there. None if all are 0.
     starts: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class AdaptiveWindow:
-    """A soft window with an edge that gradients can move: m falls from 1 to 0 over `ramp`
-    positions beyond span · max_span (Sukhbaatar et al. 2019, "Adaptive Attention Span in
-    Transformers"). Centred, or backward-looking where `causal`."""
+    """A soft window whose edge can be learned: m falls from 1 to 0 over `ramp` positions beyond
+    span · max_span (Sukhbaatar et al. 2019, "Adaptive Attention Span in Transformers"). It is
+    centred on the query, or only looks back if `causal`."""
 
     max_span: int
     ramp: int
@@ -101,11 +101,11 @@ class AdaptiveWindow:
 
 @dataclass(frozen=True)
 class HardWindow:
-    """Windows with hard edges: frames are cut into windows of w = floor(window · span), whose
-    keys reach n = floor(max_span · span) around them. The span acts through floor() alone, so
-    no gradient reaches it.
+    """Windows with hard edges. Frames are split into windows of w = floor(window · span), and keys
+    reach n = floor(max_span · span) around each window. The span acts only through floor(), so it
+    gets no gradient.
 
-    In the causal variant each position follows its own span, and no window sees past it.
+    In the causal variant each position uses its own span, and sees no later position.
     """
 
     max_span: int
@@ -142,7 +142,7 @@ class HardWindow:
         if length is not None:
             queries = torch.minimum(width, length - start)
             last_key = torch.minimum(last_key, length.to(last_key.dtype))
-        # Queries and keys are both cut to their first `extent` positions.
+        # Only the first `extent` positions of queries and keys are used.
         extent = torch.minimum(scaled_span, torch.minimum(queries, last_key - first_key))
         extent = torch.minimum(extent, torch.minimum(reach, width).clamp(max=self.max_dist))
         seen = (
@@ -157,14 +157,14 @@ class HardWindow:
 
 
 def bias_of(weights: torch.Tensor) -> torch.Tensor:
-    """log m, with LEAST for log 0."""
-    # The gradient of log at 0 is infinite, and times the mask's 0 it is not a number.
+    """Returns log m, with LEAST for log 0."""
+    # The gradient of log at 0 is infinite. Times the mask's 0 it would be NaN.
     log = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
     return log.masked_fill(weights <= 0, LEAST)
 
 
 def span_temperature(span: torch.Tensor, temp_scale: float, sharpen_longer: bool) -> torch.Tensor:
-    """The softmax temperature that a span scale asks for, of the span's shape."""
+    """Returns the softmax temperature for a span scale, with the span's shape."""
     if sharpen_longer:
         return 1 + temp_scale * (1 - span)
     return 0.5 + temp_scale * span

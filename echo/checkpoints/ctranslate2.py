@@ -1,4 +1,4 @@
-"""A Whisper model as CTranslate2 and faster-whisper keep it, read as `transformers` has it."""
+"""Reads Whisper models in the CTranslate2 format, which faster-whisper uses, for `transformers`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,12 +19,12 @@ from echo.checkpoints.pretrained import StoredTensor
 from echo.support.errors import DataError
 from echo.support.files import read_json, read_object
 
-HEAD_DIM = 64  # every Whisper's, for files that do not tell how many heads there are
+HEAD_DIM = 64  # the same in every Whisper; for files that do not store the number of heads
 MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
-MAX_INITIAL_TIMESTAMP = 50  # every Whisper's: a second; the format does not keep it
-REFERENCE = "decoder/layer_norm/gamma"  # never quantised, so it tells the checkpoint's precision
+MAX_INITIAL_TIMESTAMP = 50  # one second, the same in every Whisper; the format does not store it
+REFERENCE = "decoder/layer_norm/gamma"  # never quantised, so it has the checkpoint's precision
 
-# CTranslate2's modules, and Whisper's.
+# CTranslate2's module names, and Whisper's.
 STACK_MODULES = {
     "conv1": "conv1",
     "conv2": "conv2",
@@ -32,7 +32,7 @@ STACK_MODULES = {
     "position_encodings": "embed_positions",
     "layer_norm": "layer_norm",
 }
-# Of these several may be stacked in one.
+# One CTranslate2 module may hold several of Whisper's, stacked.
 LAYER_MODULES = {
     "self_attention/layer_norm": ("self_attn_layer_norm",),
     "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -55,11 +55,11 @@ FIELDS = {
 
 
 class CTranslate2Folder:
-    """A folder of `model.bin`, CTranslate2's own `config.json`, a vocabulary, and perhaps
+    """A folder with `model.bin`, CTranslate2's own `config.json`, a vocabulary, and optionally
     `tokenizer.json` and `preprocessor_config.json`.
 
     Raises:
-        DataError: a file is missing or damaged, or the model is not Whisper's.
+        DataError: a file is missing or damaged, or the model is not a Whisper.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,14 +82,14 @@ class CTranslate2Folder:
         self.weights = dict(whisper_weights(variables, self.config))
 
     def token(self, text: str) -> int:
-        """The id of a token that every Whisper has."""
+        """Returns the id of a token that every Whisper has."""
         if text not in self.vocabulary:
             raise DataError(f"{self.folder}: its vocabulary lacks {text}")
         return self.vocabulary.index(text)
 
     def read_generation_config(self) -> GenerationConfig:
         multilingual = self.config.vocab_size >= MULTILINGUAL_SIZE
-        languages = {}  # English-only models list them too, but do not use them
+        languages = {}  # English-only models also list languages, but do not use them
         if multilingual:
             languages = {
                 "lang_to_id": {self.vocabulary[i]: i for i in self.ids("lang_ids") or []},
@@ -113,7 +113,7 @@ class CTranslate2Folder:
         )
 
     def ids(self, key: str) -> list[int] | None:
-        """A list of tokens in CTranslate2's config."""
+        """Reads a list of token ids from CTranslate2's config. None if it is not there."""
         ids = self.settings.get(key)
         size = len(self.vocabulary)
         if ids is not None and not (isinstance(ids, list) and all(i in range(size) for i in ids)):
@@ -121,19 +121,19 @@ class CTranslate2Folder:
         return ids
 
     def tokenizer(self) -> WhisperTokenizer | None:
-        """Loads the tokenizer, where there is one."""
+        """Loads the tokenizer. None if the folder has none."""
         path = self.folder / "tokenizer.json"
         if not path.exists():
             return None
         read_object(path)
-        # The file alone does not tell which tokens are Whisper's special ones.
+        # The file alone does not say which tokens are Whisper's special ones.
         start, end = self.token("<|startoftranscript|>"), self.token("<|notimestamps|>")
         special = self.vocabulary[start : end + 1]
         try:
             return WhisperTokenizer.from_pretrained(
                 self.folder, pad_token="<|endoftext|>", extra_special_tokens=special
             )
-        except Exception as error:  # what the tokenizers library raises is no narrower
+        except Exception as error:  # the tokenizers library raises nothing more specific
             raise DataError(f"{path}: is no Whisper tokenizer ({error})") from None
 
     def write_companions(self, target: Path) -> None:
@@ -151,7 +151,7 @@ class CTranslate2Folder:
 
 
 def read_vocabulary(folder: Path) -> list[str]:
-    """The tokens by their ids."""
+    """Returns the tokens in order of their ids."""
     listed, lines = folder / "vocabulary.json", folder / "vocabulary.txt"
     try:
         if listed.exists():
@@ -167,7 +167,7 @@ def read_vocabulary(folder: Path) -> list[str]:
 
 
 def whisper_config(variables: dict[str, Variable], folder: Path) -> WhisperConfig:
-    """The sizes, which the format keeps in the weights alone."""
+    """Builds a config from the shapes of the weights: the format stores sizes nowhere else."""
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in variables or len(variables[name].shape) != rank:
@@ -202,7 +202,7 @@ def whisper_config(variables: dict[str, Variable], folder: Path) -> WhisperConfi
 def whisper_weights(
     variables: dict[str, Variable], config: WhisperConfig
 ) -> Iterator[tuple[str, StoredTensor]]:
-    """Whisper's parameters, taken out of what they are stacked in."""
+    """Yields Whisper's parameters, unstacked."""
     dtype = variables[REFERENCE].dtype
     for module, parts in modules(config):
         for theirs, ours in FIELDS.items():
@@ -210,19 +210,19 @@ def whisper_weights(
             if name not in variables:
                 continue
             variable = variables[name]
-            # The converter writes aliases of weights, but none of their scales.
+            # The converter writes aliases for weights but not for their scales.
             scale = variables.get(f"{variable.name}_scale")
             check_variable(name, variable, scale, len(parts))
             rows = variable.shape[0] // len(parts)
             for i, part in enumerate(parts):
-                # Whisper's keys have no bias; what is stacked for them is zero.
+                # Whisper's keys have no bias: in the stacked bias their part is zero.
                 if not (part.endswith("k_proj") and ours == "bias"):
                     read = partial(unstack, variable, scale, i * rows, (i + 1) * rows, dtype)
                     yield f"{part}.{ours}", StoredTensor((rows, *variable.shape[1:]), read)
 
 
 def modules(config: WhisperConfig) -> Iterator[tuple[str, list[str]]]:
-    """CTranslate2's modules, each with those of Whisper that are stacked in it."""
+    """Yields CTranslate2's modules, each with the Whisper modules that are stacked in it."""
     for stack in ("encoder", "decoder"):
         for theirs, ours in STACK_MODULES.items():
             yield f"{stack}/{theirs}", [f"model.{stack}.{ours}"]
@@ -239,7 +239,7 @@ def check_variable(name: str, variable: Variable, scale: Variable | None, parts:
             f"{variable.path}: {name} is of shape {variable.shape}, whose rows are not {parts} "
             "alike parts"
         )
-    # What is quantised was multiplied with one factor for each row (int8), or for all (int16).
+    # Quantised weights were multiplied by one factor per row (int8), or one for all (int16).
     if not variable.dtype.is_floating_point and (
         scale is None
         or not scale.dtype.is_floating_point
@@ -251,7 +251,7 @@ def check_variable(name: str, variable: Variable, scale: Variable | None, parts:
 def unstack(
     variable: Variable, scale: Variable | None, start: int, stop: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Rows of a variable, in the checkpoint's precision where they were quantised."""
+    """Reads rows of a variable. Quantised rows are converted to the checkpoint's precision."""
     values = variable.rows(start, stop)
     if variable.dtype.is_floating_point or scale is None:
         return values

@@ -1,11 +1,11 @@
-"""Where a recording can hold speech at all, and where it is best cut.
+"""Finds the parts of a recording that can contain speech, and the best places to cut it.
 
-Whisper's own test for silence asks the model, which hallucinates a few words with confidence, such
-as " you", from the ends of subtitles. So its text is kept only where there is something to hear:
-sound that is loud enough and rises above the recording's quietest parts. Speech does with every
-syllable, by 5 dB even for a single word in noise of a quarter of its power. Hiss, rumble and hum
-rise by 3 dB at most, whatever their level. Music and noises of a room also rise: there only the
-model's test is left.
+Whisper's own test for silence asks the model. But on silence the model confidently hallucinates a
+few words from the ends of subtitles, such as " you". So its text is kept only where the sound is
+loud enough and rises above the recording's quietest parts. Speech rises with every syllable: by
+5 dB even for a single word in noise of a quarter of its power. Hiss, rumble and hum rise by 3 dB
+at most, whatever their level. Music and room noises also rise: for these only the model's test
+helps.
 """
 
 import torch
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 
 WINDOW = SAMPLE_RATE // 20  # samples: 50 ms, less than a syllable
-BAND = (300, 3400)  # Hz, of telephony: it holds speech but no hum
+BAND = (300, 3400)  # Hz: the telephone band, which has speech but no hum
 FAINTEST = -65.0  # dB re a full-scale sine: 16-bit noise is at -90, a distant whisper at -50
-RISE = 4.0  # dB of the loudest moment over the quietest tenth
-QUIET_SECONDS = 0.3  # the length of pause to cut in
+RISE = 4.0  # dB: how far speech must rise above the quietest tenth
+QUIET_SECONDS = 0.3  # length of the pause to cut in
 
 
 def loudness(samples: torch.Tensor) -> torch.Tensor:
-    """The power of speech's band in each 50 ms, one every 10 ms.
+    """Measures the power in the speech band in windows of 50 ms, one every 10 ms.
 
     Args:
-        samples: (samples,) at 16 kHz; shorter ones are padded to 50 ms.
+        samples: (samples,) at 16 kHz. Less than 50 ms is padded to 50 ms.
 
     Returns:
         (frames,) in dB, 0 for a full-scale sine.
@@ -40,9 +40,8 @@ def loudness(samples: torch.Tensor) -> torch.Tensor:
 
 
 def voiced(samples: torch.Tensor) -> torch.Tensor:
-    """Which 50 ms of (samples,) at 16 kHz can hold speech: (frames,) of bool, one every 10 ms.
-
-    None can where everything is faint or steady.
+    """Says which 50 ms windows of (samples,) at 16 kHz can contain speech: (frames,) of bool, one
+    every 10 ms. If everything is faint or steady, no window can.
     """
     levels = loudness(samples)
     quiet = float(levels.kthvalue(-(-len(levels) // 10)).values)
@@ -50,12 +49,13 @@ def voiced(samples: torch.Tensor) -> torch.Tensor:
 
 
 def has_voice(samples: torch.Tensor) -> bool:
-    """Whether (samples,) at 16 kHz can hold speech."""
+    """Says whether (samples,) at 16 kHz can contain speech."""
     return bool(voiced(samples).any())
 
 
 def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
-    """Shortens a segment, in seconds, by the silence at its ends, as found by `voiced`."""
+    """Trims the silence at both ends of a segment, in seconds. `voice` is the result of
+    `voiced`."""
     first, last = round(start * SAMPLE_RATE / HOP_LENGTH), round(end * SAMPLE_RATE / HOP_LENGTH)
     places = voice[first:last].nonzero()
     if len(places) == 0:
@@ -66,11 +66,11 @@ def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
 
 
 def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]:
-    """Cuts a recording into pieces of at most `longest` samples, each at the quietest moment in
-    the second half of its longest possible extent.
+    """Cuts a recording into pieces of at most `longest` samples. Each piece ends at the quietest
+    moment between `longest / 2` and `longest` samples.
 
     Returns:
-        The first sample of each piece, and the one after its last.
+        The index of each piece's first sample, and the index after its last.
     """
     cuts = [0]
     while len(samples) - cuts[-1] > longest:

@@ -1,4 +1,4 @@
-"""Several models measured on the same utterances, one after the other."""
+"""Measures several models on the same utterances and compares them."""
 
 import json
 import logging
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Padding:
-    """The silence that a model hears after every utterance, as in its config."""
+    """The silence added after every utterance, as set in a model's config."""
 
     pad_to_seconds: float
     added_silence: float
 
     def seconds(self, duration: float) -> float:
-        """How long audio is with its silence."""
+        """The length of audio, in seconds, including the added silence."""
         return max(duration + self.added_silence, self.pad_to_seconds)
 
 
@@ -54,23 +54,24 @@ def compare_models(
     language: str | None = None,
     task: Task | None = None,
 ) -> dict[str, Any]:
-    """Measures all models, on a GPU where there is one, and compares each with the first.
+    """Measures all models, on a GPU if there is one, and compares each with the first.
 
-    Writes `comparison.json`, `comparison.md`, and in a folder for each model, as soon as that one
-    is measured, `evaluation.json` and `utterances.jsonl`.
+    Writes `comparison.json` and `comparison.md`. Each model also gets a folder with
+    `evaluation.json` and `utterances.jsonl`, written as soon as that model is measured.
 
     Args:
-        sources: what `load_model` takes, two or more; one may be there twice.
-        data: what the report calls the set.
+        sources: two or more models, in any form that `load_model` takes. Duplicates are allowed.
+        data: the name of the set in the report.
         by: columns to group the utterances by; see `echo.evaluate.groups`.
-        which: checkpoint of a run, "best" or "last".
-        on_error: whether an utterance that not all models can use is an error, or left out for all.
-        language, task: of the multilingual models; see `echo.model.language.set_language`.
+        which: which checkpoint of a run to use, "best" or "last".
+        on_error: what to do with an utterance that some model cannot use: raise an error, or leave
+            it out for all models.
+        language, task: for multilingual models; see `echo.model.language.set_language`.
 
     Returns:
-        What `comparison.json` holds: the set, the device and the settings; `models`, with the
-        checkpoint that was used, how it pads, and what it costs; what `error_rates` finds;
-        `groups`, by column; and, by model but the first, the utterances that `changed` most.
+        The content of `comparison.json`: the set, the device and the settings; `models`, with the
+        checkpoint, padding and cost of each; the result of `error_rates`; `groups`, by column; and
+        `changed`, the utterances that changed most, for each model except the first.
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
@@ -141,11 +142,11 @@ def prepare(
     language: str | None = None,
     task: Task | None = None,
 ) -> tuple[list[Utterance], Normaliser]:
-    """The utterances that all models take, and the one normaliser that all are measured with:
-    a tokenizer may carry spellings that another lacks.
+    """Returns the utterances that all models accept, and one normaliser for all models.
 
-    Every model is loaded for this, so that what is wrong is known before anything is measured,
-    and dropped again, because all of them together might not fit in memory.
+    The normaliser is shared because some tokenizers have more spelling rules than others. Every
+    model is loaded here once, so that errors show up before anything is measured. Each is dropped
+    again, because all of them together might not fit in memory.
     """
     fitting = list(utterances)
     tokenizers, written = [], set()
@@ -160,7 +161,8 @@ def prepare(
         tokenizers.append(loaded.tokenizer)
         written.add(written_language(loaded.model))
     most = max(tokenizers, key=lambda tokenizer: len(tokenizer.english_spelling_normalizer or {}))
-    # English's would spoil any other language, in which a model is wrong that writes only English.
+    # The English normaliser would corrupt text in any other language. So another language wins: a
+    # model that writes only English is wrong there anyway.
     language = min(written - {"en", None}, key=str, default=None)
     return fitting, normaliser(language, most, (u.text for u in fitting))
 
@@ -175,18 +177,20 @@ def measure(
     task: Task | None,
     equal: Padding | None = None,
 ) -> tuple[Transcripts, dict[str, Any]]:
-    """What one model hears; the name of a run's `checkpoint`, and the model's `padding`; and what
-    it costs: its `parameters`, its `rtfx`, and, in bytes, its peak memory, which is that of its
-    weights and all that decoding added.
+    """Returns one model's transcripts and a summary.
+
+    The summary has the name of a run's `checkpoint`, the model's `padding`, and its cost:
+    `parameters`, `rtfx`, and peak memory in bytes (weights plus everything that decoding
+    allocates).
 
     Args:
-        equal: a padding to measure `rtfx_equal_padding` with as well, which is None where the
-            model's windows are too short for it; None is the model's own.
+        equal: a second padding, to measure `rtfx_equal_padding` with. None means the model's own.
+            `rtfx_equal_padding` is None if the model's input is too short for this padding.
     """
     loaded = load_model(source, which, language, task)
     model, tokenizer = loaded.model, loaded.tokenizer
     to_device(model)
-    # What is set up at the first use would count as the first model's time and memory.
+    # Warm up, or the one-off setup would count towards the first model's time and memory.
     silence = AudioArray(np.zeros(SAMPLE_RATE), SAMPLE_RATE, "silence")
     transcribe_set(model, tokenizer, [Utterance("silence", silence, "", 1.0)], settings)
     with PeakMemory(model.device) as peak:
@@ -215,10 +219,10 @@ def measure(
 
 
 def on_common(evaluations: dict[str, Evaluation], normalise: Normaliser) -> dict[str, Evaluation]:
-    """The evaluations on those utterances that all models transcribed.
+    """Restricts the evaluations to the utterances that all models transcribed.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no such utterances.
     """
     heard = [{u.id for u in e.transcripts.utterances} for e in evaluations.values()]
     common = set.intersection(*heard)

@@ -1,4 +1,4 @@
-"""A comparison of models as Markdown."""
+"""Renders a comparison of models as Markdown."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ Found = Mapping[str, Any]
 
 
 def render_comparison(comparison: Found) -> str:
-    """The whole report.
+    """Renders the whole report.
 
     Args:
-        comparison: what `comparison.json` holds; see `echo.evaluate.compare`.
+        comparison: the content of `comparison.json`; see `echo.evaluate.compare`.
     """
     first = comparison["models"][0]["name"]
     parts = [f"# Comparison on {escape_markdown(comparison['data'])}", render_summary(comparison)]
@@ -37,7 +37,8 @@ def render_comparison(comparison: Found) -> str:
 
 
 def render_summary(comparison: Found) -> str:
-    """What was measured, the tables of models, errors and differences, and how to read them."""
+    """Says what was measured, shows the tables of models, errors and differences, and explains
+    them."""
     left_out = f", {n} left out" if (n := comparison["left_out"]) else ""
     minutes = comparison["audio_seconds"] / 60
     return "\n\n".join(
@@ -82,7 +83,7 @@ def model_table(models: Sequence[Found]) -> str:
 
 
 def padding(pad_to_seconds: float, added_silence: float) -> str:
-    """How audio is padded, in words."""
+    """Describes in words how audio is padded."""
     to = [f"to {pad_to_seconds:g} s"] if pad_to_seconds else []
     by = [f"by {added_silence:g} s"] if added_silence else []
     return ", ".join(to + by) or "none"
@@ -134,11 +135,11 @@ def explanation(resampling: Found, normaliser: str) -> str:
         sure = (
             f"Intervals hold {100 * resampling['level']:g} % of {resampling['resamples']:,} "
             f"bootstrap resamples of the {resampling['units']} {unit}s; *better* is the share of "
-            "resamples in which the model's WER is lower than the first one's, equals by halves."
+            "resamples in which the model's WER is lower than the first model's. Ties count half."
         )
     return (
-        f"*Normalised* is after {normaliser}. Peak memory is that of the weights "
-        f"and of all that decoding added. *Equal padding* is the first model's. {sure}"
+        f"*Normalised* is after {normaliser}. Peak memory is the weights plus everything that "
+        f"decoding allocates. *Equal padding* is the first model's padding. {sure}"
     )
 
 
@@ -173,13 +174,13 @@ def render_change(utterance: Found, names: Sequence[str]) -> str:
             for name, hypothesis in zip(names, found["hypotheses"], strict=True)
         )
         parts.append(f"{text}: {before} to {after} errors, words: {found['words']}")
-        # An indented block, because any fence can occur in a transcript.
+        # Use an indented block: a transcript could contain any fence.
         parts.append(textwrap.indent(alignments.rstrip(), "    "))
     return "\n\n".join(parts)
 
 
 def align(reference: str, hypothesis: str) -> str:
-    """The words of both texts one above the other, in fixed-width lines REF, HYP and errors."""
+    """Aligns the words of both texts, in fixed-width lines: REF, HYP and the errors."""
     words = jiwer.process_words(one_line(reference), one_line(hypothesis))
     shown = jiwer.visualize_alignment(
         words, show_measures=False, skip_correct=False, line_width=LINE_WIDTH

@@ -1,9 +1,9 @@
-"""Joint decoding: the CTC head has a say in what the decoder writes next.
+"""Joint CTC/attention decoding: CTC prefix scores are mixed into the decoder's scores.
 
-Each candidate token's score is interpolated with the CTC probability that the transcript begins
-so far (Hori, Watanabe, Hershey 2017, "Joint CTC/attention decoding for end-to-end speech
-recognition"). The recurrences over frames are cumulative sums in the log domain, so a step costs a
-few tensor operations and no loop over time.
+Each candidate token's score is interpolated with a CTC probability: that the transcript begins
+with the text so far plus that token (Hori, Watanabe, Hershey 2017, "Joint CTC/attention decoding
+for end-to-end speech recognition"). The recurrences over frames are cumulative sums in the log
+domain, so a step costs a few tensor operations and no loop over time.
 """
 
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ IMPOSSIBLE = -1e10  # the log of 0, finite so that differences stay numbers
 
 @dataclass
 class PrefixState:
-    """Log probabilities of having written a prefix after t = 0..T frames, by what came last."""
+    """Log probabilities that a prefix is complete after t = 0..T frames, by the last symbol."""
 
-    token: torch.Tensor  # (N, T + 1): its last token
-    blank: torch.Tensor  # (N, T + 1): a blank
-    last: torch.Tensor  # (N,): the last token
+    token: torch.Tensor  # (N, T + 1): the last symbol is the prefix's last token
+    blank: torch.Tensor  # (N, T + 1): the last symbol is a blank
+    last: torch.Tensor  # (N,): the prefix's last token
 
 
 class CtcPrefixScorer(LogitsProcessor):
     """Adds CTC prefix scores to the decoder's.
 
     Args:
-        logits: (B, T, V), the CTC head's.
+        logits: (B, T, V), output of the CTC head.
         lengths: (B,), valid frames.
-        weight: of CTC, between 0 and 1.
-        blank, end: the tokens of CTC's blank and of the text's end.
-        special_ids: tokens that are not text, which CTC does not emit.
+        weight: weight of the CTC scores, between 0 and 1.
+        blank, end: ids of the CTC blank and of the end-of-text token.
+        special_ids: ids of tokens that are not text. CTC never emits them.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CtcPrefixScorer(LogitsProcessor):
         special_ids: torch.Tensor,
     ) -> None:
         log = logits.float().log_softmax(-1)
-        # After an utterance's end there is only blank.
+        # Past the end of an utterance only blank is possible.
         padding = torch.arange(log.shape[1], device=log.device) >= lengths[:, None]
         log = log.masked_fill(padding[..., None], IMPOSSIBLE)
         log[..., blank] = log[..., blank].masked_fill(padding, 0.0)
@@ -63,9 +63,10 @@ class CtcPrefixScorer(LogitsProcessor):
         return (1 - self.weight) * scores.log_softmax(-1) + self.weight * ctc
 
     def advance(self, input_ids: torch.Tensor) -> PrefixState:
-        """The state of (N, tokens) prefixes, whose first token is the decoder's start."""
+        """Returns the state of (N, tokens) prefixes. Their first token is the decoder's start
+        token."""
         state, ids = self.state, self.ids
-        # Beams that changed places are scored again from their beginning.
+        # If beams were reordered, score them again from the start.
         if state is None or ids is None or not torch.equal(ids, input_ids[:, :-1]):
             state, done = self.start(), 1
         else:
@@ -76,27 +77,27 @@ class CtcPrefixScorer(LogitsProcessor):
         return state
 
     def start(self) -> PrefixState:
-        """The empty prefix: nothing but blanks."""
+        """Returns the state of the empty prefix: only blanks so far."""
         blank = torch.nn.functional.pad(self.log[..., self.blank].cumsum(1), (1, 0))
         last = torch.full((len(blank),), -1, device=blank.device)
         return PrefixState(torch.full_like(blank, IMPOSSIBLE), blank, last)
 
     def before(self, state: PrefixState, repeats: torch.Tensor) -> torch.Tensor:
-        """Log probabilities from which a further token may begin: a token that `repeats` the last
-        needs a blank between."""
+        """Returns the log probabilities from which the next token can start. A token that
+        `repeats` the last one needs a blank in between."""
         either = torch.logaddexp(state.token, state.blank)
         return torch.where(repeats, state.blank, either)
 
     def extend(self, state: PrefixState, token: torch.Tensor) -> PrefixState:
-        """The prefixes (N,) one token longer."""
+        """Extends each prefix by one token (N,)."""
         p = self.log.gather(2, token[:, None, None].expand(-1, self.log.shape[1], 1))[..., 0]
         new_token = accumulate(self.before(state, (token == state.last)[:, None]), p)
         new_blank = accumulate(new_token, self.log[..., self.blank])
         return PrefixState(new_token, new_blank, token)
 
     def candidates(self, state: PrefixState) -> torch.Tensor:
-        """(N, V): the log probability that CTC's transcript begins with each longer prefix, or,
-        for the end, that it is the prefix."""
+        """(N, V): for each candidate token, the log probability that the CTC transcript begins
+        with the prefix plus that token. For the end token: that the transcript is the prefix."""
         either = self.before(state, torch.zeros_like(state.last, dtype=torch.bool)[:, None])
         scores = torch.logsumexp(either[:, :-1, None] + self.log, dim=1)
         repeated = state.last.clamp(min=0)[:, None]
@@ -112,7 +113,7 @@ class CtcPrefixScorer(LogitsProcessor):
 
 
 def accumulate(source: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """x with x_0 impossible and x_t = log(exp x_{t-1} + exp source_{t-1}) + p_t.
+    """Computes x_t = log(exp x_{t-1} + exp source_{t-1}) + p_t, where x_0 is impossible.
 
     Args:
         source: (N, T + 1).

@@ -25,11 +25,11 @@ from echo.support.errors import DataError
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What was heard, in the utterances' own order without those left out."""
+    """Transcripts in the order of the utterances. Utterances that were left out are missing."""
 
     utterances: list[Utterance]
     texts: list[str]
-    seconds: float  # of work, of the slowest process: decoding audio, features and transcription
+    seconds: float  # work time of the slowest process: audio decoding, features, transcription
 
     @property
     def rtfx(self) -> float:
@@ -47,13 +47,13 @@ def transcribe_set(
     processes: Processes = ALONE,
     limits: Limits | None = None,
 ) -> Transcripts:
-    """Decodes all utterances, greedily or with beams, with a cache, in batches of like length,
-    which several processes share among them; each returns all transcripts.
+    """Decodes all utterances, greedily or with beams, using a cache.
 
-    Leaves the model in the mode (training or evaluation) that it was in.
+    Batches hold utterances of similar length. Several processes can share the work, and each of
+    them returns all transcripts. The model's mode (training or evaluation) is restored afterwards.
 
     Args:
-        limits: what audio is padded by, in place of the model's own.
+        limits: limits and padding to use instead of the model's own.
 
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
@@ -89,14 +89,15 @@ def transcribe_set(
 def decode_batch(
     model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
 ) -> list[str]:
-    """The transcripts of one batch."""
+    """Transcribes one batch."""
     return decode_transcripts(tokenizer, generate(model, tokenizer, batch, settings))
 
 
 def decode_with_confidence(
     model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
 ) -> list[tuple[str, float]]:
-    """The transcripts of one batch, each with the geometric mean of its tokens' probabilities."""
+    """Transcribes one batch. Each transcript comes with a confidence: the geometric mean of its
+    token probabilities."""
     output = generate(
         model,
         tokenizer,
@@ -123,7 +124,8 @@ def generate(
     settings: DecodeSettings,
     **options: Any,
 ) -> Any:
-    """What the model generates of one batch; with options, as an object."""
+    """Runs `generate` on one batch. `options` are passed on to it, and may change what it
+    returns."""
     batch = batch.to(model.device)
     encoded = model.model.encoder(
         batch.input_features.to(model.dtype), attention_mask=batch.attention_mask

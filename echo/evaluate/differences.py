@@ -1,4 +1,4 @@
-"""What the evaluations of several models on the same utterances say, and how sure it is."""
+"""Differences between models evaluated on the same utterances, with confidence intervals."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple
@@ -11,24 +11,25 @@ from echo.evaluate.groups import group
 from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
 from echo.evaluate.wer import ErrorCounts
 
-Evaluations = Mapping[str, Evaluation]  # by the model's name; all of the same utterances
+Evaluations = Mapping[str, Evaluation]  # by model name; all on the same utterances
 
-WERS = {"wer": "words", "wer_normalised": "words_normalised"}  # and the counts by utterance
+# Each WER, and the field of an Evaluation that has its counts per utterance.
+WERS = {"wer": "words", "wer_normalised": "words_normalised"}
 
-# The utterances of one speaker go wrong together, so that drawing them singly makes intervals too
-# narrow; but so does drawing a handful of speakers (Cameron, Gelbach, Miller 2008, "Bootstrap-based
-# improvements for inference with clustered errors").
+# Errors in utterances of one speaker are correlated, so drawing single utterances makes intervals
+# too narrow. Drawing only a handful of speakers does so too (Cameron, Gelbach, Miller 2008,
+# "Bootstrap-based improvements for inference with clustered errors").
 MIN_SPEAKERS = 20
 
 
 def error_rates(evaluations: Evaluations) -> dict[str, Any]:
-    """Every model's error rates, and how each model's WER differs from the first one's.
+    """Computes every model's error rates, and how each model's WER differs from the first one's.
 
     Returns:
-        `resampling`: what was drawn, how often; `rates`: by model, the counts, of words with an
-        `interval`; `differences`: by model but the first, that of the WER, its interval, and the
-        share of resamples in which the model is `better`. Where there is but one unit to draw,
-        intervals and shares are None.
+        `resampling`: the unit that was drawn, and how often. `rates`: error counts by model; word
+        errors also have an `interval`. `differences`: for each model except the first, the
+        difference in WER, its interval, and the share of resamples in which the model is `better`.
+        Intervals and shares are None if there is only one unit to draw.
     """
     unit, units = resampling_units(next(iter(evaluations.values())).transcripts.utterances)
     count = len(set(units))
@@ -63,7 +64,7 @@ def error_rates(evaluations: Evaluations) -> dict[str, Any]:
 
 
 class Spoken(Protocol):
-    """What is known of an utterance without its audio."""
+    """An utterance without its audio: just its id and speaker."""
 
     @property
     def id(self) -> str: ...
@@ -73,7 +74,8 @@ class Spoken(Protocol):
 
 
 def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]:
-    """What the bootstrap draws, "speaker" or "utterance", and that of each utterance."""
+    """Returns the unit that the bootstrap draws, "speaker" or "utterance", and the speaker or id
+    of each utterance."""
     speakers = [u.speaker for u in utterances]
     if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
         return "speaker", [*speakers]
@@ -81,7 +83,7 @@ def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]
 
 
 def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]]:
-    """The word errors of all models in each group of utterances; see `echo.evaluate.groups`."""
+    """Counts the word errors of all models in each group; see `echo.evaluate.groups`."""
     utterances = next(iter(evaluations.values())).transcripts.utterances
     return [
         {
@@ -104,8 +106,11 @@ def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
 
 
 def most_changed(one: Evaluation, other: Evaluation, most: int = 10) -> list[dict[str, Any]]:
-    """The utterances whose numbers of word errors differ most: after normalising, and among equals
-    as written. Each comes with its texts and errors in both."""
+    """Returns the utterances whose word error counts differ most between two models.
+
+    They are ranked by normalised errors; ties are ranked by errors as written. Each entry has the
+    texts and errors of both models.
+    """
 
     def change(i: int, by_utterance: str) -> int:
         before, after = (getattr(e, by_utterance)[i].errors for e in (one, other))
@@ -120,7 +125,7 @@ def most_changed(one: Evaluation, other: Evaluation, most: int = 10) -> list[dic
 
 
 def texts_and_errors(one: Evaluation, other: Evaluation, i: int) -> dict[str, Any]:
-    """By way of counting, what was said and heard in an utterance, and its word errors."""
+    """For each kind of WER: the reference, both hypotheses, and their word errors."""
     return {
         wer: {
             "words": getattr(one, WERS[wer])[i].reference,

@@ -1,4 +1,4 @@
-"""One model on one set: transcripts, error rates and speed."""
+"""Evaluates one model on one set: transcripts, error rates and speed."""
 
 import json
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ GREEDY = DecodeSettings()
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Error counts as the texts are, and after a normaliser. Of a language without spaces between
-    words, all of them count letters."""
+    """Error counts of the texts as written, and after normalisation. In a language without spaces
+    between words, all counts are of letters."""
 
     transcripts: Transcripts
     normaliser: str
-    references: list[str]  # as written, and where letters count, with spaces between them
+    references: list[str]  # as written; if letters are counted, with spaces between them
     hypotheses: list[str]
     references_normalised: list[str]
     hypotheses_normalised: list[str]
-    words: list[ErrorCounts]  # of each utterance
+    words: list[ErrorCounts]  # one per utterance
     words_normalised: list[ErrorCounts]
     wer: ErrorCounts
     cer: ErrorCounts
@@ -39,7 +39,7 @@ class Evaluation:
     cer_normalised: ErrorCounts
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary, as JSON has it."""
+        """Returns the summary in a form that JSON can store."""
         return {
             "utterances": len(self.transcripts.utterances),
             "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
@@ -52,7 +52,7 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> None:
-        """Writes `utterances.jsonl`, an object per utterance, and then `evaluation.json`.
+        """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`.
 
         Raises:
             EchoError: the folder cannot be written.
@@ -94,16 +94,17 @@ def evaluate_model(
     pad_to_seconds: float | None = None,
     added_silence: float | None = None,
 ) -> Evaluation:
-    """Transcribes a set of utterances, on a GPU where there is one, and counts errors.
+    """Transcribes a set of utterances, on a GPU if there is one, and counts errors.
 
     Args:
-        on_error: whether an utterance that cannot be used is an error, or logged and left out.
-        progress: whether to show a bar.
-        pad_to_seconds, added_silence: the silence after every utterance, as in the model's config;
-            None is what it was trained with.
+        on_error: what to do with an utterance that cannot be used: raise an error, or log it and
+            leave it out.
+        progress: whether to show a progress bar.
+        pad_to_seconds, added_silence: the silence after every utterance, in seconds, as in the
+            model's config. None means the value that the model was trained with.
 
     Raises:
-        DataError: an utterance cannot be used and `on_error` is "raise", or none can.
+        DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
     to_device(model)
     limits = Limits.of(model.config)
@@ -119,7 +120,7 @@ def evaluate_model(
 
 
 def score(transcripts: Transcripts, normalise: Normaliser) -> Evaluation:
-    """Counts the errors of transcripts."""
+    """Counts the errors in transcripts."""
     said, heard = [u.text for u in transcripts.utterances], transcripts.texts
     raw = [normalise.units(t) for t in said], [normalise.units(t) for t in heard]
     normalised = [normalise(t) for t in said], [normalise(t) for t in heard]

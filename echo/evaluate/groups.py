@@ -1,4 +1,4 @@
-"""Utterances grouped by speaker, by duration, or by any further column of their source."""
+"""Groups utterances by speaker, by duration, or by any other column of their source."""
 
 import re
 from bisect import bisect
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
-EDGES = (2, 5, 10, 15, 20, 30)  # seconds, between one band of durations and the next
+EDGES = (2, 5, 10, 15, 20, 30)  # seconds: the boundaries between bands of duration
 MISSING = "(none)"
 
 
 def group(utterances: Sequence[Utterance], column: str) -> dict[str, list[int]]:
-    """The utterances' indices by what the column says of them, in the labels' natural order.
+    """Groups the indices of utterances by their value in a column, in natural order of the values.
 
     Args:
         column: "speaker", "duration" (in bands of seconds), or a key of `Utterance.extra`.
@@ -25,10 +25,10 @@ def group(utterances: Sequence[Utterance], column: str) -> dict[str, list[int]]:
 
 
 def check_column(utterances: Sequence[Utterance], column: str) -> None:
-    """Sees to it that there is something to group by.
+    """Checks that some utterance has the column.
 
     Raises:
-        DataError: no utterance has that column; names those that there are.
+        DataError: no utterance has it. The message lists the available columns.
     """
     speaker = ["speaker"] if any(utterance.speaker for utterance in utterances) else []
     further = [key for utterance in utterances for key in utterance.extra]
@@ -51,5 +51,5 @@ def band(seconds: float) -> str:
 
 
 def natural(text: str) -> list[str | int]:
-    """A key that puts 2 before 10, wherever they stand in a text."""
+    """A sort key that puts 2 before 10, anywhere in a text."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text))]

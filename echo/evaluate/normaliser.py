@@ -1,4 +1,4 @@
-"""Makes texts alike that mean the same, before their errors are counted."""
+"""Normalises texts, so that different spellings of the same words do not count as errors."""
 
 import re
 import unicodedata
@@ -9,7 +9,8 @@ from typing import Any
 import regex
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-# No spaces part the words of these, so errors are counted in letters (Radford et al. 2022, C).
+# These are written without spaces between words, so errors are counted in letters (Radford et al.
+# 2022, C).
 UNSPACED_LANGUAGES = ("zh", "ja", "th", "lo", "my", "yue")
 UNSPACED_LETTERS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}]")
 OTHER_LETTERS = regex.compile(r"(?!\p{Latin})\p{L}")
@@ -18,26 +19,28 @@ LATIN_LETTERS = regex.compile(r"\p{Latin}")
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Makes texts alike, and says what their errors are counted in."""
+    """Normalises texts, and says whether errors are counted in words or in letters."""
 
     name: str
     apply: Callable[[str], str]
-    by_letters: bool = False  # whether both WER and CER count letters, because no spaces part words
+    by_letters: bool = False  # WER and CER both count letters: there are no spaces between words
 
     def __call__(self, text: str) -> str:
         return self.units(self.apply(text))
 
     def units(self, text: str) -> str:
-        """The text with spaces between what its WER counts."""
+        """Puts spaces between the units that the WER counts."""
         return " ".join(letters(text)) if self.by_letters else text
 
 
 def normaliser(language: str | None, tokenizer: Any, texts: Iterable[str] = ()) -> Normaliser:
-    """The one for a language: Whisper's of English, with the spellings that a checkpoint's
-    tokenizer carries, or `normalise_basic` for any other.
+    """Returns the normaliser for a language.
+
+    English gets Whisper's English normaliser, with the spelling rules of the checkpoint's
+    tokenizer. Any other language gets `normalise_basic`.
 
     Args:
-        language: its code; None judges by the scripts of `texts`, and takes Latin for English.
+        language: its code. None guesses from the scripts in `texts`, and takes Latin for English.
     """
     by_letters = language in UNSPACED_LANGUAGES
     if language is None:
@@ -55,17 +58,17 @@ def normaliser(language: str | None, tokenizer: Any, texts: Iterable[str] = ()) 
 
 
 def normalise_basic(text: str) -> str:
-    """As Whisper's basic normaliser, but marks stay where they are: a mark is a vowel in Hindi and
-    a tone in Thai, and without them other words would count as the same."""
-    text = text.lower().replace("i̇", "i")  # what Python makes of a Turkish capital
+    """Whisper's basic normaliser, except that it keeps marks. A mark is a vowel in Hindi and a
+    tone in Thai; without marks, different words would count as the same."""
+    text = text.lower().replace("i̇", "i")  # Python's lower case of the Turkish dotted capital I
     text = re.sub(r"[<\[][^>\]]*[>\]]", "", text)
     text = re.sub(r"\(([^)]+?)\)", "", text)
     text = regex.sub(r"\p{Variation_Selector}", "", unicodedata.normalize("NFKC", text))
-    # A mark on a symbol, as an emoji's, goes with it.
+    # A mark on a symbol, such as an emoji, is removed with it.
     text = regex.sub(r"[\p{S}\p{P}\p{Me}]\p{M}*", " ", text).lower()
     return re.sub(r"\s+", " ", text)
 
 
 def letters(text: str) -> list[str]:
-    """The letters of a text, each with its marks, without spaces."""
+    """Splits a text into letters, each with its marks, and drops spaces."""
     return [letter for letter in regex.findall(r"\X", text) if not letter.isspace()]

@@ -1,8 +1,8 @@
-"""How sure a word error rate is, and the difference between two, by resampling what was measured.
+"""Confidence intervals for word error rates and their differences, by bootstrap resampling.
 
-The bootstrap of Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR
-performance evaluation": the set is drawn anew with replacement, every time for all models alike,
-so that what is hard for all of them falls out of their differences.
+This is the bootstrap of Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR
+performance evaluation". The set is resampled with replacement. All models share each resample, so
+difficulty that is common to all of them cancels out of their differences.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 0
-DRAWN_AT_ONCE = 1_000_000  # which bounds the memory
+DRAWN_AT_ONCE = 1_000_000  # limits memory use
 
 
 def resampled_rates(
@@ -22,21 +22,23 @@ def resampled_rates(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> np.ndarray:
-    """The error rates of all models on resampled sets. The same arguments give the same numbers.
+    """Computes the error rates of all models on resampled sets. The same arguments always give
+    the same numbers.
 
-    Where models were trained with several seeds, each resample also draws seeds with replacement,
-    the same ones for all models, and the rate is over the drawn units and the drawn seeds (Owen
+    If models were trained with several seeds, each resample also draws seeds with replacement,
+    the same ones for all models. The rate is then over the drawn units and the drawn seeds (Owen
     2007, "The pigeonhole bootstrap").
 
     Args:
         errors: (models, utterances) or (models, trainings, utterances), whole numbers.
-        words: (utterances,), in the references.
-        units: (utterances,), what is drawn as one: the utterances of a speaker, say, are not
-            independent of each other. Where all differ, utterances are drawn.
+        words: (utterances,), the number of words in each reference.
+        units: (utterances,), the unit of each utterance. Utterances with the same unit are drawn
+            together, because, for example, those of one speaker are not independent of each other.
+            If all units differ, single utterances are drawn.
 
     Returns:
-        (models, resamples). Of a draw without words it is, as in `ErrorCounts.rate`, 0 without
-        errors and else 1.
+        (models, resamples). For a resample without words the rate is 0 without errors and 1
+        otherwise, as in `ErrorCounts.rate`.
     """
     trained = errors if errors.ndim == 3 else errors[:, None]
     trainings = trained.shape[1]
@@ -59,18 +61,19 @@ def resampled_rates(
 
 
 def drawn_times(rng: np.random.Generator, draws: int, count: int) -> np.ndarray:
-    """How often each of `count` things is drawn in `draws` draws of `count`: (draws, count)."""
+    """Draws `count` of `count` things with replacement, `draws` times, and returns how often each
+    was drawn: (draws, count)."""
     drawn = rng.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(float)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The range that holds the middle `level` of (resamples,) values."""
+    """Returns the range that contains the middle share `level` of (resamples,) values."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def share_better(differences: np.ndarray) -> float:
-    """The share of (resamples,) differences of error rates that are below 0, equals by halves:
-    Bisani and Ney's probability of improvement, and 0.5 of a model and itself."""
+    """Returns the share of (resamples,) error rate differences that are below 0; ties count half.
+    This is Bisani and Ney's probability of improvement. It is 0.5 for a model and itself."""
     return float(np.mean(differences < 0) + np.mean(differences == 0) / 2)

@@ -7,13 +7,13 @@ from typing import Any
 
 import jiwer
 
-# The same counts as a metric module, for `evaluate.load`.
+# A metric module with the same counts, for `evaluate.load`.
 METRIC_PATH = str(Path(__file__).with_name("asr_errors"))
 
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Errors in so many reference units (words, or characters)."""
+    """Error counts, and the number of reference units (words or characters)."""
 
     substitutions: int
     deletions: int
@@ -26,7 +26,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference unit; of an empty reference, 0 without errors and else 1."""
+        """Errors per reference unit. For an empty reference: 0 without errors, otherwise 1."""
         return self.errors / self.reference if self.reference else float(self.errors > 0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -34,19 +34,20 @@ class ErrorCounts:
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Minimum word edits over the whole set. Empty references count what is inserted."""
+    """Counts the minimum word edits over the whole set. With an empty reference, every word is an
+    insertion."""
     return count(references, hypotheses, jiwer.process_words, lambda text: len(text.split()))
 
 
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Minimum character edits, spaces included, over the whole set."""
+    """Counts the minimum character edits, including spaces, over the whole set."""
     return count(references, hypotheses, jiwer.process_characters, lambda text: len(text.strip()))
 
 
 def count(
     references: Sequence[str], hypotheses: Sequence[str], process: Any, length: Any
 ) -> ErrorCounts:
-    # jiwer takes no empty reference; all that is said there is an insertion.
+    # jiwer does not accept an empty reference. There, everything in the hypothesis is an insertion.
     pairs = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
     invented = sum(length(h) for r, h in zip(references, hypotheses, strict=True) if not r.strip())
     if not pairs:

@@ -1,4 +1,4 @@
-"""What a model attends to in a recording, as PNG files."""
+"""Draws the attention of a model on a recording, as PNG files."""
 
 import io
 import json
@@ -33,24 +33,24 @@ WIDTH = 12.0
 LOG_MEL_HEIGHT = 1.3
 MAP_HEIGHT = 1.8
 MAX_MAP_HEIGHT = 2.6
-LABEL_HEIGHT = 0.13  # of a token beside a map
+LABEL_HEIGHT = 0.13  # of a token label beside a map
 CURVES_HEIGHT = 1.8
 PANELS_HEIGHT = 3.0
 # Characters.
-LABEL_LENGTH = 10  # of a token
+LABEL_LENGTH = 10  # of a token label
 LINE_LENGTH = 120  # of a title
 
-LEAST_WEIGHT = 1e-4  # that a map tells from nothing
+LEAST_WEIGHT = 1e-4  # smaller weights look like 0 in a map
 WEIGHTS = LogNorm(LEAST_WEIGHT, 1)
 MAPS = "inferno"
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
-    """Draws what the attention did, and writes its numbers.
+    """Draws the attention maps and writes the numbers.
 
     Returns:
-        The files: for each layer `encoder-N.png` and `decoder-N.png`, then `summary.png` and
-        `inspection.json`.
+        The files that were written: `encoder-N.png` or `decoder-N.png` for each layer, then
+        `summary.png` and `inspection.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files, layers = [], []
@@ -67,8 +67,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> list[Path]:
 
 
 def draw_encoder_layer(inspection: Inspection, layer: Layer) -> Figure:
-    """A row for each head, its global map on the left and its local one on the right, or two
-    plain heads in a row; above each column the log-mel on the same time axis."""
+    """Draws one row per head, with its global map on the left and its local map on the right. A
+    plain layer has two heads per row. The log-mel is above each column, on the same time axis."""
     heads, frames, _ = layer.overall.shape
     end = frames * ENCODER_FRAME_SECONDS
     plain = layer.local is None
@@ -92,8 +92,8 @@ def draw_encoder_layer(inspection: Inspection, layer: Layer) -> Figure:
 
 
 def draw_bands(axes: Sequence[Axes], layer: LayerNumbers, bands: torch.Tensor) -> None:
-    """An encoder layer's local weights by how far a key is from its query: of (T, T) they are a
-    diagonal too thin to see."""
+    """Draws an encoder layer's local weights over the distance from query to key. In a (T, T) map
+    they would be a diagonal too thin to see."""
     assert layer.span_seconds is not None
     _, width, frames = bands.shape
     end, reach = frames * ENCODER_FRAME_SECONDS, width / 2 * ENCODER_FRAME_SECONDS
@@ -101,14 +101,14 @@ def draw_bands(axes: Sequence[Axes], layer: LayerNumbers, bands: torch.Tensor) -
     for head, (ax, weights, span) in enumerate(zip(axes, bands, spans, strict=True)):
         draw_map(ax, weights, (0, end, -reach, reach), head_title(layer, head, "local"))
         ax.set_ylabel("key − query (s)")
-        ax.set_facecolor("black")  # where the span is wider than what is seen
+        ax.set_facecolor("black")  # for distances within the span but beyond the visible keys
         ax.hlines([-span, span], 0, end, "white", "--", linewidth=0.8)
     axes[-1].set_xlabel("query (s); dashed: the span")
 
 
 def draw_decoder_layer(inspection: Inspection, layer: Layer) -> Figure:
-    """A row for each head: its self-attention between tokens, global and local, and its
-    cross-attention under the log-mel."""
+    """Draws one row per head: self-attention between tokens, global and local, and
+    cross-attention below the log-mel."""
     assert layer.cross is not None
     heads, count, frames = layer.cross.shape
     end = frames * ENCODER_FRAME_SECONDS
@@ -122,7 +122,7 @@ def draw_decoder_layer(inspection: Inspection, layer: Layer) -> Figure:
     for ax in axes[0, :-1]:
         ax.axis("off")
     draw_log_mel(axes[0, -1], inspection)
-    rows = (count - 0.5, -0.5)  # from the lower edge to the upper
+    rows = (count - 0.5, -0.5)  # lower edge, upper edge
     for head, (*own, cross) in enumerate(axes[1:]):
         for ax, (branch, weights) in zip(own, branches.items(), strict=True):
             title = head_title(layer.numbers, head, branch)
@@ -132,7 +132,7 @@ def draw_decoder_layer(inspection: Inspection, layer: Layer) -> Figure:
         label_tokens(own[0].yaxis, inspection.tokens, height)
         draw_map(cross, layer.cross[head], (0, end, *rows), f"head {head}, cross-attention")
         cross.set_yticks([])
-    for ax in axes[-1, :-1]:  # whose ticks are those of all above
+    for ax in axes[-1, :-1]:  # the axes above share these ticks
         label_tokens(ax.xaxis, inspection.tokens, WIDTH / sum(widths))
     axes[-1, -1].set_xlabel("time (s)")
     add_scale(figure, axes)
@@ -140,8 +140,8 @@ def draw_decoder_layer(inspection: Inspection, layer: Layer) -> Figure:
 
 
 def draw_summary(inspection: Inspection, layers: Sequence[LayerNumbers]) -> Figure:
-    """The transcript over the log-mel, the encoder layers' entropies over time, and what is known
-    of every layer."""
+    """Draws the transcript above the log-mel, the entropy of the encoder layers over time, and
+    the numbers of every layer."""
     encoder = [layer for layer in layers if layer.stack == "encoder"]
     branches = [b for b in BRANCHES if any(b in layer.entropy for layer in encoder)]
     upper_height = LOG_MEL_HEIGHT + CURVES_HEIGHT * len(branches)
@@ -172,8 +172,8 @@ def draw_summary(inspection: Inspection, layers: Sequence[LayerNumbers]) -> Figu
 
 
 def draw_panels(figure: FigureBase, layers: Sequence[LayerNumbers]) -> None:
-    """Span, temperature and entropy over layers; where heads have spans or temperatures of their
-    own, a dot for each, and the line through their means."""
+    """Plots span, temperature and entropy over the layers. If each head has its own span or
+    temperature, each head gets a dot, and the line goes through their means."""
     titles = ("span in encoder frames", "span in decoder tokens", "temperature", "entropy in nats")
     panels: dict[str, dict[str, dict[int, torch.Tensor]]]  # by panel, line and layer
     panels = {title: defaultdict(dict) for title in titles}
@@ -206,13 +206,13 @@ def draw_panels(figure: FigureBase, layers: Sequence[LayerNumbers]) -> None:
 
 def start_at_zero(ax: Axes) -> None:
     top = ax.dataLim.y1
-    ax.set_ylim(0, 1.1 * top if 0 < top < math.inf else 1)  # it may have nothing to show
+    ax.set_ylim(0, 1.1 * top if 0 < top < math.inf else 1)  # the axes may be empty
     ax.grid(alpha=0.3)
 
 
 def grid(rows: int, height: float, widths: Sequence[float]) -> tuple[Figure, Any]:
-    """A row for the log-mel and others below it, each of so many inches; the axes are an array
-    of rows and columns."""
+    """Makes a figure with a row for the log-mel and `rows` more below it, each `height` inches
+    high. Returns it with an array of axes (rows, columns)."""
     figure = Figure((WIDTH, LOG_MEL_HEIGHT + rows * height + 1.5), layout="constrained")
     axes = figure.subplots(
         1 + rows,
@@ -235,20 +235,20 @@ def draw_log_mel(ax: Axes, inspection: Inspection) -> None:
 def draw_map(
     ax: Axes, weights: torch.Tensor, extent: tuple[float, float, float, float], title: str
 ) -> None:
-    """Weights (rows, columns), the first row at the top."""
+    """Draws weights (rows, columns), with the first row at the top."""
     ax.imshow(
-        weights.clamp(min=LEAST_WEIGHT),  # of nothing there is no logarithm
+        weights.clamp(min=LEAST_WEIGHT),  # the log scale cannot show 0
         MAPS,
         WEIGHTS,
         aspect="auto",
         extent=extent,
-        interpolation_stage="data",  # means of colours would lose thin lines
+        interpolation_stage="data",  # averaging colours would lose thin lines
     )
     ax.set_title(title, fontsize="medium")
 
 
 def add_scale(figure: Figure, axes: Any) -> None:
-    """The colours of the weights, below all axes."""
+    """Adds a colour bar for the weights below all axes."""
     inch = 1 / figure.get_figheight()
     figure.colorbar(
         ScalarMappable(WEIGHTS, MAPS),
@@ -263,8 +263,8 @@ def add_scale(figure: Figure, axes: Any) -> None:
 
 
 def band_of(local: torch.Tensor) -> torch.Tensor:
-    """(H, T, T) -> (H, 2 n + 1, T): the weights of the keys n positions after each query, n - 1
-    after it, and so on to n before it. No query looks further than n."""
+    """(H, T, T) -> (H, 2 n + 1, T): the weights of the keys around each query, from n positions
+    after it to n before it. n is the largest distance that any query looks."""
     query, key = (local > 0).any(0).nonzero(as_tuple=True)
     n = int((key - query).abs().max()) if len(query) else 0
     keys = torch.arange(local.shape[1])[:, None] + torch.arange(2 * n, -1, -1)
@@ -272,7 +272,7 @@ def band_of(local: torch.Tensor) -> torch.Tensor:
 
 
 def heading(layer: LayerNumbers) -> str:
-    """What a layer is and what it did, in two or three lines."""
+    """Returns a layer's name and its numbers, in two or three lines."""
     lines = [f"{layer.stack.capitalize()} layer {layer.index}: {layer.settings.form}"]
     if layer.span is not None and layer.temperature is not None:
         temperature = extremes(layer.temperature, 2)
@@ -285,7 +285,8 @@ def heading(layer: LayerNumbers) -> str:
 
 
 def head_title(layer: LayerNumbers, head: int, branch: Branch) -> str:
-    """The head's entropy, and in a second line what the heads do not share."""
+    """Returns a head's entropy and, on a second line, its own span and temperature if it has
+    them."""
     facts = []
     if branch == "local" and layer.span is not None and layer.temperature is not None:
         if len(layer.span) > 1:
@@ -297,7 +298,7 @@ def head_title(layer: LayerNumbers, head: int, branch: Branch) -> str:
 
 
 def span_text(layer: LayerNumbers, heads: slice) -> str:
-    """The span as a scale, in positions and in seconds."""
+    """Describes the span as a scale, in positions and in seconds."""
     amounts = (
         (layer.span, 2, ""),
         (layer.span_positions, 1, f" {layer.unit}"),
@@ -313,7 +314,7 @@ def extremes(numbers: torch.Tensor, digits: int) -> str:
 
 
 def label_tokens(axis: Axis, tokens: Sequence[str], inches: float) -> None:
-    """Names as many tokens along an axis as there is room for."""
+    """Labels an axis with as many tokens as fit."""
     step = math.ceil(len(tokens) * LABEL_HEIGHT / inches)
     axis.set_ticks(range(0, len(tokens), step), map(token_label, tokens[::step]), fontsize=8)
     if isinstance(axis, XAxis):
@@ -326,7 +327,7 @@ def token_label(token: str) -> str:
 
 
 def save_maps(figure: Figure, path: Path) -> None:
-    """Saves a figure in 192 colours: no difference is seen, and it takes a third of the bytes."""
+    """Saves a figure with 192 colours: it looks the same and takes a third of the bytes."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI)
     image = Image.open(drawn).convert("RGB")

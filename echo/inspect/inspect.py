@@ -1,4 +1,4 @@
-"""What a model attends to in one recording."""
+"""Computes the attention of a model on one recording."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,17 +34,17 @@ Branch = Literal["global", "local"]
 
 @dataclass(frozen=True)
 class LayerNumbers:
-    """One layer's self-attention, summed up over the T positions of the recording (encoder
-    frames) or transcript (tokens). Span and temperature are None in a plain layer."""
+    """Summary numbers of one layer's self-attention over T positions: encoder frames of the
+    recording, or tokens of the transcript. Span and temperature are None in a plain layer."""
 
     stack: Stack
     index: int
     settings: AttentionSettings
-    # (H, T) in nats, of each branch that the layer has; NaN where a position sees nothing.
+    # (H, T) in nats, for each branch of the layer. NaN at positions that see nothing.
     entropy: Mapping[Branch, torch.Tensor]
-    beyond: float  # the global branch's share of weight on the silence appended to the recording
-    span: torch.Tensor | None = None  # (1 or H,) scales; means over the decoder's positions
-    temperature: torch.Tensor | None = None  # (1 or H,), likewise
+    beyond: float  # share of the global branch's weight on the silence after the recording
+    span: torch.Tensor | None = None  # (1 or H,) scales; in the decoder, means over positions
+    temperature: torch.Tensor | None = None  # (1 or H,); in the decoder, means over positions
 
     @property
     def name(self) -> str:
@@ -52,12 +52,12 @@ class LayerNumbers:
 
     @property
     def unit(self) -> str:
-        """What a position is."""
+        """The unit of a position."""
         return "frames" if self.stack == "encoder" else "tokens"
 
     @property
     def span_positions(self) -> torch.Tensor | None:
-        """(1 or H,): how far the local branch looks, in encoder frames or in tokens."""
+        """(1 or H,): how far the local branch looks, in encoder frames or tokens."""
         if self.span is None:
             return None
         assert isinstance(self.settings, FocusedSettings)
@@ -65,14 +65,15 @@ class LayerNumbers:
 
     @property
     def span_seconds(self) -> torch.Tensor | None:
-        """The same in seconds; None in the decoder, whose tokens have no length."""
+        """(1 or H,): how far the local branch looks, in seconds. None in the decoder, because
+        tokens have no length."""
         frames = self.span_positions
         if frames is None or self.stack == "decoder":
             return None
         return frames * ENCODER_FRAME_SECONDS
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers of each head, or of all together, as JSON has them."""
+        """Returns the numbers, per head or shared by all heads, in a form that JSON can store."""
         found: dict[str, Any] = {"layer": self.name, "form": self.settings.form}
         for key, numbers in (
             ("span", self.span),
@@ -89,8 +90,8 @@ class LayerNumbers:
 
 @dataclass(frozen=True)
 class Layer:
-    """The attention weights of one layer, from and to the T positions of the recording (encoder
-    frames) or transcript (tokens); what goes beyond them is left out."""
+    """The attention weights of one layer between T positions: encoder frames of the recording, or
+    tokens of the transcript. Weights on positions beyond these are left out."""
 
     numbers: LayerNumbers
     overall: torch.Tensor  # (H, T, T), the global branch
@@ -100,19 +101,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model that has heard a recording and read its own transcript of it."""
+    """A model's transcript of a recording, and the inputs of its attention blocks."""
 
     model: EchoForConditionalGeneration
     audio: str
     seconds: float
-    log_mel: torch.Tensor  # (n_mels, frames), without the silence appended
+    log_mel: torch.Tensor  # (n_mels, frames), without the added silence
     transcript: str
-    tokens: list[str]  # what the decoder read, as text
-    inputs: Mapping[nn.Module, Mapping[str, Any]]  # what attention blocks were called with
+    tokens: list[str]  # the decoder's input tokens, as text
+    inputs: Mapping[nn.Module, Mapping[str, Any]]  # each attention block's arguments
 
     def layers(self) -> Iterator[Layer]:
-        """The encoder's layers and then the decoder's. Each is computed when it is asked for:
-        together, the maps of a large model would fill the memory."""
+        """Yields the encoder's layers, then the decoder's. Each is computed only when needed: all
+        maps of a large model together would not fit in memory."""
         frames = encoder_frames(self.log_mel.shape[1])
         encoder, decoder = self.model.model.encoder, self.model.model.decoder
         config = self.model.config
@@ -125,8 +126,8 @@ class Inspection:
             yield layer_of("decoder", i, settings, maps, len(self.tokens), cross)
 
     def to_dict(self, layers: Sequence[LayerNumbers]) -> dict[str, Any]:
-        """As JSON has it: what was heard, the numbers of each layer, and the entropies, as means
-        over heads, of each encoder frame or token."""
+        """Returns the content of the JSON file: the transcript, the numbers of each layer, and
+        the entropy of each encoder frame or token, averaged over heads."""
         return {
             "audio": self.audio,
             "seconds": self.seconds,
@@ -144,16 +145,16 @@ class Inspection:
 
     @torch.no_grad()
     def cross_weights(self, block: Any) -> torch.Tensor:
-        """(H, T, K), of an EchoCrossAttention from tokens to encoder frames."""
+        """(H, T, K): the weights of an EchoCrossAttention from tokens to encoder frames."""
         return block.weights(**self.inputs[block])[0].cpu()
 
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
-    """Transcribes a recording, on a GPU where there is one, and remembers what the attention was
-    given: in the encoder, and in the decoder as it reads the whole transcript at once.
+    """Transcribes a recording, on a GPU if there is one, and records the inputs of all attention
+    blocks. The decoder's are recorded while it reads the whole transcript at once.
 
     Raises:
-        DataError: the recording cannot be read, or is longer than the encoder takes.
+        DataError: the recording cannot be read, or is longer than the encoder accepts.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     example = read_recording(
@@ -163,14 +164,14 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
     batch = Collator(tokenizer.pad_token_id)([example])
     assert isinstance(batch, Batch)
     if is_multilingual(model) and tokenizer.language is None:
-        # So that the decoder reads the prompt that it wrote after.
+        # This makes the decoder read the same prompt that it decoded with.
         features = batch.input_features.to(model.device, model.dtype)
         language = detected_language(model, tokenizer, features)
         set_language(model, tokenizer, str(path), language, None)
     [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
 
-    # Not `encode_transcript`, which refuses what the tokenizer cannot write: an untrained model
-    # may well spell half a character.
+    # Do not use `encode_transcript` here: it rejects text that the tokenizer cannot write, and an
+    # untrained model may output half a character.
     ids = tokenizer(f" {transcript}").input_ids[:-1][: model.config.max_target_positions]
     layers = [*model.model.encoder.layers, *model.model.decoder.layers]
     blocks = [layer.self_attn for layer in layers]
@@ -195,7 +196,7 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
 
 def read_recording(reader: ExampleReader, path: Path) -> Example:
     utterance = Utterance(str(path), AudioFile(path), "", header_duration(path))
-    reader.check(utterance)  # so that what is hours too long is not decoded first
+    reader.check(utterance)  # check first, so that hours of audio are not decoded in vain
     samples = utterance.audio.load()
     audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(path))
     return reader.read(replace(utterance, audio=audio))
@@ -203,8 +204,8 @@ def read_recording(reader: ExampleReader, path: Path) -> Example:
 
 @contextmanager
 def remembered_inputs(blocks: list[nn.Module]) -> Iterator[dict[nn.Module, dict[str, Any]]]:
-    """What attention blocks are called with while this lasts, by name: `hidden_states` (B, T, D),
-    and, in cross-attention, what is attended to."""
+    """Records the arguments, by name, of each attention block that is called in this context:
+    `hidden_states` (B, T, D) and, in cross-attention, the states it attends to."""
     inputs = {}
 
     def remember(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -226,7 +227,7 @@ def layer_of(
     own: int,
     cross: torch.Tensor | None = None,
 ) -> Layer:
-    """Sums up the maps of a batch of one, and cuts them to the first `own` positions."""
+    """Summarises the maps of a batch of one, and crops them to the first `own` positions."""
     overall = maps.overall[0, :, :own].cpu()
     entropies: dict[Branch, torch.Tensor] = {"global": entropy(overall)}
     overall = over_frames(overall, maps.overall.shape[2], settings)[..., :own]
@@ -248,13 +249,13 @@ def layer_of(
 
 
 def over_positions(x: torch.Tensor | None) -> torch.Tensor | None:
-    """(1, n, 1 or T) -> (n,), the mean."""
+    """(1, n, 1 or T) -> (n,): the mean over positions."""
     return None if x is None else x[0].mean(-1).cpu()
 
 
 def over_frames(weights: torch.Tensor, frames: int, settings: AttentionSettings) -> torch.Tensor:
-    """(H, Q, K) -> (H, Q, frames). Where keys are averages over a `global_stride`, each frame
-    gets its part of the weight of its average."""
+    """(H, Q, K) -> (H, Q, frames). If keys are averages over a `global_stride`, the weight of
+    each average is divided equally among its frames."""
     if weights.shape[-1] == frames:
         return weights
     assert isinstance(settings, FocusedSettings)
@@ -265,5 +266,5 @@ def over_frames(weights: torch.Tensor, frames: int, settings: AttentionSettings)
 
 
 def as_list(numbers: torch.Tensor) -> list[float | None]:
-    """(n,) for JSON, which knows no NaN."""
+    """(n,) -> a list for JSON. NaN becomes None, because JSON has no NaN."""
     return [None if math.isnan(number) else number for number in numbers.tolist()]

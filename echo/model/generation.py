@@ -1,8 +1,8 @@
 """Whisper's `generate` for models that take audio of any length, in batches.
 
-Whisper hears every segment of a recording padded to 30 s, so its `generate` hands no mask along
-with the segments that it cuts. Here padding is marked in the features themselves, and so goes
-wherever they go. What a recording gives does not depend on the batch it is in.
+Whisper pads every segment of a recording to 30 s, so its `generate` passes no mask with the
+segments. Here padding is marked in the features themselves, so it stays with them. The output for
+a recording does not depend on the other recordings in the batch.
 """
 
 import copy
@@ -17,23 +17,23 @@ from transformers.generation.logits_process import WhisperNoSpeechDetection
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
 from echo.model.runaway import StopRunaway, most_tokens
 
-# The log energy of nothing at all, which no audio has: the features' floor is finite.
+# Marks padding. No audio has this log energy: the features have a finite floor.
 PADDING = -torch.inf
 
 
 def marked_frames(features: torch.Tensor) -> torch.Tensor | None:
-    """The mask (B, frames), 1 at valid frames, of features (B, n_mels, frames) in which padding is
-    marked; None where none is."""
+    """Returns the mask (B, frames) of features (B, n_mels, frames) with marked padding: 1 at valid
+    frames. None if there is no padding."""
     padding = features[:, 0] == PADDING
     return (~padding).long() if padding.any() else None
 
 
 class EchoGeneration(WhisperForConditionalGeneration):
-    """What `EchoForConditionalGeneration` changes of Whisper's `generate`."""
+    """Echo's changes to Whisper's `generate`."""
 
     def heard_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """How many frames (B,) the model hears of so many (B,): silence follows audio as it did
-        in training."""
+        """Returns the number of frames (B,) after adding silence to `frames` (B,) as in
+        training."""
         limits = Limits.of(self.config)
         return frames.new_tensor([limits.padded(n, FRAMES_PER_SECOND) for n in frames.tolist()])
 
@@ -45,8 +45,8 @@ class EchoGeneration(WhisperForConditionalGeneration):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, up to
-        the silence that the model heard after audio in training."""
+        """Like Whisper's `generate`, but respects an `attention_mask` (B, frames) over the
+        features. The silence that followed audio in training still counts as audio."""
         if input_features is not None and attention_mask is not None:
             heard = self.heard_frames(attention_mask.sum(-1))
             input_features = input_features[..., : heard.max()]
@@ -65,7 +65,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         total_input_frames: int,
         is_shortform: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # Whisper's goes on to the end of the batch's longest where all are short.
+        # If all recordings are short, Whisper's method runs to the end of the batch's longest.
         frames, seek = super()._retrieve_max_frames_and_seek(
             batch_size, attention_mask, total_input_frames, is_shortform
         )
@@ -80,14 +80,14 @@ class EchoGeneration(WhisperForConditionalGeneration):
         cur_bsz: int,
         batch_idx_map: list[int],
     ) -> torch.Tensor | None:
-        # Whisper's pads every segment to 30 s.
+        # Whisper's method pads every segment to 30 s.
         if input_features is None:
             return None
         heard = self.heard_frames(seek_num_frames)
         segments = []
         for features, i in zip(input_features, batch_idx_map, strict=True):
             segment = features[:, seek[i] : seek[i] + heard[i]]
-            # Where a recording ends, Whisper hears zeros.
+            # After the end of a recording, Whisper sees zeros.
             silence = pad(segment.masked_fill(segment == PADDING, 0), int(heard[i]), 0)
             segments.append(pad(silence, int(heard[batch_idx_map].max()), PADDING))
         return torch.stack(segments)
@@ -95,12 +95,12 @@ class EchoGeneration(WhisperForConditionalGeneration):
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Any, model_kwargs: Any, model_input_name: Any, generation_config: Any
     ) -> Any:
-        # Times of words come of cross-attention alone: the encoder's maps would take gigabytes.
+        # Word times need only cross-attention. The encoder's maps would take gigabytes.
         if getattr(generation_config, "return_token_timestamps", False):
             generation_config = copy.copy(generation_config)
             generation_config.output_attentions = False
-        # The encoder is told of the padding that is marked in what it is given; a mask that came
-        # otherwise is not over this segment.
+        # Give the encoder the mask from the marked padding. Any other mask does not match this
+        # segment.
         marked = {**model_kwargs, "attention_mask": marked_frames(inputs_tensor)}
         encoded = super()._prepare_text_encoder_decoder_kwargs_for_generation(  # type: ignore[misc]
             inputs_tensor, marked, model_input_name, generation_config
@@ -114,7 +114,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         generation_config: Any = None,
         num_segment_frames: int = 3000,
     ) -> torch.Tensor:
-        """As Whisper's, of features in which padding may be marked."""
+        """Like Whisper's method, for features that may contain marked padding."""
         if input_features is not None:
             segment = input_features[..., :num_segment_frames]
             with torch.no_grad():
@@ -127,7 +127,8 @@ class EchoGeneration(WhisperForConditionalGeneration):
         self, logits_processor: Any, segment_input: torch.Tensor, ids: torch.Tensor, kwargs: Any
     ) -> None:
         super()._setup_no_speech_detection(logits_processor, segment_input, ids, kwargs)
-        # It runs the model where the prompt is longer than one token: not the encoder once more.
+        # The detection runs the model if the prompt is longer than one token. Give it the encoder's
+        # output, so that the encoder does not run again.
         encoded = select_rows(kwargs["encoder_outputs"], slice(None))
         no_speech_detection(logits_processor).inputs["encoder_outputs"] = encoded
 
@@ -139,7 +140,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        # transformers would put the decoder's start token first; Whisper's prompt precedes it.
+        # transformers would put the decoder's start token first, but Whisper's prompt comes before.
         return model_kwargs.pop("decoder_input_ids"), model_kwargs
 
     def generate_with_fallback(  # type: ignore[override]
@@ -157,14 +158,19 @@ class EchoGeneration(WhisperForConditionalGeneration):
         kwargs: dict[str, Any],
         **shared: Any,
     ) -> Any:
-        """As Whisper's, with four differences. A segment is encoded once for all temperatures.
-        From the second temperature on, rows are decoded one at a time with a fixed seed: Whisper's
-        code mixes up the rows of a batch there, and decodes all later segments without beams. A
-        segment that stays improbable at every temperature is dropped; Whisper's keeps the last try.
-        Where a compression ratio is given to find loops by, a row that runs away is stopped at once
-        and goes on with the next temperature.
+        """Like Whisper's method, with four differences:
 
-        `attention_mask` is not used: padding is marked in the segments themselves.
+        - A segment is encoded once for all temperatures.
+        - From the second temperature on, rows are decoded one at a time with a fixed seed.
+          Whisper's code mixes up the rows of a batch there, and decodes all later segments without
+          beams.
+        - A segment that stays improbable at every temperature is dropped. Whisper keeps the last
+          attempt.
+        - If `compression_ratio_threshold` is set, a runaway row is stopped at once and decoded
+          again at the next temperature.
+
+        `attention_mask` only says how long each recording is: padding is marked in the segments
+        themselves.
         """
         most = None
         if generation_config.compression_ratio_threshold is not None and attention_mask is not None:
@@ -173,7 +179,8 @@ class EchoGeneration(WhisperForConditionalGeneration):
         given = list(shared.pop("stopping_criteria", None) or [])
 
         def stopping(config: Any, rows: slice) -> Any:
-            """What stops those rows; `_need_fallback` is told of it."""
+            """Returns the stopping criteria for these rows, and stores the runaway criterion in
+            `config` for `_need_fallback`."""
             config.runaway = most and StopRunaway(most[rows], decoder_input_ids.shape[1])
             return StoppingCriteriaList([*given, config.runaway] if most else given)
 
@@ -184,7 +191,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     segment_input, {}, self.main_input_name, generation_config
                 )
             kwargs = {**kwargs, **encoded}
-        generation_config.rows_to_repeat = []  # `_need_fallback` says for which rows
+        generation_config.rows_to_repeat = []  # `_need_fallback` appends one bool per row
         found = super().generate_with_fallback(
             segment_input=segment_input,
             decoder_input_ids=decoder_input_ids,
@@ -193,7 +200,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
             temperatures=temperatures[:1],
             generation_config=generation_config,
             do_condition_on_prev_tokens=do_condition_on_prev_tokens,
-            batch_size=cur_bsz,  # a static cache is otherwise filled up, which EncoderOutput isn't
+            batch_size=cur_bsz,  # or a static cache would be padded, but EncoderOutput would not
             stopping_criteria=stopping(generation_config, slice(None)),
             kwargs=rows_of(kwargs, slice(None)),
             **shared,
@@ -225,10 +232,10 @@ class EchoGeneration(WhisperForConditionalGeneration):
                 skip[i] |= bool(self._retrieve_avg_logprobs(*tried) < own.logprob_threshold)
         for output in outputs:
             if isinstance(output, dict) and "logprobs" in output:
-                # As the indices of `generate`'s segments, which count the prompt.
+                # Match the indices of `generate`'s segments, which count the prompt.
                 output["logprobs"] = F.pad(output["logprobs"], (decoder_input_ids.shape[1], 0))
         if not is_shortform:
-            # `generate` keeps these to its end: the scores of an hour would take gigabytes.
+            # `generate` keeps outputs until it ends. The scores of an hour would take gigabytes.
             outputs = [lean(output) for output in outputs]
         return sequences, outputs, skip, condition, kind
 
@@ -245,14 +252,14 @@ class EchoGeneration(WhisperForConditionalGeneration):
         threshold = generation_config.no_speech_threshold
         if threshold is not None:
             detection = no_speech_detection(logits_processor)
-            # Whisper's looks up a row's probability among those of all beams.
+            # Whisper's method indexes the probabilities of all beams by row: keep one per row.
             beams = len(detection.no_speech_prob) // len(seek_outputs)
             detection._no_speech_prob = detection.no_speech_prob[::beams]
         stopped = None
         if runaway := getattr(generation_config, "runaway", None):
             spoken = seek_sequence[seek_sequence != generation_config.eos_token_id]
             if stopped := runaway.stopped_at(index, spoken):
-                # What follows are pads up to the end of the batch's longest row.
+                # The rest is padding up to the length of the batch's longest row.
                 seek_sequence = seek_sequence[:stopped]
         repeat, skip = super()._need_fallback(
             seek_sequence,
@@ -267,8 +274,8 @@ class EchoGeneration(WhisperForConditionalGeneration):
         if isinstance(output, dict) and output.get("scores"):
             output["logprobs"] = token_logprobs(output["scores"], seek_sequence, temperature)
         if threshold is not None and detection.no_speech_prob[index] > threshold and not skip:
-            # Of silence and music a model says "Thank you" with more confidence than Whisper's
-            # threshold asks for; what it hears between them, with more still.
+            # On silence and music a model says "Thank you" with a confidence above Whisper's
+            # threshold. On speech between them it is more confident still.
             scores = seek_outputs[index]["scores"]
             logprob = self._retrieve_avg_logprobs(scores, seek_sequence, temperature)
             skip = bool(logprob < generation_config.logprob_threshold / 2)
@@ -280,20 +287,20 @@ class EchoGeneration(WhisperForConditionalGeneration):
 def token_logprobs(
     scores: Sequence[torch.Tensor], tokens: torch.Tensor, temperature: float | None
 ) -> torch.Tensor:
-    """The log probabilities (length,) of generated tokens (length,), before the temperature that
-    they were drawn with."""
+    """Returns the log probabilities (length,) of generated tokens (length,), with the sampling
+    temperature undone."""
     scaled = torch.stack(list(scores[: len(tokens)])).float() * (temperature or 1.0)
     chosen = tokens[: len(scaled)].to(scaled.device)
     return scaled.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
 
 
 def no_speech_detection(logits_processor: Any) -> Any:
-    """The one among logits processors."""
+    """Finds the no-speech detection among the logits processors."""
     return next(p for p in logits_processor if isinstance(p, WhisperNoSpeechDetection))
 
 
 def rows_of(kwargs: dict[str, Any], rows: slice) -> dict[str, Any]:
-    """What `generate` hands on to the model, for some rows of a batch."""
+    """Selects rows of the arguments that `generate` passes on to the model."""
     selected = dict(kwargs)
     if "encoder_outputs" in kwargs:
         selected["encoder_outputs"] = select_rows(kwargs["encoder_outputs"], rows)
@@ -303,8 +310,8 @@ def rows_of(kwargs: dict[str, Any], rows: slice) -> dict[str, Any]:
 
 
 def select_rows(encoded: Any, rows: slice) -> Any:
-    """Some rows of an encoder's output, or all as an object of their own: `generate` widens the
-    one that it is given for its beams."""
+    """Copies some or all rows of an encoder's output. A copy is needed because `generate` expands
+    its input in place for beams."""
     return type(encoded)(
         **{
             key: tuple(x[rows] for x in value) if isinstance(value, tuple) else value[rows]
@@ -314,12 +321,13 @@ def select_rows(encoded: Any, rows: slice) -> Any:
 
 
 def pad(features: torch.Tensor, frames: int, value: float) -> torch.Tensor:
-    """Features (n_mels, t) with at least so many frames."""
+    """Pads features (n_mels, t) with `value` to at least `frames` frames."""
     return F.pad(features, (0, max(0, frames - features.shape[-1])), value=value)
 
 
 def lean(output: Any) -> Any:
-    """What `generate` still needs of a segment's output, which is a tensor or a mapping."""
+    """Keeps only the parts of a segment's output, a tensor or a mapping, that `generate` still
+    needs."""
     if isinstance(output, torch.Tensor):
         return output
     kept = ("sequences", "token_timestamps", "logprobs")

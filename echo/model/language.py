@@ -1,4 +1,4 @@
-"""Which language a multilingual Whisper hears, and whether it transcribes or translates."""
+"""Sets the language of a multilingual Whisper, and whether it transcribes or translates."""
 
 from typing import Any, Literal
 
@@ -11,8 +11,8 @@ Task = Literal["transcribe", "translate"]
 
 
 def known_languages(generation: Any) -> dict[str, int]:
-    """The tokens of the languages that a multilingual model knows, "<|de|>", with their ids; none
-    where its prompt names no language, as those of English-only Whispers do not."""
+    """Maps the language tokens of a multilingual model, such as "<|de|>", to their ids. Empty if
+    the model's prompt has no language, as in English-only Whispers."""
     if getattr(generation, "is_multilingual", None) is False:
         return {}
     return getattr(generation, "lang_to_id", None) or {}
@@ -24,11 +24,11 @@ def is_multilingual(model: Any) -> bool:
 
 
 def language_code(generation: Any, language: str, source: str) -> str:
-    """The code of a language that a model is told.
+    """Returns the code of a language, after checking that the model knows it.
 
     Args:
         language: a code or a name, "de" or "German".
-        source: what errors call the model.
+        source: the model's name in error messages.
 
     Raises:
         ConfigError: the model does not know the language, or is not multilingual.
@@ -46,12 +46,14 @@ def language_code(generation: Any, language: str, source: str) -> str:
 def set_language(
     model: Any, tokenizer: Any, source: str, language: str | None, task: Task | None
 ) -> None:
-    """Lets a multilingual model decode, and its tokenizer begin transcripts, with a language and
-    a task; both are saved with them. What is not given is as the checkpoint has it, and the task
-    transcribing where that says nothing. Without any language, decoding goes on to detect it.
+    """Sets the language and task of a multilingual model and of its tokenizer's prompts.
+
+    Both settings are saved with the model and tokenizer. A missing argument keeps the checkpoint's
+    setting. If the checkpoint has no task, the task is transcribing. If there is no language at
+    all, decoding still detects it.
 
     Args:
-        source: what errors call the model.
+        source: the model's name in error messages.
         language: a code or a name, "de" or "german".
 
     Raises:
@@ -81,28 +83,30 @@ def set_language(
 
 
 def written_language(model: Any) -> str | None:
-    """The code of the language that a model writes: what it is told, or English where it knows
-    nothing else; None where nothing says."""
+    """Returns the code of the language that a model writes: the configured one, or English for an
+    English-only model. None if unknown."""
     generation = model.generation_config
     only_english = getattr(generation, "is_multilingual", None) is False
     return "en" if only_english else told_language(generation)
 
 
 def spoken_language(generation: Any) -> str | None:
-    """The code of the language that a generation config has heard: English where it knows nothing
-    else; None where a model of several is told none, or nothing says what it knows."""
+    """Returns the code of the spoken language in a generation config: English for an English-only
+    model. None if a multilingual model has no language set, or if it is unknown."""
     if getattr(generation, "is_multilingual", None) is False:
         return "en"
     return getattr(generation, "language", None)
 
 
 def told_language(generation: Any) -> str | None:
-    """The code of the language that a generation config has written, where it names one."""
+    """Returns the code of the written language in a generation config: English if it translates.
+    None if no language is set."""
     translates = getattr(generation, "task", None) == "translate"
     return "en" if translates else getattr(generation, "language", None)
 
 
 def detected_language(model: Any, tokenizer: Any, features: torch.Tensor) -> str:
-    """The code of the language of a recording, (1, n_mels, frames), by a multilingual model."""
+    """Detects the language of a recording (1, n_mels, frames) with a multilingual model, and
+    returns its code."""
     [token] = model.detect_language(features, num_segment_frames=features.shape[-1])
     return tokenizer.convert_ids_to_tokens(int(token)).strip("<|>")

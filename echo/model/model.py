@@ -1,7 +1,7 @@
-"""Echo: `transformers`' Whisper with its self-attention blocks swapped.
+"""Echo: `transformers`' Whisper with other self-attention blocks.
 
-Generation, caches, timestamps and long-form decoding are Whisper's. Added here are the attention
-of each layer, an encoder that takes any length up to its positions and masks padding (through
+Generation, caches, timestamps and long-form decoding are Whisper's. This module adds the attention
+of each layer, an encoder that accepts any length up to its number of positions, padding masks (in
 cross-attention too), and an optional CTC head.
 """
 
@@ -36,24 +36,25 @@ from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
 
-WHISPER_SECONDS = 30.0  # all audio that Whisper heard in training was padded so far
+WHISPER_SECONDS = 30.0  # in Whisper's training, all audio was padded to this length
 
 
 @strict
 class EchoConfig(WhisperConfig):
     r"""
     attention (`dict`, *optional*):
-        What the self-attention of each stack is: `{"encoder": ..., "decoder": ...}`, each a form's
-        name, a mapping of its settings with its name under `form`, or a list of either with one
-        entry per layer; `echo.attention.forms` has the forms. A stack that is not named is
-        adaptive in the encoder and plain in the decoder.
+        The self-attention of each stack: `{"encoder": ..., "decoder": ...}`. Each is the name of a
+        form, a mapping of settings with that name under `form`, or a list of either with one entry
+        per layer. The forms are in `echo.attention.forms`. By default the encoder is adaptive and
+        the decoder is plain.
     cross_positions (`bool`, *optional*, defaults to `False`):
-        Whether cross-attention reads the encoder's output with its positions added once more, by
-        which a decoder trained from scratch keeps its place. No Whisper has them.
+        Whether the encoder's positions are added once more to its output for cross-attention. They
+        help a decoder trained from scratch to keep its place. Whisper does not have them.
     ctc (`bool`, *optional*, defaults to `False`):
-        Whether the encoder has a CTC head, whose blank is the padding token.
+        Whether the encoder has a CTC head. Its blank is the padding token.
     pad_to_seconds (`float`, *optional*):
-        How far all audio was padded in training, as to Whisper's 30 s; nothing where it was not.
+        The length in seconds to which all audio was padded in training, such as Whisper's 30 s.
+        None if it was not padded.
     added_silence (`float`, *optional*, defaults to 0):
         How many seconds of silence followed every utterance in training.
     """
@@ -71,16 +72,16 @@ class EchoConfig(WhisperConfig):
         for key in self.attention or {}:
             if key not in ("encoder", "decoder"):
                 raise ValueError(f"attention has no stack {key!r}; it has: encoder, decoder")
-        self.encoder_attention()  # raises where a setting is not allowed
+        self.encoder_attention()  # raises an error if a setting is not allowed
         self.decoder_attention()
 
     def encoder_attention(self) -> list[AttentionSettings]:
-        """The settings of each encoder layer."""
+        """Returns the attention settings of each encoder layer."""
         value = (self.attention or {}).get("encoder", DEFAULT_FORM)
         return resolve_layers(value, self.encoder_layers, "encoder")
 
     def decoder_attention(self) -> list[AttentionSettings]:
-        """The settings of each decoder layer."""
+        """Returns the attention settings of each decoder layer."""
         value = (self.attention or {}).get("decoder", "plain")
         layers = resolve_layers(value, self.decoder_layers, "decoder")
         if any(isinstance(layer, FocusedSettings) and layer.global_stride > 1 for layer in layers):
@@ -91,15 +92,15 @@ class EchoConfig(WhisperConfig):
 class EchoPreTrainedModel(WhisperPreTrainedModel):
     config: EchoConfig
     config_class = EchoConfig
-    # Padding masks are given as tensors that these kernels do not take.
+    # Padding masks are tensors in a form that these kernels do not accept.
     _supports_flash_attn = False
     _supports_flex_attn = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # transformers calls this for our classes only where the module itself has parameters: so
-        # not for EchoEncoder, which only has submodules.
+        # transformers calls this for our classes only if the module itself has parameters. It does
+        # not call it for EchoEncoder, which only has submodules.
         if initial_weights := getattr(module, "initial_weights", None):
             for name, weight in initial_weights().items():
                 init.copy_(module.get_parameter(name), weight)
@@ -119,8 +120,7 @@ class SinusoidPositions(nn.Embedding):
 
 @dataclass
 class EncoderOutput(BaseModelOutput):
-    """`attention_mask` (B, frames) is over the features that were encoded; None where all of them
-    are valid."""
+    """`attention_mask` (B, frames) is the mask over the encoded features. None if all are valid."""
 
     attention_mask: torch.Tensor | None = None
 
@@ -151,9 +151,9 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         """Encodes log-mel features.
 
         Args:
-            input_features: (B, n_mels, frames), 10 ms a frame.
-            attention_mask: (B, frames), 1 at valid frames and 0 at padding, which must come last;
-                None where nothing is padding. Padding does not change what comes of the rest.
+            input_features: (B, n_mels, frames), 10 ms per frame.
+            attention_mask: (B, frames), 1 at valid frames and 0 at padding, which must come last.
+                None if there is no padding. Padding does not change the output at valid frames.
 
         Returns:
             `last_hidden_state` (B, ceil(frames / 2), D).
@@ -167,8 +167,8 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
                 f"{frames} frames of features are more than the encoder's "
                 f"{ENCODER_STRIDE * self.max_source_positions}"
             )
-        # Both convolutions look one frame across the edge of an utterance. What they find there
-        # is made zero, as it would be if the utterance stood alone.
+        # Both convolutions look one frame past the end of an utterance. Zero that frame, as if the
+        # utterance were alone in the batch.
         padding = None if attention_mask is None else attention_mask[:, None] == 0
         x = input_features if padding is None else input_features.masked_fill(padding, 0)
         x = F.gelu(self.conv1(x))
@@ -186,13 +186,13 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         return EncoderOutput(last_hidden_state=self.layer_norm(x), attention_mask=attention_mask)
 
     def positions(self, x: torch.Tensor) -> torch.Tensor:
-        """Of the frames (B, T, D): (T, D)."""
+        """Returns the positions (T, D) of frames (B, T, D)."""
         return self.embed_positions(torch.arange(x.shape[1], device=x.device))
 
 
 class EchoCrossAttention(WhisperAttention):
-    """Cross-attention that masks padded frames, and may read their positions (T, D) with them:
-    Whisper's decoder gives its layers neither, so both travel as keyword arguments."""
+    """Cross-attention that masks padded frames and can add positions (T, D) to the frames.
+    Whisper's decoder passes neither to its layers, so both are passed as keyword arguments."""
 
     def forward(  # type: ignore[override, unused-ignore]
         self,
@@ -217,8 +217,8 @@ class EchoCrossAttention(WhisperAttention):
         heads: int | None = None,
         **_: Any,
     ) -> torch.Tensor:
-        """The attention weights (B, heads, tokens, frames) of what `forward` is given: of the first
-        `heads` heads, or of all."""
+        """Returns the attention weights (B, heads, tokens, frames) for the arguments of `forward`:
+        those of the first `heads` heads, or of all."""
         key_value_states = positioned(key_value_states, encoder_positions)
         query = split_heads(self.q_proj(hidden_states), self.num_heads)[:, :heads]
         key = split_heads(self.k_proj(key_value_states), self.num_heads)[:, :heads]
@@ -300,7 +300,7 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
         encoder_outputs: Any = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """As WhisperModel's, with an `attention_mask` (B, frames) over the features that holds."""
+        """Like WhisperModel's, but respects an `attention_mask` (B, frames) over the features."""
         if encoder_outputs is None:
             input_features = self._mask_input_features(
                 input_features, attention_mask=attention_mask
@@ -322,8 +322,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
 
 @dataclass
 class EchoOutput(Seq2SeqLMOutput):
-    """`ctc_logits` (B, encoder frames, vocabulary), where the model has a CTC head and ran its
-    encoder in this call."""
+    """`ctc_logits` is (B, encoder frames, vocabulary) if the model has a CTC head and ran its
+    encoder in this call, otherwise None."""
 
     ctc_logits: torch.Tensor | None = None
 
@@ -339,7 +339,7 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         self.post_init()
 
     def forward(
-        # Whisper's arguments by name and place: `generate` and the Trainer look for them here.
+        # Keep the names and order of Whisper's arguments: `generate` and the Trainer rely on them.
         self,
         input_features: Any = None,
         attention_mask: Any = None,
@@ -353,8 +353,8 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> EchoOutput:
-        """As Whisper's, with an `attention_mask` (B, frames) over the features that holds, and
-        CTC logits. `loss`, where labels are given, is the decoder's alone."""
+        """Like Whisper's, but respects an `attention_mask` (B, frames) over the features and adds
+        CTC logits. With labels, `loss` is the decoder's loss only."""
         output = super().forward(
             input_features,
             attention_mask,
@@ -382,7 +382,7 @@ def swap_attention(
     causal: bool,
     layer_idx: int = 0,
 ) -> None:
-    """Gives a Whisper encoder or decoder layer the self-attention of its settings."""
+    """Replaces the self-attention of a Whisper encoder or decoder layer, according to settings."""
     if settings.is_plain:
         return
     heads = config.decoder_attention_heads if causal else config.encoder_attention_heads
@@ -394,19 +394,20 @@ def swap_attention(
 
 
 def recording(config: EchoConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What tells focused blocks to record their maps: where Whisper's blocks record theirs, so
-    that there is one for each layer."""
+    """Returns the arguments that make focused blocks record their attention maps. They do so
+    whenever Whisper's blocks do, so that there is one map per layer."""
     asked = kwargs.get("output_attentions", config.output_attentions)
     return {"record_map": True} if asked and config._attn_implementation == "eager" else {}
 
 
 def positioned(encoded: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """The encoder's output (B, T, D) with its positions (T, D) added, where there are any."""
+    """Adds positions (T, D), if given, to the encoder's output (B, T, D)."""
     return encoded if positions is None else encoded + positions
 
 
 def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(B, frames) of 1 and 0 -> (B, 1, 1, ceil(frames / 2)), added to attention scores."""
+    """Converts a mask (B, frames) of 1 and 0 to values (B, 1, 1, ceil(frames / 2)) that are added
+    to attention scores."""
     padding = encoder_mask(attention_mask)[:, None, None] == 0
     return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(
         padding, torch.finfo(dtype).min
@@ -414,11 +415,11 @@ def key_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def make_room(cache: Any, layers: int) -> None:
-    """Gives a decoder's self-attention cache room for what focused blocks remember besides keys
-    and values.
+    """Adds layers to a decoder's self-attention cache, up to `layers`, for the state that focused
+    blocks keep besides keys and values.
 
     Raises:
-        ValueError: the cache does not grow with what it is given.
+        ValueError: the cache is not a dynamic one.
     """
     cache = getattr(cache, "self_attention_cache", cache)
     assert isinstance(cache, Cache)

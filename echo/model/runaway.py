@@ -1,5 +1,5 @@
-"""Stops decoding that does not end by itself: that goes on for longer than anyone can speak, or
-that repeats itself."""
+"""Stops decoding that does not end by itself: it writes more than anyone can say in the time, or
+it repeats itself."""
 
 import math
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import torch
 from transformers import StoppingCriteria
 
-# No language is spoken at more tokens a second, so a model that never ends is stopped here.
+# No language is spoken at more tokens per second, so decoding is stopped beyond this.
 MAX_TOKENS_PER_SECOND = 30
 MIN_TOKENS = 16
-# A loop is so many tokens that are all as those one period before them.
+# A loop: this many tokens in a row that each equal the token one period earlier.
 LOOP_TOKENS = 40
 MAX_PERIOD = 16
 
 
 def most_tokens(seconds: float) -> int:
-    """The most tokens that so much speech can have."""
+    """Returns the most tokens that `seconds` of speech can have."""
     return MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * seconds)
 
 
 def loops(tokens: torch.Tensor) -> torch.Tensor:
-    """Whether each row (B,) of tokens (B, length) ends in a loop."""
+    """Says for each row of tokens (B, length) whether it ends in a loop: (B,) of bool."""
     ends = tokens[:, -(LOOP_TOKENS + MAX_PERIOD) :]
     if ends.shape[1] <= LOOP_TOKENS:
         return tokens.new_zeros(len(tokens), dtype=torch.bool)
@@ -30,11 +30,11 @@ def loops(tokens: torch.Tensor) -> torch.Tensor:
 
 
 class StopRunaway(StoppingCriteria):
-    """Stops the rows, or the beams of a row, that run away.
+    """Stops runaway rows, or runaway beams of a row.
 
     Args:
-        most: how many tokens each row may have.
-        prompt: how many tokens come before.
+        most: the maximum number of tokens in each row.
+        prompt: the number of tokens in the prompt, which do not count.
     """
 
     def __init__(self, most: Sequence[int], prompt: int) -> None:
@@ -49,8 +49,8 @@ class StopRunaway(StoppingCriteria):
         return (tokens.shape[1] >= most) | loops(tokens)
 
     def stopped_at(self, row: int, tokens: torch.Tensor) -> int | None:
-        """At which of its tokens (length,), without the end, a row was stopped; None where it
-        ended by itself."""
+        """Returns after how many of its tokens (length,) a row was stopped. None if it ended by
+        itself. `tokens` must not contain the end token."""
         most = int(self.most[row])
         counts = range(1, min(len(tokens), most) + 1)
         return next((n for n in counts if n == most or loops(tokens[None, :n])), None)

@@ -1,4 +1,4 @@
-"""An Echo model beside the Whisper of the same sizes: its config, and the names of its weights."""
+"""Maps an Echo model to a Whisper of the same size: its config and the names of its weights."""
 
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -8,7 +8,7 @@ from echo.model.model import EchoForConditionalGeneration
 
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:
-    """A Whisper's or an Echo's config as a Whisper's, without what Whisper does not have."""
+    """Converts a Whisper or Echo config to a Whisper config, without Echo's own settings."""
     echoes = ("attention", "cross_positions", "ctc", "pad_to_seconds", "added_silence")
     content = {k: v for k, v in config.to_dict().items() if k not in echoes}
     content |= {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
@@ -16,8 +16,8 @@ def plain_config(config: WhisperConfig) -> WhisperConfig:
 
 
 def new_parameters(model: EchoForConditionalGeneration) -> set[str]:
-    """The names of the parameters for which a Whisper of the same sizes has nothing to begin
-    with: gains, span predictors, a CTC head."""
+    """Returns the names of the parameters that have no counterpart in a Whisper of the same size:
+    gains, span predictors, a CTC head."""
     with torch.device("meta"):
         whisper = WhisperForConditionalGeneration(plain_config(model.config)).state_dict()
     names = whisper_names(model)
@@ -25,8 +25,8 @@ def new_parameters(model: EchoForConditionalGeneration) -> set[str]:
 
 
 def whisper_names(model: EchoForConditionalGeneration) -> dict[str, str]:
-    """For each weight of an Echo model, the name of the Whisper's that it begins as a copy of. What
-    no Whisper has keeps its own name: it is Echo's, and begins as in a new model."""
+    """Maps each weight of an Echo model to the Whisper weight that initialises it. A weight that
+    Whisper does not have maps to its own name, and is initialised as in a new model."""
     names = {key: key for key in model.state_dict()}
     for place, block in model.named_modules():
         if isinstance(block, FocusedAttention):

@@ -15,7 +15,7 @@ from echo.evaluate.wer import character_errors, word_errors
 
 
 class AsrErrors(evaluate.Metric):
-    """Corpus-level error rates of transcripts, without normalisation."""
+    """Computes corpus-level error rates of transcripts, without normalisation."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
