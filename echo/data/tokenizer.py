@@ -4,7 +4,7 @@ import json
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -106,6 +106,11 @@ def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) 
     end = begin + min(round(seconds / TIMESTAMP_SECONDS), MAX_TIMESTAMP)
     place = ids.index(without)
     return [*ids[:place], begin, *ids[place + 1 : -1], end, ids[-1]]
+
+
+def special_ids(tokenizer: Any) -> torch.Tensor:
+    """The tokens that are not part of a text, sorted."""
+    return torch.tensor(sorted(tokenizer.all_special_ids))
 
 
 def decode_transcripts(

@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList
 
 from echo.config import DecodeSettings, OnError
 from echo.data.loading import Batch, ExampleReader, evaluation_batches
-from echo.data.tokenizer import decode_transcripts
+from echo.data.tokenizer import decode_transcripts, special_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
 from echo.model.generation import token_logprobs
@@ -108,10 +108,11 @@ def decode_with_confidence(
     )
     tokens = output.sequences[:, -len(output.scores) :].cpu()
     texts = decode_transcripts(tokenizer, tokens)
+    special = special_ids(tokenizer)
     found = []
     for i, text in enumerate(texts):
         logprobs = token_logprobs([step[i].cpu() for step in output.scores], tokens[i], None)
-        said = logprobs[~torch.isin(tokens[i], torch.tensor(tokenizer.all_special_ids))]
+        said = logprobs[~torch.isin(tokens[i], special)]
         found.append((text, math.exp(said.mean()) if len(said) else 0.0))
     return found
 
@@ -139,7 +140,7 @@ def generate(
                 settings.ctc_weight,
                 blank=tokenizer.pad_token_id,
                 end=tokenizer.eos_token_id,
-                special_ids=torch.tensor(tokenizer.all_special_ids, device=model.device),
+                special_ids=special_ids(tokenizer).to(model.device),
             )
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND

@@ -47,20 +47,32 @@ def error_rates(evaluations: Evaluations) -> dict[str, Any]:
         for name in evaluations:
             rates[name][wer]["interval"] = interval(drawn[name]) if count > 1 else None
         for name in others:
-            difference = drawn[name] - drawn[first]
-            differences[name][wer] = {
-                "difference": rates[name][wer]["rate"] - rates[first][wer]["rate"],
-                "interval": interval(difference) if count > 1 else None,
-                "better": share_better(difference) if count > 1 else None,
-            }
-    resampling = {
-        "unit": unit,
-        "units": count,
-        "resamples": RESAMPLES,
-        "level": LEVEL,
-        "seed": SEED,
+            differences[name][wer] = difference(
+                rates[name][wer]["rate"] - rates[first][wer]["rate"],
+                drawn[name] - drawn[first],
+                count,
+            )
+    return {"resampling": resampling(unit, count), "rates": rates, "differences": differences}
+
+
+def resampling(unit: str, units: int) -> dict[str, Any]:
+    """How the intervals were drawn, from so many units."""
+    return {"unit": unit, "units": units, "resamples": RESAMPLES, "level": LEVEL, "seed": SEED}
+
+
+def difference(measured: float, drawn: np.ndarray, units: int) -> dict[str, Any]:
+    """A difference of error rates with its interval and the share of resamples in which it is below
+    0; these are None if there is only one unit to draw.
+
+    Args:
+        drawn: (resamples,), the difference in each resample.
+    """
+    sure = units > 1
+    return {
+        "difference": measured,
+        "interval": interval(drawn) if sure else None,
+        "better": share_better(drawn) if sure else None,
     }
-    return {"resampling": resampling, "rates": rates, "differences": differences}
 
 
 class Spoken(Protocol):

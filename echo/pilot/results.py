@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from echo.config import load_run_config
-from echo.evaluate.differences import resampling_units
-from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
+from echo.evaluate.differences import difference, resampling, resampling_units
+from echo.evaluate.statistics import resampled_rates
 from echo.pilot.contenders import Pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
 from echo.pilot.measure import DECODER, JOINT, WATCHED, Heard, read_heard, read_measured
@@ -104,7 +104,7 @@ def differences(pilot: Pilot, out: Path, by_decoder: bool) -> dict[str, Any]:
     names = [contender.name for contender in pilot.contenders]
     base = names.index(pilot.baseline)
     found: dict[str, Any] = {}
-    resampling = {}
+    drawing: dict[str, Any] = {}
     for decoding in (JOINT, DECODER) if by_decoder else (JOINT,):
         heard = [
             [read_heard(run_folder(out, name, seed), decoding) for seed in pilot.seeds]
@@ -113,28 +113,20 @@ def differences(pilot: Pilot, out: Path, by_decoder: bool) -> dict[str, Any]:
         utterances, errors = common_errors(heard)
         words = np.array([utterance.words for utterance in utterances])
         unit, units = resampling_units(utterances)
-        resampling = {
-            "unit": unit,
-            "units": len(set(units)),
+        count = len(set(units))
+        drawing = {
+            **resampling(unit, count),
             "utterances": len(utterances),
             "seeds": len(pilot.seeds),
-            "resamples": RESAMPLES,
-            "level": LEVEL,
-            "seed": SEED,
         }
         rates = errors.sum((1, 2)) / max(len(pilot.seeds) * words.sum(), 1)
         drawn = resampled_rates(errors, words, units)
-        sure = len(set(units)) > 1
         found[decoding] = {
-            name: {
-                "difference": float(rates[i] - rates[base]),
-                "interval": interval(drawn[i] - drawn[base]) if sure else None,
-                "better": share_better(drawn[i] - drawn[base]) if sure else None,
-            }
+            name: difference(float(rates[i] - rates[base]), drawn[i] - drawn[base], count)
             for i, name in enumerate(names)
             if i != base
         }
-    return {"resampling": resampling, "differences": found}
+    return {"resampling": drawing, "differences": found}
 
 
 def common_errors(heard: list[list[dict[str, Heard]]]) -> tuple[list[Heard], np.ndarray]:

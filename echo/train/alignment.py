@@ -14,9 +14,9 @@ import torch
 import torchaudio
 from torch import nn
 
-from echo.data.loading import IGNORED
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
+from echo.train.loss import text_mask
 
 WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
 LEAST_WEIGHT = 1e-6  # the loss is flat where attention near a token's centre is below this
@@ -99,7 +99,7 @@ def ctc_alignment(
         Each label's mean frame, and its mean probability over its frames, both (B, tokens). 0 for
         special tokens and padding, and in rows whose text is too long for its frames.
     """
-    is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
+    is_text = text_mask(labels, special_ids)
     centres, sureness = torch.zeros(labels.shape), torch.zeros(labels.shape)
     # One utterance at a time, on the CPU: torchaudio's aligner takes no batches.
     for i, (log, count) in enumerate(zip(log_probs.cpu(), frames.tolist(), strict=True)):

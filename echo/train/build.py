@@ -1,7 +1,7 @@
 """Builds a run's model and tokenizer from its config."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -106,6 +106,14 @@ def ctc_weight(config: RunConfig) -> float:
     return 0.0 if config.init else 0.3
 
 
-def special_ids(tokenizer: Any) -> torch.Tensor:
-    """The tokens that are not part of a text, sorted."""
-    return torch.tensor(sorted(tokenizer.all_special_ids))
+def with_weights(
+    model: EchoForConditionalGeneration, config: EchoConfig, weights: Mapping[str, torch.Tensor]
+) -> EchoForConditionalGeneration:
+    """A model of `config` that shares these weights, and generates as `model` does. Draws no random
+    numbers, which would change training."""
+    with torch.device("meta"):
+        plain = EchoForConditionalGeneration(config)
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain

@@ -14,6 +14,7 @@ from echo.config import LoraSettings
 from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError
+from echo.train.build import with_weights
 
 ADAPTER = "default"  # peft's name for the only one
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Embedding)  # kinds of layers
@@ -81,12 +82,7 @@ def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
         weights[f"{name}.weight"] = layer.get_base_layer().weight.detach() + added.detach()
         if f"{name}.weight" in (TIED, EMBEDDINGS):
             config.tie_word_embeddings = False
-    with torch.device("meta"):  # draws no random numbers, which would change training
-        plain = EchoForConditionalGeneration(config)
-    plain.load_state_dict(weights, assign=True)
-    plain.tie_weights()
-    plain.generation_config = model.generation_config
-    return plain
+    return with_weights(model, config, weights)
 
 
 def save_adapter(model: EchoForConditionalGeneration, base: str, folder: Path) -> None:

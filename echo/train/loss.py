@@ -65,7 +65,7 @@ def ctc_loss(
     blank: int,
 ) -> torch.Tensor:
     """The sum of the utterances' CTC losses; an utterance too short for its transcript has 0."""
-    is_text = (labels != IGNORED) & ~torch.isin(labels, special_ids)
+    is_text = text_mask(labels, special_ids)
     # Moves each row's text tokens to the front.
     order = is_text.int().sort(dim=1, descending=True, stable=True).indices
     return F.ctc_loss(
@@ -77,3 +77,8 @@ def ctc_loss(
         reduction="sum",
         zero_infinity=True,
     )
+
+
+def text_mask(labels: torch.Tensor, special_ids: torch.Tensor) -> torch.Tensor:
+    """Which labels (B, tokens) are text: neither padding nor special tokens."""
+    return (labels != IGNORED) & ~torch.isin(labels, special_ids)

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
+from echo.train.build import with_weights
 
 ALLOWED = (
     DistributedType.NO,
@@ -80,9 +81,4 @@ def whole_model(model: EchoForConditionalGeneration) -> EchoForConditionalGenera
     sharded. All processes must call it."""
     if not any(isinstance(p, DTensor) for p in model.parameters()):
         return model
-    with torch.device("meta"):  # draws no random numbers, which would change training
-        plain = EchoForConditionalGeneration(model.config)
-    plain.load_state_dict(whole(model.state_dict()), assign=True)
-    plain.tie_weights()
-    plain.generation_config = model.generation_config
-    return plain
+    return with_weights(model, model.config, whole(model.state_dict()))

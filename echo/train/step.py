@@ -10,10 +10,11 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.data.loading import IGNORED, Batch
+from echo.data.tokenizer import special_ids
 from echo.model.geometry import FRAMES_PER_SECOND
 from echo.support.errors import EchoError
 from echo.train.alignment import AlignmentLoss
-from echo.train.build import ctc_weight, special_ids
+from echo.train.build import ctc_weight
 from echo.train.loss import joint_loss
 from echo.train.sharding import whole
 from echo.train.span_penalty import SpanPenalty

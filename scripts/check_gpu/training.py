@@ -17,9 +17,9 @@ from models import TOKENIZER, batch, manifest, size_here, trainer
 from rows import FailedError, Place, SkippedError, check, host_syncs
 
 from echo.config import RunConfig
+from echo.data.tokenizer import special_ids
 from echo.model.geometry import encoder_lengths
 from echo.support.settings import build
-from echo.train.build import special_ids
 from echo.train.loss import ctc_loss
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run

@@ -6,17 +6,16 @@ from typing import Any
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from echo.data.named import MANIFESTS, TABLES
 from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import choose_split, dataset_rows, library_errors
 from echo.data.sources.files import Recordings
-from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import Reader, ShardReader
 from echo.data.sources.row import Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
-from echo.data.sources.table import TableReader
 
 HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
-FILES = (*ManifestReader.suffixes, *TableReader.suffixes)  # a missing one is not looked for here
+FILES = MANIFESTS + TABLES  # a missing one is not looked for here
 
 
 class HubReader(Reader):

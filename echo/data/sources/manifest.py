@@ -4,6 +4,7 @@ import json
 import reprlib
 from typing import Any
 
+from echo.data.named import MANIFESTS
 from echo.data.sources.columns import Columns, Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader
@@ -12,7 +13,7 @@ from echo.support.errors import DataError
 
 
 class ManifestReader(Reader):
-    suffixes = (".jsonl", ".json")
+    suffixes = MANIFESTS
     marks = ("metadata.jsonl",)
 
     def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from echo.data.named import TABLES
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader
@@ -14,7 +15,7 @@ from echo.support.errors import DataError
 
 
 class TableReader(Reader):
-    suffixes = (".csv", ".tsv")
+    suffixes = TABLES
     marks = ("metadata.csv",)
 
     def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
