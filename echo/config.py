@@ -19,6 +19,7 @@ from echo.support.settings import (
     Range,
     Share,
     build_with_overrides,
+    resolved,
     to_dict,
 )
 from echo.support.yaml import read_yaml
@@ -313,7 +314,8 @@ CHANGEABLE = (
 
 
 def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The resolved config that a run folder holds, with overrides to resume it with.
+    """The resolved config that a run folder holds, with overrides to resume it with. The run wrote
+    all of it, so only what is not at its default counts as given.
 
     Raises:
         ConfigError: the folder holds no run, or an override changes what cannot change.
@@ -328,7 +330,7 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
                 f"{key} cannot change when a run is resumed; start another run, with init={run} to "
                 "go on from its model"
             )
-    return config
+    return resolved(config)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

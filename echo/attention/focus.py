@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from echo.attention.hybrid import HybridAttention, HybridSettings
-from echo.attention.local import Band, local_band
+from echo.attention.local import Band, block_band, local_band
 from echo.attention.refiner import QTable, Refiner, recomputing
 from echo.attention.windows import Window
 
@@ -73,7 +73,12 @@ class FocusAttention(HybridAttention):
         # Rounding errors grow with each round: in half precision the output would never settle.
         dtype = torch.promote_types(query.dtype, torch.float32)
         key = key.to(dtype)
-        band = local_band(positions, key, key, window)
+        if window.lengths is None:
+            band = local_band(positions, key, key, window)
+        else:
+            # Sums over all keys are rounded differently for each amount of padding, which the
+            # rounds amplify. A block's keys are as many for any amount.
+            band = block_band(key, key, window)
         asked, found, _ = self.settle(band, query.to(dtype), window.span, window.lengths)
         if self.refiner is not None and learns:
             with torch.no_grad():

@@ -57,13 +57,19 @@ class Band:
         """(B, H, Q, d) -> (B, H, blocks, block, d)."""
         if self.block is None:
             return query
+        if torch.compiler.is_exporting():  # which cannot divide a padded length into blocks
+            return overlapping_blocks(query, 0, self.block, self.block)
         blocks = self.key.shape[2]
         query = F.pad(query, (0, 0, 0, blocks * self.block - query.shape[2]))
         return query.unflatten(2, (blocks, self.block))
 
     def join(self, x: torch.Tensor, queries: int) -> torch.Tensor:
         """(B, H, blocks, block, n) -> (B, H, queries, n)."""
-        return x if self.block is None else x.flatten(2, 3)[:, :, :queries]
+        if self.block is None:
+            return x
+        if torch.compiler.is_exporting():  # which cannot tell that a slice is not the whole
+            return x.flatten(2, 3)[:, :, torch.arange(queries, device=x.device)]
+        return x.flatten(2, 3)[:, :, :queries]
 
 
 def local_attention(

@@ -20,13 +20,17 @@ def feature_frames(samples: int) -> int:
 
 def encoder_frames(frames: int) -> int:
     """Returns the number of encoder frames for a number of feature frames."""
-    return -(-frames // ENCODER_STRIDE)
+    return (frames - 1) // ENCODER_STRIDE + 1
 
 
 def encoder_mask(attention_mask: "torch.Tensor") -> "torch.Tensor":
     """Converts a mask over features (B, frames) to one over the encoder's output
     (B, ceil(frames / 2)). Encoder frame t corresponds to feature frame 2t."""
-    return attention_mask[:, ::ENCODER_STRIDE]
+    import torch
+
+    # Not a slice: for `torch.export`, its length would be another expression than a convolution's.
+    frames = torch.arange(encoder_frames(attention_mask.shape[1]), device=attention_mask.device)
+    return attention_mask[:, ENCODER_STRIDE * frames]
 
 
 def encoder_lengths(attention_mask: "torch.Tensor") -> "torch.Tensor":

@@ -174,6 +174,8 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         x = F.gelu(self.conv1(x))
         x = x if padding is None else x.masked_fill(padding, 0)
         x = F.gelu(self.conv2(x)).transpose(1, 2)
+        if torch.compiler.is_exporting():  # which cannot order the strides of transposed frames
+            x = x.contiguous()
         x = x + self.positions(x)
         x = F.dropout(x, p=self.dropout, training=self.training)
 

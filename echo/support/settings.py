@@ -20,6 +20,7 @@ from echo.support.yaml import read_yaml
 
 COMMAND_LINE = "command line"  # as errors call it
 LARGEST = 2**63 - 1  # no tensor or count is larger
+GIVEN = "_given"  # the attribute with the names of the fields that `given` returns
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,33 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
         if f.name not in values and f.default is f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{source}: {key} lacks {f.name!r}")
     try:
-        return cls(**values)
+        built = cls(**values)
     except ValueError as error:
         raise ConfigError(f"{source}: {key}{': ' if key else ''}{error}") from None
+    object.__setattr__(built, GIVEN, frozenset(values))  # not a field: it is no setting
+    return built
+
+
+def given(settings: Any) -> frozenset[str]:
+    """The fields of a settings dataclass that were given: those in the mapping it was built from.
+    In Python one cannot see that; there they are those that are not at their defaults."""
+    names: frozenset[str] | None = getattr(settings, GIVEN, None)
+    if names is not None:
+        return names
+    return frozenset(
+        f.name
+        for f in dataclasses.fields(settings)
+        if getattr(settings, f.name)
+        != (f.default if f.default_factory is dataclasses.MISSING else f.default_factory())
+    )
+
+
+def resolved(settings: Settings) -> Settings:
+    """The same settings, written in full by a program rather than given by a user: see `given`."""
+    fields = dataclasses.fields(settings)  # type: ignore[arg-type]
+    inner = {f.name: getattr(settings, f.name) for f in fields}
+    changes = {name: resolved(v) for name, v in inner.items() if dataclasses.is_dataclass(v)}
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def hint(cls: type, name: str, key: str) -> str:

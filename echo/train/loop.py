@@ -22,9 +22,10 @@ from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
 from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.normaliser import normaliser
 from echo.evaluate.wer import word_errors
 from echo.model.geometry import Limits
-from echo.model.language import told_language
+from echo.model.language import told_language, written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import EchoError, StoppedError
@@ -253,7 +254,7 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """The WER on a fixed part of the evaluation set.
+        """The WER on a fixed part of the evaluation set, as `evaluate` counts it.
 
         Args:
             limits: what audio is padded by, in place of the model's own.
@@ -271,8 +272,9 @@ class Trainer:
                 processes=self.processes,
                 limits=limits,
             )
-        references = [u.text for u in transcripts.utterances]
-        wer = word_errors(references, transcripts.texts).rate
+        references, heard = [u.text for u in transcripts.utterances], transcripts.texts
+        units = normaliser(written_language(model), self.tokenizer, references).units
+        wer = word_errors([units(t) for t in references], [units(t) for t in heard]).rate
         if recorder is not None:
             recorder.record(
                 "eval",

@@ -16,6 +16,7 @@ from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
 from echo.model.language import is_multilingual
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
+from echo.support.settings import given
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 
 Layers = dict[str, int]  # how many, by the stack's name
@@ -90,14 +91,15 @@ def check_settings(config: RunConfig, loaded: LoadedModel) -> None:
             )
 
 
-def contradiction(given: Any, actual: Any) -> str | None:
-    """The first field in which the settings are not the actual ones. One that stands at its default
-    says nothing: a run's config.yaml holds all of them. The attention is not compared: a checkpoint
-    can be given another."""
-    for field in fields(given):
-        value = getattr(given, field.name)
-        if field.name != "attention" and value not in (field.default, getattr(actual, field.name)):
-            return field.name
+def contradiction(settings: Any, actual: Any) -> str | None:
+    """The first given field in which the settings are not the actual ones. The attention is not
+    compared: a checkpoint can be given another."""
+    for field in fields(settings):
+        name = field.name
+        if name not in given(settings) or name == "attention":
+            continue
+        if getattr(settings, name) != getattr(actual, name):
+            return name
     return None
 
 
@@ -145,14 +147,14 @@ def is_config_of(config: RunConfig, stored: RunConfig) -> bool:
     replaces what is not given."""
     if config.init is None:
         return config == stored
-    given, has = config.model, stored.model
+    wanted, has = config.model, stored.model
     if replace(config, model=has, tokenizer=stored.tokenizer) != stored:
         return False
-    if contradiction(given, has) or contradiction(config.tokenizer, stored.tokenizer):
+    if contradiction(wanted, has) or contradiction(config.tokenizer, stored.tokenizer):
         return False
     layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
-    return not given.attention or (
-        bool(has.attention) and same_attention(given.attention, has.attention, layers)
+    return not wanted.attention or (
+        bool(has.attention) and same_attention(wanted.attention, has.attention, layers)
     )
 
 

@@ -74,6 +74,21 @@ def test_an_utterance_gets_what_it_would_get_alone(values, length, more, other, 
     torch.testing.assert_close(spans[:1], span, rtol=0, atol=1e-5)
 
 
+def test_rounds_do_not_amplify_what_padding_rounds_differently():
+    for seed in range(20):
+        block = make_block(SETTINGS["focus"], seed=seed)
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            torch.nn.init.normal_(getattr(block.global_attn, part).weight, std=0.2)
+        torch.nn.init.normal_(block.ln_local.weight, std=0.8)  # with which rounds amplify most
+        for length, more in [(23, 17), (60, 40), (60, 400)]:
+            x = torch.randn(2, length + more, DIMS)
+            mask = padding_mask([length, length + more], length + more)
+            with torch.no_grad():
+                together = block.branches(x, mask).local_out[:1, :length]
+                alone = block.branches(x[:1, :length]).local_out
+            torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float])
 @pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
 @settings(max_examples=6, deadline=None)

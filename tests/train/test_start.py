@@ -12,7 +12,8 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.config import RunConfig, load_run_config
 from echo.support.errors import ConfigError
-from echo.support.settings import build, merge
+from echo.support.settings import build, merge, to_dict
+from echo.support.yaml import save_yaml
 from echo.train.run import resume_run, start_run
 from echo.train.start import is_config_of, starting_point
 from tests.data.recordings import write, write_manifest
@@ -104,6 +105,8 @@ def test_such_a_run_trains_and_resumes_as_the_converted_one_and_says_what_it_is(
             {"model": {"d_model": 999}},
             "model.d_model is 999, but has no effect with init: .* 48; ",
         ),
+        # Its default, but given:
+        ({"model": {"d_model": 144}}, "model.d_model is 144, but has no effect with init: .* 48; "),
         ({"model": {"conv_gain": 1.0}}, "model.conv_gain is 1.0, but has no effect with init"),
         ({"tokenizer": {"kind": "bpe"}}, "tokenizer.kind is 'bpe', but has no effect with init"),
         ({"tokenizer": {"size": 300}}, "tokenizer.size is 300, but has no effect with init"),
@@ -119,6 +122,13 @@ def test_such_a_run_trains_and_resumes_as_the_converted_one_and_says_what_it_is(
 def test_settings_without_effect_are_refused(settings, changes, message):
     with pytest.raises(ConfigError, match=message):
         starting_point(settings(**changes), None)
+
+
+def test_a_run_may_hold_what_was_not_given(settings, tmp_path):
+    """Such as defaults of the model, in the config.yaml of a run of an earlier version."""
+    save_yaml(to_dict(settings()), tmp_path / "config.yaml")
+    model, *_ = starting_point(load_run_config(tmp_path), None)
+    assert model.config.d_model == 48
 
 
 def test_settings_that_are_the_checkpoint_s_own_are_not_refused(settings):
