@@ -87,13 +87,14 @@ def evaluated(
     last = evaluations[-1]
     best = min(evaluations, key=lambda event: (event["wer"], event["step"]))
     width = len(str(config.train.max_steps or 10**6))
-    wers = [f"{name} {100 * wer:6.2f} %".strip() for name, wer in measured_wers(last).items()]
+    named = measured_wers(last).items()
+    wers = "  ".join(f"{name}{' ' if name else ''}{100 * wer:6.2f} %" for name, wer in named)
     shown = "-" if loss is None else f"{loss:.3f}"
     return "  ".join(
         [
             f"step {last['step']:{width}}",
             f"loss {shown:>6}",
-            f"WER {'  '.join(f'{wer:>8}' for wer in wers)}",
+            f"WER {wers}",
             f"best {100 * best['wer']:6.2f} % at {best['step']:{width}}",
             f"{last['seconds']:6.0f} s",
             f"lr {rate:.2e}",
