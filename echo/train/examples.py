@@ -17,7 +17,7 @@ from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.support.text import one_line
 
 SHOWN = 5  # utterances of each evaluation set
-IMAGE_DPI = 60
+IMAGE_DPI = 80
 
 
 def show_transcripts(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:

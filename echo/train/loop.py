@@ -334,8 +334,10 @@ class Trainer:
         recorder.show(partial(show_transcripts, step=step, heard=heard))
         if not recorder.evaluations:
             recorder.show(partial(show_audio, step=step, heard=heard))
-        loaded = LoadedModel(model, self.tokenizer)
-        recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
+        count = len(recorder.evaluations) + 1
+        if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
+            loaded = LoadedModel(model, self.tokenizer)
+            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
 
     def show_wer(self, wer: float) -> None:
         self.shown["WER"] = f"{100 * wer:.1f}%"
