@@ -26,6 +26,7 @@ from echo.support.yaml import read_yaml
 
 OnError = Literal["raise", "skip"]
 Split = Literal["test", "dev"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
 Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
@@ -232,6 +233,9 @@ class TrainSettings:
     # Decay of an exponential moving average of the weights, which is then evaluated and written;
     # null evaluates and writes the weights themselves.
     ema_decay: Share | None = None
+    # Trackers that show the curves: TensorBoard, in the run's folder, and others whose packages are
+    # installed, by their own environment variables; [] writes metrics.jsonl alone.
+    trackers: list[Tracker] = field(default_factory=lambda: ["tensorboard"])
     # Steps in a row that may be skipped, for a loss that is not finite or for lack of memory,
     # before the run stops.
     max_skipped_steps: Count = 10
@@ -300,6 +304,7 @@ CHANGEABLE = (
             "checkpoint_every",
             "patience",
             "keep_best",
+            "trackers",
             "max_skipped_steps",
         )
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo.cli.app import is_main_process, process_count
+from echo.cli.json_lines import LogFormat, log_as
 from echo.cli.options import Overrides, RunFolder
 from echo.support.errors import ConfigError
 
@@ -30,6 +31,7 @@ def pilot(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; by default runs/NAME_OF_CONFIG.")
     ] = None,
+    log_format: LogFormat = "text",
 ) -> None:
     """Train several models in turn on the same data, and compare them.
 
@@ -40,16 +42,23 @@ def pilot(
     from echo.data.named import check_data
     from echo.pilot.contenders import read_pilot, read_seeds
     from echo.support.yaml import read_yaml
+    from echo.train.trackers import check_trackers
 
     out = out or Path("runs") / config.stem
     chosen = None if seeds is None else read_seeds(seeds)
     settings = read_pilot(read_yaml(config), str(config), overrides or [], chosen)
     check_data(settings.contenders[0].config.data)
+    for contender in settings.contenders:
+        check_trackers(contender.config.train.trackers)
 
-    from echo.pilot.run import run_pilot
-    from echo.pilot.table import render
+    with log_as(log_format) as lines:
+        from echo.pilot.run import run_pilot
+        from echo.pilot.table import render
 
-    result = run_pilot(settings, out)
+        result = run_pilot(settings, out)
+        if lines:
+            lines.write({"kind": "end", "run": str(out), "result": str(out / "pilot.json")})
+            return
     print("\n" + render(result))
     print(f"Curves, transcripts and pilot.json are in {out}/")
 
@@ -66,44 +75,56 @@ def train(
             "--find-batch", help="Print the largest data.max_batch_seconds that fits in memory."
         ),
     ] = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Train a model."""
     from echo.checkpoints.named import check_model
     from echo.config import load_config
     from echo.data.named import check_data
+    from echo.train.trackers import check_trackers
 
     with together():
         settings = load_config(config, overrides or [])
         check_data(settings.data)
+        check_trackers(settings.train.trackers)
         if settings.init is not None:
             check_model(settings.init)
         if find_batch and process_count() > 1:
             raise ConfigError("--find-batch tries batches out in one process")
+        if find_batch and log_format == "json":
+            raise ConfigError("--find-batch trains nothing that --log-format json could show")
     if find_batch:
         from echo.train.find_batch import find_max_batch_seconds
 
         print(f"data.max_batch_seconds={find_max_batch_seconds(settings):.0f}")
         return
 
-    from echo.train.run import start_run
-
     out = out or Path("runs") / config.stem
-    say_trained(out, start_run(settings, out))
+    with log_as(log_format) as lines:
+        from echo.train.run import start_run
+
+        progress = start_run(settings, out)
+    if not lines:
+        say_trained(out, progress)
 
 
-def resume(run: RunFolder, overrides: Overrides = None) -> None:
+def resume(run: RunFolder, overrides: Overrides = None, log_format: LogFormat = "text") -> None:
     """Go on with a run that was stopped, from its last checkpoint, or for longer.
 
     'train.max_steps=4000' lets a finished run go on; what the model is cannot change.
     """
     from echo.config import load_run_config
+    from echo.train.trackers import check_trackers
 
     with together():
-        load_run_config(run, overrides or [])
+        check_trackers(load_run_config(run, overrides or []).train.trackers)
 
-    from echo.train.run import resume_run
+    with log_as(log_format) as lines:
+        from echo.train.run import resume_run
 
-    say_trained(run, resume_run(run, overrides=overrides or []))
+        progress = resume_run(run, overrides=overrides or [])
+    if not lines:
+        say_trained(run, progress)
 
 
 @contextmanager

@@ -64,7 +64,9 @@ def transcribe_set(
     number = {id(u): i for i, u in enumerate(utterances)}
     found: dict[int, str] = {}
     started = time.perf_counter()
-    bar = tqdm(total=len(utterances), desc="decoding", disable=not progress, leave=False)
+    # Without `disable`, the environment's TQDM_DISABLE decides.
+    shown: dict[str, Any] = {} if progress else {"disable": True}
+    bar = tqdm(total=len(utterances), desc="decoding", leave=False, **shown)
     with processes.together(), bar:
         for batch in evaluation_batches(
             utterances,

@@ -30,6 +30,7 @@ from echo.model.model import EchoForConditionalGeneration
 
 Stack = Literal["encoder", "decoder"]
 Branch = Literal["global", "local"]
+STACKS: tuple[Stack, ...] = ("encoder", "decoder")
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,25 @@ class Inspection:
     def layers(self) -> Iterator[Layer]:
         """Yields the encoder's layers, then the decoder's. Each is computed only when needed: all
         maps of a large model together would not fit in memory."""
+        for stack in STACKS:
+            for index in range(len(self.settings(stack))):
+                yield self.layer(stack, index)
+
+    def layer(self, stack: Stack, index: int) -> Layer:
+        """One layer, counted from 0."""
         frames = encoder_frames(self.log_mel.shape[1])
-        encoder, decoder = self.model.model.encoder, self.model.model.decoder
+        settings = self.settings(stack)[index]
+        block = getattr(self.model.model, stack).layers[index]
+        maps = self.maps(block.self_attn, causal=stack == "decoder")
+        if stack == "encoder":
+            return layer_of(stack, index, settings, maps, frames)
+        cross = self.cross_weights(block.encoder_attn)[..., :frames]
+        return layer_of(stack, index, settings, maps, len(self.tokens), cross)
+
+    def settings(self, stack: Stack) -> Sequence[AttentionSettings]:
+        """Of the self-attention of each layer."""
         config = self.model.config
-        for i, settings in enumerate(config.encoder_attention()):
-            maps = self.maps(encoder.layers[i].self_attn, causal=False)
-            yield layer_of("encoder", i, settings, maps, frames)
-        for i, settings in enumerate(config.decoder_attention()):
-            maps = self.maps(decoder.layers[i].self_attn, causal=True)
-            cross = self.cross_weights(decoder.layers[i].encoder_attn)[..., :frames]
-            yield layer_of("decoder", i, settings, maps, len(self.tokens), cross)
+        return config.encoder_attention() if stack == "encoder" else config.decoder_attention()
 
     def to_dict(self, layers: Sequence[LayerNumbers]) -> dict[str, Any]:
         """Returns the content of the JSON file: the transcript, the numbers of each layer, and
@@ -150,8 +160,8 @@ class Inspection:
 
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
-    """Transcribes a recording, on a GPU if there is one, and records the inputs of all attention
-    blocks. The decoder's are recorded while it reads the whole transcript at once.
+    """Transcribes a recording, on a GPU if there is one, and inspects the model while it reads the
+    recording and the transcript; see `inspect_example`.
 
     Raises:
         DataError: the recording cannot be read, or is longer than the encoder accepts.
@@ -169,7 +179,19 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
         language = detected_language(model, tokenizer, features)
         set_language(model, tokenizer, str(path), language, None)
     [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
+    return inspect_example(loaded, example, str(path), transcript)
 
+
+def inspect_example(
+    loaded: LoadedModel, example: Example, name: str, transcript: str
+) -> Inspection:
+    """Records the inputs of all attention blocks, on the model's device, while the decoder reads a
+    whole transcript at once.
+
+    Args:
+        name: the recording's, by which the inspection calls it.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
     # Do not use `encode_transcript` here: it rejects text that the tokenizer cannot write, and an
     # untrained model may output half a character.
     ids = tokenizer(f" {transcript}").input_ids[:-1][: model.config.max_target_positions]
@@ -179,13 +201,13 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
     with remembered_inputs(blocks) as inputs, torch.inference_mode():
         # A batch of one has no padding, and needs no masks.
         model(
-            batch.input_features.to(model.device, model.dtype),
+            example.features[None].to(model.device, model.dtype),
             decoder_input_ids=torch.tensor([ids], device=model.device),
             use_cache=False,
         )
     return Inspection(
         model,
-        str(path),
+        name,
         example.seconds,
         example.features[:, : feature_frames(round(example.seconds * SAMPLE_RATE))],
         transcript,

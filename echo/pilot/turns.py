@@ -66,8 +66,11 @@ def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(folder_of_its_own(run))
+        titles = [str(run.relative_to(out)) for run in runs]
+        width = max(map(len, titles))  # so that their bars and lines stand below each other
         contestants = [
-            Contestant(config, run, str(run.relative_to(out))) for run, config in runs.items()
+            Contestant(config, run, title.ljust(width))
+            for (run, config), title in zip(runs.items(), titles, strict=True)
         ]
         request = stack.enter_context(StopRequest())
         stack.enter_context(logging_redirect_tqdm())

@@ -4,6 +4,7 @@ Bounds are written beside the types: `Annotated[float, Range(0, 1)]`.
 """
 
 import dataclasses
+import json
 import math
 import reprlib
 import types
@@ -274,3 +275,18 @@ def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
 def to_dict(config: Any) -> dict[str, Any]:
     """A settings dataclass as plain YAML values, everything resolved."""
     return dataclasses.asdict(config)
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, str | float]:
+    """The fields of a settings dataclass and of those within it by their dotted keys. Numbers and
+    text are as they are, everything else is JSON."""
+    found: dict[str, str | float] = {}
+    for each in dataclasses.fields(config):
+        key, value = f"{prefix}{each.name}", getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            found |= flat(value, f"{key}.")
+        elif isinstance(value, bool) or not isinstance(value, str | int | float):
+            found[key] = json.dumps(value, default=to_dict)
+        else:
+            found[key] = value
+    return found

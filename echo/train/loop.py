@@ -3,10 +3,11 @@
 import logging
 import signal
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.attention.base import FocusedAttention
 from echo.checkpoints.card import model_card, without_folders
+from echo.checkpoints.load import LoadedModel
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
-from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.normaliser import normaliser
 from echo.evaluate.wer import word_errors
 from echo.model.geometry import Limits
@@ -32,13 +34,14 @@ from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight
+from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
 from echo.train.recorder import Recorder, read_metrics
 from echo.train.sharding import check_strategy, whole_model
 from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
-from echo.train.summary import beginning
+from echo.train.summary import beginning, end_facts, evaluated, start_facts
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,8 @@ class Trainer:
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar
+        self.loss: float | None = None  # the last one logged
+        self.title = run.name
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -116,21 +121,26 @@ class Trainer:
         """
         settings, main = self.config.train, self.processes.is_main
         self.state.model.train()
+        # Without `disable`, the environment's TQDM_DISABLE decides.
+        shown: dict[str, Any] = {} if main else {"disable": True}
         bar = tqdm(
             total=settings.max_steps,
             initial=self.progress.step,
             unit="step",
             desc=title,
-            disable=not main,
+            **shown,
         )
+        self.title = title
         with ExitStack() as stack:
             stack.callback(bar.close)
-            recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
-            if main:
-                for sentence in beginning(
-                    self.config, self.corpus, self.state.unwrapped, self.accelerator
-                ):
-                    logger.info("%s", sentence)
+            recorder = None
+            with self.processes.together():
+                if main:
+                    recorder = stack.enter_context(
+                        Recorder(self.run, title.strip(), self.config, self.progress.step)
+                    )
+                    stack.push(partial(self.end, recorder))
+                    self.begin(recorder)
             if self.progress.wer is not None:
                 self.show_wer(self.progress.wer)
             self.measure_first(recorder)
@@ -156,6 +166,26 @@ class Trainer:
     @property
     def progress(self) -> Progress:
         return self.state.progress
+
+    def begin(self, recorder: Recorder) -> None:
+        """Says and records what the run begins with."""
+        model = self.state.unwrapped
+        said = beginning(self.config, self.corpus, model, self.accelerator)
+        for subject, sentence in said.items():
+            logger.info("%s: %s", subject, sentence)
+        recorder.record("start", self.progress.step, {**said, **start_facts(self.config)})
+
+    def end(
+        self,
+        recorder: Recorder,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Records how the run ended, by the exception that ends it if there is one."""
+        facts = end_facts(self.run, self.config, self.progress, error)
+        with suppress(OSError):  # the disk is full, which training reports itself
+            recorder.record("end", self.progress.step, facts)
 
     def batches(self) -> Iterator[StepBatches]:
         """The batches of each step, from the run's position on."""
@@ -229,6 +259,7 @@ class Trainer:
         if not self.accelerator.is_fsdp2:  # in which no process has all weights of a block
             values |= self.watch.measure()
         recorder.record("train", progress.step, values)
+        self.loss = values["loss"]
         self.shown["loss"] = f"{values['loss']:.3f}"
         self.shown["utt/s"] = f"{values['utterances_per_second']:.0f}"
 
@@ -237,7 +268,7 @@ class Trainer:
         done before the run was interrupted. Training goes on as if it had not been measured."""
         if self.heard is None or self.progress.step > 0:
             return
-        done = self.processes.is_main and bool(read_metrics(self.run))
+        done = recorder is not None and bool(recorder.evaluations)
         if not self.processes.gather(done)[0]:
             random = random_state()
             self.measure(recorder, self.heard)
@@ -262,9 +293,10 @@ class Trainer:
         config = self.config
         model = self.state.unwrapped
         with self.state.averaged(), full_precision(model):
+            # Adapters are decoded as they are written.
+            decoded = merged(model) if config.lora else whole_model(model)
             transcripts = transcribe_set(
-                # Adapters are decoded as they are written.
-                merged(model) if config.lora else whole_model(model),
+                decoded,
                 self.tokenizer,
                 sample(self.corpus.eval_utterances(), config.train.eval_utterances),
                 config.decode,
@@ -272,6 +304,8 @@ class Trainer:
                 processes=self.processes,
                 limits=limits,
             )
+            if recorder is not None:
+                self.show(recorder, {"": transcripts}, decoded)
         references, heard = [u.text for u in transcripts.utterances], transcripts.texts
         units = normaliser(written_language(model), self.tokenizer, references).units
         wer = word_errors([units(t) for t in references], [units(t) for t in heard]).rate
@@ -281,8 +315,31 @@ class Trainer:
                 self.progress.step,
                 {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
             )
+            rate = float(self.state.schedule.get_last_lr()[0])
+            line = evaluated(recorder.evaluations, self.config, self.loss, rate)
+            logger.info("%s: %s", self.title, line)
         self.show_wer(wer)
         return wer
+
+    def show(
+        self,
+        recorder: Recorder,
+        heard: Mapping[str, Transcripts],
+        model: EchoForConditionalGeneration,
+    ) -> None:
+        """Adds to TensorBoard what the model heard.
+
+        Args:
+            heard: transcripts by the name of their evaluation set; a single set has the name "".
+        """
+        step = self.progress.step
+        recorder.show(partial(show_transcripts, step=step, heard=heard))
+        if not recorder.evaluations:
+            recorder.show(partial(show_audio, step=step, heard=heard))
+        count = len(recorder.evaluations) + 1
+        if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
+            loaded = LoadedModel(model, self.tokenizer)
+            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
 
     def show_wer(self, wer: float) -> None:
         self.shown["WER"] = f"{100 * wer:.1f}%"

@@ -1,6 +1,8 @@
-"""A run's metrics: `metrics.jsonl` and TensorBoard scalars."""
+"""A run's events: `metrics.jsonl`, its trackers, and the log that `--log-format json` shows."""
 
 import json
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -8,30 +10,62 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from echo.config import RunConfig
 from echo.support.errors import EchoError
 from echo.support.files import replace_text
+from echo.train.trackers import Trackers
+
+EVENTS = logging.getLogger("echo.events")
+CURVES = ("train", "eval", "checkpoint")  # kinds of events whose numbers trackers draw
+SET_WER = "wer_"  # before a set's name
 
 
 class Recorder:
-    """Appends a JSON object per event, and the same numbers to TensorBoard.
+    """Appends a JSON object per event, and hands the same numbers to the run's trackers.
 
     A resumed run continues from its checkpoint: later lines are deleted.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, title: str, config: RunConfig, step: int) -> None:
+        """
+        Args:
+            run: the run's folder.
+            title: what trackers call the run.
+            config: whose settings trackers show, and which names them.
+            step: at which training starts or goes on.
+
+        Raises:
+            EchoError: `metrics.jsonl` is damaged, or a tracker cannot start.
+        """
+        self.run = run
         self.path = run / "metrics.jsonl"
-        kept = [event for event in read_metrics(run) if event["step"] <= step]
+        events = read_metrics(run)
+        kept = [event for event in events if event["step"] <= step]
+        self.evaluations = [event for event in kept if event["kind"] == "eval"]
+        self.trackers = Trackers(run, title, config, step, last_steps(events))
         replace_text(self.path, "".join(json.dumps(event) + "\n" for event in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.writer = SummaryWriter(run / "tensorboard", purge_step=step + 1 if step else None)
 
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Writes one event. `kind` ("train", "eval", "checkpoint") groups its scalars."""
-        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        event = {"kind": kind, "step": step, **values}
+        if kind == "eval":
+            self.evaluations.append(event)
+            event["best_wer"] = min(past["wer"] for past in self.evaluations)
+        self.file.write(json.dumps(event) + "\n")
         self.file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
+        EVENTS.debug("%s", kind, extra={"event": {**event, "run": str(self.run)}})
+        if kind in CURVES:
+            numbers = {
+                f"{kind}/{name}": value
+                for name, value in event.items()
+                if isinstance(value, int | float) and name != "step"
+            }
+            self.trackers.log(kind, numbers, step)
+
+    def show(self, draw: Callable[[SummaryWriter], None]) -> None:
+        """Adds to TensorBoard what is no number, if TensorBoard is one of the trackers."""
+        self.trackers.show(draw)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -42,9 +76,17 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.file.close()
         with suppress(OSError):  # the disk is full, which training reports itself
-            self.writer.close()
+            self.file.close()
+        self.trackers.finish()
+
+
+def last_steps(events: list[dict[str, Any]]) -> dict[str, int]:
+    """The last step at which each kind of event was recorded."""
+    last: dict[str, int] = {}
+    for event in events:
+        last[event["kind"]] = max(event["step"], last.get(event["kind"], 0))
+    return last
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -67,6 +109,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             raise EchoError(f"{path}:{number}: is not an event of a training")
         events.append(event)
     return events
+
+
+def measured_wers(event: Mapping[str, Any]) -> dict[str, float]:
+    """The WERs of an evaluation by the names of its sets; a single set has the name ""."""
+    named = {key.removeprefix(SET_WER): event[key] for key in event if key.startswith(SET_WER)}
+    return named or {"": event["wer"]}
 
 
 def is_event(event: dict[str, Any]) -> bool:

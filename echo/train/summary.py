@@ -1,8 +1,10 @@
-"""What a run says of itself at its beginning and at its end."""
+"""What a run says of itself at its beginning, at each evaluation and at its end."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +16,10 @@ from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import EchoError, StoppedError
 from echo.support.text import percent
-from echo.train.recorder import read_metrics
+from echo.train.recorder import measured_wers, read_metrics
+from echo.train.schedule import share_done
 
 
 def beginning(
@@ -23,11 +27,11 @@ def beginning(
     corpus: AnyCorpus,
     model: EchoForConditionalGeneration,
     accelerator: Accelerator,
-) -> Iterator[str]:
-    """Sentences on the data, the model, the machine and the budget."""
+) -> dict[str, str]:
+    """What is to be said of the `data` and the budget, the `model`, and the `device`."""
     train, world = config.train, accelerator.num_processes
     if isinstance(corpus, StreamCorpus):
-        yield f"data: a stream; {budget(config)}"
+        data_line = f"a stream; {budget(config)}"
     else:
         utterances = corpus.train_epoch(0)
         hours = sum(utterance.duration for utterance in utterances) / 3600
@@ -43,21 +47,85 @@ def beginning(
         ).block_batches(0, 0)
         steps = len(batches) / (train.accumulation * world)
         epochs = f", {train.max_steps / steps:.1f} epochs" if train.max_steps else ""
-        yield (
-            f"data: {len(utterances)} utterances, {hours:.2f} hours, {steps:g} steps an epoch; "
+        data_line = (
+            f"{len(utterances)} utterances, {hours:.2f} hours, {steps:g} steps an epoch; "
             f"{budget(config)}{epochs}"
         )
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    yield (
-        f"model: {millions(every)} parameters, {millions(trained)} of them trained; attention: "
+    model_line = (
+        f"{millions(every)} parameters, {millions(trained)} of them trained; attention: "
         f"{named(model.config.encoder_attention())} in the encoder, "
         f"{named(model.config.decoder_attention())} in the decoder"
     )
     kind = accelerator.device.type
     device = torch.cuda.get_device_name(accelerator.device) if kind == "cuda" else kind
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    yield f"device: {device}, {precision}, {world} process{'es' if world > 1 else ''}"
+    device_line = f"{device}, {precision}, {world} process{'es' if world > 1 else ''}"
+    return {"data": data_line, "model": model_line, "device": device_line}
+
+
+def start_facts(config: RunConfig) -> dict[str, Any]:
+    """What the event of a start holds besides `beginning`."""
+    return {
+        "max_steps": config.train.max_steps,
+        "max_seconds": config.train.max_seconds,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def evaluated(
+    evaluations: Sequence[Mapping[str, Any]], config: RunConfig, loss: float | None, rate: float
+) -> str:
+    """A line on the last evaluation, whose columns stand below those of the one before.
+
+    Args:
+        evaluations: the run's evaluations so far, as `Recorder.record` writes them.
+        loss: the last one logged, None before training.
+        rate: the learning rate.
+    """
+    last = evaluations[-1]
+    best = min(evaluations, key=lambda event: (event["wer"], event["step"]))
+    width = len(str(config.train.max_steps or 10**6))
+    named = measured_wers(last).items()
+    wers = "  ".join(f"{name}{' ' if name else ''}{100 * wer:6.2f} %" for name, wer in named)
+    shown = "-" if loss is None else f"{loss:.3f}"
+    return "  ".join(
+        [
+            f"step {last['step']:{width}}",
+            f"loss {shown:>6}",
+            f"WER {wers}",
+            f"best {100 * best['wer']:6.2f} % at {best['step']:{width}}",
+            f"{last['seconds']:6.0f} s",
+            f"lr {rate:.2e}",
+        ]
+    )
+
+
+def end_facts(
+    run: Path, config: RunConfig, progress: Progress, error: BaseException | None
+) -> dict[str, Any]:
+    """What the event of an end holds: why, and what training came to.
+
+    Args:
+        error: the exception that ends the run, None if training came to its end.
+    """
+    spent = share_done(config.train, progress.step, progress.seconds) >= 1
+    facts: dict[str, Any] = {"seconds": progress.seconds, "wer": progress.wer}
+    match error:
+        case None:
+            facts["reason"] = "finished" if spent else "patience"
+        case StoppedError() | GeneratorExit() | KeyboardInterrupt():
+            facts["reason"] = "stopped"
+        case _:
+            facts["reason"] = "failed"
+            facts["message"] = str(error) if isinstance(error, EchoError) else repr(error)
+    checkpoints = CheckpointFolder(run)
+    best = [path for _, path in checkpoints.measured()]
+    facts["best"] = str(best[0]) if best else None
+    last = checkpoints.newest()
+    facts["last"] = str(last[0]) if last else None
+    return facts
 
 
 def budget(config: RunConfig) -> str:

@@ -13,7 +13,7 @@ from echo.train import loop
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
 from echo.train.schedule import rate_factor
-from echo.train.summary import ending
+from echo.train.summary import ending, evaluated
 from tests.train.test_loop import StopError, assert_same_run, losses, stop_after, tiny, weights
 
 
@@ -53,6 +53,26 @@ def test_a_run_says_what_it_begins_with_and_what_came_of_it(
     assert lines[1] == "WER: 37.50 % at step 7; 25.00 % at best, at step 6"
     assert lines[2] == f"The best model is in {tmp_path}/run/checkpoints/step-000006/"
     assert lines[3] == f"Next: echo-asr evaluate {tmp_path}/run DATA --checkpoint best"
+
+
+def test_the_lines_of_evaluations_stand_below_each_other(shared):
+    config = tiny(shared, train={"max_steps": 2000})
+    events = [
+        {"step": 0, "wer": 1.25, "seconds": 0.0},
+        {"step": 250, "wer": 0.5, "seconds": 35.25},
+        {"step": 2000, "wer": 0.0625, "seconds": 1000.0},
+        {"step": 2001, "wer": 0.25, "wer_clean": 0.1, "wer_other": 0.4, "seconds": 1000.0},
+    ]
+    losses = [None, 12.5, 0.125, 0.125]
+    lines = [evaluated(events[: i + 1], config, losses[i], 1.5e-3) for i in range(4)]
+    assert lines[0] == (
+        "step    0  loss      -  WER 125.00 %  best 125.00 % at    0       0 s  lr 1.50e-03"
+    )
+    assert lines[1] == (
+        "step  250  loss 12.500  WER  50.00 %  best  50.00 % at  250      35 s  lr 1.50e-03"
+    )
+    assert len({len(line) for line in lines[:3]}) == 1
+    assert "WER clean  10.00 %  other  40.00 %  best   6.25 % at 2000" in lines[3]
 
 
 def test_the_wer_before_training_is_measured_and_changes_nothing(shared, tmp_path, monkeypatch):

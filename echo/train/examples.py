@@ -1,0 +1,87 @@
+"""What TensorBoard shows of each evaluation besides numbers: a few fixed utterances, and the
+attention of the model on one of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch.utils.tensorboard import SummaryWriter
+
+from echo.attention.settings import AttentionSettings
+from echo.checkpoints.load import LoadedModel
+from echo.data.loading import ExampleReader
+from echo.data.utterance import Utterance
+from echo.evaluate.decoding import Transcripts
+from echo.inspect.figures import draw_decoder_layer, draw_encoder_layer
+from echo.inspect.inspect import STACKS, inspect_example
+from echo.model.geometry import SAMPLE_RATE, Limits
+from echo.support.text import one_line
+
+SHOWN = 5  # utterances of each evaluation set
+IMAGE_DPI = 80
+
+
+def show_transcripts(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:
+    """Writes a table of references and transcripts for each evaluation set.
+
+    Args:
+        heard: transcripts by the name of their set; a single set has the name "".
+    """
+    for name, transcripts in heard.items():
+        rows = [
+            (utterance.id, utterance.text, text)
+            for utterance, text in zip(transcripts.utterances, transcripts.texts, strict=True)
+        ]
+        lines = [("utterance", "reference", "transcript"), ("---",) * 3]
+        lines += [(plain(i), plain(r), plain(t)) for i, r, t in rows[:SHOWN]]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        writer.add_text(tag_of("eval/transcripts", name), table, step)
+
+
+def show_audio(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:
+    """Writes the recordings of the utterances that `show_transcripts` shows."""
+    for name, transcripts in heard.items():
+        for utterance in transcripts.utterances[:SHOWN]:
+            tag = f"{tag_of('eval', name)}/{utterance.id}"
+            writer.add_audio(tag, utterance.audio.load()[None], step, SAMPLE_RATE)
+
+
+def show_attention(
+    writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts], loaded: LoadedModel
+) -> None:
+    """Draws the attention of one encoder and one decoder layer, the last focused ones or else the
+    last, while the model reads the shortest shown utterance and its reference."""
+    utterance = shortest(next(iter(heard.values())).utterances)
+    model = loaded.model
+    reader = ExampleReader(loaded.tokenizer, Limits.of(model.config), labelled=False)
+    training = model.training
+    model.eval()
+    try:
+        inspection = inspect_example(loaded, reader.read(utterance), utterance.id, utterance.text)
+        for stack in STACKS:
+            layer = inspection.layer(stack, most_telling(inspection.settings(stack)))
+            draw = draw_encoder_layer if stack == "encoder" else draw_decoder_layer
+            figure = draw(inspection, layer)
+            figure.set_dpi(IMAGE_DPI)
+            writer.add_figure(f"attention/{layer.numbers.name}", figure, step)
+    finally:
+        model.train(training)
+
+
+def shortest(utterances: Sequence[Utterance]) -> Utterance:
+    """Of those shown: maps grow with the square of the duration."""
+    return min(utterances[:SHOWN], key=lambda utterance: utterance.duration)
+
+
+def most_telling(layers: Sequence[AttentionSettings]) -> int:
+    """The last focused layer, or the last one if none is."""
+    focused = [index for index, layer in enumerate(layers) if not layer.is_plain]
+    return focused[-1] if focused else len(layers) - 1
+
+
+def tag_of(kind: str, name: str) -> str:
+    return f"{kind}_{name}" if name else kind
+
+
+def plain(text: str) -> str:
+    """Text in one line as TensorBoard's Markdown shows it: nothing in it is markup."""
+    return re.sub(r"[!-/:-@\[-`{-~]", lambda found: f"&#{ord(found[0])};", one_line(text))
