@@ -170,6 +170,9 @@ class LossSettings:
     alignment_weight: Amount = 0.0
     # Weight of the mean span scale of focused blocks, which keeps spans short.
     span_penalty: Amount = 0.0
+    # Weight of the KL divergence of the decoder's distribution from the starting model's, which
+    # keeps what `init` knows; above 0 it holds a second copy of the model in memory.
+    anchor_kl: Amount = 0.0
 
 
 @dataclass(frozen=True)

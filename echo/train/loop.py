@@ -54,11 +54,13 @@ class Trainer:
         model: EchoForConditionalGeneration,
         tokenizer: Any,
         heard: Limits | None = None,
+        start: EchoForConditionalGeneration | None = None,
     ) -> None:
         """
         Args:
             heard: what the model heard before training, by which its WER is measured first; None
                 measures none.
+            start: a copy of the model before training, for `loss.anchor_kl`.
         """
         self.config = config
         self.run = run
@@ -87,7 +89,7 @@ class Trainer:
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
-        self.step = TrainStep(self.state, tokenizer)
+        self.step = TrainStep(self.state, tokenizer, start)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
