@@ -71,10 +71,12 @@ def train(
     from echo.checkpoints.named import check_model
     from echo.config import load_config
     from echo.data.named import check_data
+    from echo.evaluate.criterion import run_criterion
 
     with together():
         settings = load_config(config, overrides or [])
         check_data(settings.data)
+        run_criterion(settings)
         if settings.init is not None:
             check_model(settings.init)
         if find_batch and process_count() > 1:

@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,9 @@ from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
-from echo.evaluate.decoding import transcribe_set
+from echo.data.utterance import evaluation_sets
+from echo.evaluate.criterion import read_criterion
+from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
 from echo.evaluate.wer import word_errors
 from echo.model.geometry import Limits
 from echo.model.language import told_language
@@ -33,7 +35,7 @@ from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight
 from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
-from echo.train.recorder import Recorder, read_metrics
+from echo.train.recorder import SET_WER, Recorder, measured_wers, read_metrics
 from echo.train.sharding import check_strategy, whole_model
 from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
@@ -132,8 +134,8 @@ class Trainer:
                     self.config, self.corpus, self.state.unwrapped, self.accelerator
                 ):
                     logger.info("%s", sentence)
-            if self.progress.wer is not None:
-                self.show_wer(self.progress.wer)
+            if measured := [e for e in read_metrics(self.run) if e["kind"] == "eval"]:
+                self.show_wers(measured_wers(measured[-1]))
             self.measure_first(recorder)
             batches = self.batches()
             if self.state.evaluation_is_due:  # a signal arrived before it
@@ -255,37 +257,44 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """The WER on a fixed part of the evaluation set.
+        """The WER on a fixed part of the evaluation set; of several sets, the mean that
+        `train.best` asks for.
 
         Args:
             limits: what audio is padded by, in place of the model's own.
         """
         config = self.config
         model = self.state.unwrapped
+        wers: dict[str, float] = {}
+        heard: list[Transcripts] = []
         with self.state.averaged(), full_precision(model):
-            transcripts = transcribe_set(
-                # Adapters are decoded as they are written.
-                merged(model) if config.lora else whole_model(model),
-                self.tokenizer,
-                sample(self.corpus.eval_utterances(), config.train.eval_utterances),
-                config.decode,
-                config.data.on_error,
-                processes=self.processes,
-                limits=limits,
-            )
-        references = [u.text for u in transcripts.utterances]
-        wer = word_errors(references, transcripts.texts).rate
+            # Adapters are decoded as they are written.
+            decoded = merged(model) if config.lora else whole_model(model)
+            for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():
+                transcripts = transcribe_set(
+                    decoded,
+                    self.tokenizer,
+                    sample(utterances, config.train.eval_utterances),
+                    config.decode,
+                    config.data.on_error,
+                    processes=self.processes,
+                    limits=limits,
+                )
+                references = [u.text for u in transcripts.utterances]
+                wers[name] = word_errors(references, transcripts.texts).rate
+                heard.append(transcripts)
+        wer = read_criterion(config.train.best, [*wers], "train.best").wer(wers)
         if recorder is not None:
-            recorder.record(
-                "eval",
-                self.progress.step,
-                {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
-            )
-        self.show_wer(wer)
+            named = {f"{SET_WER}{name}": value for name, value in wers.items() if name}
+            rtfx = real_time_factor(heard)
+            values = {"wer": wer, **named, "rtfx": rtfx, "seconds": self.progress.seconds}
+            recorder.record("eval", self.progress.step, values)
+        self.show_wers(wers)
         return wer
 
-    def show_wer(self, wer: float) -> None:
-        self.shown["WER"] = f"{100 * wer:.1f}%"
+    def show_wers(self, wers: Mapping[str, float]) -> None:
+        for name, wer in wers.items():
+            self.shown[f"WER {name}".strip()] = f"{100 * wer:.1f}%"
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
@@ -313,7 +322,7 @@ class Trainer:
             self.run.resolve().name,
             language=told_language(self.state.unwrapped.generation_config),
             corpus=self.corpus,
-            evaluations=[(event["step"], event["wer"]) for event in events],
+            evaluations=[(event["step"], measured_wers(event)) for event in events],
             step=self.progress.step,
         )
 

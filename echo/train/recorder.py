@@ -1,6 +1,7 @@
 """A run's metrics: `metrics.jsonl` and TensorBoard scalars."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from echo.support.errors import EchoError
 from echo.support.files import replace_text
+
+SET_WER = "wer_"  # before a set's name
 
 
 class Recorder:
@@ -67,6 +70,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             raise EchoError(f"{path}:{number}: is not an event of a training")
         events.append(event)
     return events
+
+
+def measured_wers(event: Mapping[str, Any]) -> dict[str, float]:
+    """The WERs of an evaluation by the names of its sets; a single set has the name ""."""
+    named = {key.removeprefix(SET_WER): event[key] for key in event if key.startswith(SET_WER)}
+    return named or {"": event["wer"]}
 
 
 def is_event(event: dict[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 import copy
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import ExampleReader, check_utterances
-from echo.data.utterance import FixedCorpus
+from echo.data.utterance import Evaluated, FixedCorpus, evaluation_sets
+from echo.evaluate.criterion import read_criterion
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
@@ -84,6 +85,8 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
     processes = Processes.started()
     with processes.together():
         set_seed(config.seed)
+        sets = evaluation_sets(corpus.eval_utterances())
+        read_criterion(config.train.best, [*sets], "train.best")  # before anything is loaded
         model, tokenizer, heard = starting_point(config, corpus)
         config = described(config, model.config, tokenizer)
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
@@ -197,7 +200,14 @@ def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Lim
     on_error = config.data.on_error
     reader = ExampleReader(tokenizer, limits)
     unlabelled = ExampleReader(tokenizer, limits, labelled=False)
-    evaluated = check_utterances(corpus.eval, unlabelled, on_error)
+    evaluated: Evaluated
+    if isinstance(corpus.eval, Mapping):
+        evaluated = {
+            name: check_utterances(utterances, unlabelled, on_error)
+            for name, utterances in corpus.eval.items()
+        }
+    else:
+        evaluated = check_utterances(corpus.eval, unlabelled, on_error)
     match corpus:
         case FixedCorpus():
             return FixedCorpus(check_utterances(corpus.train, reader, on_error), evaluated)
