@@ -77,6 +77,33 @@ def model_card(
     )
 
 
+def merged_card(
+    name: str, sources: Sequence[str], shares: Sequence[float], language: str | None, note: str
+) -> str:
+    """The card of a weighted mean of models' weights.
+
+    Args:
+        note: Markdown on what was measured of it.
+    """
+    used = [(source, share) for source, share in zip(sources, shares, strict=True) if share > 0]
+    rows = [[escape_markdown(without_folders(source)), f"{share:g}"] for source, share in used]
+    front = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=["echo", "merge"],
+        language=language,
+        base_model=[found for source, _ in used if (found := hub_id(source))] or None,
+    ).to_yaml()
+    parts = [
+        f"# {escape_markdown(name)}",
+        "A speech recogniser: the weighted mean of the weights of these models.",
+        table(["model", "weight"], rows),
+        note,
+        USE,
+    ]
+    return f"---\n{front}\n---\n\n" + "\n\n".join(filter(None, parts))
+
+
 def front_matter(
     config: RunConfig, name: str, language: str | None, wers: Mapping[str, float]
 ) -> str:

@@ -126,18 +126,3 @@ def say_trained(run: Path, progress: "Progress") -> None:
 
     if is_main_process():
         print(ending(run, progress))
-
-
-def average(
-    run: RunFolder,
-    best: Annotated[int, typer.Option(min=1, help="Number of checkpoints to average, by WER.")] = 5,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; by default RUN/average-N.")
-    ] = None,
-) -> None:
-    """Average the weights of a run's best checkpoints."""
-    from echo.checkpoints.average import average_run
-
-    out = out or run / f"average-{best}"
-    checkpoints = average_run(run, best, out)
-    print(f"The mean of {', '.join(path.name for path in checkpoints)} is in {out}/")
