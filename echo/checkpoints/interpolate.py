@@ -97,8 +97,8 @@ def different(one: Parent, other: Parent) -> str | None:
     for name, weight in one.weights.items():
         if weight.shape != other.weights[name].shape:
             return f"their weight {name} is of shape {weight.shape} and {other.weights[name].shape}"
-    tokenizers = [p.checkpoint.tokenizer() for p in (one, other)]
-    if all(tokenizers) and tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
+    own, others = one.checkpoint.tokenizer(), other.checkpoint.tokenizer()
+    if own and others and own.get_vocab() != others.get_vocab():
         return "their tokenizers have different tokens"
     return None
 
