@@ -4,6 +4,7 @@ An unknown key, a value of a wrong type, or one outside the bounds beside its ty
 names the key.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -29,6 +30,21 @@ Split = Literal["test", "dev"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
+SET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class SetNames:
+    """Names of data sets, which `train.best` and metrics use."""
+
+    def allows(self, value: Mapping[str, str]) -> bool:
+        return bool(value) and all(SET_NAME.fullmatch(str(name)) for name in value)
+
+    def __str__(self) -> str:
+        return "a mapping from names (a letter, then letters, digits, - or _) to data sets"
+
+
+EvalSets = Annotated[dict[str, str], SetNames()]
 Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
 
@@ -109,8 +125,8 @@ class DataSettings:
 
     # Data set to train on, or a list of sources to mix.
     train: str | list[str | SourceSettings] | None = None
-    # Data set to measure WER on.
-    eval: str | None = None
+    # Data set to measure WER on, or several by name, {own: dev.jsonl, general: libri.jsonl}.
+    eval: str | EvalSets | None = None
     # Built-in corpus to use in place of `train` and `eval`.
     corpus: Literal["fsdd", "espeak"] | None = None
     # Folder in which the built-in corpus lies (fsdd) or is kept (espeak; null is
@@ -172,6 +188,9 @@ class LossSettings:
     alignment_weight: Amount = 0.0
     # Weight of the mean span scale of focused blocks, which keeps spans short.
     span_penalty: Amount = 0.0
+    # Weight of the KL divergence of the decoder's distribution from the starting model's, which
+    # keeps what `init` knows; above 0 it holds a second copy of the model in memory.
+    anchor_kl: Amount = 0.0
 
 
 @dataclass(frozen=True)
@@ -222,10 +241,13 @@ class TrainSettings:
     log_every: Positive = 20
     # Steps from one evaluation to the next.
     eval_every: Positive = 250
-    # Number of utterances of the evaluation set that are decoded for WER during training.
+    # Number of utterances of each evaluation set that are decoded for WER during training.
     eval_utterances: Positive = 100
     # Steps from one checkpoint to the next.
     checkpoint_every: Positive = 500
+    # What the best checkpoint is chosen by, where data.eval has several sets: the name of one, or
+    # a weighted mean, as own + 0.5 general; null is the first set.
+    best: str | None = None
     # Evaluations without a better WER after which training stops; null never stops it.
     patience: Positive | None = None
     # Number of checkpoints that are kept for their WER.

@@ -1,7 +1,7 @@
 """The model card of a checkpoint: a README.md as the Hugging Face Hub shows it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.named import training_sources
+from echo.data.named import evaluation_sources, training_sources
 from echo.data.utterance import FixedCorpus
 from echo.support.settings import to_dict
 from echo.support.text import escape_markdown, one_line, percent, table
@@ -38,7 +38,7 @@ def model_card(
     name: str,
     language: str | None = None,
     corpus: AnyCorpus | None = None,
-    evaluations: Sequence[tuple[int, float]] = (),
+    evaluations: Sequence[tuple[int, Mapping[str, float]]] = (),
     step: int | None = None,
     note: str = "",
 ) -> str:
@@ -48,11 +48,10 @@ def model_card(
         name: the model's.
         language: the code of what it writes, where that is known.
         corpus: what it was trained on, to be counted.
-        evaluations: step and WER (1 is 100 %) of all that were made so far.
+        evaluations: step and WERs (1 is 100 %) by their sets' names, of all that were made so far.
         step: the checkpoint's; it answers for the WER of its own step alone.
         note: a paragraph of Markdown to begin with.
     """
-    data = config.data
     wers = dict(evaluations)
     parts = [
         f"# {escape_markdown(name)}",
@@ -60,33 +59,67 @@ def model_card(
         "A speech recogniser with focused attention, trained with Echo.",
     ]
     if wers:
-        rows = [[str(at), percent(wer)] for at, wer in wers.items()]
+        names = [*next(iter(wers.values()))]
+        sets = evaluated_on(config, names)
+        rows = [[str(at), *(percent(found[name]) for name in names)] for at, found in wers.items()]
         parts += [
             "## Word error rate",
             f"On at most {config.train.eval_utterances} utterances of "
-            f"{escape_markdown(without_folders(data.eval or data.corpus or 'its evaluation data'))}"
+            + ", ".join(escape_markdown(sets[name]) for name in names)
             + (f", after step {step}" if step in wers else "")
             + ":",
-            table(["step", "WER"], rows, texts=0),
+            table(["step", *(f"WER of {name}" if name else "WER" for name in names)], rows, 0),
         ]
     parts += ["## Training", training_data(config, corpus), config_block(config), USE]
     return (
-        f"---\n{front_matter(config, name, language, wers.get(step or 0))}\n---\n\n"
+        f"---\n{front_matter(config, name, language, wers.get(step or 0, {}))}\n---\n\n"
         + "\n\n".join(filter(None, parts))
     )
 
 
-def front_matter(config: RunConfig, name: str, language: str | None, wer: float | None) -> str:
+def merged_card(
+    name: str, sources: Sequence[str], shares: Sequence[float], language: str | None, note: str
+) -> str:
+    """The card of a weighted mean of models' weights.
+
+    Args:
+        note: Markdown on what was measured of it.
+    """
+    used = [(source, share) for source, share in zip(sources, shares, strict=True) if share > 0]
+    rows = [[escape_markdown(without_folders(source)), f"{share:g}"] for source, share in used]
+    front = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=["echo", "merge"],
+        language=language,
+        base_model=[found for source, _ in used if (found := hub_id(source))] or None,
+    ).to_yaml()
+    parts = [
+        f"# {escape_markdown(name)}",
+        "A speech recogniser: the weighted mean of the weights of these models.",
+        table(["model", "weight"], rows),
+        note,
+        USE,
+    ]
+    return f"---\n{front}\n---\n\n" + "\n\n".join(filter(None, parts))
+
+
+def front_matter(
+    config: RunConfig, name: str, language: str | None, wers: Mapping[str, float]
+) -> str:
     """What the hub reads of a card, as YAML."""
-    evaluated = one_line(without_folders(config.data.eval or config.data.corpus or "evaluation"))
-    result = EvalResult(
-        task_type=TASK,
-        dataset_type=evaluated,
-        dataset_name=evaluated,
-        metric_type="wer",
-        metric_name="WER (%)",
-        metric_value=None if wer is None else round(100 * wer, 2),
-    )
+    sets = evaluated_on(config, [*wers])
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=one_line(sets[key]),
+            dataset_name=one_line(sets[key]),
+            metric_type="wer",
+            metric_name="WER (%)",
+            metric_value=round(100 * wer, 2),
+        )
+        for key, wer in wers.items()
+    ]
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=TASK,
@@ -94,10 +127,18 @@ def front_matter(config: RunConfig, name: str, language: str | None, wer: float 
         language=language,
         base_model=hub_id(config.init),
         datasets=[found for name in trained_on(config) if (found := hub_id(name))] or None,
-        metrics=["wer"] if wer is not None else None,
-        model_name=one_line(name) if wer is not None else None,
-        eval_results=[result] if wer is not None else None,
+        metrics=["wer"] if wers else None,
+        model_name=one_line(name) if wers else None,
+        eval_results=results or None,
     ).to_yaml()
+
+
+def evaluated_on(config: RunConfig, names: Sequence[str]) -> dict[str, str]:
+    """What its WERs were measured on, by the names of the sets."""
+    sources = evaluation_sources(config.data)
+    return {
+        name: without_folders(sources.get(name, name)) or "its evaluation data" for name in names
+    }
 
 
 def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:

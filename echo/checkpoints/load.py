@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.pretrained import PretrainedFolder, fetch
 from echo.checkpoints.run import CheckpointFolder
@@ -46,14 +46,7 @@ def load_model(
     folder = model_folder(source, which)
     name = folder.name if (Path(source) / "config.yaml").exists() else None
     checkpoint = PretrainedFolder(folder)
-    config = checkpoint.config
-    if not isinstance(config, EchoConfig):
-        own = {
-            "model_type": "echo",
-            "attention": {"encoder": "plain", "decoder": "plain"},
-            "pad_to_seconds": WHISPER_SECONDS,
-        }
-        config = EchoConfig(**{**config.to_dict(), **own})
+    config = echo_config(checkpoint.config)
     check_weights(checkpoint, EchoForConditionalGeneration, config)
     check_generation_config(checkpoint)
     tokenizer = load_tokenizer(folder)
@@ -64,6 +57,19 @@ def load_model(
         model.generation_config = checkpoint.generation
     set_language(model, tokenizer, source, language, task)
     return LoadedModel(model.float().eval(), tokenizer, name)
+
+
+def echo_config(config: WhisperConfig) -> EchoConfig:
+    """A Whisper's config as that of an Echo model whose blocks are all plain; Echo's as it is."""
+    if isinstance(config, EchoConfig):
+        return config
+    own = {
+        "model_type": "echo",
+        "architectures": ["EchoForConditionalGeneration"],
+        "attention": {"encoder": "plain", "decoder": "plain"},
+        "pad_to_seconds": WHISPER_SECONDS,
+    }
+    return EchoConfig(**{**config.to_dict(), **own})
 
 
 def model_folder(source: str, which: str = "best") -> Path:

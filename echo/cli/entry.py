@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from echo.cli import data, measuring, training, using
+from echo.cli import averaging, data, measuring, training, using
 from echo.cli.app import app, data_app, is_main_process
 from echo.support.errors import EchoError, StoppedElsewhere, StoppedError
 from echo.support.text import visible, visible_lines
@@ -15,7 +15,7 @@ for command in (
     training.pilot,
     training.train,
     training.resume,
-    training.average,
+    averaging.average,
     measuring.evaluate,
     measuring.compare,
     measuring.inspect,

@@ -81,12 +81,14 @@ def train(
     from echo.checkpoints.named import check_model
     from echo.config import load_config
     from echo.data.named import check_data
+    from echo.evaluate.criterion import run_criterion
     from echo.train.trackers import check_trackers
 
     with together():
         settings = load_config(config, overrides or [])
         check_data(settings.data)
         check_trackers(settings.train.trackers)
+        run_criterion(settings)
         if settings.init is not None:
             check_model(settings.init)
         if find_batch and process_count() > 1:
@@ -145,18 +147,3 @@ def say_trained(run: Path, progress: "Progress") -> None:
 
     if is_main_process():
         print(ending(run, progress))
-
-
-def average(
-    run: RunFolder,
-    best: Annotated[int, typer.Option(min=1, help="Number of checkpoints to average, by WER.")] = 5,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; by default RUN/average-N.")
-    ] = None,
-) -> None:
-    """Average the weights of a run's best checkpoints."""
-    from echo.checkpoints.average import average_run
-
-    out = out or run / f"average-{best}"
-    checkpoints = average_run(run, best, out)
-    print(f"The mean of {', '.join(path.name for path in checkpoints)} is in {out}/")

@@ -28,7 +28,8 @@ def check_data(settings: DataSettings) -> None:
         raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
-    for spec in (*(each.source for each in training_sources(settings)), settings.eval):
+    trained = [each.source for each in training_sources(settings)]
+    for spec in (*trained, *evaluation_sources(settings).values()):
         check_named(spec)
 
 
@@ -41,6 +42,13 @@ def check_named(spec: str) -> None:
     path = Path(spec)
     if path.suffix.lower() in MANIFESTS + TABLES and "@" not in spec and not path.exists():
         raise DataError(f"{spec}: no such file or folder")
+
+
+def evaluation_sources(settings: DataSettings) -> dict[str, str]:
+    """The sources of `data.eval` by name, or the built-in corpus; a single one has the name ""."""
+    if isinstance(settings.eval, dict):
+        return settings.eval
+    return {"": settings.eval or settings.corpus or ""}
 
 
 def training_sources(settings: DataSettings) -> list[SourceSettings]:

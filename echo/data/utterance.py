@@ -20,6 +20,15 @@ class Utterance:
     extra: Mapping[str, Any] = field(default_factory=dict)  # the source's further columns
 
 
+# Utterances that WER is measured on, or several sets of them by name.
+Evaluated = Sequence[Utterance] | Mapping[str, Sequence[Utterance]]
+
+
+def evaluation_sets(evaluated: Evaluated) -> dict[str, Sequence[Utterance]]:
+    """All sets by name; a single one has the name ""."""
+    return dict(evaluated) if isinstance(evaluated, Mapping) else {"": evaluated}
+
+
 class Corpus(Protocol):
     """What a run trains and is measured on."""
 
@@ -27,8 +36,8 @@ class Corpus(Protocol):
         """The training utterances of one epoch: always the same for the same number."""
         ...
 
-    def eval_utterances(self) -> Sequence[Utterance]:
-        """The utterances that WER is measured on."""
+    def eval_utterances(self) -> Evaluated:
+        """The utterances that WER is measured on, or several sets of them by name."""
         ...
 
 
@@ -37,10 +46,10 @@ class FixedCorpus:
     """A corpus whose epochs are all the same utterances."""
 
     train: Sequence[Utterance]
-    eval: Sequence[Utterance]
+    eval: Evaluated
 
     def train_epoch(self, epoch: int) -> Sequence[Utterance]:
         return self.train
 
-    def eval_utterances(self) -> Sequence[Utterance]:
+    def eval_utterances(self) -> Evaluated:
         return self.eval

@@ -34,7 +34,13 @@ class Transcripts:
     @property
     def rtfx(self) -> float:
         """Seconds of audio per second of work."""
-        return sum(u.duration for u in self.utterances) / max(self.seconds, 1e-9)
+        return real_time_factor([self])
+
+
+def real_time_factor(several: Sequence["Transcripts"]) -> float:
+    """Seconds of audio per second of work, over transcripts of several sets."""
+    audio = sum(u.duration for transcripts in several for u in transcripts.utterances)
+    return audio / max(sum(transcripts.seconds for transcripts in several), 1e-9)
 
 
 def transcribe_set(

@@ -209,12 +209,17 @@ def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
 
 
 def check_comparable(contenders: Sequence[Contender], source: str) -> None:
-    """Checks that contenders agree in the settings that they must share.
+    """Checks that contenders agree in the settings that they must share, and are measured on one
+    data set.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not, or are not.
     """
     first, *others = contenders
+    if isinstance(first.config.data.eval, dict):
+        raise ConfigError(
+            f"{source}: data.eval has several sets, but a pilot compares its models on one"
+        )
     for other in others:
         for key in SHARED:
             if setting(other.config, key) != setting(first.config, key):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.corpora.build import build_corpus
+from echo.data.utterance import evaluation_sets
 from echo.pilot.contenders import Pilot
 from echo.pilot.curves import draw_curves
 from echo.pilot.measure import is_measured, measure_run
@@ -53,7 +54,8 @@ def train_and_measure(pilot: Pilot, out: Path) -> None:
             continue
         check_turns(runs, missing)
         train_in_turn(missing, pilot.turn, out)
-        utterances = build_corpus(next(iter(missing.values())).data, seed).eval_utterances()
+        corpus = build_corpus(next(iter(missing.values())).data, seed)
+        [utterances] = evaluation_sets(corpus.eval_utterances()).values()
         for run, config in missing.items():
             measure_run(run, config, utterances)
 

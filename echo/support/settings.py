@@ -236,7 +236,10 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return value
+        entry = arguments[1]
+        if entry is Any:
+            return value
+        return {k: convert(entry, v, source, prefixed(key, str(k))) for k, v in value.items()}
     if kind is float and isinstance(value, str):
         with suppress(ValueError):  # YAML 1.1 reads 1e-3 as a string
             return float(value)
@@ -260,7 +263,9 @@ def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
     for kind in kinds:  # errors within a list or mapping name the entry
         if isinstance(value, list) and get_origin(kind) is list:
             return convert(kind, value, source, key)
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+        plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        takes_keys = dataclasses.is_dataclass(kind) or get_origin(plain) is dict
+        if isinstance(value, Mapping) and takes_keys:
             return convert(kind, value, source, key)
     problems = []
     for kind in kinds:

@@ -23,7 +23,9 @@ from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
-from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.data.utterance import evaluation_sets
+from echo.evaluate.criterion import read_criterion
+from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
 from echo.evaluate.normaliser import normaliser
 from echo.evaluate.wer import word_errors
 from echo.model.geometry import Limits
@@ -37,7 +39,7 @@ from echo.train.build import ctc_weight
 from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
-from echo.train.recorder import Recorder, read_metrics
+from echo.train.recorder import SET_WER, Recorder, measured_wers, read_metrics
 from echo.train.sharding import check_strategy, whole_model
 from echo.train.state import TrainState, full_precision, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
@@ -58,11 +60,13 @@ class Trainer:
         model: EchoForConditionalGeneration,
         tokenizer: Any,
         heard: Limits | None = None,
+        start: EchoForConditionalGeneration | None = None,
     ) -> None:
         """
         Args:
             heard: what the model heard before training, by which its WER is measured first; None
                 measures none.
+            start: a copy of the model before training, for `loss.anchor_kl`.
         """
         self.config = config
         self.run = run
@@ -91,7 +95,7 @@ class Trainer:
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
-        self.step = TrainStep(self.state, tokenizer)
+        self.step = TrainStep(self.state, tokenizer, start)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
@@ -141,8 +145,8 @@ class Trainer:
                     )
                     stack.push(partial(self.end, recorder))
                     self.begin(recorder)
-            if self.progress.wer is not None:
-                self.show_wer(self.progress.wer)
+            if measured := [e for e in read_metrics(self.run) if e["kind"] == "eval"]:
+                self.show_wers(measured_wers(measured[-1]))
             self.measure_first(recorder)
             batches = self.batches()
             if self.state.evaluation_is_due:  # a signal arrived before it
@@ -285,41 +289,48 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """The WER on a fixed part of the evaluation set, as `evaluate` counts it.
+        """The WER on a fixed part of the evaluation set, as `evaluate` counts it; of several sets,
+        the mean that `train.best` asks for.
 
         Args:
             limits: what audio is padded by, in place of the model's own.
         """
         config = self.config
         model = self.state.unwrapped
+        heard: dict[str, Transcripts] = {}
         with self.state.averaged(), full_precision(model):
             # Adapters are decoded as they are written.
             decoded = merged(model) if config.lora else whole_model(model)
-            transcripts = transcribe_set(
-                decoded,
-                self.tokenizer,
-                sample(self.corpus.eval_utterances(), config.train.eval_utterances),
-                config.decode,
-                config.data.on_error,
-                processes=self.processes,
-                limits=limits,
-            )
+            for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():
+                heard[name] = transcribe_set(
+                    decoded,
+                    self.tokenizer,
+                    sample(utterances, config.train.eval_utterances),
+                    config.decode,
+                    config.data.on_error,
+                    processes=self.processes,
+                    limits=limits,
+                )
             if recorder is not None:
-                self.show(recorder, {"": transcripts}, decoded)
-        references, heard = [u.text for u in transcripts.utterances], transcripts.texts
-        units = normaliser(written_language(model), self.tokenizer, references).units
-        wer = word_errors([units(t) for t in references], [units(t) for t in heard]).rate
+                self.show(recorder, heard, decoded)
+        wers = {name: self.wer(transcripts) for name, transcripts in heard.items()}
+        wer = read_criterion(config.train.best, [*wers], "train.best").wer(wers)
         if recorder is not None:
-            recorder.record(
-                "eval",
-                self.progress.step,
-                {"wer": wer, "rtfx": transcripts.rtfx, "seconds": self.progress.seconds},
-            )
+            named = {f"{SET_WER}{name}": value for name, value in wers.items() if name}
+            rtfx = real_time_factor([*heard.values()])
+            values = {"wer": wer, **named, "rtfx": rtfx, "seconds": self.progress.seconds}
+            recorder.record("eval", self.progress.step, values)
             rate = float(self.state.schedule.get_last_lr()[0])
             line = evaluated(recorder.evaluations, self.config, self.loss, rate)
             logger.info("%s: %s", self.title, line)
-        self.show_wer(wer)
+        self.show_wers(wers)
         return wer
+
+    def wer(self, transcripts: Transcripts) -> float:
+        references, heard = [u.text for u in transcripts.utterances], transcripts.texts
+        language = written_language(self.state.unwrapped)
+        units = normaliser(language, self.tokenizer, references).units
+        return word_errors([units(t) for t in references], [units(t) for t in heard]).rate
 
     def show(
         self,
@@ -341,8 +352,9 @@ class Trainer:
             loaded = LoadedModel(model, self.tokenizer)
             recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
 
-    def show_wer(self, wer: float) -> None:
-        self.shown["WER"] = f"{100 * wer:.1f}%"
+    def show_wers(self, wers: Mapping[str, float]) -> None:
+        for name, wer in wers.items():
+            self.shown[f"WER {name}".strip()] = f"{100 * wer:.1f}%"
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
@@ -370,7 +382,7 @@ class Trainer:
             self.run.resolve().name,
             language=told_language(self.state.unwrapped.generation_config),
             corpus=self.corpus,
-            evaluations=[(event["step"], event["wer"]) for event in events],
+            evaluations=[(event["step"], measured_wers(event)) for event in events],
             step=self.progress.step,
         )
 

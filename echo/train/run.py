@@ -1,8 +1,9 @@
 """Starts and resumes runs: from a config or a run folder to a trained model."""
 
+import copy
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import ExampleReader, check_utterances
-from echo.data.utterance import FixedCorpus
+from echo.data.utterance import Evaluated, FixedCorpus, evaluation_sets
+from echo.evaluate.criterion import read_criterion
 from echo.model.geometry import Limits
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
 from echo.support.lock import locked
@@ -82,11 +85,13 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
     processes = Processes.started()
     with processes.together():
         set_seed(config.seed)
+        sets = evaluation_sets(corpus.eval_utterances())
+        read_criterion(config.train.best, [*sets], "train.best")  # before anything is loaded
         model, tokenizer, heard = starting_point(config, corpus)
         config = described(config, model.config, tokenizer)
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
-    trainer = Trainer(config, run, corpus, model, tokenizer, heard)
+    trainer = Trainer(config, run, corpus, model, tokenizer, heard, anchor(config, model))
     if processes.world > 1:  # the same weights, but not the same dropout
         processes.seed(config.seed, step=0)
     return trainer
@@ -142,14 +147,25 @@ def trainer_at(
         loaded = load_model(str(path))
         model, tokenizer = loaded.model, loaded.tokenizer
         config = described(config, model.config, tokenizer)
+        start = None
         # Checkpoints of lora are merged; the adapters belong to the model that training began with.
         if config.lora:
             model, tokenizer, _ = starting_point(config, corpus)
+            start = anchor(config, model)
+        elif config.loss.anchor_kl:
+            start = starting_point(config, corpus).model
         corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
     check_alike(processes, config, corpus, tokenizer)
-    trainer = Trainer(config, run, corpus, model, tokenizer)
+    trainer = Trainer(config, run, corpus, model, tokenizer, start=start)
     trainer.state.load_state_dict(state)
     return trainer
+
+
+def anchor(
+    config: RunConfig, model: EchoForConditionalGeneration
+) -> EchoForConditionalGeneration | None:
+    """A copy of the model before training, where `loss.anchor_kl` needs it."""
+    return copy.deepcopy(model) if config.loss.anchor_kl else None
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:
@@ -184,7 +200,14 @@ def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Lim
     on_error = config.data.on_error
     reader = ExampleReader(tokenizer, limits)
     unlabelled = ExampleReader(tokenizer, limits, labelled=False)
-    evaluated = check_utterances(corpus.eval, unlabelled, on_error)
+    evaluated: Evaluated
+    if isinstance(corpus.eval, Mapping):
+        evaluated = {
+            name: check_utterances(utterances, unlabelled, on_error)
+            for name, utterances in corpus.eval.items()
+        }
+    else:
+        evaluated = check_utterances(corpus.eval, unlabelled, on_error)
     match corpus:
         case FixedCorpus():
             return FixedCorpus(check_utterances(corpus.train, reader, on_error), evaluated)

@@ -49,6 +49,8 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
             raise ConfigError("data.language and data.task are for a multilingual init alone")
         if config.lora is not None:
             raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
+        if config.loss.anchor_kl > 0:
+            raise ConfigError("loss.anchor_kl needs init: it keeps what a checkpoint knows")
         if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
             raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
         tokenizer = build_tokenizer(config, known_utterances(corpus))

@@ -12,8 +12,10 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from echo.data.loading import IGNORED, Batch
 from echo.data.tokenizer import special_ids
 from echo.model.geometry import FRAMES_PER_SECOND
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError
 from echo.train.alignment import AlignmentLoss
+from echo.train.anchor import AnchorLoss
 from echo.train.build import ctc_weight
 from echo.train.loss import joint_loss
 from echo.train.sharding import whole
@@ -27,8 +29,8 @@ logger = logging.getLogger(__name__)
 class Done:
     """The step has updated the weights."""
 
-    # "loss", "decoder_loss" and "ctc_loss" per target token, and "grad_norm" before clipping:
-    # scalars on the device.
+    # "loss", "decoder_loss" and "ctc_loss" per target token, with an anchor "anchor_kl" too, and
+    # "grad_norm" before clipping: scalars on the device.
     values: dict[str, torch.Tensor]
 
 
@@ -42,7 +44,13 @@ class Skipped(Enum):
 class TrainStep:
     """Takes one optimiser step at each call."""
 
-    def __init__(self, state: TrainState, tokenizer: Any) -> None:
+    def __init__(
+        self, state: TrainState, tokenizer: Any, start: EchoForConditionalGeneration | None = None
+    ) -> None:
+        """
+        Args:
+            start: the model before training, for `loss.anchor_kl`.
+        """
         self.state = state
         self.config = state.config
         self.accelerator = state.accelerator
@@ -51,6 +59,8 @@ class TrainStep:
             AlignmentLoss(state.unwrapped) if self.config.loss.alignment_weight else None
         )
         self.span_penalty = SpanPenalty(state.unwrapped) if self.config.loss.span_penalty else None
+        self.anchor = AnchorLoss(start, self.accelerator) if start is not None else None
+        self.losses = ("loss", "decoder_loss", "ctc_loss", *(["anchor_kl"] if self.anchor else []))
         self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
         self.blank = tokenizer.pad_token_id
 
@@ -115,7 +125,7 @@ class TrainStep:
             torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
         )
         model = self.state.model
-        losses = torch.zeros(3, device=self.accelerator.device)
+        losses = torch.zeros(len(self.losses), device=self.accelerator.device)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
@@ -123,8 +133,8 @@ class TrainStep:
         norm = whole(
             self.accelerator.clip_grad_norm_(model.parameters(), self.config.train.max_grad_norm)
         )
-        total, decoder, ctc = self.accelerator.reduce(losses, "sum") / tokens
-        return {"loss": total, "decoder_loss": decoder, "ctc_loss": ctc, "grad_norm": norm}
+        means = self.accelerator.reduce(losses, "sum") / tokens
+        return {**dict(zip(self.losses, means, strict=True)), "grad_norm": norm}
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
         """Adds one batch's gradients.
@@ -133,7 +143,7 @@ class TrainStep:
             tokens: how many target tokens the step has, in all batches of all processes.
 
         Returns:
-            (3,): the losses summed over the batch: total, decoder's, CTC's.
+            (losses,): `self.losses`, summed over the batch.
         """
         try:
             return self.forward_and_backward(batch, tokens)
@@ -175,7 +185,12 @@ class TrainStep:
             )
         if self.span_penalty is not None:
             objective = objective + settings.span_penalty * self.span_penalty(batch.labels)
-        losses = torch.stack([loss.total.detach(), loss.decoder, loss.ctc])
+        found = [loss.total.detach(), loss.decoder, loss.ctc]
+        if self.anchor is not None:
+            divergence = self.anchor(output.logits, batch)
+            objective = objective + settings.anchor_kl * divergence
+            found.append(divergence.detach())
+        losses = torch.stack(found)
         if not batch.utterances:  # silence, with which this process takes part in the others' step
             objective, losses = objective * 0, losses * 0
         # DDP and FSDP average gradients over the processes; the sum is wanted.

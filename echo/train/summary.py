@@ -1,6 +1,6 @@
 """What a run says of itself at its beginning, at each evaluation and at its end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -149,18 +149,26 @@ def named(layers: list[AttentionSettings]) -> str:
 def ending(run: Path, progress: Progress) -> str:
     """Lines on what training came to, where the model is, and what to do next."""
     lines = [f"Trained {progress.step} steps in {progress.seconds:.0f} s"]
-    if progress.wer is not None:
-        wers = [f"{percent(progress.wer)} at step {progress.wer_step}"]
-        events = [event for event in read_metrics(run) if event["kind"] == "eval"]
-        best = min(events, key=lambda event: (event["wer"], event["step"]), default=None)
-        if best is not None and best["step"] != progress.wer_step:
-            wers.append(f"{percent(best['wer'])} at best, at step {best['step']}")
-        if events and events[0]["step"] == 0:
-            wers.append(f"{percent(events[0]['wer'])} before training")
-        lines.append(f"WER: {'; '.join(wers)}")
+    events = [event for event in read_metrics(run) if event["kind"] == "eval"]
+    if progress.wer is not None and events:
+        lines += measured(events)
     checkpoints = CheckpointFolder(run)
     kept = [path for _, path in checkpoints.measured()] or checkpoints.newest()
     which = "best" if checkpoints.measured() else "last"
     lines.append(f"The {which} model is in {kept[0]}/")
     lines.append(f"Next: echo-asr evaluate {run} DATA --checkpoint {which}")
     return "\n".join(lines)
+
+
+def measured(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each evaluation set: its last WER, that of the best step, and that before
+    training."""
+    first, last = events[0], events[-1]
+    best = min(events, key=lambda event: (event["wer"], event["step"]))
+    for name, wer in measured_wers(last).items():
+        parts = [f"{percent(wer)} at step {last['step']}"]
+        if best["step"] != last["step"]:
+            parts.append(f"{percent(measured_wers(best)[name])} at best, at step {best['step']}")
+        if first["step"] == 0:
+            parts.append(f"{percent(measured_wers(first)[name])} before training")
+        yield f"WER{f' of {name}' if name else ''}: {'; '.join(parts)}"

@@ -30,7 +30,7 @@ def block(card, kind):
 
 
 def test_front_matter_is_what_the_hub_reads():
-    card = model_card(config(), "run", "de", None, [(2, 0.5), (4, 0.12345)], step=4)
+    card = model_card(config(), "run", "de", None, [(2, {"": 0.5}), (4, {"": 0.12345})], step=4)
     data = ModelCard(card).data
     assert data.to_dict()["library_name"] == "transformers"
     assert data.pipeline_tag == "automatic-speech-recognition"
@@ -43,7 +43,7 @@ def test_front_matter_is_what_the_hub_reads():
 
 
 def test_a_checkpoint_claims_no_wer_of_another_step():
-    data = ModelCard(model_card(config(), "run", evaluations=[(2, 0.5)], step=3)).data
+    data = ModelCard(model_card(config(), "run", evaluations=[(2, {"": 0.5})], step=3)).data
     assert data.eval_results is None
     assert data.metrics is None
 
@@ -67,7 +67,7 @@ def test_paths_lose_their_folders_and_hub_ids_keep_theirs(tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", ["a`|<b>\n---\n", "```\n# x", "{{ x }}: [", "'\"\\"])
 def test_no_name_breaks_out_of_its_place(name):
     asked = config(eval=f"/x/{name}", root=name)
-    card = model_card(asked, name, evaluations=[(1, 0.25)], step=1)
+    card = model_card(asked, name, evaluations=[(1, {"": 0.25})], step=1)
     data = ModelCard(card).data
     assert data.eval_results[0].metric_value == 25
     assert yaml.safe_load(block(card, "yaml"))["data"]["train"] == "org/name:en@train"

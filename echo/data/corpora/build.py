@@ -7,7 +7,7 @@ from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
 from echo.data.named import check_data, training_sources
 from echo.data.sources import Columns, read_source, stream_source
-from echo.data.utterance import FixedCorpus, Utterance
+from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
 
 
@@ -49,7 +49,11 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:
             streams.append(Weighted(shards, source.weight))
-    evaluated = held_whole(settings.eval)
+    evaluated: Evaluated
+    if isinstance(settings.eval, dict):
+        evaluated = {name: held_whole(spec) for name, spec in settings.eval.items()}
+    else:
+        evaluated = held_whole(settings.eval)
     if streams and cache:
         raise ConfigError("data.cache is for data that are held whole: leave it out for a stream")
     if streams:  # with what is held whole cut into shards beside them

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import Generic, TypeVar
 
-from echo.data.utterance import Utterance
+from echo.data.utterance import Evaluated, Utterance
 
 Part = TypeVar("Part")
 
@@ -48,11 +48,11 @@ class MixedCorpus:
     """Sources that are held whole, mixed anew in every epoch."""
 
     sources: Sequence[Weighted[Utterance]]
-    eval: Sequence[Utterance]
+    eval: Evaluated
     seed: int
 
     def train_epoch(self, epoch: int) -> Sequence[Utterance]:
         return mix(self.sources, self.seed, epoch)
 
-    def eval_utterances(self) -> Sequence[Utterance]:
+    def eval_utterances(self) -> Evaluated:
         return self.eval

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from echo.data.batching import EpochBatches, Item
 from echo.data.corpora.mixed import Weighted, mix
-from echo.data.utterance import Corpus, Utterance
+from echo.data.utterance import Corpus, Evaluated, Utterance
 from echo.support.errors import DataError
 
 HELD_SHARD = 256  # utterances per shard of a source held in memory and mixed with streams
@@ -47,7 +47,7 @@ class StreamCorpus:
     """
 
     sources: Sequence[Weighted[Shard]]
-    eval: Sequence[Utterance]
+    eval: Evaluated
     seed: int
     shards_per_block: int
 
@@ -71,7 +71,7 @@ class StreamCorpus:
             raise DataError(f"none of the stream's first {len(rows)} rows can be used{why}")
         return utterances
 
-    def eval_utterances(self) -> Sequence[Utterance]:
+    def eval_utterances(self) -> Evaluated:
         return self.eval
 
 

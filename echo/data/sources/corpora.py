@@ -8,6 +8,7 @@ from echo.config import DataSettings, Split
 from echo.data.sources.columns import Columns
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
+from echo.data.utterance import evaluation_sets
 from echo.support.errors import ConfigError, DataError
 
 CORPORA = ("fsdd", "espeak")
@@ -28,7 +29,8 @@ class CorpusReader(Reader):
             corpus = build_corpus(settings, seed=0)
         except ConfigError:
             raise DataError(f"{spec}: must name the corpus's folder, as fsdd:FOLDER") from None
-        for utterance in corpus.eval_utterances():
+        [utterances] = evaluation_sets(corpus.eval_utterances()).values()
+        for utterance in utterances:
             record = {
                 "id": utterance.id,
                 "audio": utterance.audio,
