@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,14 @@ from echo.data.augment import spec_augment
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.features import log_mel
-from echo.data.tokenizer import add_timestamps, encode_transcript
+from echo.data.packing import Window
+from echo.data.tokenizer import (
+    Segment,
+    add_timestamps,
+    encode_transcript,
+    join_segments,
+    prompt_ids,
+)
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.support.errors import DataError
@@ -36,6 +43,8 @@ class Example:
     features: torch.Tensor  # (n_mels, frames)
     tokens: list[int]  # from decoder start to end of text; none where unlabelled
     seconds: float  # without the silence that was added
+    prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
+    skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
 
 
 @dataclass(frozen=True)
@@ -100,17 +109,70 @@ class ExampleReader:
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.
         """
+        if isinstance(utterance, Window):
+            return self.read_window(utterance, speed)
         with naming(utterance):
             samples = utterance.audio.load()
-            if speed != 1.0:
-                changed = to_mono_16k(samples[None], round(speed * SAMPLE_RATE), utterance.id)
-                if feature_frames(len(changed)) <= self.limits.max_frames:
-                    samples = changed
-            self.check_frames(feature_frames(len(samples)))
-            padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
-            features = log_mel(padded, self.limits.n_mels)
-            seconds = len(samples) / SAMPLE_RATE
+            changed = at_speed(samples, speed)
+            if feature_frames(len(changed)) <= self.limits.max_frames:
+                samples = changed
+            features, seconds = self.features(samples)
             return Example(utterance, features, self.tokens(utterance.text), seconds)
+
+    def features(self, samples: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The features of (samples,) with the silence that is added, and the seconds without it."""
+        self.check_frames(feature_frames(len(samples)))
+        padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
+        return log_mel(padded, self.limits.n_mels), len(samples) / SAMPLE_RATE
+
+    def read_window(self, window: Window, speed: float) -> Example:
+        """As `read`, for utterances that are joined. Parts that cannot be read are left out."""
+        pieces: list[torch.Tensor] = []
+        segments: list[Segment] = []
+        problems: list[DataError] = []
+        length = 0  # samples at this speed
+        for part, pause in zip(window.parts, window.pauses, strict=False):
+            try:
+                with naming(part):
+                    samples = at_speed(part.audio.load(), speed)
+                    tokens = self.tokens(part.text)
+            except DataError as error:
+                problems.append(error)
+                continue
+            silence = torch.zeros(round(pause / speed * SAMPLE_RATE))
+            start = (length + len(silence)) / SAMPLE_RATE
+            pieces += [silence, samples]
+            length += len(silence) + len(samples)
+            segments.append(Segment(start, length / SAMPLE_RATE, tokens))
+        if not segments:
+            raise DataError("; ".join(map(str, problems)))
+        begun = None
+        if window.begun and not problems:  # a gap would let all of it in
+            samples, begun = self.beginning(window, length, speed)
+            pieces.append(samples)
+        with naming(window):
+            features, seconds = self.features(torch.cat(pieces))
+        ids = join_segments(self.tokenizer, segments, begun)
+        room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
+        prompt = prompt_ids(self.tokenizer, window.previous, room)
+        return Example(window, features, ids, seconds, prompt, tuple(problems))
+
+    def beginning(
+        self, window: Window, length: int, speed: float
+    ) -> tuple[torch.Tensor, float | None]:
+        """A pause and what then begins of the utterance after a window's parts, (samples,) up to
+        the window's end, and the time in seconds at which it begins. Nothing where its recording
+        cannot be read, which is an error where it is a part."""
+        assert window.begun is not None
+        try:
+            samples = at_speed(window.begun.audio.load(), speed)
+        except DataError:
+            return torch.zeros(0), None
+        silence = torch.zeros(round(window.pauses[-1] / speed * SAMPLE_RATE))
+        room = round(window.seconds * SAMPLE_RATE) - length
+        if len(silence) + len(samples) <= room or room <= len(silence):
+            return torch.zeros(0), None  # its row gives a wrong duration
+        return torch.cat([silence, samples])[:room], (length + len(silence)) / SAMPLE_RATE
 
     def check(self, utterance: Utterance) -> None:
         """As `read`, by what is known without decoding the recording."""
@@ -136,6 +198,13 @@ class ExampleReader:
                 f"the audio is {frames / FRAMES_PER_SECOND} s long, but the encoder takes "
                 f"{self.limits.max_frames / FRAMES_PER_SECOND} s"
             )
+
+
+def at_speed(samples: torch.Tensor, speed: float) -> torch.Tensor:
+    """(samples,) at 16 kHz, played faster by a factor."""
+    if speed == 1.0:
+        return samples
+    return to_mono_16k(samples[None], round(speed * SAMPLE_RATE), "")
 
 
 @contextmanager
@@ -165,9 +234,9 @@ class TrainingSet(Dataset):
         self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
 
     def __getitem__(self, item: Item) -> Example | DataError:
-        utterance = self.utterance(item) if item.row is None else item.row
-        if isinstance(utterance, DataError):
-            return utterance
+        if isinstance(item.row, DataError):
+            return item.row
+        utterance = self.utterance(item)
         try:
             example = self.reader.read(utterance, item.speed)
         except DataError as error:
@@ -175,11 +244,14 @@ class TrainingSet(Dataset):
         rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
         features = spec_augment(example.features, self.settings.augment, rng)
         tokens = example.tokens
-        if rng.random() < self.settings.timestamps:
+        if rng.random() < self.settings.timestamps and not isinstance(utterance, Window):
             tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
         return replace(example, features=features, tokens=tokens)
 
     def utterance(self, item: Item) -> Utterance:
+        if item.row is not None:
+            assert isinstance(item.row, Utterance)
+            return item.row
         assert not isinstance(self.corpus, StreamCorpus)  # whose items come with theirs
         if self.epoch[0] != item.epoch:
             self.epoch = (item.epoch, self.corpus.train_epoch(item.epoch))
@@ -194,7 +266,11 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """A batch, or only what was wrong where no example is left."""
-        skipped = [e for e in examples if isinstance(e, DataError)]
+        skipped = [
+            problem
+            for e in examples
+            for problem in ([e] if isinstance(e, DataError) else e.skipped)
+        ]
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -203,13 +279,16 @@ class Collator:
         features = torch.zeros(len(good), good[0].features.shape[0], frames)
         for row, example in zip(features, good, strict=True):
             row[:, : example.features.shape[1]] = example.features
-        tokens = [torch.tensor(e.tokens, dtype=torch.long) for e in good]
+        tokens = [torch.tensor(e.prompt + e.tokens, dtype=torch.long) for e in good]
+        labels = [t[1:].clone() for t in tokens]
+        for row, example in zip(labels, good, strict=True):
+            row[: len(example.prompt)] = IGNORED
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,
             attention_mask=(torch.arange(frames) < lengths[:, None]).long(),
             decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
-            labels=pad_sequence([t[1:] for t in tokens], True, IGNORED),
+            labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
         )
 

@@ -127,7 +127,7 @@ class Trainer:
             recorder = stack.enter_context(Recorder(self.run, self.progress.step)) if main else None
             if main:
                 for sentence in beginning(
-                    self.config, self.corpus, self.state.unwrapped, self.accelerator
+                    self.config, self.corpus, self.reader, self.state.unwrapped, self.accelerator
                 ):
                     logger.info("%s", sentence)
             if self.progress.wer is not None:
