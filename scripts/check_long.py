@@ -5,7 +5,7 @@ successive speakers to one of 10 minutes. `transcribe` hears them in a batch, an
 same utterances one by one. The exit code is 1 where the normalised WER of the long ones is more
 than a point above, a recording's text goes round in a loop, or times run backwards.
 
-    python scripts/check_long.py RUN --checkpoint last --data ../shared/data/speechocean762/dev.jsonl
+    python scripts/check_long.py RUN --data ../shared/data/speechocean762/dev.jsonl
 """
 
 import argparse

@@ -142,13 +142,15 @@ def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     that name neither is a group of its own."""
     found: dict[Hashable, list[Utterance]] = defaultdict(list)
     for number, utterance in enumerate(utterances):
-        found[group_of(utterance) or number].append(utterance)
+        group = group_of(utterance)
+        found[("alone", number) if group is None else ("together", group)].append(utterance)
     return [in_order(group) for group in found.values()]
 
 
 def group_of(utterance: Utterance) -> Hashable:
     """What utterances of one window have in common; None where nothing is known."""
-    return utterance.extra.get("recording") or utterance.speaker
+    recording = utterance.extra.get("recording")
+    return utterance.speaker if recording is None else ("recording", recording)
 
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:
