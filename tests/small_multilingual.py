@@ -65,6 +65,9 @@ def save_multilingual(folder, is_multilingual=True, **changes):
         "is_multilingual": is_multilingual,
         "max_length": changes.get("max_target_positions", 448),
         "alignment_heads": [[0, 0]],
+        # So that random weights write some text.
+        "suppress_tokens": [*range(ids["<|startoftranscript|>"], sizes["vocab_size"])],
+        "begin_suppress_tokens": [ids["<|endoftext|>"]],
     }
     if is_multilingual:
         generation["lang_to_id"] = {f"<|{code}|>": ids[f"<|{code}|>"] for code in LANGUAGES}

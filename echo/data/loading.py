@@ -2,8 +2,9 @@
 
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.features import log_mel
 from echo.data.packing import Window
+from echo.data.prompts import AS_SET, Prompts, Told
 from echo.data.tokenizer import (
     Segment,
     add_timestamps,
@@ -55,6 +57,7 @@ class Batch:
     decoder_input_ids: torch.Tensor  # (B, tokens)
     labels: torch.Tensor  # (B, tokens), IGNORED at padding
     skipped: list[DataError]  # what was wrong with utterances left out
+    told: Told = AS_SET  # the language and task to decode with
 
     def to(self, device: torch.device) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -98,10 +101,17 @@ class ExampleReader:
     model cannot write.
     """
 
-    def __init__(self, tokenizer: Any, limits: Limits, labelled: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Any, limits: Limits, labelled: bool = True, generation: Any = None
+    ) -> None:
+        """
+        Args:
+            generation: the model's generation config, by which rows tell language and task.
+        """
         self.tokenizer = tokenizer
         self.limits = limits
         self.labelled = labelled
+        self.prompts = Prompts(tokenizer, generation)
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
         """The example, at this speed unless that makes it too long for the encoder.
@@ -117,7 +127,7 @@ class ExampleReader:
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
             features, seconds = self.features(samples)
-            return Example(utterance, features, self.tokens(utterance.text), seconds)
+            return Example(utterance, features, self.tokens(utterance), seconds)
 
     def features(self, samples: torch.Tensor) -> tuple[torch.Tensor, float]:
         """The features of (samples,) with the silence that is added, and the seconds without it."""
@@ -135,7 +145,7 @@ class ExampleReader:
             try:
                 with naming(part):
                     samples = at_speed(part.audio.load(), speed)
-                    tokens = self.tokens(part.text)
+                    tokens = self.tokens(part)
             except DataError as error:
                 problems.append(error)
                 continue
@@ -178,13 +188,15 @@ class ExampleReader:
         """As `read`, by what is known without decoding the recording."""
         with naming(utterance):
             self.check_frames(feature_frames(round(utterance.duration * SAMPLE_RATE)))
-            self.tokens(utterance.text)
+            self.tokens(utterance)
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, utterance: Utterance) -> list[int]:
         """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
         if not self.labelled:
+            self.prompts.told(utterance)  # refuses what cannot be decoded
             return []
-        tokens = encode_transcript(self.tokenizer, text)
+        prompt = self.prompts.ids(utterance)
+        tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
         if len(tokens) - 1 > self.limits.max_tokens:
             raise DataError(
                 f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
@@ -323,7 +335,8 @@ def evaluation_batches(
     world: int = 1,
 ) -> Iterator[Batch]:
     """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once; with several processes, every `world`-th batch. Utterances that cannot be read are
+    once; with several processes, every `world`-th batch. All of a batch are told the same language
+    and task. Utterances that cannot be read are
     logged and left out where `on_error` is "skip".
 
     Raises:
@@ -333,8 +346,12 @@ def evaluation_batches(
     durations = [
         reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
     ]
-    batches = bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)[::-1]
-    for indices in batches[rank::world]:
+    batches = []
+    for told, members in told_alike(utterances, reader).items():
+        own = bucket([durations[i] for i in members], max_batch_seconds, MAX_EVALUATION_BATCH)
+        batches += [(told, [members[i] for i in batch]) for batch in reversed(own)]
+    batches.sort(key=lambda batch: -max(durations[i] for i in batch[1]))
+    for told, indices in batches[rank::world]:
         examples: list[Example | DataError] = []
         for index in indices:
             try:
@@ -345,7 +362,18 @@ def evaluation_batches(
                 logger.warning("skipped: %s", error)
         batch = collate(examples)
         if isinstance(batch, Batch):
-            yield batch
+            yield replace(batch, told=told)
+
+
+def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[Told, list[int]]:
+    """The indices of utterances by their language and task, which the rows of a batch share."""
+    groups: dict[Told, list[int]] = defaultdict(list)
+    for index, utterance in enumerate(utterances):
+        told = AS_SET
+        with suppress(DataError):  # which reading it raises again
+            told = reader.prompts.told(utterance)
+        groups[told].append(index)
+    return groups
 
 
 def check_utterances(

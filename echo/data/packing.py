@@ -19,6 +19,7 @@ from echo.data.utterance import Utterance
 MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
 # Seconds by which a recording may be longer than its row says, for durations are rounded.
 TOLERANCE = 0.05
+LONGEST_PREFIX = 4  # tokens: start, language, task, and that there are no timestamps
 MIN_BEGUN = 1.0  # seconds: in less of an utterance there may be no speech yet
 
 
@@ -84,7 +85,7 @@ class Packer:
         pauses = [rng.uniform(0, MAX_PAUSE)]
         length = pauses[0] + group[first].duration + TOLERANCE  # before the speed is changed
         # With two times for each part, and one for the start of what has only begun.
-        tokens = len(self.tokenizer.prefix_tokens) + self.counts[group[first].text] + 2
+        tokens = LONGEST_PREFIX + self.counts[group[first].text] + 2
         end = first + 1
         while end < len(group):
             pauses.append(rng.uniform(0, MAX_PAUSE))
@@ -108,6 +109,8 @@ class Packer:
             text=" ".join(part.text for part in parts),
             duration=length,
             speaker=parts[0].speaker,
+            language=parts[0].language,
+            task=parts[0].task,
             where=f"the window of {parts[0].where or parts[0].id} to "
             f"{parts[-1].where or parts[-1].id}",
             parts=parts,
@@ -150,7 +153,9 @@ def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
 def group_of(utterance: Utterance) -> Hashable:
     """What utterances of one window have in common; None where nothing is known."""
     recording = utterance.extra.get("recording")
-    return utterance.speaker if recording is None else ("recording", recording)
+    if recording is None and utterance.speaker is None:
+        return None
+    return recording, utterance.speaker, utterance.language, utterance.task
 
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:

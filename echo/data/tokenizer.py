@@ -71,12 +71,17 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
     return tokenizer
 
 
-def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
+def encode_transcript(
+    tokenizer: WhisperTokenizer, text: str, prompt: Sequence[int] | None = None
+) -> list[int]:
     """The decoder's whole target sequence, from the decoder's start token to end-of-text.
 
     A trained tokenizer gives [<|startoftranscript|>, text..., <|endoftext|>]; a Whisper
     checkpoint's puts its further prompt (language, task, <|notimestamps|>) after the first. The
     decoder reads ids[:-1] and its labels are ids[1:]. White space counts as single spaces.
+
+    Args:
+        prompt: the tokens before the text, in place of the tokenizer's own.
 
     Raises:
         DataError: the text has characters that the tokenizer lacks, or its special tokens.
@@ -89,7 +94,7 @@ def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
             f"the tokenizer cannot write {reprlib.repr(spoken.strip())}: it keeps "
             f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
-    return ids
+    return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
 
 
 def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
@@ -138,7 +143,14 @@ def join_segments(
 
 def no_timestamps_id(tokenizer: WhisperTokenizer) -> int:
     """The token after which the ids of timestamps come, where a tokenizer has them."""
-    return int(tokenizer.convert_tokens_to_ids("<|notimestamps|>"))
+    return token_id(tokenizer, "<|notimestamps|>")
+
+
+def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
+    """The id of a special token."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
 
 
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
@@ -152,7 +164,7 @@ def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int) -> list[int]:
     <|startofprev|> and the text's last tokens, `most` in all; none where there is no text."""
     ids = tokenizer(_as_spoken(text), add_special_tokens=False).input_ids if text.strip() else []
     ids = ids[max(0, len(ids) - most + 1) :]
-    return [tokenizer.convert_tokens_to_ids("<|startofprev|>"), *ids] if ids and most > 1 else []
+    return [token_id(tokenizer, "<|startofprev|>"), *ids] if ids and most > 1 else []
 
 
 def special_ids(tokenizer: Any) -> torch.Tensor:

@@ -88,7 +88,9 @@ class Trainer:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer)
-        self.reader = ExampleReader(tokenizer, Limits.of(model.config))
+        self.reader = ExampleReader(
+            tokenizer, Limits.of(model.config), generation=model.generation_config
+        )
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar

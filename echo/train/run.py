@@ -19,6 +19,7 @@ from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import ExampleReader, check_utterances
 from echo.data.utterance import FixedCorpus
 from echo.model.geometry import Limits
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
 from echo.support.lock import locked
@@ -84,7 +85,7 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
         set_seed(config.seed)
         model, tokenizer, heard = starting_point(config, corpus)
         config = described(config, model.config, tokenizer)
-        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+        corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, heard)
     if processes.world > 1:  # the same weights, but not the same dropout
@@ -145,7 +146,7 @@ def trainer_at(
         # Checkpoints of lora are merged; the adapters belong to the model that training began with.
         if config.lora:
             model, tokenizer, _ = starting_point(config, corpus)
-        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+        corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer)
     trainer.state.load_state_dict(state)
@@ -171,7 +172,9 @@ def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, toke
                 raise ConfigError(f"the processes have different {what}: they must read the same")
 
 
-def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Limits) -> AnyCorpus:
+def fit_corpus(
+    corpus: AnyCorpus, config: RunConfig, tokenizer: Any, model: EchoForConditionalGeneration
+) -> AnyCorpus:
     """The corpus without the utterances that the model cannot take, checked before training rather
     than an hour into it. Utterances of a stream, and those made anew in each epoch, cannot be
     checked here: each is checked when it is read.
@@ -182,8 +185,9 @@ def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Lim
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
     on_error = config.data.on_error
-    reader = ExampleReader(tokenizer, limits)
-    unlabelled = ExampleReader(tokenizer, limits, labelled=False)
+    limits = Limits.of(model.config)
+    reader = ExampleReader(tokenizer, limits, generation=model.generation_config)
+    unlabelled = ExampleReader(tokenizer, limits, False, model.generation_config)
     evaluated = check_utterances(corpus.eval, unlabelled, on_error)
     match corpus:
         case FixedCorpus():

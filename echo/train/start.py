@@ -61,7 +61,12 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         return StartingPoint(build_model(config, tokenizer), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
     if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
-        raise ConfigError(f"data.language must be given, because {config.init} is multilingual")
+        unnamed = next((u for u in known_utterances(corpus) if u.language is None), None)
+        if unnamed:
+            raise ConfigError(
+                f"data.language must be given, because {config.init} is multilingual and "
+                f"{unnamed.where or unnamed.id} has no language"
+            )
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
