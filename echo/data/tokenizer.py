@@ -159,12 +159,18 @@ def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
     return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
 
 
-def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int) -> list[int]:
+def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str = "") -> list[int]:
     """Text that comes before what is heard, as the decoder reads it before its start token:
-    <|startofprev|> and the text's last tokens, `most` in all; none where there is no text."""
-    ids = tokenizer(_as_spoken(text), add_special_tokens=False).input_ids if text.strip() else []
-    ids = ids[max(0, len(ids) - most + 1) :]
-    return [token_id(tokenizer, "<|startofprev|>"), *ids] if ids and most > 1 else []
+    <|startofprev|>, the hotwords, and the text's last tokens, `most` in all; none where there is
+    neither. Where both do not fit, hotwords stay and the text is cut."""
+    words, before = (
+        tokenizer(_as_spoken(part), add_special_tokens=False).input_ids if part.strip() else []
+        for part in (hotwords, text)
+    )
+    words = words[: max(0, most - 1)]
+    room = max(0, most - 1 - len(words))
+    ids = [*words, *before[max(0, len(before) - room) :]]
+    return [token_id(tokenizer, "<|startofprev|>"), *ids] if ids else []
 
 
 def special_ids(tokenizer: Any) -> torch.Tensor:
