@@ -132,7 +132,8 @@ class Packer:
         return " ".join(reversed(texts))
 
     def count(self, texts: Sequence[str]) -> None:
-        """Counts the tokens of texts that are new."""
+        """Counts the tokens of these texts, of which those of the last time are known."""
+        self.counts = {text: self.counts[text] for text in texts if text in self.counts}
         new = [text for text in dict.fromkeys(texts) if text not in self.counts]
         if new:
             spoken = [f" {' '.join(text.split())}" for text in new]
