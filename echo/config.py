@@ -110,6 +110,19 @@ class AugmentSettings:
 
 
 @dataclass(frozen=True)
+class PackSettings:
+    """Utterances of one recording or speaker joined into windows, with timestamps between them, as
+    Whisper was trained."""
+
+    # Longest window, in seconds, with the pauses between utterances.
+    seconds: PositiveAmount = 30.0
+    # Share of an epoch's utterances that are joined into windows; the others stay alone.
+    share: Share = 0.5
+    # Share of the windows that get the text before them as a prompt, which has no loss.
+    prompt_share: Share = 0.5
+
+
+@dataclass(frozen=True)
 class SourceSettings:
     """One of several sources to train on."""
 
@@ -170,8 +183,10 @@ class DataSettings:
     pad_to: Literal["batch"] | Amount = "batch"
     # Seconds of silence that every utterance ends with at least.
     added_silence: Amount = 0.0
-    # Share of training examples with a Whisper's timestamps.
+    # Share of training examples with a Whisper's timestamps; windows of `pack` always have them.
     timestamps: Share = 0.0
+    # How utterances are joined into windows, {seconds: 30, share: 0.5}; null leaves each alone.
+    pack: PackSettings | None = None
     # What is done to training audio.
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 

@@ -27,6 +27,20 @@ def transcribe(
         ),
     ] = None,
     task: Task = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Text that a Whisper takes for what was said before each window, for its names "
+            "and style; its last 223 tokens count; by default none."
+        ),
+    ] = None,
+    hotwords: Annotated[
+        str | None,
+        typer.Option(
+            help="Words that are likely to be said, put before the prompt of each window; where "
+            "both do not fit, the prompt is cut; by default none."
+        ),
+    ] = None,
     words: Annotated[
         bool,
         typer.Option(
@@ -66,7 +80,7 @@ def transcribe(
     from echo.transcribe.subtitles import Layout
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
 
-    settings = TranscribeSettings(beams, language, task, words, batch_size)
+    settings = TranscribeSettings(beams, language, task, words, batch_size, prompt, hotwords)
     loaded = load_model(model, checkpoint)
     transcribe_into(out, loaded, paths, kinds, settings, progress=True, layout=Layout(**layout))
     print(f"The transcripts are in {out}/")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from echo.data.packing import Packer
 from echo.data.utterance import Corpus, Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
@@ -29,8 +30,8 @@ class Item:
     epoch: int
     index: int
     speed: float
-    # Of a stream, the utterance itself, or what is wrong with a row that should be one; what is
-    # held whole is looked up where it is needed.
+    # Of a stream or of packed data, the utterance itself, or what is wrong with a row that should
+    # be one; else it is looked up where it is needed.
     row: Utterance | DataError | None = None
 
 
@@ -86,12 +87,14 @@ class EpochBatches:
         rank: int = 0,
         world: int = 1,
         limits: Limits | None = None,
+        packer: Packer | None = None,
     ) -> None:
         """
         Args:
             start: where it begins.
             rank, world: which of how many processes this is.
             limits: the model's, which say how much silence is added; None adds none.
+            packer: joins utterances into windows; None leaves each alone.
         """
         self.corpus = corpus
         self.seed = seed
@@ -102,6 +105,7 @@ class EpochBatches:
         self.rank = rank
         self.world = world
         self.limits = limits
+        self.packer = packer
         self.ahead: deque[Position] = deque()  # of what is yielded and not yet taken
 
     def blocks(self, epoch: int) -> int:
@@ -112,8 +116,18 @@ class EpochBatches:
         """All batches of one part of an epoch."""
         rng = random.Random(f"{self.seed}-{epoch}")
         utterances = self.corpus.train_epoch(epoch)
+        if self.packer:
+            return self.in_packed_batches(epoch, utterances, rng)
         items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]
         return self.in_batches(items, utterances, rng)
+
+    def in_packed_batches(
+        self, epoch: int, utterances: Sequence[Utterance], rng: random.Random
+    ) -> list[list[Item]]:
+        assert self.packer is not None
+        packed = self.packer.pack(utterances, self.speeds, rng)
+        items = [Item(epoch, i, speed, row) for i, (row, speed) in enumerate(packed)]
+        return self.in_batches(items, [row for row, _ in packed], rng)
 
     def in_batches(
         self, items: Sequence[Item], utterances: Sequence[Utterance], rng: random.Random

@@ -5,8 +5,10 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -62,6 +64,10 @@ class AudioCache:
             raise ConfigError(f"data.cache: {folder} cannot be used ({error.strerror})") from None
         self.evict()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Recordings that are sent to a worker all count on one cache there.
+        return cache_of_process, (self.folder.parent, self.limit)
+
     def over(self, utterances: Sequence[Utterance]) -> list[Utterance]:
         """The same utterances, decoded only when their samples are not in the cache."""
         return [replace(u, audio=CachedAudio(u.audio, self)) for u in utterances]
@@ -111,6 +117,11 @@ class AudioCache:
             with suppress(OSError):
                 path.unlink()
             size -= freed
+
+
+@lru_cache
+def cache_of_process(folder: Path, limit: int) -> AudioCache:
+    return AudioCache(folder, limit)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +19,15 @@ from echo.data.augment import spec_augment
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.features import log_mel
-from echo.data.tokenizer import add_timestamps, encode_transcript
+from echo.data.packing import Window
+from echo.data.prompts import AS_SET, Prompts, Told
+from echo.data.tokenizer import (
+    Segment,
+    add_timestamps,
+    encode_transcript,
+    join_segments,
+    prompt_ids,
+)
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.support.errors import DataError
@@ -36,6 +45,8 @@ class Example:
     features: torch.Tensor  # (n_mels, frames)
     tokens: list[int]  # from decoder start to end of text; none where unlabelled
     seconds: float  # without the silence that was added
+    prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
+    skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Batch:
     decoder_input_ids: torch.Tensor  # (B, tokens)
     labels: torch.Tensor  # (B, tokens), IGNORED at padding
     skipped: list[DataError]  # what was wrong with utterances left out
+    told: Told = AS_SET  # the language and task to decode with
 
     def to(self, device: torch.device) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -89,10 +101,17 @@ class ExampleReader:
     model cannot write.
     """
 
-    def __init__(self, tokenizer: Any, limits: Limits, labelled: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Any, limits: Limits, labelled: bool = True, generation: Any = None
+    ) -> None:
+        """
+        Args:
+            generation: the model's generation config, by which rows tell language and task.
+        """
         self.tokenizer = tokenizer
         self.limits = limits
         self.labelled = labelled
+        self.prompts = Prompts(tokenizer, generation)
 
     def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
         """The example, at this speed unless that makes it too long for the encoder.
@@ -100,29 +119,84 @@ class ExampleReader:
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.
         """
+        if isinstance(utterance, Window):
+            return self.read_window(utterance, speed)
         with naming(utterance):
             samples = utterance.audio.load()
-            if speed != 1.0:
-                changed = to_mono_16k(samples[None], round(speed * SAMPLE_RATE), utterance.id)
-                if feature_frames(len(changed)) <= self.limits.max_frames:
-                    samples = changed
-            self.check_frames(feature_frames(len(samples)))
-            padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
-            features = log_mel(padded, self.limits.n_mels)
-            seconds = len(samples) / SAMPLE_RATE
-            return Example(utterance, features, self.tokens(utterance.text), seconds)
+            changed = at_speed(samples, speed)
+            if feature_frames(len(changed)) <= self.limits.max_frames:
+                samples = changed
+            features, seconds = self.features(samples)
+            return Example(utterance, features, self.tokens(utterance), seconds)
+
+    def features(self, samples: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The features of (samples,) with the silence that is added, and the seconds without it."""
+        self.check_frames(feature_frames(len(samples)))
+        padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
+        return log_mel(padded, self.limits.n_mels), len(samples) / SAMPLE_RATE
+
+    def read_window(self, window: Window, speed: float) -> Example:
+        """As `read`, for utterances that are joined. Parts that cannot be read are left out."""
+        pieces: list[torch.Tensor] = []
+        segments: list[Segment] = []
+        problems: list[DataError] = []
+        length = 0  # samples at this speed
+        for part, pause in zip(window.parts, window.pauses, strict=False):
+            try:
+                with naming(part):
+                    samples = at_speed(part.audio.load(), speed)
+                    tokens = self.tokens(part)
+            except DataError as error:
+                problems.append(error)
+                continue
+            silence = torch.zeros(round(pause / speed * SAMPLE_RATE))
+            start = (length + len(silence)) / SAMPLE_RATE
+            pieces += [silence, samples]
+            length += len(silence) + len(samples)
+            segments.append(Segment(start, length / SAMPLE_RATE, tokens))
+        if not segments:
+            raise DataError("; ".join(map(str, problems)))
+        begun = None
+        if window.begun and not problems:  # a gap would let all of it in
+            samples, begun = self.beginning(window, length, speed)
+            pieces.append(samples)
+        with naming(window):
+            features, seconds = self.features(torch.cat(pieces))
+        ids = join_segments(self.tokenizer, segments, begun)
+        room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
+        prompt = prompt_ids(self.tokenizer, window.previous, room)
+        return Example(window, features, ids, seconds, prompt, tuple(problems))
+
+    def beginning(
+        self, window: Window, length: int, speed: float
+    ) -> tuple[torch.Tensor, float | None]:
+        """A pause and what then begins of the utterance after a window's parts, (samples,) up to
+        the window's end, and the time in seconds at which it begins. Nothing where its recording
+        cannot be read, which is an error where it is a part."""
+        assert window.begun is not None
+        try:
+            samples = at_speed(window.begun.audio.load(), speed)
+        except DataError:
+            return torch.zeros(0), None
+        silence = torch.zeros(round(window.pauses[-1] / speed * SAMPLE_RATE))
+        room = round(window.seconds * SAMPLE_RATE) - length
+        if len(silence) + len(samples) <= room or room <= len(silence):
+            return torch.zeros(0), None  # its row gives a wrong duration
+        return torch.cat([silence, samples])[:room], (length + len(silence)) / SAMPLE_RATE
 
     def check(self, utterance: Utterance) -> None:
         """As `read`, by what is known without decoding the recording."""
         with naming(utterance):
             self.check_frames(feature_frames(round(utterance.duration * SAMPLE_RATE)))
-            self.tokens(utterance.text)
+            self.tokens(utterance)
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, utterance: Utterance) -> list[int]:
         """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
         if not self.labelled:
+            self.prompts.told(utterance)  # refuses what cannot be decoded
             return []
-        tokens = encode_transcript(self.tokenizer, text)
+        prompt = self.prompts.ids(utterance)
+        tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
         if len(tokens) - 1 > self.limits.max_tokens:
             raise DataError(
                 f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
@@ -136,6 +210,13 @@ class ExampleReader:
                 f"the audio is {frames / FRAMES_PER_SECOND} s long, but the encoder takes "
                 f"{self.limits.max_frames / FRAMES_PER_SECOND} s"
             )
+
+
+def at_speed(samples: torch.Tensor, speed: float) -> torch.Tensor:
+    """(samples,) at 16 kHz, played faster by a factor."""
+    if speed == 1.0:
+        return samples
+    return to_mono_16k(samples[None], round(speed * SAMPLE_RATE), "")
 
 
 @contextmanager
@@ -165,9 +246,9 @@ class TrainingSet(Dataset):
         self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
 
     def __getitem__(self, item: Item) -> Example | DataError:
-        utterance = self.utterance(item) if item.row is None else item.row
-        if isinstance(utterance, DataError):
-            return utterance
+        if isinstance(item.row, DataError):
+            return item.row
+        utterance = self.utterance(item)
         try:
             example = self.reader.read(utterance, item.speed)
         except DataError as error:
@@ -175,11 +256,14 @@ class TrainingSet(Dataset):
         rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
         features = spec_augment(example.features, self.settings.augment, rng)
         tokens = example.tokens
-        if rng.random() < self.settings.timestamps:
+        if rng.random() < self.settings.timestamps and not isinstance(utterance, Window):
             tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
         return replace(example, features=features, tokens=tokens)
 
     def utterance(self, item: Item) -> Utterance:
+        if item.row is not None:
+            assert isinstance(item.row, Utterance)
+            return item.row
         assert not isinstance(self.corpus, StreamCorpus)  # whose items come with theirs
         if self.epoch[0] != item.epoch:
             self.epoch = (item.epoch, self.corpus.train_epoch(item.epoch))
@@ -194,7 +278,11 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """A batch, or only what was wrong where no example is left."""
-        skipped = [e for e in examples if isinstance(e, DataError)]
+        skipped = [
+            problem
+            for e in examples
+            for problem in ([e] if isinstance(e, DataError) else e.skipped)
+        ]
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -203,13 +291,16 @@ class Collator:
         features = torch.zeros(len(good), good[0].features.shape[0], frames)
         for row, example in zip(features, good, strict=True):
             row[:, : example.features.shape[1]] = example.features
-        tokens = [torch.tensor(e.tokens, dtype=torch.long) for e in good]
+        tokens = [torch.tensor(e.prompt + e.tokens, dtype=torch.long) for e in good]
+        labels = [t[1:].clone() for t in tokens]
+        for row, example in zip(labels, good, strict=True):
+            row[: len(example.prompt)] = IGNORED
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,
             attention_mask=(torch.arange(frames) < lengths[:, None]).long(),
             decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
-            labels=pad_sequence([t[1:] for t in tokens], True, IGNORED),
+            labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
         )
 
@@ -244,7 +335,8 @@ def evaluation_batches(
     world: int = 1,
 ) -> Iterator[Batch]:
     """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once; with several processes, every `world`-th batch. Utterances that cannot be read are
+    once; with several processes, every `world`-th batch. All of a batch are told the same language
+    and task. Utterances that cannot be read are
     logged and left out where `on_error` is "skip".
 
     Raises:
@@ -254,8 +346,12 @@ def evaluation_batches(
     durations = [
         reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
     ]
-    batches = bucket(durations, max_batch_seconds, MAX_EVALUATION_BATCH)[::-1]
-    for indices in batches[rank::world]:
+    batches = []
+    for told, members in told_alike(utterances, reader).items():
+        own = bucket([durations[i] for i in members], max_batch_seconds, MAX_EVALUATION_BATCH)
+        batches += [(told, [members[i] for i in batch]) for batch in reversed(own)]
+    batches.sort(key=lambda batch: -max(durations[i] for i in batch[1]))
+    for told, indices in batches[rank::world]:
         examples: list[Example | DataError] = []
         for index in indices:
             try:
@@ -266,7 +362,18 @@ def evaluation_batches(
                 logger.warning("skipped: %s", error)
         batch = collate(examples)
         if isinstance(batch, Batch):
-            yield batch
+            yield replace(batch, told=told)
+
+
+def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[Told, list[int]]:
+    """The indices of utterances by their language and task, which the rows of a batch share."""
+    groups: dict[Told, list[int]] = defaultdict(list)
+    for index, utterance in enumerate(utterances):
+        told = AS_SET
+        with suppress(DataError):  # which reading it raises again
+            told = reader.prompts.told(utterance)
+        groups[told].append(index)
+    return groups
 
 
 def check_utterances(

@@ -2,9 +2,9 @@
 
 import json
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -71,12 +71,17 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
     return tokenizer
 
 
-def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
+def encode_transcript(
+    tokenizer: WhisperTokenizer, text: str, prompt: Sequence[int] | None = None
+) -> list[int]:
     """The decoder's whole target sequence, from the decoder's start token to end-of-text.
 
     A trained tokenizer gives [<|startoftranscript|>, text..., <|endoftext|>]; a Whisper
     checkpoint's puts its further prompt (language, task, <|notimestamps|>) after the first. The
     decoder reads ids[:-1] and its labels are ids[1:]. White space counts as single spaces.
+
+    Args:
+        prompt: the tokens before the text, in place of the tokenizer's own.
 
     Raises:
         DataError: the text has characters that the tokenizer lacks, or its special tokens.
@@ -89,7 +94,7 @@ def encode_transcript(tokenizer: WhisperTokenizer, text: str) -> list[int]:
             f"the tokenizer cannot write {reprlib.repr(spoken.strip())}: it keeps "
             f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
-    return ids
+    return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
 
 
 def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
@@ -99,18 +104,82 @@ def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) 
     Raises:
         DataError: the tokenizer has no timestamps, as those that Echo trains have none.
     """
-    without = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
-    if without not in ids:
+    return join_segments(tokenizer, [Segment(0.0, seconds, ids)])
+
+
+class Segment(NamedTuple):
+    """A transcript within a window: its times in seconds, and its whole target sequence."""
+
+    start: float
+    end: float
+    ids: list[int]
+
+
+def join_segments(
+    tokenizer: WhisperTokenizer, segments: Sequence[Segment], begun: float | None = None
+) -> list[int]:
+    """The target sequence of several segments with their times, in steps of 20 ms, after the prompt
+    of the first.
+
+    Args:
+        begun: the time in seconds at which one more segment begins, whose end is not heard.
+
+    Raises:
+        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
+    """
+    without = no_timestamps_id(tokenizer)
+    first = segments[0].ids
+    if without not in first:
         raise DataError("the tokenizer has no timestamps to teach (data.timestamps)")
-    begin = without + 1
-    end = begin + min(round(seconds / TIMESTAMP_SECONDS), MAX_TIMESTAMP)
-    place = ids.index(without)
-    return [*ids[:place], begin, *ids[place + 1 : -1], end, ids[-1]]
+
+    def at(seconds: float) -> int:
+        return without + 1 + min(round(seconds / TIMESTAMP_SECONDS), MAX_TIMESTAMP)
+
+    joined = first[: first.index(without)]
+    for start, end, ids in segments:
+        joined += [at(start), *ids[ids.index(without) + 1 : -1], at(end)]
+    return [*joined, *([] if begun is None else [at(begun)]), first[-1]]
+
+
+def no_timestamps_id(tokenizer: WhisperTokenizer) -> int:
+    """The token after which the ids of timestamps come, where a tokenizer has them."""
+    return token_id(tokenizer, "<|notimestamps|>")
+
+
+def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
+    """The id of a special token."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
+
+
+def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
+    """Whether a tokenizer has timestamps: a checkpoint's, whose prompt says where there are
+    none."""
+    return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
+
+
+def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str = "") -> list[int]:
+    """Text that comes before what is heard, as the decoder reads it before its start token:
+    <|startofprev|>, the hotwords, and the text's last tokens, `most` in all; none where there is
+    neither. Where both do not fit, hotwords stay and the text is cut."""
+    words, before = (
+        tokenizer(_as_spoken(part), add_special_tokens=False).input_ids if part.strip() else []
+        for part in (hotwords, text)
+    )
+    words = words[: max(0, most - 1)]
+    room = max(0, most - 1 - len(words))
+    ids = [*words, *before[max(0, len(before) - room) :]]
+    return [token_id(tokenizer, "<|startofprev|>"), *ids] if ids else []
 
 
 def special_ids(tokenizer: Any) -> torch.Tensor:
-    """The tokens that are not part of a text, sorted."""
-    return torch.tensor(sorted(tokenizer.all_special_ids))
+    """The tokens that are not part of a text, sorted: timestamps too."""
+    ids = set(tokenizer.all_special_ids)
+    if has_timestamps(tokenizer):
+        first = no_timestamps_id(tokenizer) + 1
+        ids.update(range(first, first + MAX_TIMESTAMP + 1))
+    return torch.tensor(sorted(ids))
 
 
 def decode_transcripts(

@@ -18,6 +18,8 @@ class Utterance:
     speaker: str | None = None
     where: str = ""  # "train.jsonl:12", for messages
     extra: Mapping[str, Any] = field(default_factory=dict)  # the source's further columns
+    language: str | None = None  # as its row names it: "de", "german" or "de-AT"
+    task: str | None = None  # "transcribe" or "translate"
 
 
 # Utterances that WER is measured on, or several sets of them by name.

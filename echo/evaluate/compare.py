@@ -20,7 +20,7 @@ from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
-from echo.evaluate.normaliser import Normaliser, normaliser
+from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
@@ -141,8 +141,9 @@ def prepare(
     on_error: OnError,
     language: str | None = None,
     task: Task | None = None,
-) -> tuple[list[Utterance], Normaliser]:
-    """Returns the utterances that all models accept, and one normaliser for all models.
+) -> tuple[list[Utterance], Normaliser | RowNormalisers]:
+    """Returns the utterances that all models accept, and one normaliser (or one for each row that
+    says its language) for all models.
 
     The normaliser is shared because some tokenizers have more spelling rules than others. Every
     model is loaded here once, so that errors show up before anything is measured. Each is dropped
@@ -153,18 +154,19 @@ def prepare(
     for source in sources:
         loaded = load_model(source, which, language, task)
         limits = Limits.of(loaded.model.config)
-        reader = ExampleReader(loaded.tokenizer, limits, labelled=False)
+        reader = ExampleReader(loaded.tokenizer, limits, False, loaded.model.generation_config)
         try:
             fitting = check_utterances(fitting, reader, on_error)
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
         tokenizers.append(loaded.tokenizer)
         written.add(written_language(loaded.model))
+        model = loaded.model
     most = max(tokenizers, key=lambda tokenizer: len(tokenizer.english_spelling_normalizer or {}))
     # The English normaliser would corrupt text in any other language. So another language wins: a
     # model that writes only English is wrong there anyway.
     language = min(written - {"en", None}, key=str, default=None)
-    return fitting, normaliser(language, most, (u.text for u in fitting))
+    return fitting, row_normalisers(model, most, fitting, language)
 
 
 def measure(
@@ -218,7 +220,9 @@ def measure(
     }
 
 
-def on_common(evaluations: dict[str, Evaluation], normalise: Normaliser) -> dict[str, Evaluation]:
+def on_common(
+    evaluations: dict[str, Evaluation], normalise: Normaliser | RowNormalisers
+) -> dict[str, Evaluation]:
     """Restricts the evaluations to the utterances that all models transcribed.
 
     Raises:

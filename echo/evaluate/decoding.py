@@ -64,7 +64,9 @@ def transcribe_set(
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
-    reader = ExampleReader(tokenizer, limits or Limits.of(model.config), labelled=False)
+    reader = ExampleReader(
+        tokenizer, limits or Limits.of(model.config), False, model.generation_config
+    )
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}
@@ -152,6 +154,7 @@ def generate(
             )
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
+    told = {key: value for key, value in batch.told._asdict().items() if value is not None}
     return model.generate(
         encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
@@ -159,5 +162,6 @@ def generate(
         max_length=min(most_tokens(longest), model.config.max_target_positions),
         num_beams=settings.beams,
         do_sample=False,
+        **told,
         **options,
     )

@@ -1,7 +1,7 @@
 """Evaluates one model on one set: transcripts, error rates and speed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from echo.config import DecodeSettings, OnError
 from echo.data.loading import Limits
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
-from echo.evaluate.normaliser import Normaliser, normaliser
+from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
 from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
@@ -115,16 +115,30 @@ def evaluate_model(
     transcripts = transcribe_set(
         model, tokenizer, utterances, settings, on_error, progress, limits=limits
     )
-    language, texts = written_language(model), (u.text for u in transcripts.utterances)
-    return score(transcripts, normaliser(language, tokenizer, texts))
+    usual = written_language(model)
+    return score(transcripts, row_normalisers(model, tokenizer, transcripts.utterances, usual))
 
 
-def score(transcripts: Transcripts, normalise: Normaliser) -> Evaluation:
+def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> Evaluation:
     """Counts the errors in transcripts."""
     said, heard = [u.text for u in transcripts.utterances], transcripts.texts
-    raw = [normalise.units(t) for t in said], [normalise.units(t) for t in heard]
-    normalised = [normalise(t) for t in said], [normalise(t) for t in heard]
-    characters = word_errors if normalise.by_letters else character_errors
+    own = [normalise.of(u) for u in transcripts.utterances]
+
+    def each(change: Callable[[Normaliser, str], str], texts: Sequence[str]) -> list[str]:
+        return [change(n, t) for n, t in zip(own, texts, strict=True)]
+
+    raw = each(Normaliser.units, said), each(Normaliser.units, heard)
+    normalised = each(Normaliser.__call__, said), each(Normaliser.__call__, heard)
+
+    def characters(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+        """By letters, a word is a letter."""
+        counts = ErrorCounts(0, 0, 0, 0)
+        for by_letters, errors in ((True, word_errors), (False, character_errors)):
+            rows = [i for i, each in enumerate(own) if each.by_letters == by_letters]
+            if rows:
+                counts += errors([references[i] for i in rows], [hypotheses[i] for i in rows])
+        return counts
+
     return Evaluation(
         transcripts,
         normalise.name,

@@ -2,12 +2,15 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import regex
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+from echo.data.utterance import Utterance
+from echo.model.language import written_language
 
 # These are written without spaces between words, so errors are counted in letters (Radford et al.
 # 2022, C).
@@ -28,9 +31,51 @@ class Normaliser:
     def __call__(self, text: str) -> str:
         return self.units(self.apply(text))
 
+    def of(self, utterance: Utterance) -> "Normaliser":
+        """The one of a row: every row has the same."""
+        return self
+
     def units(self, text: str) -> str:
         """Puts spaces between the units that the WER counts."""
         return " ".join(letters(text)) if self.by_letters else text
+
+
+@dataclass(frozen=True)
+class RowNormalisers:
+    """A normaliser for each row, by the language that it is in."""
+
+    usual: Normaliser  # of rows that do not say
+    others: Mapping[str, Normaliser]  # by the ids of those that do
+
+    @property
+    def name(self) -> str:
+        names = [self.usual.name, *(each.name for each in self.others.values())]
+        return "; ".join(dict.fromkeys(names))
+
+    def of(self, utterance: Utterance) -> Normaliser:
+        return self.others.get(utterance.id, self.usual)
+
+
+def row_normalisers(
+    model: Any, tokenizer: Any, utterances: Sequence[Utterance], usual: str | None
+) -> Normaliser | RowNormalisers:
+    """Returns the normaliser of a set, or of each of its rows where some say what language or task
+    they are.
+
+    Args:
+        model: whose settings complete what a row says.
+        usual: the language of the other rows; see `normaliser`.
+    """
+    told = {u.id: u for u in utterances if u.language is not None or u.task is not None}
+    silent = [u.text for u in utterances if u.id not in told]
+    written = {id: written_language(model, u.language, u.task) for id, u in told.items()}
+    texts = silent or [u.text for u in utterances]
+    found = normaliser(usual, tokenizer, texts)
+    if not told:
+        return found
+    by_language = {language: normaliser(language, tokenizer) for language in {*written.values()}}
+    others = {id: by_language[language] for id, language in written.items()}
+    return RowNormalisers(found if silent else next(iter(others.values())), others)
 
 
 def normaliser(language: str | None, tokenizer: Any, texts: Iterable[str] = ()) -> Normaliser:

@@ -20,6 +20,14 @@ class ErrorCounts:
     insertions: int
     reference: int
 
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.reference + other.reference,
+        )
+
     @property
     def errors(self) -> int:
         return self.substitutions + self.deletions + self.insertions

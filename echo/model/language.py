@@ -1,9 +1,10 @@
 """Sets the language of a multilingual Whisper, and whether it transcribes or translates."""
 
+import re
 from typing import Any, Literal
 
 import torch
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from echo.support.errors import ConfigError
 
@@ -16,6 +17,14 @@ def known_languages(generation: Any) -> dict[str, int]:
     if getattr(generation, "is_multilingual", None) is False:
         return {}
     return getattr(generation, "lang_to_id", None) or {}
+
+
+def known_code(language: str) -> str | None:
+    """Returns the code of a language that Whisper knows, "de" for "de", "German" or "de-AT". None
+    for any other."""
+    name = language.lower()
+    code = TO_LANGUAGE_CODE.get(name, name)
+    return next((c for c in (code, re.split("[-_]", code)[0]) if c in LANGUAGES), None)
 
 
 def is_multilingual(model: Any) -> bool:
@@ -82,10 +91,20 @@ def set_language(
     tokenizer.set_prefix_tokens(task=generation.task)
 
 
-def written_language(model: Any) -> str | None:
+def written_language(
+    model: Any, language: str | None = None, task: str | None = None
+) -> str | None:
     """Returns the code of the language that a model writes: the configured one, or English for an
-    English-only model. None if unknown."""
+    English-only model. None if unknown.
+
+    Args:
+        language, task: of a row that says so itself, as its source names them.
+    """
     generation = model.generation_config
+    if language is not None or task is not None:
+        if (task or getattr(generation, "task", None)) == "translate":
+            return "en"
+        return known_code(language or "") or spoken_language(generation)
     only_english = getattr(generation, "is_multilingual", None) is False
     return "en" if only_english else told_language(generation)
 

@@ -7,16 +7,18 @@ from itertools import islice
 
 import torch
 
-from echo.config import RunConfig
+from echo.config import DataSettings, RunConfig
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.stream import AnyCorpus, StreamBatches, StreamCorpus
 from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
+from echo.data.packing import Packer
 from echo.support.distributed import Processes
 from echo.support.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 SILENT_FRAMES = 16
+BEGINNING = Position()
 
 
 @dataclass(frozen=True)
@@ -80,24 +82,42 @@ def own_batches(
     processes: Processes,
 ) -> Iterator[tuple[Batch, Position]]:
     """This process's batches, each with the position after all processes have taken theirs."""
-    data = config.data
-    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
-    sampler = order(
-        corpus,  # type: ignore[arg-type]  # each takes its own kind
-        config.seed,
-        data.max_batch_seconds,
-        data.max_batch_size,
-        data.augment.speed,
-        start,
-        processes.rank,
-        processes.world,
-        reader.limits,
+    sampler = training_sampler(
+        config.seed, config.data, corpus, reader, start, processes.rank, processes.world
     )
-    loader = training_loader(corpus, sampler, reader, data, config.seed)
+    loader = training_loader(corpus, sampler, reader, config.data, config.seed)
     for batch, position in zip(loader, sampler.positions(), strict=False):
         if not isinstance(batch, Batch):
             batch = silence(reader, batch)
         yield batch, position
+
+
+def training_sampler(
+    seed: int,
+    data: DataSettings,
+    corpus: AnyCorpus,
+    reader: ExampleReader,
+    start: Position = BEGINNING,
+    rank: int = 0,
+    world: int = 1,
+) -> EpochBatches:
+    """What a run's batches are made of, from a position on; see `EpochBatches`."""
+    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
+    packer = None
+    if data.pack:
+        packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens)
+    return order(
+        corpus,  # type: ignore[arg-type]  # each takes its own kind
+        seed,
+        data.max_batch_seconds,
+        data.max_batch_size,
+        data.augment.speed,
+        start,
+        rank,
+        world,
+        reader.limits,
+        packer,
+    )
 
 
 def silence(reader: ExampleReader, skipped: list[DataError]) -> Batch:

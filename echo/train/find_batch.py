@@ -3,19 +3,21 @@
 import logging
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.config import RunConfig
-from echo.data.batching import EpochBatches, Item, Position
+from echo.data.batching import Item
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.stream import StreamCorpus
 from echo.data.loading import Batch, Collator, TrainingSet
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
 from echo.support.memory import PeakMemory
+from echo.train.batches import training_sampler
 from echo.train.loop import Trainer
 from echo.train.run import new_trainer
 
@@ -77,23 +79,15 @@ class Probe:
         self.examples = TrainingSet(trainer.corpus, trainer.reader, self.data, trainer.config.seed)
         assert not isinstance(trainer.corpus, StreamCorpus)
         self.corpus = trainer.corpus
-        self.utterances = self.corpus.train_epoch(0)
         self.limits = trainer.reader.limits
-        longest = max(u.duration for u in self.utterances) / min(self.data.augment.speed)
-        self.longest = self.limits.padded_seconds(longest)
+        alone = max(u.duration for u in self.corpus.train_epoch(0)) / min(self.data.augment.speed)
+        window = self.data.pack.seconds if self.data.pack else 0.0
+        self.longest = self.limits.padded_seconds(max(alone, window))
         self.bytes_per_second = 0.0  # of audio, on a CPU
 
     def batches(self, seconds: float) -> list[list[Item]]:
-        data = self.data
-        sampler = EpochBatches(
-            self.corpus,
-            self.trainer.config.seed,
-            seconds,
-            data.max_batch_size,
-            data.augment.speed,
-            Position(),
-            limits=self.limits,
-        )
+        data = replace(self.data, max_batch_seconds=seconds)
+        sampler = training_sampler(self.trainer.config.seed, data, self.corpus, self.trainer.reader)
         return sampler.block_batches(0, 0)
 
     def costliest(self, seconds: float) -> list[list[Item]]:
@@ -101,13 +95,13 @@ class Probe:
         costs: list[Callable[[list[Item]], float]] = [
             self.padded_seconds,
             lambda batch: self.padded_seconds(batch) / len(batch),
-            lambda batch: len(batch) * max(len(self.utterances[i.index].text) for i in batch),
+            lambda batch: len(batch) * max(len(self.examples.utterance(i).text) for i in batch),
         ]
         batches = self.batches(seconds)
         return [max(batches, key=cost) for cost in costs]
 
     def padded_seconds(self, batch: list[Item]) -> float:
-        longest = max(self.utterances[i.index].duration / i.speed for i in batch)
+        longest = max(self.examples.utterance(i).duration / i.speed for i in batch)
         return len(batch) * self.limits.padded_seconds(longest)
 
     def grows_beyond(self, seconds: float) -> bool:

@@ -26,8 +26,8 @@ from echo.data.loading import ExampleReader, sample
 from echo.data.utterance import evaluation_sets
 from echo.evaluate.criterion import read_criterion
 from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
-from echo.evaluate.normaliser import normaliser
-from echo.evaluate.wer import word_errors
+from echo.evaluate.evaluation import score
+from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
 from echo.model.language import told_language, written_language
 from echo.model.model import EchoForConditionalGeneration
@@ -96,7 +96,9 @@ class Trainer:
                 freeze(model, ["ctc_head"])
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
-        self.reader = ExampleReader(tokenizer, Limits.of(model.config))
+        self.reader = ExampleReader(
+            tokenizer, Limits.of(model.config), generation=model.generation_config
+        )
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar
@@ -174,7 +176,7 @@ class Trainer:
     def begin(self, recorder: Recorder) -> None:
         """Says and records what the run begins with."""
         model = self.state.unwrapped
-        said = beginning(self.config, self.corpus, model, self.accelerator)
+        said = beginning(self.config, self.corpus, self.reader, model, self.accelerator)
         for subject, sentence in said.items():
             logger.info("%s: %s", subject, sentence)
         recorder.record("start", self.progress.step, {**said, **start_facts(self.config)})
@@ -327,10 +329,10 @@ class Trainer:
         return wer
 
     def wer(self, transcripts: Transcripts) -> float:
-        references, heard = [u.text for u in transcripts.utterances], transcripts.texts
-        language = written_language(self.state.unwrapped)
-        units = normaliser(language, self.tokenizer, references).units
-        return word_errors([units(t) for t in references], [units(t) for t in heard]).rate
+        model = self.state.unwrapped
+        usual = written_language(model)
+        rows = row_normalisers(model, self.tokenizer, transcripts.utterances, usual)
+        return score(transcripts, rows).wer.rate
 
     def show(
         self,

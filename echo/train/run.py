@@ -89,7 +89,7 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
         read_criterion(config.train.best, [*sets], "train.best")  # before anything is loaded
         model, tokenizer, heard = starting_point(config, corpus)
         config = described(config, model.config, tokenizer)
-        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+        corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, heard, anchor(config, model))
     if processes.world > 1:  # the same weights, but not the same dropout
@@ -154,7 +154,7 @@ def trainer_at(
             start = anchor(config, model)
         elif config.loss.anchor_kl:
             start = starting_point(config, corpus).model
-        corpus = fit_corpus(corpus, config, tokenizer, Limits.of(model.config))
+        corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, start=start)
     trainer.state.load_state_dict(state)
@@ -187,7 +187,9 @@ def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, toke
                 raise ConfigError(f"the processes have different {what}: they must read the same")
 
 
-def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Limits) -> AnyCorpus:
+def fit_corpus(
+    corpus: AnyCorpus, config: RunConfig, tokenizer: Any, model: EchoForConditionalGeneration
+) -> AnyCorpus:
     """The corpus without the utterances that the model cannot take, checked before training rather
     than an hour into it. Utterances of a stream, and those made anew in each epoch, cannot be
     checked here: each is checked when it is read.
@@ -198,8 +200,9 @@ def fit_corpus(corpus: AnyCorpus, config: RunConfig, tokenizer: Any, limits: Lim
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
     on_error = config.data.on_error
-    reader = ExampleReader(tokenizer, limits)
-    unlabelled = ExampleReader(tokenizer, limits, labelled=False)
+    limits = Limits.of(model.config)
+    reader = ExampleReader(tokenizer, limits, generation=model.generation_config)
+    unlabelled = ExampleReader(tokenizer, limits, False, model.generation_config)
     evaluated: Evaluated
     if isinstance(corpus.eval, Mapping):
         evaluated = {

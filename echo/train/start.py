@@ -9,8 +9,10 @@ from echo.attention.forms import resolve_layers
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import ModelSettings, RunConfig, TokenizerSettings
+from echo.config import ModelSettings, PackSettings, RunConfig, TokenizerSettings
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
+from echo.data.packing import groups
+from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
 from echo.model.language import is_multilingual
@@ -45,6 +47,11 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
             "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
         )
     if config.init is None:
+        if data.pack is not None:
+            raise ConfigError(
+                "data.pack needs a Whisper's timestamps, which a model from scratch has not: leave "
+                "it out, or give a Whisper as init"
+            )
         if data.language is not None or data.task is not None:
             raise ConfigError("data.language and data.task are for a multilingual init alone")
         if config.lora is not None:
@@ -57,10 +64,17 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         return StartingPoint(build_model(config, tokenizer), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
     if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
-        raise ConfigError(f"data.language must be given, because {config.init} is multilingual")
+        unnamed = next((u for u in known_utterances(corpus) if u.language is None), None)
+        if unnamed:
+            raise ConfigError(
+                f"data.language must be given, because {config.init} is multilingual and "
+                f"{unnamed.where or unnamed.id} has no language"
+            )
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
+    if data.pack is not None:
+        check_packing(data.pack, config.init, loaded, known_utterances(corpus))
     model = with_attention(loaded.model, config)
     heard = Limits.of(model.config)
     for key, value in padding(data).items():
@@ -73,6 +87,27 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
     if isinstance(corpus, StreamCorpus):
         return corpus.known_utterances()
     return corpus.train_epoch(0)
+
+
+def check_packing(
+    pack: PackSettings, init: str, loaded: LoadedModel, utterances: Sequence[Utterance]
+) -> None:
+    """Checks that utterances can be joined into windows.
+
+    Raises:
+        ConfigError: the checkpoint has no timestamps or hears shorter windows, or no utterances
+            belong together.
+    """
+    if not has_timestamps(loaded.tokenizer):
+        raise ConfigError(f"data.pack needs a Whisper's timestamps, which {init} has not")
+    heard = Limits.of(loaded.model.config).max_frames / FRAMES_PER_SECOND
+    if pack.seconds > heard:
+        raise ConfigError(f"data.pack.seconds is {pack.seconds:g}, but {init} hears {heard:g} s")
+    if len(groups(utterances)) == len(utterances):
+        raise ConfigError(
+            "data.pack has no effect: no two utterances have the same recording or speaker; name "
+            "the column in data.speaker_column, or leave data.pack out"
+        )
 
 
 def check_settings(config: RunConfig, loaded: LoadedModel) -> None:

@@ -12,12 +12,13 @@ from accelerate import Accelerator
 from echo.attention.settings import AttentionSettings
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
-from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.model.geometry import Limits
+from echo.data.loading import ExampleReader
+from echo.data.packing import Window
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError, StoppedError
 from echo.support.text import percent
+from echo.train.batches import training_sampler
 from echo.train.recorder import measured_wers, read_metrics
 from echo.train.schedule import share_done
 
@@ -25,6 +26,7 @@ from echo.train.schedule import share_done
 def beginning(
     config: RunConfig,
     corpus: AnyCorpus,
+    reader: ExampleReader,
     model: EchoForConditionalGeneration,
     accelerator: Accelerator,
 ) -> dict[str, str]:
@@ -35,20 +37,15 @@ def beginning(
     else:
         utterances = corpus.train_epoch(0)
         hours = sum(utterance.duration for utterance in utterances) / 3600
-        data = config.data
-        batches = EpochBatches(
-            corpus,
-            config.seed,
-            data.max_batch_seconds,
-            data.max_batch_size,
-            data.augment.speed,
-            Position(),
-            limits=Limits.of(model.config),
-        ).block_batches(0, 0)
+        sampler = training_sampler(config.seed, config.data, corpus, reader)
+        batches = sampler.block_batches(0, 0)
         steps = len(batches) / (train.accumulation * world)
         epochs = f", {train.max_steps / steps:.1f} epochs" if train.max_steps else ""
+        windows = [i.row for batch in batches for i in batch if isinstance(i.row, Window)]
+        joined = sum(len(window.parts) for window in windows)
+        packed = f", {joined} of them in {len(windows)} windows" if config.data.pack else ""
         data_line = (
-            f"{len(utterances)} utterances, {hours:.2f} hours, {steps:g} steps an epoch; "
+            f"{len(utterances)} utterances{packed}, {hours:.2f} hours, {steps:g} steps an epoch; "
             f"{budget(config)}{epochs}"
         )
     every = sum(p.numel() for p in model.parameters())

@@ -7,6 +7,7 @@ and else in pieces cut at its quietest moments; a segment is then such a piece.
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from echo.data.audio import AudioArray, header_duration
 from echo.data.batching import bucket
 from echo.data.features import log_mel
 from echo.data.loading import ExampleReader, evaluation_batches
+from echo.data.tokenizer import prompt_ids
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_with_confidence
@@ -67,6 +69,10 @@ class TranscribeSettings:
     words: bool = False
     # Number of recordings transcribed at a time.
     batch_size: int = 8
+    # Text that the model takes for what was said before each window.
+    prompt: str | None = None
+    # Words that are likely to be said, put before the prompt of each window.
+    hotwords: str | None = None
 
 
 DEFAULTS = TranscribeSettings()
@@ -195,7 +201,30 @@ class Transcriber:
             raise ConfigError(
                 "the model cannot time words: its generation config names no alignment_heads"
             )
+        self.prompt = self.prompt_ids()
         to_device(self.model)
+
+    def prompt_ids(self) -> list[int]:
+        """The prompt and hotwords before every window, up to half of what the decoder takes."""
+        prompt, hotwords = self.settings.prompt or "", self.settings.hotwords or ""
+        if not (prompt.strip() or hotwords.strip()):
+            return []
+        if not self.has_timestamps or "<|startofprev|>" not in self.tokenizer.get_vocab():
+            raise ConfigError("the model takes no prompt and no hotwords: only Whispers do")
+        ids = prompt_ids(self.tokenizer, prompt, sys.maxsize, hotwords)
+        special = [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]
+        if special:
+            token = self.tokenizer.convert_ids_to_tokens(special[0])
+            raise ConfigError(f"the prompt and hotwords cannot hold the special token {token}")
+        most = self.limits.max_tokens // 2
+        if len(ids) > most:
+            logger.warning(
+                "the prompt and hotwords are cut from %d to %d tokens, the most that the model "
+                "takes",
+                len(ids) - 1,
+                most - 1,
+            )
+        return prompt_ids(self.tokenizer, prompt, most, hotwords)
 
     def transcribe(
         self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
@@ -262,6 +291,9 @@ class Transcriber:
         lengths = torch.tensor([feature_frames(len(samples)) for samples in recordings])
         batch = pad_sequence([x.T for x in features], batch_first=True).transpose(1, 2)
         options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
+        if self.prompt:
+            # Without conditioning on what the window before said, it comes before every window.
+            options["prompt_ids"] = torch.tensor(self.prompt, device=self.model.device)
         output = self.model.generate(
             batch.to(self.model.device),
             attention_mask=(torch.arange(batch.shape[2]) < lengths[:, None])

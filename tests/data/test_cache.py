@@ -243,3 +243,12 @@ def test_settings_that_make_no_corpus(tmp_path, monkeypatch, changes, message):
     settings = {"train": "m.jsonl", "eval": "m.jsonl", "cache": "cache", **changes}
     with pytest.raises(ConfigError, match=message):
         build_corpus(DataSettings(**settings), 1)
+
+
+def test_recordings_sent_to_a_process_share_its_cache(tmp_path):
+    """So that what it writes is counted, and a full disk is told once."""
+    cache = AudioCache(tmp_path, 10**6)
+    sent = [pickle.dumps(CachedAudio(AudioFile(tmp_path / name), cache)) for name in ("a", "b")]
+    first, second = map(pickle.loads, sent)
+    assert first.cache is second.cache
+    assert (first.cache.folder, first.cache.limit) == (cache.folder, cache.limit)

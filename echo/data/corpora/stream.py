@@ -93,6 +93,9 @@ class StreamBatches(EpochBatches):
         # Errors travel with the first batch and are counted with it.
         bad = [Item(epoch, -1, 1.0, row) for row in rows if isinstance(row, DataError)]
         rng = random.Random(f"{self.seed}-{epoch}-{block}")
-        items = [Item(epoch, i, rng.choice(self.speeds), row) for i, row in enumerate(good)]
-        batches = self.in_batches(items, good, rng) or [[]]
+        if self.packer:
+            batches = self.in_packed_batches(epoch, good, rng) or [[]]
+        else:
+            items = [Item(epoch, i, rng.choice(self.speeds), row) for i, row in enumerate(good)]
+            batches = self.in_batches(items, good, rng) or [[]]
         return [bad + batches[0], *batches[1:]] if bad or good else []

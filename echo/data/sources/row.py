@@ -70,4 +70,6 @@ def utterance_of(row: Row) -> Utterance:
         speaker=label_of(record, keys.speaker),
         where=row.where,
         extra=extra_of(record, keys),
+        language=label_of(record, "language"),
+        task=label_of(record, "task"),
     )

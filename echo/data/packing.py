@@ -1,0 +1,177 @@
+"""Utterances of one recording or speaker joined into windows, as Whisper was trained.
+
+A model that only ever hears single utterances forgets what Whisper's windows of 30 s are: several
+segments with times, of which the last may have only begun. It then stops after the first, or skips
+speech, in everything that is longer.
+"""
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from echo.config import PackSettings
+from echo.data.audio import JoinedAudio
+from echo.data.utterance import Utterance
+
+MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
+# Seconds by which a recording may be longer than its row says, for durations are rounded.
+TOLERANCE = 0.05
+LONGEST_PREFIX = 4  # tokens: start, language, task, and that there are no timestamps
+MIN_BEGUN = 1.0  # seconds: in less of an utterance there may be no speech yet
+
+
+@dataclass(frozen=True)
+class Window(Utterance):
+    """Several utterances as one; `text` is all of theirs."""
+
+    parts: tuple[Utterance, ...] = ()
+    pauses: tuple[float, ...] = ()  # seconds before each part, and before what has only begun
+    # The utterance after the parts, which begins in the window and is cut off at its end, as
+    # speech is in a recording that is heard window by window: of it, only the start is learned.
+    begun: Utterance | None = None
+    seconds: float = 0.0  # longest, at the speed at which it is played
+    previous: str = ""  # what was said before, to be the prompt
+
+
+class Packer:
+    """Joins the utterances of an epoch. It depends on nothing but them and the random numbers."""
+
+    def __init__(self, settings: PackSettings, tokenizer: Any, max_tokens: int) -> None:
+        """
+        Args:
+            max_tokens: the most that the decoder takes.
+        """
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.counts: dict[str, int] = {}  # tokens of a text, by the text
+
+    def pack(
+        self, utterances: Sequence[Utterance], speeds: Sequence[float], rng: random.Random
+    ) -> list[tuple[Utterance, float]]:
+        """Every utterance exactly once, alone or as a part of a `Window`, each with the speed it
+        is played at.
+
+        Utterances of a group follow one another as they do in their source. The window that a
+        group begins with has a random length, so that an epoch's windows are not those of another.
+        """
+        self.count([utterance.text for utterance in utterances])
+        packed: list[tuple[Utterance, float]] = []
+        for group in groups(utterances):
+            place, seconds = 0, rng.uniform(0, self.settings.seconds)
+            while place < len(group):
+                speed = rng.choice(speeds)
+                window = self.window(group, place, seconds, speed, rng)
+                is_joined = len(window.parts) > 1 or window.begun is not None
+                if is_joined and rng.random() < self.settings.share:
+                    packed.append((window, speed))
+                else:
+                    packed += [(part, rng.choice(speeds)) for part in window.parts]
+                place, seconds = place + len(window.parts), self.settings.seconds
+        return packed
+
+    def window(
+        self,
+        group: Sequence[Utterance],
+        first: int,
+        seconds: float,
+        speed: float,
+        rng: random.Random,
+    ) -> Window:
+        """As many utterances as go into so many seconds, at least one."""
+        pauses = [rng.uniform(0, MAX_PAUSE)]
+        length = pauses[0] + group[first].duration + TOLERANCE  # before the speed is changed
+        # With two times for each part, and one for the start of what has only begun.
+        tokens = LONGEST_PREFIX + self.counts[group[first].text] + 2
+        end = first + 1
+        while end < len(group):
+            pauses.append(rng.uniform(0, MAX_PAUSE))
+            longer = length + pauses[-1] + group[end].duration + TOLERANCE
+            more = tokens + self.counts[group[end].text] + 2
+            if longer > seconds * speed or more > self.max_tokens:
+                break
+            length, tokens = longer, more
+            end += 1
+        parts = tuple(group[first:end])
+        begun = None
+        if len(pauses) > len(parts) and seconds == self.settings.seconds:
+            room = seconds * speed - length - pauses[-1]
+            # One that has room is left out for its text alone, and has not only begun.
+            if MIN_BEGUN * speed <= room < group[end].duration:
+                begun, length = group[end], seconds * speed
+        prompted = rng.random() < self.settings.prompt_share
+        return Window(
+            id="+".join(part.id for part in parts),
+            audio=JoinedAudio(tuple(part.audio for part in parts), tuple(pauses[: len(parts)])),
+            text=" ".join(part.text for part in parts),
+            duration=length,
+            speaker=parts[0].speaker,
+            language=parts[0].language,
+            task=parts[0].task,
+            where=f"the window of {parts[0].where or parts[0].id} to "
+            f"{parts[-1].where or parts[-1].id}",
+            parts=parts,
+            pauses=tuple(pauses),
+            begun=begun,
+            seconds=seconds,
+            previous=self.before(group[:first]) if prompted else "",
+        )
+
+    def before(self, utterances: Sequence[Utterance]) -> str:
+        """The last of what was said, as long as a prompt can be."""
+        texts: list[str] = []
+        tokens = 0
+        for utterance in reversed(utterances):
+            if tokens >= self.max_tokens // 2:
+                break
+            texts.append(utterance.text)
+            tokens += self.counts[utterance.text]
+        return " ".join(reversed(texts))
+
+    def count(self, texts: Sequence[str]) -> None:
+        """Counts the tokens of these texts, of which those of the last time are known."""
+        self.counts = {text: self.counts[text] for text in texts if text in self.counts}
+        new = [text for text in dict.fromkeys(texts) if text not in self.counts]
+        if new:
+            spoken = [f" {' '.join(text.split())}" for text in new]
+            found = self.tokenizer(spoken, add_special_tokens=False).input_ids
+            self.counts |= {text: len(ids) for text, ids in zip(new, found, strict=True)}
+
+
+def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+    """The utterances of each recording or speaker, in the order of their source; each of those
+    that name neither is a group of its own."""
+    found: dict[Hashable, list[Utterance]] = defaultdict(list)
+    for number, utterance in enumerate(utterances):
+        group = group_of(utterance)
+        found[("alone", number) if group is None else ("together", group)].append(utterance)
+    return [in_order(group) for group in found.values()]
+
+
+def group_of(utterance: Utterance) -> Hashable:
+    """What utterances of one window have in common; None where nothing is known."""
+    recording = utterance.extra.get("recording")
+    if recording is None and utterance.speaker is None:
+        return None
+    return recording, utterance.speaker, utterance.language, utterance.task
+
+
+def in_order(group: Sequence[Utterance]) -> list[Utterance]:
+    """By places in the source, whose numbers count as numbers. What comes several times in an
+    epoch, because its source weighs more, comes again after all others."""
+    seen: Counter[tuple[str, str]] = Counter()
+    keyed = []
+    for utterance in group:
+        name = (utterance.where, utterance.id)
+        keyed.append((seen[name], [*numbers_apart(name[0])], [*numbers_apart(name[1])]))
+        seen[name] += 1
+    return [group[i] for i in sorted(range(len(group)), key=keyed.__getitem__)]
+
+
+def numbers_apart(name: str) -> Iterator[tuple[str, int]]:
+    """The parts of a name by which "train.jsonl:9" comes before "train.jsonl:10"."""
+    for text, digits in re.findall(r"(\D*)(\d*)", name):
+        yield text, int(digits or -1)

@@ -1,0 +1,84 @@
+"""What stands before a transcript: the language and task of its row, or else the checkpoint's."""
+
+from typing import Any, NamedTuple
+
+from echo.data.tokenizer import has_timestamps
+from echo.data.utterance import Utterance
+from echo.model.language import known_code, known_languages
+from echo.support.errors import DataError
+
+
+class Told(NamedTuple):
+    """What the decoder is told of an utterance; None leaves it to the checkpoint's settings."""
+
+    language: str | None = None  # its code
+    task: str | None = None
+
+
+AS_SET = Told()
+
+
+class Prompts:
+    """The prompts of one model.
+
+    A multilingual model follows the columns `language` and `task` of a row. An English-only Whisper
+    refuses what it cannot do, and a model from scratch has no prompt that says either.
+    """
+
+    def __init__(self, tokenizer: Any, generation: Any) -> None:
+        """
+        Args:
+            generation: the model's generation config; None does not look at the rows.
+        """
+        self.tokenizer = tokenizer
+        self.generation = generation
+        self.languages = known_languages(generation) if generation else {}
+
+    def told(self, utterance: Utterance) -> Told:
+        """What its row says, completed by the checkpoint's settings.
+
+        Raises:
+            DataError: the model does not know the language or the task.
+        """
+        language, task = utterance.language, utterance.task
+        if self.generation is None or language is task is None:
+            return AS_SET
+        if not self.languages:
+            if has_timestamps(self.tokenizer):
+                self.check_english(language, task)
+            return AS_SET
+        code = getattr(self.generation, "language", None)
+        if language is not None:
+            code = known_code(language)
+            if f"<|{code}|>" not in self.languages:
+                raise DataError(f"'language' is {language!r}, which the model does not know")
+        usual = getattr(self.generation, "task", None)
+        if task is not None and task not in self.generation.task_to_id:
+            known = " or ".join(self.generation.task_to_id)
+            raise DataError(f"'task' is {task!r}, but must be {known}")
+        told = Told(code, task or usual or "transcribe")
+        return AS_SET if told == (getattr(self.generation, "language", None), usual) else told
+
+    def check_english(self, language: str | None, task: str | None) -> None:
+        if language is not None and known_code(language) != "en":
+            raise DataError(f"'language' is {language!r}, but the model knows English alone")
+        if task not in (None, "transcribe"):
+            raise DataError(f"'task' is {task!r}, but a model of English alone only transcribes")
+
+    def ids(self, utterance: Utterance) -> list[int]:
+        """The tokens before its transcript, from the decoder's start token on.
+
+        Raises:
+            DataError: as for `told`; or the model is multilingual and no language is told.
+        """
+        told = self.told(utterance)
+        usual = list(self.tokenizer.prefix_tokens)
+        if told == AS_SET:
+            if self.languages and self.tokenizer.language is None:
+                raise DataError("has no language: give it in a column 'language', or data.language")
+            return usual
+        if told.language is None:
+            raise DataError("has a task but no language: give both, or set data.language")
+        tasks = self.generation.task_to_id
+        kept = [i for i in usual[1:] if i not in {*self.languages.values(), *tasks.values()}]
+        return [usual[0], self.languages[f"<|{told.language}|>"], tasks[told.task], *kept]

@@ -1,0 +1,109 @@
+"""Runs whose utterances are joined into windows."""
+
+import pytest
+import torch
+
+from echo.checkpoints.run import CheckpointFolder, Progress
+from echo.config import RunConfig
+from echo.data.corpora.build import build_corpus
+from echo.support.errors import ConfigError
+from echo.support.settings import build, merge
+from echo.train.find_batch import Probe
+from echo.train.run import new_trainer, resume_run, start_run
+from echo.train.start import starting_point
+from tests.data.recordings import tone, write, write_manifest
+from tests.small_multilingual import save_multilingual
+from tests.train.test_loop import StopError, assert_same_run, stop_after
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """Of windows of 6 s."""
+    folder = tmp_path_factory.mktemp("whisper")
+    return save_multilingual(folder, max_source_positions=300, max_target_positions=60)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Ten of each of two speakers."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rows = []
+    for number in range(20):
+        seconds = 1 + number % 3 / 2
+        name = write(folder / f"{number}.wav", tone(seconds)).name
+        rows.append(
+            {
+                "audio_filepath": name,
+                "text": f"fox {number}",
+                "duration": seconds,
+                "speaker": f"{number % 2}",
+                "name": f"{number}",
+            }
+        )
+    return write_manifest(folder / "train.jsonl", *rows)
+
+
+def settings(whisper, recordings, **changes):
+    content = {
+        "init": str(whisper),
+        "data": {
+            "train": recordings,
+            "eval": recordings,
+            "workers": 0,
+            "language": "en",
+            "max_batch_seconds": 12,
+            "pack": {"seconds": 6, "share": 0.8, "prompt_share": 0.5},
+        },
+        "train": {
+            "max_steps": 7,
+            "warmup_steps": 2,
+            "log_every": 1,
+            "checkpoint_every": 3,
+            "eval_every": 100,
+            "eval_utterances": 1,
+        },
+    }
+    return build(RunConfig, merge(content, changes), "test")
+
+
+def test_a_resumed_run_is_the_unbroken_run(whisper, recordings, tmp_path, monkeypatch):
+    """Over the end of an epoch and in the middle of one, to the bit."""
+    config = settings(whisper, recordings)
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    progress = Progress.from_dict(CheckpointFolder(tmp_path / "broken").load()[1]["progress"])
+    assert progress.step == 3
+    torch.manual_seed(99)
+    assert resume_run(tmp_path / "broken").step == 7
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_the_largest_batch_is_looked_for_among_windows(whisper, recordings, tmp_path):
+    config = settings(whisper, recordings)
+    trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
+    probe = Probe(trainer)
+    assert probe.longest == 6
+    assert max(map(probe.padded_seconds, probe.costliest(6.0))) == pytest.approx(6, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init": None}, r"data\.pack needs a Whisper's timestamps, which a model from scratch"),
+        (
+            {"data": {"pack": {"seconds": 7}}},
+            r"data\.pack\.seconds is 7, but .* hears 6 s",
+        ),
+        (
+            {"data": {"speaker_column": "name"}},
+            r"data\.pack has no effect: no two utterances have the same recording or speaker",
+        ),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(whisper, recordings, tmp_path, changes, message):
+    config = settings(whisper, recordings, **changes)
+    with pytest.raises(ConfigError, match=message):
+        starting_point(config, build_corpus(config.data, config.seed))
