@@ -14,6 +14,7 @@ from echo.support.settings import (
     Amount,
     Count,
     Length,
+    LowAndHigh,
     Positive,
     PositiveAmount,
     Range,
@@ -27,6 +28,8 @@ OnError = Literal["raise", "skip"]
 Split = Literal["test", "dev"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
+Codecs = Annotated[list[Literal["mu-law", "a-law", "gsm"]], Length(1)]
+Decibels = Annotated[list[Annotated[float, Range(-100, 100)]], LowAndHigh()]
 Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
 
@@ -74,6 +77,39 @@ class TokenizerSettings:
 
 
 @dataclass(frozen=True)
+class NoiseSettings:
+    """Noise added to training audio."""
+
+    # Folder of recordings of noise (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
+    folder: str
+    # Probability that an utterance of an epoch gets noise.
+    probability: Share = 0.5
+    # Lowest and highest signal-to-noise ratio in dB, drawn evenly; the ratio of the powers of
+    # utterance and noise, pauses included.
+    snr: Decibels = field(default_factory=lambda: [0.0, 20.0])
+
+
+@dataclass(frozen=True)
+class ReverbSettings:
+    """Reverberation of training audio."""
+
+    # Folder of impulse responses (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
+    folder: str
+    # Probability that an utterance of an epoch is heard in one of the rooms.
+    probability: Share = 0.5
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """Telephone codecs that training audio goes through."""
+
+    # Probability that an utterance of an epoch is encoded.
+    probability: Share = 0.2
+    # Codecs of which one is drawn, all at 8 kHz: G.711's mu-law and a-law, and GSM 06.10.
+    kinds: Codecs = field(default_factory=lambda: ["mu-law", "a-law", "gsm"])
+
+
+@dataclass(frozen=True)
 class AugmentSettings:
     """What is done to training audio."""
 
@@ -89,6 +125,15 @@ class AugmentSettings:
     time_mask_width: Count = 20
     # Longest time mask as a share of the utterance.
     time_mask_share: Share = 0.1
+    # Reverberation, before noise is added; null adds none.
+    reverb: ReverbSettings | None = None
+    # Noise; null adds none.
+    noise: NoiseSettings | None = None
+    # Lowest and highest gain in dB, drawn evenly for each utterance of an epoch; null changes no
+    # level.
+    gain: Decibels | None = None
+    # Telephone codecs, after all else; null uses none.
+    codec: CodecSettings | None = None
 
 
 @dataclass(frozen=True)

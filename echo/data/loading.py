@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.features import log_mel
 from echo.data.tokenizer import add_timestamps, encode_transcript
 from echo.data.utterance import Utterance
+from echo.data.waveform import WaveformAugment
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.support.errors import DataError
 from echo.support.signals import leave_signals_to_parent
@@ -94,8 +96,16 @@ class ExampleReader:
         self.limits = limits
         self.labelled = labelled
 
-    def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
+    def read(
+        self,
+        utterance: Utterance,
+        speed: float = 1.0,
+        change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Example:
         """The example, at this speed unless that makes it too long for the encoder.
+
+        Args:
+            change: what is done to its samples then, which keeps their number.
 
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.
@@ -107,6 +117,7 @@ class ExampleReader:
                 if feature_frames(len(changed)) <= self.limits.max_frames:
                     samples = changed
             self.check_frames(feature_frames(len(samples)))
+            samples = samples if change is None else change(samples)
             padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
             features = log_mel(padded, self.limits.n_mels)
             seconds = len(samples) / SAMPLE_RATE
@@ -162,20 +173,23 @@ class TrainingSet(Dataset):
         self.reader = reader
         self.settings = settings
         self.seed = seed
+        self.waveform = WaveformAugment(settings.augment)
         self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
 
     def __getitem__(self, item: Item) -> Example | DataError:
         utterance = self.utterance(item) if item.row is None else item.row
         if isinstance(utterance, DataError):
             return utterance
+        draw = f"{self.seed}-{item.epoch}-{utterance.id}"
+        change = partial(self.waveform, rng=random.Random(f"{draw}-samples"))
         try:
-            example = self.reader.read(utterance, item.speed)
+            example = self.reader.read(utterance, item.speed, change)
         except DataError as error:
             return error  # not raised: a worker would bury the sentence in its traceback
-        rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
+        rng = random.Random(draw)
         features = spec_augment(example.features, self.settings.augment, rng)
         tokens = example.tokens
-        if rng.random() < self.settings.timestamps:
+        if rng.random() < self.settings.timestamps and example.utterance.text:
             tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
         return replace(example, features=features, tokens=tokens)
 

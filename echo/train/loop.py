@@ -21,6 +21,7 @@ from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
+from echo.data.waveform import WaveformAugment
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.wer import word_errors
 from echo.model.geometry import Limits
@@ -81,6 +82,7 @@ class Trainer:
         model.model.encoder.embed_positions.requires_grad_(False)
         with self.processes.together():
             check_strategy(self.accelerator, config)
+            WaveformAugment(config.data.augment)  # whose folders must exist before the run's does
             if config.lora:
                 add_adapters(model, config.lora)
             freeze(model, config.train.freeze)

@@ -42,9 +42,12 @@ def beginning(
             limits=Limits.of(model.config),
         ).block_batches(0, 0)
         steps = len(batches) / (train.accumulation * world)
+        silent = sum(not utterance.text for utterance in utterances)
+        speechless = f", {silent} of them without speech" if silent else ""
         epochs = f", {train.max_steps / steps:.1f} epochs" if train.max_steps else ""
         yield (
-            f"data: {len(utterances)} utterances, {hours:.2f} hours, {steps:g} steps an epoch; "
+            f"data: {len(utterances)} utterances{speechless}, {hours:.2f} hours, "
+            f"{steps:g} steps an epoch; "
             f"{budget(config)}{epochs}"
         )
     every = sum(p.numel() for p in model.parameters())

@@ -47,7 +47,7 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
         {"audio_filepath": "noise.wav", "text": "f", "duration": 1},
         {"audio_filepath": "cut.flac", "text": "g", "duration": 31},
         {"audio_filepath": "gone.wav", "text": "h"},
-        {"audio_filepath": "good.wav", "text": ""},
+        {"audio_filepath": "good.wav", "text": None},
     )
     report = check_source(spec)
     problems = {
@@ -56,7 +56,7 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
     }
     assert problems.pop("unusable rows") == [
         f"10: no recording 'gone.wav' in {str(tmp_path)!r}",
-        "11: 'text' is empty",
+        "11: 'text' is missing",
     ]
     unreadable = problems.pop("unreadable recordings")
     assert [finding.split(":")[0] for finding in unreadable] == ["8", "9"]
