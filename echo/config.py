@@ -223,8 +223,15 @@ class LoraSettings:
 
     # Rank of the adapters.
     rank: Positive = 16
-    # Scale of the adapters: their output is multiplied by alpha / rank.
+    # Scale of the adapters: their output is multiplied by alpha / rank, or if rank_stabilised by
+    # alpha / sqrt(rank).
     alpha: Positive = 32
+    # Whether the scale falls with the root of the rank, so that high ranks learn as fast as low
+    # ones (rsLoRA, Kalajdzievski 2023).
+    rank_stabilised: bool = False
+    # Whether the length of each row of a weight is trained apart from its direction (DoRA, Liu et
+    # al. 2024).
+    dora: bool = False
     # Probability of dropout at the adapters' input.
     dropout: Share = 0.0
     # Names of the layers that get adapters: linear ones, convolutions or embeddings.
@@ -240,15 +247,19 @@ class TrainSettings:
     # Seconds of training after which it stops, and which the learning-rate schedule then follows;
     # null sets no limit but max_steps.
     max_seconds: PositiveAmount | None = None
-    # Highest learning rate.
+    # Optimiser: AdamW; Adafactor, whose state takes hardly any memory; or Muon, for the matrices of
+    # hidden layers, with AdamW for all other parameters.
+    optimiser: Literal["adamw", "adafactor", "muon"] = "adamw"
+    # Highest learning rate; under adafactor, relative to the size of each weight (10 to 100 times
+    # AdamW's); under muon, of AdamW's scale for all parameters.
     learning_rate: Amount = 1.5e-3
     # Learning-rate schedule after the warm-up, down to 0.
     schedule: Literal["linear", "cosine"] = "cosine"
     # Steps over which the learning rate rises from 0.
     warmup_steps: Count = 100
-    # Weight decay of AdamW, for matrices only.
+    # Weight decay, for matrices only.
     weight_decay: Amount = 0.01
-    # Decay of AdamW's two moving averages.
+    # Decay of AdamW's two moving averages; adafactor has none.
     betas: Betas = field(default_factory=lambda: [0.9, 0.98])
     # Norm to which larger gradients are scaled down.
     max_grad_norm: PositiveAmount = 1.0
@@ -259,6 +270,9 @@ class TrainSettings:
     new_learning_rate: Amount | None = None
     # Number of batches in a step.
     accumulation: Positive = 1
+    # Whether activations of layers are computed again for the gradients rather than kept, which
+    # takes less memory and a third more time.
+    gradient_checkpointing: bool = False
     # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # Steps from one line of metrics to the next.
@@ -337,6 +351,7 @@ CHANGEABLE = (
             "warmup_steps",
             "max_grad_norm",
             "accumulation",
+            "gradient_checkpointing",
             "precision",
             "log_every",
             "eval_every",

@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -88,6 +89,8 @@ class Trainer:
             freeze(model, config.train.freeze)
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
+        if config.train.gradient_checkpointing:
+            checkpoint_layers(model)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer)
         self.reader = ExampleReader(tokenizer, Limits.of(model.config))
@@ -316,6 +319,15 @@ class Trainer:
             evaluations=[(event["step"], event["wer"]) for event in events],
             step=self.progress.step,
         )
+
+
+def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
+    """Makes training compute the activations of layers again for the gradients."""
+    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
+    # name that every supported version of transformers has.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def has_unused(model: EchoForConditionalGeneration) -> bool:

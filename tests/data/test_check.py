@@ -117,6 +117,15 @@ def test_histogram_counts_every_recording(tmp_path: Path) -> None:
     ]
 
 
+def test_recordings_without_speech_are_counted_and_no_problem(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav", tone(2))
+    rows = [{"audio_filepath": "a.wav", "text": "one"}, {"audio_filepath": "b.wav", "text": ""}]
+    report = check_source(write_manifest(tmp_path / "m.jsonl", *rows))
+    assert (report.without_speech, dict(report.problems)) == (1, {})
+    assert "without speech: 1 rows, whose text is empty\n" in format_report(report)
+
+
 def test_checks_saved_datasets(tmp_path: Path) -> None:
     content = write(tmp_path / "a.wav", tone(1, 8_000, 2), 8_000).read_bytes()
     rows = [{"audio": {"bytes": content, "path": None}, "text": "hi"}] * 2
