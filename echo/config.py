@@ -15,6 +15,7 @@ from echo.support.settings import (
     Amount,
     Count,
     Length,
+    LowAndHigh,
     Positive,
     PositiveAmount,
     Range,
@@ -30,6 +31,9 @@ Split = Literal["test", "dev"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
 Speeds = Annotated[list[Annotated[float, Range(0.1, 10)]], Length(1)]
+Codecs = Annotated[list[Literal["mu-law", "a-law", "gsm"]], Length(1)]
+Decibels = Annotated[list[Annotated[float, Range(-100, 100)]], LowAndHigh()]
+Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 SET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -45,7 +49,6 @@ class SetNames:
 
 
 EvalSets = Annotated[dict[str, str], SetNames()]
-Betas = Annotated[list[Annotated[float, Range(0, 0.999999)]], Length(2, 2)]
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,39 @@ class TokenizerSettings:
 
 
 @dataclass(frozen=True)
+class NoiseSettings:
+    """Noise added to training audio."""
+
+    # Folder of recordings of noise (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
+    folder: str
+    # Probability that an utterance of an epoch gets noise.
+    probability: Share = 0.5
+    # Lowest and highest signal-to-noise ratio in dB, drawn evenly; the ratio of the powers of
+    # utterance and noise, pauses included.
+    snr: Decibels = field(default_factory=lambda: [0.0, 20.0])
+
+
+@dataclass(frozen=True)
+class ReverbSettings:
+    """Reverberation of training audio."""
+
+    # Folder of impulse responses (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
+    folder: str
+    # Probability that an utterance of an epoch is heard in one of the rooms.
+    probability: Share = 0.5
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """Telephone codecs that training audio goes through."""
+
+    # Probability that an utterance of an epoch is encoded.
+    probability: Share = 0.2
+    # Codecs of which one is drawn, all at 8 kHz: G.711's mu-law and a-law, and GSM 06.10.
+    kinds: Codecs = field(default_factory=lambda: ["mu-law", "a-law", "gsm"])
+
+
+@dataclass(frozen=True)
 class AugmentSettings:
     """What is done to training audio."""
 
@@ -107,6 +143,15 @@ class AugmentSettings:
     time_mask_width: Count = 20
     # Longest time mask as a share of the utterance.
     time_mask_share: Share = 0.1
+    # Reverberation, before noise is added; null adds none.
+    reverb: ReverbSettings | None = None
+    # Noise; null adds none.
+    noise: NoiseSettings | None = None
+    # Lowest and highest gain in dB, drawn evenly for each utterance of an epoch; null changes no
+    # level.
+    gain: Decibels | None = None
+    # Telephone codecs, after all else; null uses none.
+    codec: CodecSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -214,8 +259,15 @@ class LoraSettings:
 
     # Rank of the adapters.
     rank: Positive = 16
-    # Scale of the adapters: their output is multiplied by alpha / rank.
+    # Scale of the adapters: their output is multiplied by alpha / rank, or if rank_stabilised by
+    # alpha / sqrt(rank).
     alpha: Positive = 32
+    # Whether the scale falls with the root of the rank, so that high ranks learn as fast as low
+    # ones (rsLoRA, Kalajdzievski 2023).
+    rank_stabilised: bool = False
+    # Whether the length of each row of a weight is trained apart from its direction (DoRA, Liu et
+    # al. 2024).
+    dora: bool = False
     # Probability of dropout at the adapters' input.
     dropout: Share = 0.0
     # Names of the layers that get adapters: linear ones, convolutions or embeddings.
@@ -231,15 +283,19 @@ class TrainSettings:
     # Seconds of training after which it stops, and which the learning-rate schedule then follows;
     # null sets no limit but max_steps.
     max_seconds: PositiveAmount | None = None
-    # Highest learning rate.
+    # Optimiser: AdamW; Adafactor, whose state takes hardly any memory; or Muon, for the matrices of
+    # hidden layers, with AdamW for all other parameters.
+    optimiser: Literal["adamw", "adafactor", "muon"] = "adamw"
+    # Highest learning rate; under adafactor, relative to the size of each weight (10 to 100 times
+    # AdamW's); under muon, of AdamW's scale for all parameters.
     learning_rate: Amount = 1.5e-3
     # Learning-rate schedule after the warm-up, down to 0.
     schedule: Literal["linear", "cosine"] = "cosine"
     # Steps over which the learning rate rises from 0.
     warmup_steps: Count = 100
-    # Weight decay of AdamW, for matrices only.
+    # Weight decay, for matrices only.
     weight_decay: Amount = 0.01
-    # Decay of AdamW's two moving averages.
+    # Decay of AdamW's two moving averages; adafactor has none.
     betas: Betas = field(default_factory=lambda: [0.9, 0.98])
     # Norm to which larger gradients are scaled down.
     max_grad_norm: PositiveAmount = 1.0
@@ -250,6 +306,9 @@ class TrainSettings:
     new_learning_rate: Amount | None = None
     # Number of batches in a step.
     accumulation: Positive = 1
+    # Whether activations of layers are computed again for the gradients rather than kept, which
+    # takes less memory and a third more time.
+    gradient_checkpointing: bool = False
     # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # Steps from one line of metrics to the next.
@@ -334,6 +393,7 @@ CHANGEABLE = (
             "warmup_steps",
             "max_grad_norm",
             "accumulation",
+            "gradient_checkpointing",
             "precision",
             "log_every",
             "eval_every",

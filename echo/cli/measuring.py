@@ -20,7 +20,10 @@ from echo.cli.options import (
     TextColumn,
     on_error_of,
 )
-from echo.support.text import visible
+from echo.support.errors import ConfigError
+from echo.support.text import brief, visible
+
+DEFAULT_SNRS = "20,10,5,0"  # dB
 
 
 def evaluate(
@@ -52,6 +55,20 @@ def evaluate(
     speaker_column: SpeakerColumn = None,
     skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
+    noise: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of recordings of noise, in which the data set is measured as well, and "
+            "which are transcribed without speech; by default there is no noise."
+        ),
+    ] = None,
+    snr: Annotated[
+        str | None,
+        typer.Option(
+            help="Signal-to-noise ratios of --noise in dB, with commas between them; by default "
+            "20,10,5,0."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for transcripts and error rates; by default none are written."),
@@ -60,27 +77,34 @@ def evaluate(
     """Measure WER and CER on a data set."""
     from echo.checkpoints.named import check_model
     from echo.config import DecodeSettings
-    from echo.data.named import check_named
+    from echo.data.named import check_folder, check_named
     from echo.support.files import result_folder
 
+    snrs = read_snrs(noise, snr)
     if out:
         result_folder(out, "evaluation.json")
+    if noise:
+        check_folder(noise, "--noise")
     check_model(model)
     check_named(data)
 
     from echo.checkpoints.load import load_model
+    from echo.data.noise import AudioFolder
     from echo.data.sources import Columns, read_source
-    from echo.evaluate.evaluation import evaluate_model
+    from echo.evaluate.evaluation import evaluate_model, padded_limits
+    from echo.evaluate.noise import measure_noise
 
+    noises = AudioFolder.at(noise, "--noise") if noise else None
     on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
     loaded = load_model(model, checkpoint, language, task)
+    settings = DecodeSettings(beams=beams, ctc_weight=ctc_weight)
     evaluation = evaluate_model(
         loaded.model,
         loaded.tokenizer,
         utterances,
-        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
+        settings,
         on_error,
         progress=True,
         pad_to_seconds=pad_to,
@@ -99,8 +123,44 @@ def evaluate(
     print(f"Normalised by {evaluation.normaliser}")
     done = len(evaluation.transcripts.utterances)
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
+    in_noise = None
+    if noises:
+        in_noise = measure_noise(
+            loaded.model,
+            loaded.tokenizer,
+            evaluation.transcripts.utterances,
+            noises,
+            snrs,
+            settings,
+            on_error,
+            progress=True,
+            limits=padded_limits(loaded.model, pad_to, added_silence),
+        )
+        print(f"\n{in_noise.table(evaluation)}")
     if out:
-        evaluation.write(out)
+        if in_noise:
+            in_noise.write(out)
+        evaluation.write(out, {"noise": in_noise.to_dict()} if in_noise else {})
+
+
+def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
+    """The SNRs to measure at, in dB.
+
+    Raises:
+        ConfigError: they are not numbers from -100 to 100, each once, or there is no noise.
+    """
+    if noise is None and snr is not None:
+        raise ConfigError("--snr has no effect without --noise FOLDER")
+    try:
+        snrs = [float(part) for part in (snr or DEFAULT_SNRS).split(",")]
+    except ValueError:
+        snrs = []
+    if not snrs or len({*snrs}) < len(snrs) or not all(-100 <= each <= 100 for each in snrs):
+        raise ConfigError(
+            f"--snr is {brief(snr or '')!r}, but must be different numbers from -100 to 100 with "
+            "commas between them"
+        )
+    return snrs
 
 
 def compare(

@@ -18,6 +18,7 @@ from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
+SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
 # What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an

@@ -1,4 +1,4 @@
-"""What is done to the features of training examples."""
+"""What is done to the features of training examples; `waveform` has what is done to samples."""
 
 import random
 

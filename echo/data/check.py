@@ -33,6 +33,7 @@ class Report:
 
     spec: str
     rows: int = 0
+    without_speech: int = 0  # rows that say so by an empty text
     durations: list[float] = field(default_factory=list)  # seconds, as decoded
     speakers: Counter[str] = field(default_factory=Counter)
     formats: Counter[tuple[int, int]] = field(default_factory=Counter)  # (rate in Hz, channels)
@@ -85,6 +86,7 @@ def check_source(
 def describe(report: Report, row: Utterance, samples: torch.Tensor, rate: int) -> None:
     report.durations.append(samples.shape[-1] / rate)
     report.formats[rate, samples.shape[0]] += 1
+    report.without_speech += not row.text
     report.words.update(row.text.split())
     report.characters.update(row.text)
     if row.speaker is not None:
@@ -137,6 +139,8 @@ def format_report(report: Report) -> str:
         for (rate, channels), count in report.formats.most_common():
             lines += [f"  {count} at {rate} Hz, {channels} channel{'s' * (channels > 1)}"]
         lines += ["seconds: " + summary(report.durations), *histogram(report.durations)]
+        if report.without_speech:
+            lines += [f"without speech: {report.without_speech} rows, whose text is empty"]
         lines += [f"words: {report.words.total()}, {len(report.words)} different"]
         lines += [f"characters: {''.join(sorted(report.characters))!r}"]
     lines += [f"problems: {sum(map(len, report.problems.values())) or 'none'}"]

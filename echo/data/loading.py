@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,12 +30,14 @@ from echo.data.tokenizer import (
     prompt_ids,
 )
 from echo.data.utterance import Utterance
+from echo.data.waveform import WaveformAugment
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.support.errors import DataError
 from echo.support.signals import leave_signals_to_parent
 
 logger = logging.getLogger(__name__)
 
+SampleChange = Callable[[torch.Tensor], torch.Tensor]  # of (samples,), which keeps their number
 IGNORED = -100  # the label without a loss
 MAX_EVALUATION_BATCH = 256
 
@@ -113,29 +116,40 @@ class ExampleReader:
         self.labelled = labelled
         self.prompts = Prompts(tokenizer, generation)
 
-    def read(self, utterance: Utterance, speed: float = 1.0) -> Example:
+    def read(
+        self,
+        utterance: Utterance,
+        speed: float = 1.0,
+        change: SampleChange | None = None,
+    ) -> Example:
         """The example, at this speed unless that makes it too long for the encoder.
+
+        Args:
+            change: what is done to its samples then, which keeps their number.
 
         Raises:
             DataError: naming the place, for audio or text that the model cannot take.
         """
         if isinstance(utterance, Window):
-            return self.read_window(utterance, speed)
+            return self.read_window(utterance, speed, change)
         with naming(utterance):
             samples = utterance.audio.load()
             changed = at_speed(samples, speed)
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
-            features, seconds = self.features(samples)
+            features, seconds = self.features(samples, change)
             return Example(utterance, features, self.tokens(utterance), seconds)
 
-    def features(self, samples: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def features(
+        self, samples: torch.Tensor, change: SampleChange | None
+    ) -> tuple[torch.Tensor, float]:
         """The features of (samples,) with the silence that is added, and the seconds without it."""
         self.check_frames(feature_frames(len(samples)))
+        samples = samples if change is None else change(samples)
         padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
         return log_mel(padded, self.limits.n_mels), len(samples) / SAMPLE_RATE
 
-    def read_window(self, window: Window, speed: float) -> Example:
+    def read_window(self, window: Window, speed: float, change: SampleChange | None) -> Example:
         """As `read`, for utterances that are joined. Parts that cannot be read are left out."""
         pieces: list[torch.Tensor] = []
         segments: list[Segment] = []
@@ -161,7 +175,7 @@ class ExampleReader:
             samples, begun = self.beginning(window, length, speed)
             pieces.append(samples)
         with naming(window):
-            features, seconds = self.features(torch.cat(pieces))
+            features, seconds = self.features(torch.cat(pieces), change)
         ids = join_segments(self.tokenizer, segments, begun)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
@@ -243,20 +257,24 @@ class TrainingSet(Dataset):
         self.reader = reader
         self.settings = settings
         self.seed = seed
+        self.waveform = WaveformAugment(settings.augment)
         self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
 
     def __getitem__(self, item: Item) -> Example | DataError:
         if isinstance(item.row, DataError):
             return item.row
         utterance = self.utterance(item)
+        draw = f"{self.seed}-{item.epoch}-{utterance.id}"
+        change = partial(self.waveform, rng=random.Random(f"{draw}-samples"))
         try:
-            example = self.reader.read(utterance, item.speed)
+            example = self.reader.read(utterance, item.speed, change)
         except DataError as error:
             return error  # not raised: a worker would bury the sentence in its traceback
-        rng = random.Random(f"{self.seed}-{item.epoch}-{utterance.id}")
+        rng = random.Random(draw)
         features = spec_augment(example.features, self.settings.augment, rng)
         tokens = example.tokens
-        if rng.random() < self.settings.timestamps and not isinstance(utterance, Window):
+        alone = not isinstance(utterance, Window)  # a window has timestamps anyway
+        if rng.random() < self.settings.timestamps and alone and utterance.text:
             tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
         return replace(example, features=features, tokens=tokens)
 

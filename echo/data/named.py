@@ -10,12 +10,15 @@ TABLES = (".csv", ".tsv")
 
 
 def check_data(settings: DataSettings) -> None:
-    """Checks that the settings name data of one kind, and that files they name exist.
+    """Checks that the settings name data of one kind, and that files and folders they name exist.
 
     Raises:
-        ConfigError: the settings name no data, or data of both kinds.
+        ConfigError: the settings name no data, data of both kinds, or a folder that does not exist.
         DataError: a file does not exist.
     """
+    for name in ("noise", "reverb"):
+        if heard := getattr(settings.augment, name):
+            check_folder(Path(heard.folder), f"data.augment.{name}.folder")
     if settings.corpus and (settings.train or settings.eval or settings.cache):
         raise ConfigError(
             "data.corpus excludes data.train, data.eval and their data.cache: name one or the other"
@@ -49,6 +52,19 @@ def evaluation_sources(settings: DataSettings) -> dict[str, str]:
     if isinstance(settings.eval, dict):
         return settings.eval
     return {"": settings.eval or settings.corpus or ""}
+
+
+def check_folder(folder: Path, setting: str) -> None:
+    """Checks that a folder exists.
+
+    Args:
+        setting: what named the folder, for messages.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{setting}: {folder}: no such folder")
 
 
 def training_sources(settings: DataSettings) -> list[SourceSettings]:

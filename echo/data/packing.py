@@ -143,7 +143,7 @@ class Packer:
 
 def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     """The utterances of each recording or speaker, in the order of their source; each of those
-    that name neither is a group of its own."""
+    that name neither, or in which nobody speaks, is a group of its own."""
     found: dict[Hashable, list[Utterance]] = defaultdict(list)
     for number, utterance in enumerate(utterances):
         group = group_of(utterance)
@@ -152,9 +152,10 @@ def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
 
 
 def group_of(utterance: Utterance) -> Hashable:
-    """What utterances of one window have in common; None where nothing is known."""
+    """What utterances of one window have in common; None where nothing is known, or nobody
+    speaks."""
     recording = utterance.extra.get("recording")
-    if recording is None and utterance.speaker is None:
+    if not utterance.text or (recording is None and utterance.speaker is None):
         return None
     return recording, utterance.speaker, utterance.language, utterance.task
 

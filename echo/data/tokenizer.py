@@ -74,7 +74,8 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
 def encode_transcript(
     tokenizer: WhisperTokenizer, text: str, prompt: Sequence[int] | None = None
 ) -> list[int]:
-    """The decoder's whole target sequence, from the decoder's start token to end-of-text.
+    """The decoder's whole target sequence, from the decoder's start token to end-of-text. Of an
+    empty text it is the prompt and the end.
 
     A trained tokenizer gives [<|startoftranscript|>, text..., <|endoftext|>]; a Whisper
     checkpoint's puts its further prompt (language, task, <|notimestamps|>) after the first. The
@@ -192,7 +193,7 @@ def decode_transcripts(
 def _as_spoken(text: str) -> str:
     # In Whisper's vocabulary a word begins with its space, and so does the text it decodes: a
     # checkpoint finds its first word far likelier with the space than without.
-    return " " + " ".join(text.split())
+    return " " + " ".join(text.split()) if text else ""
 
 
 def _byte_level(text: str) -> str:

@@ -1,7 +1,7 @@
 """Evaluates one model on one set: transcripts, error rates and speed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,9 @@ class Evaluation:
             "cer_normalised": self.cer_normalised.to_dict(),
         }
 
-    def write(self, folder: Path) -> None:
-        """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`.
+    def write(self, folder: Path, further: Mapping[str, Any] | None = None) -> None:
+        """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`,
+        with `further` entries.
 
         Raises:
             EchoError: the folder cannot be written.
@@ -81,7 +82,8 @@ class Evaluation:
             folder / "utterances.jsonl",
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
         )
-        replace_text(folder / "evaluation.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        summary = {**self.to_dict(), **(further or {})}
+        replace_text(folder / "evaluation.json", json.dumps(summary, indent=2) + "\n")
 
 
 def evaluate_model(
@@ -107,16 +109,26 @@ def evaluate_model(
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
     to_device(model)
-    limits = Limits.of(model.config)
-    if pad_to_seconds is not None:
-        limits = replace(limits, pad_to_seconds=pad_to_seconds)
-    if added_silence is not None:
-        limits = replace(limits, added_silence=added_silence)
+    limits = padded_limits(model, pad_to_seconds, added_silence)
     transcripts = transcribe_set(
         model, tokenizer, utterances, settings, on_error, progress, limits=limits
     )
     usual = written_language(model)
     return score(transcripts, row_normalisers(model, tokenizer, transcripts.utterances, usual))
+
+
+def padded_limits(
+    model: EchoForConditionalGeneration,
+    pad_to_seconds: float | None,
+    added_silence: float | None,
+) -> Limits:
+    """The model's limits, with another silence after every utterance where one is given."""
+    limits = Limits.of(model.config)
+    if pad_to_seconds is not None:
+        limits = replace(limits, pad_to_seconds=pad_to_seconds)
+    if added_silence is not None:
+        limits = replace(limits, added_silence=added_silence)
+    return limits
 
 
 def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> Evaluation:

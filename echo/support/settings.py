@@ -59,6 +59,17 @@ class Length:
         return f"a list of {self.least}{' or more' if self.most > self.least else ''}"
 
 
+@dataclass(frozen=True)
+class LowAndHigh:
+    """A list of two numbers, of which the second is not lower."""
+
+    def allows(self, value: list[Any]) -> bool:
+        return len(value) == 2 and value[0] <= value[1]
+
+    def __str__(self) -> str:
+        return "a list of the lowest and the highest"
+
+
 Count = Annotated[int, Range(0)]
 Positive = Annotated[int, Range(1)]
 Amount = Annotated[float, Range(0)]

@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -24,6 +25,7 @@ from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import ExampleReader, sample
 from echo.data.utterance import evaluation_sets
+from echo.data.waveform import WaveformAugment
 from echo.evaluate.criterion import read_criterion
 from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
 from echo.evaluate.evaluation import score
@@ -89,11 +91,14 @@ class Trainer:
         model.model.encoder.embed_positions.requires_grad_(False)
         with self.processes.together():
             check_strategy(self.accelerator, config)
+            WaveformAugment(config.data.augment)  # whose folders must exist before the run's does
             if config.lora:
                 add_adapters(model, config.lora)
             freeze(model, config.train.freeze)
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
+        if config.train.gradient_checkpointing:
+            checkpoint_layers(model)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
         self.reader = ExampleReader(
@@ -387,6 +392,15 @@ class Trainer:
             evaluations=[(event["step"], measured_wers(event)) for event in events],
             step=self.progress.step,
         )
+
+
+def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
+    """Makes training compute the activations of layers again for the gradients."""
+    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
+    # name that every supported version of transformers has.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def has_unused(model: EchoForConditionalGeneration) -> bool:

@@ -39,6 +39,8 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_dora=settings.dora,
+        use_rslora=settings.rank_stabilised,
         target_modules=settings.targets,
     )
     try:
@@ -78,8 +80,9 @@ def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
     }
     config = copy.deepcopy(model.config)
     for name, layer in adapted_layers(model).items():
-        added = torch.stack([layer.get_delta_weight(a) for a in layer.active_adapters]).sum(0)
-        weights[f"{name}.weight"] = layer.get_base_layer().weight.detach() + added.detach()
+        own = copy.deepcopy(layer)
+        own.merge()
+        weights[f"{name}.weight"] = own.get_base_layer().weight.detach()
         if f"{name}.weight" in (TIED, EMBEDDINGS):
             config.tie_word_embeddings = False
     return with_weights(model, config, weights)

@@ -1,6 +1,7 @@
 """The parameters that are trained, and their optimiser."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from echo.config import TrainSettings
 from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError
+from echo.train.muon import MuonWithAdamW
 
 
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
@@ -31,25 +33,66 @@ def freeze(model: nn.Module, modules: Sequence[str]) -> None:
 
 def build_optimiser(
     model: EchoForConditionalGeneration, settings: TrainSettings
-) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only, not on biases, norms or temperatures. Parameters
-    that a Whisper checkpoint lacks may have a learning rate of their own.
+) -> torch.optim.Optimizer:
+    """The optimiser, with weight decay on matrices only, not on biases, norms or temperatures.
+    Parameters that a Whisper checkpoint lacks may have a learning rate of their own.
 
     Raises:
-        ConfigError: no parameter is left to train.
+        ConfigError: no parameter is left to train, none is left for Muon, or a setting has no
+            effect.
     """
+    betas = (settings.betas[0], settings.betas[1])
+    if settings.optimiser == "adafactor":
+        if settings.betas != TrainSettings().betas:
+            raise ConfigError("train.betas has no effect under adafactor: leave it out")
+        return torch.optim.Adafactor(groups_of(model, settings))
+    if settings.optimiser == "muon":
+        matrices = hidden_matrices(model)
+        hidden = groups_of(model, settings, matrices.__contains__)
+        if not hidden:
+            raise ConfigError(
+                "train.optimiser=muon trains matrices of hidden layers, of which train.freeze or "
+                "lora leaves none: choose adamw"
+            )
+        others = groups_of(model, settings, lambda name: name not in matrices)
+        return MuonWithAdamW(hidden, others, betas)
+    return torch.optim.AdamW(groups_of(model, settings), betas=betas, fused=True)
+
+
+def hidden_matrices(model: EchoForConditionalGeneration) -> set[str]:
+    """The names of the matrices that a Whisper's layers have and that are trained: neither
+    embeddings and output projections, nor what a Whisper lacks, of which some are thin."""
+    new = new_parameters(model)
+    return {
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim == 2 and ".layers." in name and name not in new
+    }
+
+
+def groups_of(
+    model: EchoForConditionalGeneration,
+    settings: TrainSettings,
+    belongs: Callable[[str], bool] = lambda name: True,
+) -> list[dict[str, Any]]:
+    """Groups of the trained parameters that belong to an optimiser by their names, each with its
+    learning rate and weight decay.
+
+    Raises:
+        ConfigError: no parameter of the model is left to train.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("train.freeze leaves nothing to train")
     new = new_parameters(model) if settings.new_learning_rate is not None else set()
     groups = []
     for is_new, rate in ((False, settings.learning_rate), (True, settings.new_learning_rate)):
         trained = [
             parameter
             for name, parameter in model.named_parameters()
-            if parameter.requires_grad and (name in new) == is_new
+            if parameter.requires_grad and (name in new) == is_new and belongs(name)
         ]
         for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
             parameters = [p for p in trained if (p.ndim >= 2) == matrices]
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
-    if not groups:
-        raise ConfigError("train.freeze leaves nothing to train")
-    return torch.optim.AdamW(groups, betas=(settings.betas[0], settings.betas[1]), fused=True)
+    return groups

@@ -39,6 +39,10 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         raise ConfigError("only version 2 of accelerate's FSDP can train Echo: set fsdp_version: 2")
     if config.lora:
         raise ConfigError("FSDP does not support lora; launch with DDP, or remove lora")
+    if config.train.optimiser != "adamw":
+        raise ConfigError(
+            f"FSDP does not support train.optimiser={config.train.optimiser}; launch with DDP"
+        )
     if config.train.ema_decay is not None:
         raise ConfigError("FSDP does not support train.ema_decay; launch with DDP")
     if config.loss.span_penalty:

@@ -40,12 +40,15 @@ def beginning(
         sampler = training_sampler(config.seed, config.data, corpus, reader)
         batches = sampler.block_batches(0, 0)
         steps = len(batches) / (train.accumulation * world)
+        silent = sum(not utterance.text for utterance in utterances)
+        speechless = f", {silent} of them without speech" if silent else ""
         epochs = f", {train.max_steps / steps:.1f} epochs" if train.max_steps else ""
         windows = [i.row for batch in batches for i in batch if isinstance(i.row, Window)]
         joined = sum(len(window.parts) for window in windows)
         packed = f", {joined} of them in {len(windows)} windows" if config.data.pack else ""
         data_line = (
-            f"{len(utterances)} utterances{packed}, {hours:.2f} hours, {steps:g} steps an epoch; "
+            f"{len(utterances)} utterances{speechless}{packed}, {hours:.2f} hours, "
+            f"{steps:g} steps an epoch; "
             f"{budget(config)}{epochs}"
         )
     every = sum(p.numel() for p in model.parameters())

@@ -47,7 +47,7 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
         {"audio_filepath": "noise.wav", "text": "f", "duration": 1},
         {"audio_filepath": "cut.flac", "text": "g", "duration": 31},
         {"audio_filepath": "gone.wav", "text": "h"},
-        {"audio_filepath": "good.wav", "text": ""},
+        {"audio_filepath": "good.wav", "text": None},
     )
     report = check_source(spec)
     problems = {
@@ -56,7 +56,7 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
     }
     assert problems.pop("unusable rows") == [
         f"10: no recording 'gone.wav' in {str(tmp_path)!r}",
-        "11: 'text' is empty",
+        "11: 'text' is missing",
     ]
     unreadable = problems.pop("unreadable recordings")
     assert [finding.split(":")[0] for finding in unreadable] == ["8", "9"]
@@ -115,6 +115,15 @@ def test_histogram_counts_every_recording(tmp_path: Path) -> None:
         ("0.5", "1", "2"),
         ("2", "3", "1"),
     ]
+
+
+def test_recordings_without_speech_are_counted_and_no_problem(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav", tone(2))
+    rows = [{"audio_filepath": "a.wav", "text": "one"}, {"audio_filepath": "b.wav", "text": ""}]
+    report = check_source(write_manifest(tmp_path / "m.jsonl", *rows))
+    assert (report.without_speech, dict(report.problems)) == (1, {})
+    assert "without speech: 1 rows, whose text is empty\n" in format_report(report)
 
 
 def test_checks_saved_datasets(tmp_path: Path) -> None:

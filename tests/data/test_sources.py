@@ -101,6 +101,20 @@ def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
     assert (first.id, third.id) == ("a.wav", "a.wav#2")
 
 
+def test_an_empty_text_says_that_nobody_speaks(tmp_path: Path) -> None:
+    """Where it is told apart from a missing one: in JSON and in tables of typed columns."""
+    path = write(tmp_path / "a.wav")
+    row = {"audio_filepath": "a.wav", "text": ""}
+    (utterance,) = read_source(write_manifest(tmp_path / "m.jsonl", row))
+    assert (utterance.text, utterance.duration) == ("", 1.0)
+    rows = [{"audio": {"bytes": path.read_bytes(), "path": None}, "text": ""}]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
+    assert [u.text for u in read_source(str(tmp_path / "set"))] == [""]
+    write(tmp_path / "corpus/a.wav")
+    (tmp_path / "corpus/1.trans.txt").write_text("a\n")
+    assert refusal(str(tmp_path / "corpus")).endswith("1.trans.txt:1: 'text' is missing")
+
+
 def test_a_recording_is_not_opened_where_its_duration_is_given(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"noise")
     (utterance,) = read_source(write_manifest(tmp_path / "m.jsonl", {**ROW, "duration": 2}))
@@ -202,7 +216,7 @@ def test_saved_dataset(tmp_path: Path) -> None:
         f"{spec}[2]: no recording 'gone.flac' in '.'",
         f"{spec}[3]: 'audio': cannot be read as audio (Format not recognised)",
         f"{spec}[4]: 'audio' holds no recording: neither bytes, nor a path, nor floats",
-        f"{spec}[5]: 'sentence' must be a string, not None",
+        f"{spec}[5]: 'sentence' is missing",
     ]
     assert str(list(scan_source(spec))[1]).startswith(
         f"{spec}[1]: the recording {str(path)!r} lies"
@@ -324,7 +338,8 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
         ({"text": "x"}, "no audio column: expected 'audio_filepath' or 'audio' or"),
         ({"audio_filepath": "a.wav"}, "no text column: expected 'text' or"),
         ({**ROW, "text": 3}, "'text' must be a string, not 3"),
-        ({**ROW, "text": " \t"}, "'text' is empty"),
+        ({**ROW, "text": " \t"}, "'text' is blank: where nobody speaks it must be the empty"),
+        ({**ROW, "text": None}, "'text' is missing"),
         ({**ROW, "text": "\ud800"}, "'text' is not valid Unicode"),
         ({**ROW, "text": "a\0b"}, "'text' holds a NUL character: 'a\\x00b'"),
         ('{"audio_filepath": "a.wav", "text": "x", "text": "y"}', "has 'text' twice"),
@@ -374,7 +389,7 @@ def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
         ("path,text,text\na.wav,hi,ho\n", ":1: has the column 'text' twice"),
         ("path,text,offset\na.wav,hi,1.5\n", ":2: 'offset' is not supported"),
         ("path,text,duration\na.wav,hi,long\n", ":2: 'duration' must be a number of seconds, not"),
-        ("path,text\na.wav,\n", ":2: 'text' is empty"),
+        ("path,text\na.wav,\n", ":2: 'text' is empty, which in a table may also mean that it is"),
     ],
 )
 def test_bad_csv(tmp_path: Path, content: str, message: str) -> None:

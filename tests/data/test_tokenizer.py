@@ -50,6 +50,13 @@ def test_a_character_is_a_token():
         assert len(encode_transcript(tokenizer, text)) == len(text) + 3  # a space, start and end
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_nothing_is_between_the_start_and_the_end_of_an_empty_text(kind):
+    tokenizer = TOKENIZERS[kind]
+    start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    assert encode_transcript(tokenizer, "") == [start, tokenizer.eos_token_id]
+
+
 def test_unknown_characters_are_named():
     with pytest.raises(DataError, match='without "xä"'):
         encode_transcript(TOKENIZERS["characters"], "one ä net x")

@@ -16,6 +16,7 @@ from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError, DataError
 from echo.train.build import build_tokenizer
+from echo.train.lora import adapted_layers
 from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
@@ -124,6 +125,33 @@ def test_what_an_adapter_learned_is_in_the_merged_model_and_beside_it(
     torch.testing.assert_close(logits(load_model(str(path)).model), expected)
     peft = PeftModel.from_pretrained(base, path / "adapter")
     assert peft.peft_config["default"].base_model_name_or_path == Path(config.init).name
+    torch.testing.assert_close(logits(peft), expected)
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "fc1"], ["conv1", "embed_tokens"]])
+def test_dora_and_a_stabilised_rank_are_in_the_merged_model_and_beside_it(
+    shared, start, tmp_path, targets
+):
+    lora = {"rank": 4, "alpha": 8, "dora": True, "rank_stabilised": True, "targets": targets}
+    train = {"learning_rate": 3e-2, "max_steps": 3, "eval_utterances": 1}
+    config = from_start(shared, start, lora=lora, train=train)
+    trainer = started_trainer(config, tmp_path)
+    layers = adapted_layers(trainer.state.unwrapped)
+    assert {layer.scaling["default"] for layer in layers.values()} == {8 / 4**0.5}
+    lengths = [layer.lora_magnitude_vector["default"].weight for layer in layers.values()]
+    before = [length.detach().clone() for length in lengths]
+    trainer.train()
+    assert not any(torch.equal(a, b) for a, b in zip(before, lengths, strict=True))
+    features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5, 6]])
+
+    def logits(model):
+        with torch.no_grad():
+            return model.eval()(input_features=features, decoder_input_ids=ids).logits
+
+    expected = logits(trainer.state.unwrapped)
+    path = CheckpointFolder(tmp_path).path("last")
+    torch.testing.assert_close(logits(load_model(str(path)).model), expected)
+    peft = PeftModel.from_pretrained(load_model(config.init).model, path / "adapter")
     torch.testing.assert_close(logits(peft), expected)
 
 

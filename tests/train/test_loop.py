@@ -125,6 +125,40 @@ def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumu
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("optimiser", ["adafactor", "muon"])
+def test_a_run_with_another_optimiser_is_resumed_exactly(shared, tmp_path, monkeypatch, optimiser):
+    config = tiny(shared, train={"optimiser": optimiser, "max_steps": 5})
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    resume_run(tmp_path / "broken")
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_gradient_checkpointing_changes_nothing(shared, tmp_path):
+    """With focused blocks, a refiner, dropout, and losses on what hooks remember of a layer."""
+    attention = {"encoder": {"form": "focus", "refiner": True}, "decoder": "adaptive"}
+    rest = {"loss": {"alignment_weight": 0.3, "span_penalty": 0.1}, "train": {"max_steps": 4}}
+    changes = {"model": {"attention": attention}, **rest}
+    start_run(tiny(shared, **changes), tmp_path / "kept")
+    again = tiny(shared, **merge(changes, {"train": {"gradient_checkpointing": True}}))
+    layers = []
+    with pytest.MonkeyPatch.context() as patch:
+        checkpoint = torch.utils.checkpoint.checkpoint
+        patch.setattr(
+            "transformers.modeling_utils.checkpoint",
+            lambda *args, **rest: layers.append(1) or checkpoint(*args, **rest),
+        )
+        start_run(again, tmp_path / "again")
+    assert len(layers) == 4 * 3  # steps by layers
+    assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "kept"), rel=1e-5)
+    one, other = weights(tmp_path / "kept"), weights(tmp_path / "again")
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], msg=name)
+
+
 def test_a_run_with_a_cache_is_the_run_without(shared, tmp_path):
     """While it is filled, and when it is full: every loss and every weight to the bit."""
     folder = shared / "data" / "speechocean762"

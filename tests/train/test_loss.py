@@ -49,6 +49,15 @@ def test_ctc_aligns_the_text_alone_to_each_utterances_own_frames(output):
     torch.testing.assert_close(found.total, 0.7 * found.decoder + 0.3 * wanted)
 
 
+def test_where_nobody_speaks_the_end_and_only_blanks_are_learned(output):
+    empty = torch.tensor([[END, IGNORED], [END, IGNORED]])
+    output.logits = output.logits[:, :2]
+    blanks = output.ctc_logits.log_softmax(-1)[..., BLANK]
+    found = loss(output, labels=empty)
+    torch.testing.assert_close(found.ctc, -(blanks[0].sum() + blanks[1, :6].sum()))
+    torch.testing.assert_close(found.decoder, -output.logits[:, 0].log_softmax(-1)[:, END].sum())
+
+
 def test_a_prompt_among_the_labels_is_not_ctc_text(output):
     prompted = torch.tensor([[START, 3, 4, 4], [START, 5, END, IGNORED]])
     torch.testing.assert_close(loss(output, labels=prompted).ctc, loss(output).ctc)

@@ -1,10 +1,14 @@
 """Which parameters the optimiser moves, how fast, and which decay."""
 
+import copy
+
 import pytest
+import torch
 
 from echo.config import TrainSettings
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
+from echo.train.muon import MuonWithAdamW
 from echo.train.optimiser import build_optimiser, freeze
 from tests.model.test_model import SIZES
 
@@ -54,3 +58,84 @@ def test_what_is_frozen_is_not_trained():
     freeze(model, ["encoder", "decoder"])
     with pytest.raises(ConfigError, match="leaves nothing to train"):
         build_optimiser(model, TrainSettings())
+
+
+HIDDEN = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+
+def by_name(model, parameters):
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {names[parameter] for parameter in parameters}
+
+
+def test_muon_trains_the_matrices_of_hidden_layers_alone(model):
+    optimiser = build_optimiser(model, TrainSettings(optimiser="muon", betas=[0.7, 0.8]))
+    muon, adamw = optimiser.parts
+    groups = [
+        by_name(model, (p for g in part.param_groups for p in g["params"]))
+        for part in (muon, adamw)
+    ]
+    wanted = {
+        f"model.{stack}.layers.{layer}.{block}{name}.weight"
+        for stack in ("encoder", "decoder")
+        for layer in range(2)
+        for block, inner in (
+            ("self_attn.", HIDDEN[:4]),
+            ("encoder_attn.", HIDDEN[:4]),
+            ("", HIDDEN[4:]),
+        )
+        for name in inner
+        if not (stack == "encoder" and block == "encoder_attn.")
+    } & {name for name, _ in model.named_parameters()}
+    assert len(wanted) > 20
+    assert wanted <= groups[0]
+    assert all(name.rsplit(".", 2)[1] not in ("embed_tokens", "ctc_head") for name in groups[0])
+    assert not groups[0] & groups[1]
+    assert groups[0] | groups[1] == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {g["betas"] for g in adamw.param_groups} == {(0.7, 0.8)}
+
+
+def test_both_parts_of_muon_step_as_alone_and_resume_exactly():
+    """Against torch's optimisers by themselves, also after a checkpoint is loaded half-way."""
+
+    def run(make, reload_at=None):
+        torch.manual_seed(0)
+        matrix, vector = (torch.nn.Parameter(torch.randn(*shape)) for shape in ((6, 4), (5,)))
+        optimisers = make(matrix, vector)
+        for step in range(6):
+            if step == reload_at:
+                state = copy.deepcopy([o.state_dict() for o in optimisers])
+                optimisers = make(matrix, vector)
+                for optimiser, saved in zip(optimisers, state, strict=True):
+                    optimiser.load_state_dict(saved)
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = 0.1 / (step + 1)
+            matrix.grad, vector.grad = torch.randn(6, 4), torch.randn(5)
+            for optimiser in optimisers:
+                optimiser.step()
+        return matrix, vector
+
+    def together(matrix, vector):
+        group = {"lr": 0.1, "weight_decay": 0.1}
+        hidden, others = [{"params": [matrix], **group}], [{"params": [vector], **group}]
+        return [MuonWithAdamW(hidden, others, (0.9, 0.98))]
+
+    def apart(matrix, vector):
+        return [
+            torch.optim.Muon([matrix], 0.1, 0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW([vector], 0.1, (0.9, 0.98), weight_decay=0.1, fused=True),
+        ]
+
+    wanted = run(apart)
+    for found in (run(together), run(together, reload_at=3)):
+        assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_a_setting_without_effect_under_an_optimiser_is_refused(model):
+    with pytest.raises(ConfigError, match=r"train\.betas has no effect under adafactor"):
+        build_optimiser(model, TrainSettings(optimiser="adafactor", betas=[0.9, 0.99]))
+    whisper = EchoForConditionalGeneration(EchoConfig(**SIZES))
+    freeze(whisper, ["encoder.layers", "decoder.layers"])
+    with pytest.raises(ConfigError, match=r"train\.optimiser=muon trains matrices .* leaves none"):
+        build_optimiser(whisper, TrainSettings(optimiser="muon"))

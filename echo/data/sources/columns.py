@@ -67,11 +67,14 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
 
 
 def text_of(record: Record, key: str) -> str:
+    """The transcript. An empty string says that nobody speaks; a missing text says nothing."""
     text = record[key]
+    if text is None:
+        raise DataError(f"{key!r} is missing")
     if not isinstance(text, str):
         raise DataError(f"{key!r} must be a string, not {reprlib.repr(text)}")
-    if not text.strip():
-        raise DataError(f"{key!r} is empty")
+    if text and not text.strip():
+        raise DataError(f"{key!r} is blank: where nobody speaks it must be the empty string")
     return storable(text.strip(), key)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from echo.data.audio import SUFFIXES
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader
@@ -12,7 +13,6 @@ from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 TRANSCRIPTS = ".trans.txt"
-SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
 class LibriSpeechReader(Reader):
@@ -45,7 +45,7 @@ class LibriSpeechReader(Reader):
                     "id": utterance_id,
                     # Where there is none, the message names the corpus's own.
                     "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
-                    "text": text.lower() if capitals else text,
+                    "text": (text.lower() if capitals else text) or None,
                     "speaker": utterance_id.split("-")[0],
                 }
                 yield Row(f"{path}:{number}", record, recordings.of)

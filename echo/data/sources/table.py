@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.named import TABLES
-from echo.data.sources.columns import Columns
+from echo.data.sources.columns import Columns, Keys
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
@@ -31,7 +31,7 @@ class TableReader(Reader):
         else:
             # Strict, or an unclosed quote would swallow the rows after it without a word.
             reader = csv.reader(read_lines(path), strict=True)
-        header = read_header(path, reader, columns)
+        header, keys = read_header(path, reader, columns)
         folders = (path.parent / "clips", path.parent)
         recordings = Recordings(folders, (path.parent.resolve(),), allow_outside)
         while True:
@@ -53,13 +53,21 @@ class TableReader(Reader):
                 yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
                 continue
             record: dict[str, Any] = dict(zip(header, cells, strict=True))
+            if not record[keys.text]:
+                yield DataError(
+                    f"{where}: {keys.text!r} is empty, which in a table may also mean that it is "
+                    'missing; write recordings without speech into a .jsonl, with "text": ""'
+                )
+                continue
             for key in ("duration", "offset"):
                 with suppress(KeyError, ValueError):  # what is no number is refused later
                     record[key] = float(record[key])
             yield Row(where, record, recordings.of, columns)
 
 
-def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> list[str]:
+def read_header(
+    path: Path, reader: Iterator[list[str]], columns: Columns
+) -> tuple[list[str], Keys]:
     try:
         header = next(reader, [])
     except csv.Error as error:
@@ -72,4 +80,4 @@ def read_header(path: Path, reader: Iterator[list[str]], columns: Columns) -> li
                 raise DataError(f"has the column {name!r} twice")
     except DataError as error:
         raise DataError(f"{path}:1: {error}") from None
-    return header
+    return header, keys

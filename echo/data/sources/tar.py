@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from echo.data.audio import AudioBytes, AudioReference
+from echo.data.audio import SUFFIXES, AudioBytes, AudioReference
 from echo.data.sources.columns import Columns, storable
 from echo.data.sources.manifest import parse
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
-RECORDINGS = ("flac", "wav", "opus", "ogg", "mp3")
+RECORDINGS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 MAX_TEXT = 1_000_000  # bytes of a .json or .txt
 
 
@@ -144,7 +144,7 @@ def row_of(
         if "json" in files:
             record |= parse(read_text(file, files["json"]))
         if "txt" in files:
-            record.setdefault("text", read_text(file, files["txt"]))
+            record.setdefault("text", read_text(file, files["txt"]) or None)
         found = [suffix for suffix in RECORDINGS if suffix in files]
         if len(found) != 1:
             what = " and ".join(found) or f"none of {', '.join(RECORDINGS)}"

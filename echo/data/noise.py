@@ -1,0 +1,118 @@
+"""Recordings of noise, and speech mixed with them at a signal-to-noise ratio."""
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echo.data.audio import SUFFIXES, Audio, opened, to_mono_16k
+from echo.data.named import check_folder
+from echo.model.geometry import SAMPLE_RATE
+from echo.support.errors import ConfigError, DataError
+
+ATTEMPTS = 20  # at a stretch that is not digital silence
+
+
+@dataclass(frozen=True)
+class AudioFolder:
+    """The recordings below a folder. A recording is opened when it is drawn, and not kept."""
+
+    paths: tuple[Path, ...]
+
+    @classmethod
+    def at(cls, folder: Path, setting: str) -> "AudioFolder":
+        """
+        Args:
+            setting: what named the folder, for messages.
+
+        Raises:
+            ConfigError: there is no such folder, or no recording below it.
+        """
+        check_folder(folder, setting)
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        # By their names within the folder, so that the order is the same wherever it lies.
+        paths = tuple(sorted(found, key=lambda path: path.relative_to(folder).as_posix()))
+        if not paths:
+            raise ConfigError(f"{setting}: {folder} holds no recordings ({', '.join(SUFFIXES)})")
+        return cls(paths)
+
+    def draw(self, rng: random.Random) -> Path:
+        return rng.choice(self.paths)
+
+    def stretch(self, samples: int, rng: random.Random) -> torch.Tensor:
+        """(samples,) float32 at 16 kHz from a recording and a place drawn at random. Only this
+        stretch is decoded. A recording that is shorter is repeated.
+
+        Raises:
+            DataError: the recording cannot be read, or is digital silence wherever it is tried.
+        """
+        path = self.draw(rng)
+        for _ in range(ATTEMPTS):
+            noise = read_stretch(path, samples, rng)
+            if noise.any():
+                return noise
+        raise DataError(f"{path}: is digital silence, which is no noise: remove it")
+
+
+def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:
+    """One stretch of a recording, which may be silent; see `AudioFolder.stretch`."""
+    with opened(path, str(path)) as file:
+        wanted = math.ceil(samples * file.samplerate / SAMPLE_RATE)
+        if file.frames > wanted:
+            file.seek(rng.randrange(file.frames - wanted + 1))
+        decoded = file.read(wanted, dtype="float32", always_2d=True)
+        rate = file.samplerate
+    noise = to_mono_16k(torch.from_numpy(decoded.T), rate, str(path))
+    if len(noise) < samples:
+        noise = noise.roll(-rng.randrange(len(noise))).repeat(math.ceil(samples / len(noise)))
+    return noise[:samples]
+
+
+def power(samples: torch.Tensor) -> float:
+    """The mean square of samples."""
+    # By numpy, because torch's sums differ in their last bits with the number of threads, and
+    # workers have one.
+    return float(np.square(samples.numpy(), dtype=np.float64).mean())
+
+
+def add_noise(speech: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
+    """Speech and noise, both (samples,), at an SNR in dB: the ratio of their powers over the whole
+    utterance, pauses included. The speech keeps its level."""
+    return speech + noise * math.sqrt(power(speech) / power(noise) / 10 ** (snr / 10))
+
+
+@dataclass(frozen=True)
+class NoisyAudio(Audio):
+    """A recording with noise at an SNR in dB. Which noise depends on the seed alone."""
+
+    audio: Audio
+    noises: AudioFolder
+    snr: float
+    seed: str
+
+    def __str__(self) -> str:
+        return str(self.audio)
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        speech = self.audio.load()
+        noise = self.noises.stretch(len(speech), random.Random(self.seed))
+        return add_noise(speech, noise, self.snr)[None], SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class NoiseAlone(Audio):
+    """The noise that a `NoisyAudio` of this seed has, as it was recorded, without the speech."""
+
+    audio: Audio
+    noises: AudioFolder
+    seed: str
+
+    def __str__(self) -> str:
+        return f"noise for {self.audio}"
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        samples = len(self.audio.load())
+        return self.noises.stretch(samples, random.Random(self.seed))[None], SAMPLE_RATE

@@ -1,0 +1,129 @@
+"""How a model copes with noise: WER by signal-to-noise ratio, and what it writes where nobody
+speaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from echo.checkpoints.load import to_device
+from echo.config import DecodeSettings, OnError
+from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
+from echo.data.utterance import Utterance
+from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.evaluation import GREEDY, Evaluation, score
+from echo.evaluate.normaliser import normaliser
+from echo.model.geometry import Limits
+from echo.model.language import written_language
+from echo.model.model import EchoForConditionalGeneration
+
+SEED = "noise"  # always the same, so that every model hears the same noise
+
+
+@dataclass(frozen=True)
+class NoiseCurve:
+    """Evaluations by the SNR in dB, and of the same noise without speech."""
+
+    curve: dict[float, Evaluation]
+    alone: Evaluation
+    unit: Literal["words", "letters"]  # what WER counts in the language
+
+    @property
+    def minutes(self) -> float:
+        """The minutes of noise without speech that were decoded."""
+        return sum(u.duration for u in self.alone.transcripts.utterances) / 60
+
+    @property
+    def words_per_minute(self) -> float:
+        """The words (or letters, see `unit`) that were written in a minute of noise without speech.
+        All of them are invented."""
+        return self.alone.wer.insertions / self.minutes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures in a form that JSON can store."""
+        return {
+            "curve": [
+                {
+                    "snr": snr,
+                    "wer": evaluation.wer.to_dict(),
+                    "cer": evaluation.cer.to_dict(),
+                    "wer_normalised": evaluation.wer_normalised.to_dict(),
+                    "cer_normalised": evaluation.cer_normalised.to_dict(),
+                }
+                for snr, evaluation in self.curve.items()
+            ],
+            "non_speech": {
+                "minutes": self.minutes,
+                "words": self.alone.wer.insertions,
+                "words_per_minute": self.words_per_minute,
+            },
+        }
+
+    def table(self, clean: Evaluation) -> str:
+        """The curve as lines of text, from the evaluation without noise down."""
+        lines = ["SNR           WER  WER, normalised"]
+        for name, evaluation in (
+            ("no noise", clean),
+            *((f"{snr:g} dB", evaluation) for snr, evaluation in self.curve.items()),
+        ):
+            wer, normalised = evaluation.wer.rate, evaluation.wer_normalised.rate
+            lines.append(f"{name:8} {100 * wer:6.2f} %         {100 * normalised:6.2f} %")
+        written = self.alone.wer.insertions
+        lines.append(
+            f"Without speech: {written} {self.unit} in {self.minutes:.1f} minutes of noise, "
+            f"{self.words_per_minute:.2f} a minute"
+        )
+        return "\n".join(lines)
+
+    def write(self, folder: Path) -> None:
+        """Writes the transcripts at each SNR, and those of the noise alone, into folders of their
+        own."""
+        for snr, evaluation in self.curve.items():
+            evaluation.write(folder / f"snr_{snr:g}")
+        self.alone.write(folder / "non_speech")
+
+
+def measure_noise(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    utterances: Sequence[Utterance],
+    noises: AudioFolder,
+    snrs: Sequence[float],
+    settings: DecodeSettings = GREEDY,
+    on_error: OnError = "raise",
+    progress: bool = False,
+    limits: Limits | None = None,
+) -> NoiseCurve:
+    """Evaluates a model at each SNR in dB. An utterance has the same noise at every SNR, whatever
+    the model: its draws depend on its id alone.
+
+    Args:
+        limits: limits and padding to use instead of the model's own.
+
+    Raises:
+        DataError: an utterance or a noise cannot be used and `on_error` is "raise".
+    """
+    to_device(model)
+    normalise = normaliser(written_language(model), tokenizer, (u.text for u in utterances))
+
+    def measured(noisy: list[Utterance]) -> Evaluation:
+        transcripts = transcribe_set(
+            model, tokenizer, noisy, settings, on_error, progress, limits=limits
+        )
+        return score(transcripts, normalise)
+
+    curve = {snr: measured([noisy(u, noises, snr) for u in utterances]) for snr in snrs}
+    alone = measured([noise_alone(u, noises) for u in utterances])
+    return NoiseCurve(curve, alone, "letters" if normalise.by_letters else "words")
+
+
+def noisy(utterance: Utterance, noises: AudioFolder, snr: float) -> Utterance:
+    """The utterance in noise."""
+    audio = NoisyAudio(utterance.audio, noises, snr, f"{SEED}-{utterance.id}")
+    return replace(utterance, audio=audio)
+
+
+def noise_alone(utterance: Utterance, noises: AudioFolder) -> Utterance:
+    """The utterance's noise, in which nothing is said."""
+    audio = NoiseAlone(utterance.audio, noises, f"{SEED}-{utterance.id}")
+    return replace(utterance, audio=audio, text="")
