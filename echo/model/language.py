@@ -85,7 +85,11 @@ def set_language(
 def written_language(model: Any) -> str | None:
     """Returns the code of the language that a model writes: the configured one, or English for an
     English-only model. None if unknown."""
-    generation = model.generation_config
+    return language_of_text(model.generation_config)
+
+
+def language_of_text(generation: Any) -> str | None:
+    """Like `written_language`, from a generation config."""
     only_english = getattr(generation, "is_multilingual", None) is False
     return "en" if only_english else told_language(generation)
 
