@@ -6,9 +6,10 @@ by all of them, one after the other, in one process with one thread each:
     python scripts/check_export.py ../shared/models/whisper-tiny.en \
         ../shared/data/librispeech/dev.jsonl --out results/export
 
-WERs are normalised. The exit code is 1 if a target at full precision (float16 for ggml) is more than
-0.5 points from the model, or ONNX writes another transcript. Besides Echo's extra `onnx` this
-needs ctranslate2, faster-whisper and pywhispercpp.
+WERs are normalised. The exit code is 1 if a target at full precision (float16 for ggml) is more
+than 0.5 points from the model, or ONNX writes another transcript. Besides Echo's extra `onnx` this
+needs ctranslate2, faster-whisper and pywhispercpp. Models that are in the folder already are used
+again, and an interrupt (Ctrl-C) shows the figures of what was done.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -31,6 +31,7 @@ from echo.checkpoints.export.export import export
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
 from echo.data.sources import read_source
+from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.normaliser import normaliser
 from echo.evaluate.wer import word_errors
@@ -127,23 +128,29 @@ def main() -> int:
 
     texts: dict[str, list[str]] = {name: [] for name in ("echo", *systems)}
     seconds = dict.fromkeys(texts, 0.0)
-    for number, utterance in enumerate(utterances):
+
+    def transcribe_in_turn(number: int, utterance: Utterance) -> None:
         samples, rate = soundfile.read(str(utterance.audio), dtype="float32")
         assert rate == 16000
-        calls: dict[str, Any] = {
-            "echo": lambda one=utterance: transcribe_set(
-                loaded.model, loaded.tokenizer, [one], settings
-            ).texts[0]
-        }
-        calls |= {name: lambda f=f, s=samples: f(s) for name, f in systems.items()}
         # Each begins once, so that none always finds the caches warm.
-        names = list(calls)
+        names = list(texts)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             # Of this process: what others do on the machine does not count.
             started = time.process_time()
-            texts[name].append(calls[name]())
+            if name == "echo":
+                found = transcribe_set(loaded.model, loaded.tokenizer, [utterance], settings)
+                texts[name].append(found.texts[0])
+            else:
+                texts[name].append(systems[name](samples))
             seconds[name] += time.process_time() - started
         print(f"{number + 1} of {len(utterances)}", file=sys.stderr, flush=True)
+
+    try:
+        for number, utterance in enumerate(utterances):
+            transcribe_in_turn(number, utterance)
+    except KeyboardInterrupt:
+        utterances = utterances[: min(map(len, texts.values()))]
+        texts = {name: found[: len(utterances)] for name, found in texts.items()}
 
     said = [normalise(u.text) for u in utterances]
     audio = sum(u.duration for u in utterances)

@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.cache import LayerCache
 from echo.model.geometry import ENCODER_STRIDE
-from echo.model.model import EchoConfig, EchoForConditionalGeneration, key_mask, make_room
-from echo.support.errors import ConfigError
+from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
+from echo.support.errors import ConfigError, reason
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-3  # how far outputs may be from the module's, as a share of the largest
 MOST_BYTES = 2**31 - 2**27  # an ONNX file is one protocol buffer, of less than 2 GiB
 # What a block keeps in a cache's layers `block`, `block + layers` and `block + 2 * layers`.
 KEPT = (("key", "value"), ("span", ""), ("local_key", "local_value"))
@@ -156,6 +158,18 @@ def cache_names(kept: Sequence[tuple[int, bool]], layers: int) -> tuple[list[str
     return own, [f"{i}.encoder.{part}" for i in range(layers) for part in ("key", "value")]
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A module to export, and what it takes and returns."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]  # an example
+    lengths: tuple[Any, ...]  # the dimensions of each input that are of any length
+    input_names: list[str]
+    output_names: list[str]
+
+
 @torch.no_grad()
 def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = False) -> None:
     """Writes the graphs of a model into a folder.
@@ -166,90 +180,108 @@ def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = F
     Raises:
         ConfigError: what is needed is not installed, or a form of attention cannot be exported.
     """
-    config = model.config
-    rows, pairs = Dim("rows"), Dim("pairs", min=2, max=config.max_source_positions)
-    frames = ENCODER_STRIDE * pairs
-    tokens = Dim("tokens", min=2, max=config.max_target_positions)
-    features, mask, ids = example_inputs(config)
-    hidden = Encoder(model)(features, mask)
+    check_installed()
+    longest = ENCODER_STRIDE * model.config.max_source_positions
+    # Each graph is made from inputs of one length, and checked with those of another.
+    frames, others = min(300, longest), min(10, longest)
+    made = graphs(model, [frames, frames // 2], 3)
+    checked = graphs(model, [others, others], 5)
+    for graph, other in zip(made, checked, strict=True):
+        path = folder / f"{graph.name}.onnx"
+        with quiet():
+            program = torch.export.export(graph.module, graph.inputs, dynamic_shapes=graph.lengths)
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=graph.input_names,
+                output_names=graph.output_names,
+            )
+            size = sum(p.numel() * p.element_size() for p in graph.module.parameters())
+            written.save(path, external_data=size > MOST_BYTES)
+        check_graph(other, path)
+        if int8:
+            quantise(path)
 
-    write_graph(
-        Encoder(model),
-        (features, mask),
-        ({0: rows, 2: frames}, {0: rows, 1: frames}),
-        ["input_features", "attention_mask"],
-        ["last_hidden_state"],
-        folder / "encoder.onnx",
-        int8,
-    )
-    # A focused decoder computes a different graph for every length of its past, so it reads the
-    # whole text at every step.
-    steps = not model.model.decoder.is_focused
+
+def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) -> list[Graph]:
+    """A model's graphs, with random recordings of so many feature frames each, of which the most is
+    even, and random tokens, so many of each."""
+    config, source = model.config, torch.Generator().manual_seed(0)
+    features = torch.randn(len(frames), config.num_mel_bins, max(frames), generator=source)
+    mask = (torch.arange(max(frames)) < torch.tensor(frames)[:, None]).long()
+    ids = torch.randint(config.vocab_size, (len(frames), tokens), generator=source)
+    encoder = Encoder(model).eval()
+    hidden = encoder(features, mask)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     model.model.decoder(input_ids=ids, encoder_hidden_states=hidden, past_key_values=cache)
     kept = kept_layers(cache)
     own, cross = cache_names(kept, config.decoder_layers)
-    write_graph(
-        Decoder(model, use_cache=steps),
-        (ids, hidden, mask),
-        ({0: rows, 1: tokens}, {0: rows, 1: pairs}, {0: rows, 1: frames}),
-        ["input_ids", "encoder_hidden_states", "attention_mask"],
-        ["logits", *(f"present.{name}" for name in [*own, *cross] if steps)],
-        folder / "decoder.onnx",
-        int8,
-    )
-    if not steps:
-        return
-    before = Dim("past", min=1, max=config.max_target_positions - 1)
-    past = [*own_tensors(cache), *cross_tensors(cache)]
-    lengths = [{0: rows, 2: before}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
-    write_graph(
-        DecoderWithPast(model, kept),
-        (ids[:, :1], mask, past),
-        ({0: rows}, {0: rows, 1: frames}, lengths),
-        ["input_ids", "attention_mask", *(f"past_key_values.{name}" for name in [*own, *cross])],
-        ["logits", *(f"present.{name}" for name in own)],
-        folder / "decoder_with_past.onnx",
-        int8,
-    )
+    # What a focused decoder computes depends on the length of its past, so there is no one graph
+    # for it: it reads the whole text at every step.
+    steps = not model.model.decoder.is_focused
 
-
-def example_inputs(config: EchoConfig) -> Tensors:
-    """Features (2, n_mels, frames) with their mask (2, frames), and tokens (2, 3)."""
-    frames = min(300, ENCODER_STRIDE * config.max_source_positions)
-    mask = torch.ones(2, frames, dtype=torch.long)
-    mask[1, frames // 2 :] = 0
-    return torch.zeros(2, config.num_mel_bins, frames), mask, torch.zeros(2, 3, dtype=torch.long)
-
-
-def write_graph(
-    module: nn.Module,
-    inputs: tuple[Any, ...],
-    lengths: tuple[Any, ...],
-    input_names: list[str],
-    output_names: list[str],
-    path: Path,
-    int8: bool,
-) -> None:
-    """Writes a module as a graph.
-
-    Args:
-        inputs: examples of what it takes.
-        lengths: the dimensions of each that are of any length.
-    """
-    with quiet():
-        program = torch.export.export(module.eval(), inputs, dynamic_shapes=lengths)
-        graph = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=input_names,
-            output_names=output_names,
+    rows, pairs = Dim("rows"), Dim("pairs", min=2, max=config.max_source_positions)
+    any_tokens = Dim("tokens", min=2, max=config.max_target_positions)
+    any_past = Dim("past", min=1, max=config.max_target_positions - 1)
+    any_frames = ENCODER_STRIDE * pairs
+    found = [
+        Graph(
+            "encoder",
+            encoder,
+            (features, mask),
+            ({0: rows, 2: any_frames}, {0: rows, 1: any_frames}),
+            ["input_features", "attention_mask"],
+            ["last_hidden_state"],
+        ),
+        Graph(
+            "decoder",
+            Decoder(model, use_cache=steps).eval(),
+            (ids, hidden, mask),
+            ({0: rows, 1: any_tokens}, {0: rows, 1: pairs}, {0: rows, 1: any_frames}),
+            ["input_ids", "encoder_hidden_states", "attention_mask"],
+            ["logits", *(f"present.{name}" for name in [*own, *cross] if steps)],
+        ),
+    ]
+    if steps:
+        past = [*own_tensors(cache), *cross_tensors(cache)]
+        lengths = [{0: rows, 2: any_past}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
+        found.append(
+            Graph(
+                "decoder_with_past",
+                DecoderWithPast(model, kept).eval(),
+                (ids[:, :1], mask, past),
+                ({0: rows}, {0: rows, 1: any_frames}, lengths),
+                ["input_ids", "attention_mask", *(f"past_key_values.{n}" for n in [*own, *cross])],
+                ["logits", *(f"present.{name}" for name in own)],
+            )
         )
-        size = sum(p.numel() * p.element_size() for p in module.parameters())
-        graph.save(path, external_data=size > MOST_BYTES)
-        if int8:
-            quantise(path)
+    return found
+
+
+def check_graph(graph: Graph, path: Path) -> None:
+    """Raises ConfigError where a file does not compute what the module does."""
+    import onnxruntime
+
+    inputs = [
+        part for value in graph.inputs for part in (value if isinstance(value, list) else [value])
+    ]
+    feed = {name: value.numpy() for name, value in zip(graph.input_names, inputs, strict=True)}
+    expected = graph.module(*graph.inputs)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is said here
+    try:
+        found = onnxruntime.InferenceSession(path, options).run(graph.output_names, feed)
+    except Exception as error:  # the library has no common base for its own
+        raise ConfigError(f"this attention cannot be exported to ONNX: {reason(error)}") from None
+    for name, one, other in zip(graph.output_names, expected, found, strict=True):
+        off = (one - torch.from_numpy(other)).abs().max() / one.abs().max().clamp(min=1e-6)
+        if not off <= TOLERANCE:
+            raise ConfigError(
+                f"this attention cannot be exported to ONNX: the {name} of its {graph.name} would "
+                f"differ by {100 * off:.1f} %"
+            )
 
 
 def quantise(path: Path) -> None:
