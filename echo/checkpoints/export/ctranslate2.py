@@ -10,6 +10,8 @@ from echo.checkpoints.export.whisper import write_whisper
 from echo.checkpoints.validate import Checkpoint
 from echo.support.errors import ConfigError
 
+# The prompts that CTranslate2 and faster-whisper make have these.
+SPECIAL_TOKENS = ("<|startofprev|>", "<|transcribe|>", "<|notimestamps|>")
 COPIED = ["tokenizer.json", "preprocessor_config.json"]
 
 
@@ -19,6 +21,14 @@ def check_installed() -> None:
         raise ConfigError(
             "exporting to CTranslate2 needs it; install it with: pip install ctranslate2"
         )
+
+
+def check_special_tokens(tokenizer: WhisperTokenizer) -> None:
+    """Raises ConfigError where a tokenizer lacks special tokens of Whisper's."""
+    known = tokenizer.get_vocab()
+    lacking = [token for token in SPECIAL_TOKENS if token not in known]
+    if lacking:
+        raise ConfigError(f"CTranslate2 holds no model whose tokenizer lacks {lacking[0]}")
 
 
 def write_ctranslate2(

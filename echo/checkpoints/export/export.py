@@ -121,6 +121,7 @@ def whisper_writer(
         check_whisper_cpp(config, tokenizer, weights)
         return lambda folder: write_ggml(config, tokenizer, weights, folder / MODEL_FILE, precision)
     if target == "ctranslate2":
+        ctranslate2.check_special_tokens(tokenizer)
         return lambda folder: ctranslate2.write_ctranslate2(
             checkpoint, config, tokenizer, folder, precision
         )

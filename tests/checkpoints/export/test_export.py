@@ -59,10 +59,10 @@ def test_nothing_is_left_of_a_failure(source, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
-def test_ctranslate2_holds_the_same_weights(source, tmp_path, quantization):
+def test_ctranslate2_holds_the_same_weights(english, tmp_path, quantization):
     pytest.importorskip("ctranslate2")
-    export(source, tmp_path / "out", "ctranslate2", quantization)
-    found, expected = CTranslate2Folder(tmp_path / "out").weights, weights(source)
+    export(english, tmp_path / "out", "ctranslate2", quantization)
+    found, expected = CTranslate2Folder(tmp_path / "out").weights, weights(english)
     largest = max(float(tensor.abs().max()) for tensor in expected.values())
     for key, tensor in expected.items():
         off = largest / 100 if quantization else 0
@@ -70,6 +70,12 @@ def test_ctranslate2_holds_the_same_weights(source, tmp_path, quantization):
     assert {"tokenizer.json", "preprocessor_config.json", "README.md"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
+
+
+def test_ctranslate2_needs_whisper_s_special_tokens(source, tmp_path):
+    pytest.importorskip("ctranslate2")
+    with pytest.raises(ConfigError, match=r"whose tokenizer lacks <\|startofprev\|>"):
+        export(source, tmp_path / "out", "ctranslate2")
 
 
 def test_the_card_says_what_the_hub_and_a_reader_need(source, tmp_path):

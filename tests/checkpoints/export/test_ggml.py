@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
-from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from echo.checkpoints.export.export import export
 from echo.checkpoints.export.ggml import openai_name
 from echo.support.errors import ConfigError
+from tests.checkpoints.export.conftest import D
 from tests.small_whisper import SIZES, save_whisper, small_whisper
 
 # The names and shapes that whisper.cpp's loader asks for, of a model of width D.
@@ -32,7 +31,6 @@ BLOCK = {
     "mlp.2.weight": (1, 4),
     "mlp.2.bias": (1,),
 }
-D = 32
 
 
 @dataclass
@@ -79,32 +77,9 @@ def read(path):
     return file
 
 
-@pytest.fixture(scope="module")
-def folder(request, tmp_path_factory):
-    """A random Whisper with the vocabulary of the English ones."""
-    shared = request.getfixturevalue("shared")
-    torch.manual_seed(0)
-    real = shared / "models" / "whisper-tiny.en"
-    config = WhisperConfig.from_pretrained(real)
-    for key, value in {
-        "d_model": D,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "encoder_ffn_dim": 4 * D,
-        "decoder_ffn_dim": 4 * D,
-    }.items():
-        setattr(config, key, value)
-    path = tmp_path_factory.mktemp("models") / "small"
-    WhisperForConditionalGeneration(config).save_pretrained(path)
-    WhisperProcessor.from_pretrained(real).save_pretrained(path)
-    return path
-
-
 @pytest.mark.parametrize(("precision", "step"), [("float32", 0), ("float16", 5e-4), ("int8", 5e-3)])
-def test_everything_is_where_the_loader_looks_for_it(folder, tmp_path, precision, step):
-    export(folder, tmp_path / "out", "ggml", precision)
+def test_everything_is_where_the_loader_looks_for_it(english, tmp_path, precision, step):
+    export(english, tmp_path / "out", "ggml", precision)
     file = read(tmp_path / "out" / "ggml-model.bin")
     assert file.sizes[:10] == (51864, 1500, D, 2, 1, 448, D, 2, 1, 80)
     assert file.filters.shape == (80, 201)
@@ -132,7 +107,7 @@ def test_everything_is_where_the_loader_looks_for_it(folder, tmp_path, precision
             expected[f"decoder.blocks.0.cross_{name}"] = full
     assert {name: values.shape for name, values in file.tensors.items()} == expected
 
-    weights = load_file(folder / "model.safetensors")
+    weights = load_file(english / "model.safetensors")
     layer = "model.decoder.layers.0"
     for name, key in {
         "decoder.token_embedding.weight": "model.decoder.embed_tokens.weight",
