@@ -75,7 +75,7 @@ class Decoder(nn.Module):
     ) -> Tensors:
         """(B, T), (B, F, D), (B, frames) -> the logits (B, T, V) and, with a cache, what it
         holds: of the blocks, and then of cross-attention."""
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if self.use_cache else None
+        cache = new_cache() if self.use_cache else None
         states = self.model.model.encoder.positions(encoder_hidden_states)
         output = self.model.model.decoder(
             input_ids=input_ids,
@@ -104,7 +104,7 @@ class DecoderWithPast(nn.Module):
     ) -> Tensors:
         """(B, 1), (B, frames) and the cache's tensors -> the logits (B, 1, V) and the tensors of
         the blocks, one token longer."""
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        cache = new_cache()
         layers = self.model.config.decoder_layers
         own, cross = cache.self_attention_cache, cache.cross_attention_cache
         make_room(own, layers * LayerCache.layers_per_block)
@@ -127,19 +127,24 @@ class DecoderWithPast(nn.Module):
         return (self.model.proj_out(output.last_hidden_state), *own_tensors(cache))
 
 
-def own_tensors(cache: EncoderDecoderCache) -> list[torch.Tensor]:
+def new_cache() -> Any:
+    """An empty cache; `transformers` says too little of the types of its layers."""
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def own_tensors(cache: Any) -> list[torch.Tensor]:
     """What the decoder's blocks keep, without the values that have no numbers."""
     layers = [layer for layer in cache.self_attention_cache.layers if layer.is_initialized]
     return [part for layer in layers for part in (layer.keys, layer.values) if part.shape[-1]]
 
 
-def cross_tensors(cache: EncoderDecoderCache) -> list[torch.Tensor]:
+def cross_tensors(cache: Any) -> list[torch.Tensor]:
     return [
         part for layer in cache.cross_attention_cache.layers for part in (layer.keys, layer.values)
     ]
 
 
-def kept_layers(cache: EncoderDecoderCache) -> list[tuple[int, bool]]:
+def kept_layers(cache: Any) -> list[tuple[int, bool]]:
     """The layers of the blocks' cache that are used, and whether each holds values."""
     return [
         (index, bool(layer.values.shape[-1]))
@@ -197,6 +202,7 @@ def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = F
                 input_names=graph.input_names,
                 output_names=graph.output_names,
             )
+            assert written is not None
             size = sum(p.numel() * p.element_size() for p in graph.module.parameters())
             written.save(path, external_data=size > MOST_BYTES)
         check_graph(other, path)
@@ -213,7 +219,7 @@ def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) 
     ids = torch.randint(config.vocab_size, (len(frames), tokens), generator=source)
     encoder = Encoder(model).eval()
     hidden = encoder(features, mask)
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    cache = new_cache()
     model.model.decoder(input_ids=ids, encoder_hidden_states=hidden, past_key_values=cache)
     kept = kept_layers(cache)
     own, cross = cache_names(kept, config.decoder_layers)
@@ -285,18 +291,26 @@ def check_graph(graph: Graph, path: Path) -> None:
 
 
 def quantise(path: Path) -> None:
-    """Makes the matrices of a graph 8-bit numbers, with one scale for each output."""
-    import onnx
+    """Makes the matrices of a graph 8-bit numbers: each output of a product has its scale, and all
+    embeddings have one."""
+    import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # The output projection is the transposed embeddings; once that is worked out, it is a matrix
+    # that can be quantised.
+    folded = path.with_suffix(".folded.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    onnxruntime.InferenceSession(path, options)
     quantize_dynamic(
-        path,
+        folded,
         path,
         per_channel=True,
         weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
     )
-    onnx.checker.check_model(str(path))
+    folded.unlink()
 
 
 @contextmanager

@@ -24,7 +24,8 @@ def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, fol
     `pad_to_seconds`, `added_silence`: the least length of recording and silence, and of the
     silence, in seconds; `max_seconds`: the most audio.
     """
-    config, generation = model.config, model.generation_config
+    config = model.config
+    generation: Any = model.generation_config
     prompt = list(tokenizer.prefix_tokens)
     languages = {}
     if known_languages(generation) and tokenizer.language is None:
