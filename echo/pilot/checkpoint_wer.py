@@ -25,4 +25,5 @@ def measured_wer(checkpoint: Path) -> list[MeasuredWer]:
     words = np.array([utterance.words for utterance in heard])
     drawn = resampled_rates(errors[None], words, units)[0]
     found = interval(drawn) if len(set(units)) > 1 else None
-    return [MeasuredWer("WER", errors.sum() / words.sum(), str(len(heard)), found)]
+    rate = float(errors.sum() / words.sum())  # YAML writes no numbers of numpy
+    return [MeasuredWer("WER", rate, str(len(heard)), found)]

@@ -36,6 +36,7 @@ def checkpoint(tmp_path):
 def test_what_a_pilot_measured_has_an_interval(checkpoint):
     [wer] = measured_wer(checkpoint)
     assert (wer.name, wer.rate, wer.utterances) == ("WER", 3 / 20, "4")
+    assert type(wer.rate) is float  # as a card's front matter takes it
     # Of 4 draws none hits the one bad utterance in 32 % of all resamples, and 2 or more in 26 %.
     low, high = wer.interval
     assert low == 0
