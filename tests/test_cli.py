@@ -98,6 +98,7 @@ def test_help_names_every_command(monkeypatch, capsys):
         "inspect",
         "transcribe",
         "convert",
+        "export",
         "data",
     ):
         assert command in out
@@ -179,6 +180,8 @@ SLIPS = {
     "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
     "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),
     "convert": (["convert", "a/b/c", "o"], "a/b/c: no such folder"),
+    "export": (["export", "a/b/c", "o", "--to", "onnx"], "a/b/c: no such folder"),
+    "a target": (["export", "a", "o", "--to", "gguf"], "must be one of: whisper, ctranslate2"),
     "a preset": (["convert", "a/b", "o", "gone.yaml"], "gone.yaml: cannot be read"),
     "data check": (["data", "check", "gone.tsv"], "gone.tsv: no such file"),
 }

@@ -21,12 +21,7 @@ from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.load import model_folder
 from echo.checkpoints.pretrained import EMBEDDINGS, TIED, PretrainedFolder, StoredTensor
-from echo.checkpoints.validate import (
-    Checkpoint,
-    check_generation_config,
-    check_tokenizer,
-    check_weights,
-)
+from echo.checkpoints.validate import Checkpoint, check_parts
 from echo.model.model import (
     WHISPER_SECONDS,
     EchoConfig,
@@ -87,11 +82,7 @@ def convert(
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
-    check_weights(checkpoint, WhisperForConditionalGeneration, whisper)
-    check_generation_config(checkpoint)
-    if tokenizer := checkpoint.tokenizer():
-        check_tokenizer(checkpoint, tokenizer)
-    else:
+    if check_parts(checkpoint, WhisperForConditionalGeneration, whisper) is None:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
     weights = untied_weights(checkpoint.weights, whisper)
     if isinstance(config, EchoConfig):

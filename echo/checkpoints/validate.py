@@ -25,6 +25,25 @@ LISTED_IDS = ("suppress_tokens", "begin_suppress_tokens")
 Checkpoint = PretrainedFolder | CTranslate2Folder
 
 
+def check_parts(
+    checkpoint: Checkpoint, model_class: type[PreTrainedModel], config: WhisperConfig
+) -> WhisperTokenizer | None:
+    """Makes all checks of this module.
+
+    Returns:
+        The checkpoint's tokenizer, where it has one.
+
+    Raises:
+        DataError: something does not fit.
+    """
+    check_weights(checkpoint, model_class, config)
+    check_generation_config(checkpoint)
+    tokenizer = checkpoint.tokenizer()
+    if tokenizer is not None:
+        check_tokenizer(checkpoint, tokenizer)
+    return tokenizer
+
+
 def check_weights(
     checkpoint: Checkpoint, model_class: type[PreTrainedModel], config: WhisperConfig
 ) -> None:

@@ -21,6 +21,7 @@ for command in (
     measuring.inspect,
     using.transcribe,
     using.convert,
+    using.export,
 ):
     app.command()(command)
 data_app.command()(data.check)

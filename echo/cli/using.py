@@ -117,3 +117,42 @@ def convert(
 
     config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint)
     print(f"The {config.model_type} model is in {out}/")
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A run's folder, a model's folder, or a hub id."),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Format to write: whisper for transformers, ctranslate2 for faster-whisper, ggml "
+            "for whisper.cpp, or onnx, the only one that holds focused attention.",
+        ),
+    ],
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision of the weights, as int8 or float16; by default the checkpoint's, for "
+            "ggml float16, and for onnx float32."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Write a model in the format of another tool, with a model card."""
+    from echo.checkpoints.export.targets import check_target
+    from echo.checkpoints.named import check_model
+    from echo.support.files import new_folder
+
+    check_target(target, quantization)
+    check_model(source)
+    new_folder(out)
+
+    from echo.checkpoints.export.export import export as export_model
+    from echo.pilot.checkpoint_wer import measured_wer
+
+    export_model(source, out, target, quantization, checkpoint, measured_wer)
+    print(f"The {target} model is in {out}/")

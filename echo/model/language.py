@@ -105,6 +105,11 @@ def written_language(
         if (task or getattr(generation, "task", None)) == "translate":
             return "en"
         return known_code(language or "") or spoken_language(generation)
+    return language_of_text(generation)
+
+
+def language_of_text(generation: Any) -> str | None:
+    """Like `written_language`, from a generation config."""
     only_english = getattr(generation, "is_multilingual", None) is False
     return "en" if only_english else told_language(generation)
 

@@ -1,0 +1,56 @@
+"""CTranslate2's format, which faster-whisper reads, by its own converter."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import WhisperConfig, WhisperTokenizer
+
+from echo.checkpoints.export.whisper import write_whisper
+from echo.checkpoints.validate import Checkpoint
+from echo.support.errors import ConfigError
+
+# The prompts that CTranslate2 and faster-whisper make have these.
+SPECIAL_TOKENS = ("<|startofprev|>", "<|transcribe|>", "<|notimestamps|>")
+COPIED = ["tokenizer.json", "preprocessor_config.json"]
+
+
+def check_installed() -> None:
+    """Raises ConfigError where the converter is not installed."""
+    if find_spec("ctranslate2") is None:
+        raise ConfigError(
+            "exporting to CTranslate2 needs it; install it with: pip install ctranslate2"
+        )
+
+
+def check_special_tokens(tokenizer: WhisperTokenizer) -> None:
+    """Raises ConfigError where a tokenizer lacks special tokens of Whisper's."""
+    known = tokenizer.get_vocab()
+    lacking = [token for token in SPECIAL_TOKENS if token not in known]
+    if lacking:
+        raise ConfigError(f"CTranslate2 holds no model whose tokenizer lacks {lacking[0]}")
+
+
+def write_ctranslate2(
+    checkpoint: Checkpoint,
+    config: WhisperConfig,
+    tokenizer: WhisperTokenizer,
+    folder: Path,
+    quantization: str | None,
+) -> None:
+    """Converts a checkpoint into a folder.
+
+    Args:
+        quantization: the type of its weights, by CTranslate2's name; None keeps theirs.
+    """
+    from ctranslate2.converters import TransformersConverter
+
+    with TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        source, converted = Path(temporary) / "whisper", Path(temporary) / "converted"
+        source.mkdir()
+        write_whisper(checkpoint, config, tokenizer, source)
+        TransformersConverter(str(source), copy_files=COPIED).convert(
+            str(converted), quantization=quantization
+        )
+        for path in converted.iterdir():
+            path.rename(folder / path.name)

@@ -1,0 +1,320 @@
+"""ONNX graphs of an Echo or Whisper model: an encoder, a decoder for the prompt, and a decoder for
+one more token.
+
+    encoder(input_features, attention_mask) -> last_hidden_state
+    decoder(input_ids, encoder_hidden_states, attention_mask) -> logits, present.*
+    decoder_with_past(input_ids, attention_mask, past_key_values.*) -> logits, present.*
+
+Batch, frames, tokens and past are of any length; the number of feature frames is even. The mask
+(B, frames) is over the features in all three. `present.N.encoder.*` come from the prompt alone, and
+`present.N.decoder.*` replace the past at every step. A CTC head is left out.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from echo.attention.cache import LayerCache
+from echo.model.geometry import ENCODER_STRIDE
+from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
+from echo.support.errors import ConfigError, reason
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-3  # how far outputs may be from the module's, as a share of the largest
+MOST_BYTES = 2**31 - 2**27  # an ONNX file is one protocol buffer, of less than 2 GiB
+# What a block keeps in a cache's layers `block`, `block + layers` and `block + 2 * layers`.
+KEPT = (("key", "value"), ("span", ""), ("local_key", "local_value"))
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def check_installed() -> None:
+    """Raises ConfigError where the libraries that export needs are not installed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"exporting to ONNX needs {', '.join(missing)}; install it with: pip install "
+            "'echo-asr[onnx]'"
+        )
+
+
+class Encoder(nn.Module):
+    """(B, n_mels, frames), (B, frames) -> (B, ceil(frames / 2), D)."""
+
+    def __init__(self, model: EchoForConditionalGeneration) -> None:
+        super().__init__()
+        self.encoder = model.model.encoder
+
+    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.encoder(input_features, attention_mask).last_hidden_state
+
+
+class Decoder(nn.Module):
+    """Reads a prompt, with an empty cache or with none."""
+
+    def __init__(self, model: EchoForConditionalGeneration, use_cache: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.use_cache = use_cache
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+    ) -> Tensors:
+        """(B, T), (B, F, D), (B, frames) -> the logits (B, T, V) and, with a cache, what it
+        holds: of the blocks, and then of cross-attention."""
+        cache = new_cache() if self.use_cache else None
+        states = self.model.model.encoder.positions(encoder_hidden_states)
+        output = self.model.model.decoder(
+            input_ids=input_ids,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_mask=key_mask(attention_mask, encoder_hidden_states.dtype),
+            encoder_positions=states if self.model.config.cross_positions else None,
+            past_key_values=cache,
+            use_cache=self.use_cache,
+        )
+        logits = self.model.proj_out(output.last_hidden_state)
+        if cache is None:
+            return (logits,)
+        return (logits, *own_tensors(cache), *cross_tensors(cache))
+
+
+class DecoderWithPast(nn.Module):
+    """Reads one more token."""
+
+    def __init__(self, model: EchoForConditionalGeneration, kept: Sequence[tuple[int, bool]]):
+        super().__init__()
+        self.model = model
+        self.kept = kept
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, past: list[torch.Tensor]
+    ) -> Tensors:
+        """(B, 1), (B, frames) and the cache's tensors -> the logits (B, 1, V) and the tensors of
+        the blocks, one token longer."""
+        cache = new_cache()
+        layers = self.model.config.decoder_layers
+        own, cross = cache.self_attention_cache, cache.cross_attention_cache
+        make_room(own, layers * LayerCache.layers_per_block)
+        make_room(cross, layers)
+        tensors = iter(past)
+        for index, has_values in self.kept:
+            keys = next(tensors)
+            own.layers[index].update(keys, next(tensors) if has_values else keys[..., :0])
+        for index in range(layers):
+            cross.layers[index].update(next(tensors), next(tensors))
+            cache.is_updated[index] = True
+        output = self.model.model.decoder(
+            input_ids=input_ids,
+            # Cross-attention runs only if there is something here; it reads the cache.
+            encoder_hidden_states=past[-1],
+            encoder_mask=key_mask(attention_mask, past[-1].dtype),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return (self.model.proj_out(output.last_hidden_state), *own_tensors(cache))
+
+
+def new_cache() -> Any:
+    """An empty cache; `transformers` says too little of the types of its layers."""
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def own_tensors(cache: Any) -> list[torch.Tensor]:
+    """What the decoder's blocks keep, without the values that have no numbers."""
+    layers = [layer for layer in cache.self_attention_cache.layers if layer.is_initialized]
+    return [part for layer in layers for part in (layer.keys, layer.values) if part.shape[-1]]
+
+
+def cross_tensors(cache: Any) -> list[torch.Tensor]:
+    return [
+        part for layer in cache.cross_attention_cache.layers for part in (layer.keys, layer.values)
+    ]
+
+
+def kept_layers(cache: Any) -> list[tuple[int, bool]]:
+    """The layers of the blocks' cache that are used, and whether each holds values."""
+    return [
+        (index, bool(layer.values.shape[-1]))
+        for index, layer in enumerate(cache.self_attention_cache.layers)
+        if layer.is_initialized
+    ]
+
+
+def cache_names(kept: Sequence[tuple[int, bool]], layers: int) -> tuple[list[str], list[str]]:
+    """The names of the cache's tensors: of the blocks and of cross-attention, in their order."""
+    own = []
+    for index, has_values in kept:
+        key, value = KEPT[index // layers]
+        own.append(f"{index % layers}.decoder.{key}")
+        own += [f"{index % layers}.decoder.{value}"] if has_values else []
+    return own, [f"{i}.encoder.{part}" for i in range(layers) for part in ("key", "value")]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module to export, and what it takes and returns."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]  # an example
+    lengths: tuple[Any, ...]  # the dimensions of each input that are of any length
+    input_names: list[str]
+    output_names: list[str]
+
+
+@torch.no_grad()
+def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = False) -> None:
+    """Writes the graphs of a model into a folder.
+
+    Args:
+        int8: whether the matrices become 8-bit numbers, quantised dynamically by onnxruntime.
+
+    Raises:
+        ConfigError: what is needed is not installed, or a form of attention cannot be exported.
+    """
+    check_installed()
+    longest = ENCODER_STRIDE * model.config.max_source_positions
+    # Each graph is made from inputs of one length, and checked with those of another.
+    frames, others = min(300, longest), min(10, longest)
+    made = graphs(model, [frames, frames // 2], 3)
+    checked = graphs(model, [others, others], 5)
+    for graph, other in zip(made, checked, strict=True):
+        path = folder / f"{graph.name}.onnx"
+        with quiet():
+            program = torch.export.export(graph.module, graph.inputs, dynamic_shapes=graph.lengths)
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=graph.input_names,
+                output_names=graph.output_names,
+            )
+            assert written is not None
+            size = sum(p.numel() * p.element_size() for p in graph.module.parameters())
+            written.save(path, external_data=size > MOST_BYTES)
+        check_graph(other, path)
+        if int8:
+            with quiet():
+                quantise(path)
+
+
+def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) -> list[Graph]:
+    """A model's graphs, with random recordings of so many feature frames each, of which the most is
+    even, and random tokens, so many of each."""
+    config, source = model.config, torch.Generator().manual_seed(0)
+    features = torch.randn(len(frames), config.num_mel_bins, max(frames), generator=source)
+    mask = (torch.arange(max(frames)) < torch.tensor(frames)[:, None]).long()
+    ids = torch.randint(config.vocab_size, (len(frames), tokens), generator=source)
+    encoder = Encoder(model).eval()
+    hidden = encoder(features, mask)
+    cache = new_cache()
+    model.model.decoder(input_ids=ids, encoder_hidden_states=hidden, past_key_values=cache)
+    kept = kept_layers(cache)
+    own, cross = cache_names(kept, config.decoder_layers)
+    # What a focused decoder computes depends on the length of its past, so there is no one graph
+    # for it: it reads the whole text at every step.
+    steps = not model.model.decoder.is_focused
+
+    rows, pairs = Dim("rows"), Dim("pairs", min=2, max=config.max_source_positions)
+    any_tokens = Dim("tokens", min=2, max=config.max_target_positions)
+    any_past = Dim("past", min=1, max=config.max_target_positions - 1)
+    any_frames = ENCODER_STRIDE * pairs
+    found = [
+        Graph(
+            "encoder",
+            encoder,
+            (features, mask),
+            ({0: rows, 2: any_frames}, {0: rows, 1: any_frames}),
+            ["input_features", "attention_mask"],
+            ["last_hidden_state"],
+        ),
+        Graph(
+            "decoder",
+            Decoder(model, use_cache=steps).eval(),
+            (ids, hidden, mask),
+            ({0: rows, 1: any_tokens}, {0: rows, 1: pairs}, {0: rows, 1: any_frames}),
+            ["input_ids", "encoder_hidden_states", "attention_mask"],
+            ["logits", *(f"present.{name}" for name in [*own, *cross] if steps)],
+        ),
+    ]
+    if steps:
+        past = [*own_tensors(cache), *cross_tensors(cache)]
+        lengths = [{0: rows, 2: any_past}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
+        found.append(
+            Graph(
+                "decoder_with_past",
+                DecoderWithPast(model, kept).eval(),
+                (ids[:, :1], mask, past),
+                ({0: rows}, {0: rows, 1: any_frames}, lengths),
+                ["input_ids", "attention_mask", *(f"past_key_values.{n}" for n in [*own, *cross])],
+                ["logits", *(f"present.{name}" for name in own)],
+            )
+        )
+    return found
+
+
+def check_graph(graph: Graph, path: Path) -> None:
+    """Raises ConfigError where a file does not compute what the module does."""
+    import onnxruntime
+
+    inputs = [
+        part for value in graph.inputs for part in (value if isinstance(value, list) else [value])
+    ]
+    feed = {name: value.numpy() for name, value in zip(graph.input_names, inputs, strict=True)}
+    expected = graph.module(*graph.inputs)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is said here
+    try:
+        found = onnxruntime.InferenceSession(path, options).run(graph.output_names, feed)
+    except Exception as error:  # the library has no common base for its own
+        raise ConfigError(f"this attention cannot be exported to ONNX: {reason(error)}") from None
+    for name, one, other in zip(graph.output_names, expected, found, strict=True):
+        off = (one - torch.from_numpy(other)).abs().max() / one.abs().max().clamp(min=1e-6)
+        if not off <= TOLERANCE:
+            raise ConfigError(
+                f"this attention cannot be exported to ONNX: the {name} of its {graph.name} would "
+                f"differ by {100 * off:.1f} %"
+            )
+
+
+def quantise(path: Path) -> None:
+    """Makes the matrices of a graph 8-bit numbers, with a scale for each output of a product.
+
+    The embeddings, and the output projection that is tied to them, stay as they are: on tiny.en
+    they cost more word errors than all other matrices together.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        path,
+        path,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gemm"],
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the exporters' notes on what they do."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

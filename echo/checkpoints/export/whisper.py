@@ -1,0 +1,86 @@
+"""A folder as OpenAI's models have on the hub, which earlier versions of `transformers` read too,
+and the tools that read its files themselves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperTokenizer
+
+from echo.checkpoints.convert import untied_weights
+from echo.checkpoints.validate import Checkpoint
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
+from echo.support.files import read_object
+
+
+def write_whisper(
+    checkpoint: Checkpoint, config: WhisperConfig, tokenizer: WhisperTokenizer, folder: Path
+) -> None:
+    """Writes a checkpoint's weights and everything that goes with them into a folder."""
+    config.save_pretrained(folder)
+    tensors = {k: stored.load() for k, stored in untied_weights(checkpoint.weights, config).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoint.write_companions(folder)
+    write_tokenizer(tokenizer, folder)
+    write_preprocessor(config, folder)
+    write_alignment_heads(config, folder)
+
+
+def write_tokenizer(tokenizer: WhisperTokenizer, folder: Path) -> None:
+    """Writes the tokenizer's files of now, and those in which it was split before."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = read_object(path)
+    # Earlier versions take a list of tokens under this name alone; the present one takes it too.
+    settings["additional_special_tokens"] = settings.pop("extra_special_tokens", [])
+    write_json(path, settings)
+
+    content = read_object(folder / "tokenizer.json")
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    vocabulary = {t: i for t, i in content["model"]["vocab"].items() if t not in added}
+    # OpenAI's vocab.json has the first special token too.
+    end = str(tokenizer.eos_token)
+    write_json(folder / "vocab.json", vocabulary | {end: tokenizer.eos_token_id})
+    added.pop(end, None)
+    write_json(folder / "added_tokens.json", added)
+    pairs = (m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"])
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8"
+    )
+    special = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
+    special["additional_special_tokens"] = settings["additional_special_tokens"]
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / "normalizer.json", tokenizer.english_spelling_normalizer or {})
+
+
+def write_preprocessor(config: WhisperConfig, folder: Path) -> None:
+    """Writes what faster-whisper and earlier versions read of the features."""
+    path = folder / "preprocessor_config.json"
+    seconds = max(1, ENCODER_STRIDE * config.max_source_positions // FRAMES_PER_SECOND)
+    extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=seconds)
+    settings = extractor.to_dict() | {"processor_class": "WhisperProcessor"}
+    settings.pop("mel_filters", None)
+    if (folder / "processor_config.json").exists():
+        settings |= read_object(folder / "processor_config.json").get("feature_extractor", {})
+    if path.exists():
+        settings |= read_object(path)
+    write_json(path, settings)
+
+
+def write_alignment_heads(config: WhisperConfig, folder: Path) -> None:
+    """Names the heads that tell when words are said; by default all of the upper half of the
+    decoder, as in OpenAI's code."""
+    path = folder / "generation_config.json"
+    content = read_object(path) if path.exists() else {}
+    if content.get("alignment_heads") is None:
+        layers = range(config.decoder_layers // 2, config.decoder_layers)
+        heads = range(config.decoder_attention_heads)
+        content["alignment_heads"] = [[layer, head] for layer in layers for head in heads]
+    content.pop("_from_model_config", None)  # with it, `transformers` ignores the heads
+    write_json(path, content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

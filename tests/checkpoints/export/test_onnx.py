@@ -1,0 +1,134 @@
+"""ONNX graphs compute what the model computes, for every form, at any length."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from echo.checkpoints.export.onnx import write_onnx
+from echo.checkpoints.export.transcription import write_transcription
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.errors import ConfigError
+from tests.small_whisper import TOKENIZER
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def make_model(encoder="plain", decoder="plain", **changes):
+    torch.manual_seed(0)
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "max_source_positions": 200,
+        "max_target_positions": 24,
+        "vocab_size": len(TOKENIZER),
+        "pad_token_id": TOKENIZER.pad_token_id,
+        "bos_token_id": TOKENIZER.bos_token_id,
+        "eos_token_id": TOKENIZER.eos_token_id,
+        "decoder_start_token_id": TOKENIZER.convert_tokens_to_ids("<|startoftranscript|>"),
+        "begin_suppress_tokens": None,
+        "init_std": 0.3,
+    }
+    attention = {"encoder": encoder, "decoder": decoder}
+    config = EchoConfig(**{**sizes, **changes}, attention=attention)
+    return EchoForConditionalGeneration(config).eval()
+
+
+def run(folder, name, **inputs):
+    session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
+    names = [output.name for output in session.get_outputs()]
+    feed = {key: torch.as_tensor(value).numpy() for key, value in inputs.items()}
+    return dict(zip(names, session.run(None, feed), strict=True))
+
+
+FORMS = {
+    "plain": "plain",
+    "adaptive": "adaptive",
+    "hybrid": "hybrid",
+    "scaled": "scaled",
+    "focus": "focus",
+    "refined": {"form": "focus", "refiner": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_logits_are_those_of_a_whole_forward_pass(form, tmp_path):
+    """Step by step, in a batch of recordings of different lengths, one of them odd."""
+    model = make_model(form, cross_positions=form == "adaptive")
+    write_onnx(model, tmp_path)
+    for frames in (6, 92, 400):
+        features = torch.randn(3, 80, frames)
+        mask = torch.ones(3, frames, dtype=torch.long)
+        mask[1, frames // 2 - (frames // 2 + 1) % 2 :] = 0
+        ids = torch.randint(len(TOKENIZER), (3, 9))
+        with torch.no_grad():
+            expected = model(features, mask, decoder_input_ids=ids, use_cache=False).logits
+        heard = run(tmp_path, "encoder", input_features=features, attention_mask=mask)
+        hidden = {"encoder_hidden_states": heard["last_hidden_state"], "attention_mask": mask}
+        output = run(tmp_path, "decoder", input_ids=ids[:, :4], **hidden)
+        logits, past = [output.pop("logits")], {}
+        for i in range(4, 9):
+            past |= {k.replace("present", "past_key_values"): v for k, v in output.items()}
+            step = {"input_ids": ids[:, i : i + 1], "attention_mask": mask}
+            output = run(tmp_path, "decoder_with_past", **step, **past)
+            logits.append(output.pop("logits"))
+        found = torch.from_numpy(np.concatenate(logits, axis=1))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_focused_decoder_reads_the_whole_text(tmp_path):
+    model = make_model(decoder="adaptive")
+    write_onnx(model, tmp_path)
+    assert not (tmp_path / "decoder_with_past.onnx").exists()
+    features, mask = torch.randn(1, 80, 50), torch.ones(1, 50, dtype=torch.long)
+    for tokens in (2, 7, 20):
+        ids = torch.randint(len(TOKENIZER), (1, tokens))
+        with torch.no_grad():
+            encoded = model.model.encoder(features, mask).last_hidden_state
+            expected = model(features, mask, decoder_input_ids=ids, use_cache=False).logits
+        hidden = {"encoder_hidden_states": encoded, "attention_mask": mask}
+        found = run(tmp_path, "decoder", input_ids=ids, **hidden)
+        assert list(found) == ["logits"]
+        torch.testing.assert_close(torch.from_numpy(found["logits"]), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_the_exporter_gets_wrong_is_refused(tmp_path, monkeypatch):
+    model = make_model()
+    forward = model.model.encoder.forward
+
+    def other(features, mask):
+        found = forward(features, mask)
+        if torch.compiler.is_exporting():
+            found.last_hidden_state = found.last_hidden_state * 1.01
+        return found
+
+    monkeypatch.setattr(model.model.encoder, "forward", other)
+    with pytest.raises(ConfigError, match="of its encoder would differ by 1"):
+        write_onnx(model, tmp_path)
+
+
+def test_what_a_program_needs_beside_the_graphs(tmp_path):
+    model = make_model(pad_to_seconds=None, added_silence=0.5)
+    model.generation_config.suppress_tokens = [3]
+    write_transcription(model, TOKENIZER, tmp_path)
+    told = json.loads((tmp_path / "transcribe.json").read_text())
+    start = TOKENIZER.convert_tokens_to_ids("<|startoftranscript|>")
+    assert (told["prompt"], told["languages"], told["end"]) == (
+        [start],
+        {},
+        TOKENIZER.eos_token_id,
+    )
+    assert (told["suppress"], told["begin_suppress"], told["max_tokens"]) == ([3], [], 24)
+    assert (told["pad_to_seconds"], told["added_silence"], told["max_seconds"]) == (0, 0.5, 4)
+    assert np.load(tmp_path / "mel_filters.npy").shape == (80, 201)
+    assert (tmp_path / "tokenizer.json").exists()
