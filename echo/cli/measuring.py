@@ -69,8 +69,12 @@ def evaluate(
     check_named(data)
 
     from echo.checkpoints.load import load_model
+    from echo.data.describe import describe
     from echo.data.sources import Columns, read_source
     from echo.evaluate.evaluation import evaluate_model
+    from echo.report.readers.source import source_of
+    from echo.report.write import write_report
+    from echo.support.provenance import write_provenance
 
     on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
@@ -101,6 +105,16 @@ def evaluate(
     print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
     if out:
         evaluation.write(out)
+        write_provenance(
+            out,
+            model=model,
+            checkpoint=loaded.checkpoint,
+            parameters=loaded.model.num_parameters(),
+            config=loaded.model.config.to_diff_dict(),
+            source=source_of(data, columns, allow_outside),
+            data={"evaluation": describe(utterances)},
+        )
+        print(f"Transcripts are in {out}/; look at {write_report(out, utterances)}")
 
 
 def compare(
@@ -137,19 +151,38 @@ def compare(
         check_model(model)
     check_named(data)
 
+    from echo.data.describe import describe
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.compare_report import render_summary
+    from echo.report.readers.source import source_of
+    from echo.report.write import write_report
+    from echo.support.provenance import write_provenance
 
     on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
     settings = DecodeSettings(beams=beams)
     comparison = compare_models(
-        models, data, utterances, out, settings, by or [], checkpoint, on_error, language, task
+        models,
+        data,
+        utterances,
+        out,
+        settings,
+        by or [],
+        checkpoint,
+        on_error,
+        language,
+        task,
     )
+    write_provenance(
+        out,
+        source=source_of(data, columns, allow_outside),
+        data={"evaluation": describe(utterances)},
+    )
+    page = write_report(out, utterances)
     print("\n" + render_summary(comparison))
-    print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")
+    print(f"\nGroups, transcripts and comparison.json are in {out}/; look at {page}")
 
 
 def inspect(

@@ -48,10 +48,12 @@ def pilot(
 
     from echo.pilot.run import run_pilot
     from echo.pilot.table import render
+    from echo.report.write import write_report
 
     result = run_pilot(settings, out)
+    page = write_report(out)
     print("\n" + render(result))
-    print(f"Curves, transcripts and pilot.json are in {out}/")
+    print(f"Curves, transcripts and pilot.json are in {out}/; look at {page}")
 
 
 def train(

@@ -1,0 +1,99 @@
+"""Writes the page of a result that a command has written."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from echo.data.audio import Audio
+from echo.data.utterance import Utterance
+from echo.report.configs import as_yaml, differing
+from echo.report.curves import attention_charts, training_charts
+from echo.report.groups import group_rates, overall_rates
+from echo.report.mistakes import commonest, hallucinations
+from echo.report.page import render, sounds_of
+from echo.report.readers import read_result
+from echo.report.readers.recordings import find_audio
+from echo.report.result import Result
+from echo.report.rows import by_telling, link, table
+from echo.report.sound import Sound, embed
+from echo.report.verdict import verdict
+from echo.support.errors import DataError
+from echo.support.files import replace_text
+
+logger = logging.getLogger(__name__)
+
+PAGE = "report.html"
+EMBEDDED_BYTES = 2_000_000  # of recordings in a page; it links to the others
+
+
+def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) -> Path:
+    """Writes `report.html` into the folder of a pilot, comparison, evaluation or run.
+
+    Args:
+        utterances: what was measured; by default the data set is read again.
+
+    Returns:
+        The page.
+
+    Raises:
+        EchoError: the folder holds no result, or cannot be written to.
+    """
+    page = folder / PAGE
+    result, recordings = read_result(folder)
+    audio: Mapping[str, Audio] = {}
+    if result.lines:
+        audio = find_audio(result.lines, recordings if utterances is None else lambda: utterances)
+    sounds = embedded(result, audio)
+    links = {
+        i: address
+        for i, line in enumerate(result.lines)
+        if i not in sounds and line.id in audio and (address := link(audio[line.id], page))
+    }
+    replace_text(page, render("result.html", sections(result, sounds, links)))
+    return page
+
+
+def embedded(result: Result, audio: Mapping[str, Audio]) -> dict[int, Sound]:
+    """The recordings that the page holds, by the index of their utterances: of those that it shows
+    first, as many as fit."""
+    found: dict[int, Sound] = {}
+    size = 0
+    for i in by_telling(result) if audio else ():
+        line = result.lines[i]
+        if line.id not in audio:
+            continue
+        try:
+            sound = embed(audio[line.id])
+        except DataError as error:
+            logger.warning("the page does not have one recording: %s", error)
+            continue
+        size += sound.size
+        if size > EMBEDDED_BYTES:
+            break
+        found[i] = sound
+    return found
+
+
+def sections(
+    result: Result, sounds: Mapping[int, Sound], links: Mapping[int, str]
+) -> dict[str, Any]:
+    """What the template `result.html` shows; a section that the result does not have is empty."""
+    heard = bool(result.lines)
+    return {
+        "result": result,
+        "verdict": verdict(result),
+        "overall": overall_rates(result) if heard else {},
+        "groups": group_rates(result) if heard else {},
+        "mistakes": commonest(result) if heard else {},
+        "hallucinations": hallucinations(result) if heard else {},
+        "training": [chart.to_dict() for chart in training_charts(result)],
+        "attention": {
+            model: [chart.to_dict() for chart in charts]
+            for model, charts in attention_charts(result).items()
+        },
+        "table": table(result, links) if heard else {},
+        "sounds": sounds_of(sounds),
+        "differing": differing(result.configs),
+        "configs": {model: as_yaml(config) for model, config in result.configs.items()},
+    }
