@@ -108,6 +108,7 @@ def evaluate(
         write_provenance(
             out,
             model=model,
+            which=checkpoint,
             checkpoint=loaded.checkpoint,
             parameters=loaded.model.num_parameters(),
             config=loaded.model.config.to_diff_dict(),
@@ -177,6 +178,7 @@ def compare(
     )
     write_provenance(
         out,
+        which=checkpoint,
         source=source_of(data, columns, allow_outside),
         data={"evaluation": describe(utterances)},
     )

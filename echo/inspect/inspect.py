@@ -150,7 +150,18 @@ class Inspection:
 
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
-    """Transcribes a recording, on a GPU if there is one, and records the inputs of all attention
+    """Inspects a recording; see `inspect_utterance`.
+
+    Raises:
+        DataError: the recording cannot be read, or is longer than the encoder accepts.
+    """
+    return inspect_utterance(
+        loaded, Utterance(str(path), AudioFile(path), "", header_duration(path))
+    )
+
+
+def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
+    """Transcribes an utterance, on a GPU if there is one, and records the inputs of all attention
     blocks. The decoder's are recorded while it reads the whole transcript at once.
 
     Raises:
@@ -158,7 +169,7 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     example = read_recording(
-        ExampleReader(tokenizer, Limits.of(model.config), labelled=False), path
+        ExampleReader(tokenizer, Limits.of(model.config), labelled=False), utterance
     )
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
@@ -167,7 +178,7 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
         # This makes the decoder read the same prompt that it decoded with.
         features = batch.input_features.to(model.device, model.dtype)
         language = detected_language(model, tokenizer, features)
-        set_language(model, tokenizer, str(path), language, None)
+        set_language(model, tokenizer, utterance.id, language, None)
     [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
 
     # Do not use `encode_transcript` here: it rejects text that the tokenizer cannot write, and an
@@ -185,7 +196,7 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
         )
     return Inspection(
         model,
-        str(path),
+        utterance.id,
         example.seconds,
         example.features[:, : feature_frames(round(example.seconds * SAMPLE_RATE))],
         transcript,
@@ -194,11 +205,10 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
     )
 
 
-def read_recording(reader: ExampleReader, path: Path) -> Example:
-    utterance = Utterance(str(path), AudioFile(path), "", header_duration(path))
+def read_recording(reader: ExampleReader, utterance: Utterance) -> Example:
     reader.check(utterance)  # check first, so that hours of audio are not decoded in vain
     samples = utterance.audio.load()
-    audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(path))
+    audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(utterance.audio))
     return reader.read(replace(utterance, audio=audio))
 
 

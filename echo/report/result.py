@@ -103,6 +103,8 @@ class Result:
     figures: Sequence[Figure] = ()
     groups: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     configs: Mapping[str, Any] = field(default_factory=dict)  # by model
+    # By model its folder or hub id, and which checkpoint of a run was measured.
+    checkpoints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from echo.report.result import Certainty, Difference, Figure, Result
 
 LUCK: dict[Certainty, str] = {
-    "sure": "The 95 % interval of the difference does not hold zero.",
-    "unsure": "The 95 % interval of the difference holds zero.",
+    "sure": "Zero lies outside the 95 % interval of the difference.",
+    "unsure": "Zero lies within the 95 % interval of the difference.",
     "one seed": "On these utterances the difference is hardly luck, but another seed may turn it.",
     "unknown": "There is too little to resample.",
 }

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echo.data.audio import Audio
 from echo.data.utterance import Utterance
 from echo.report.configs import as_yaml, differing
 from echo.report.curves import attention_charts, training_charts
 from echo.report.groups import group_rates, overall_rates
+from echo.report.maps import UtteranceMaps, attention_maps
 from echo.report.mistakes import commonest, hallucinations
 from echo.report.page import render, sounds_of
 from echo.report.readers import read_result
-from echo.report.readers.recordings import find_audio
+from echo.report.readers.recordings import find_utterances
 from echo.report.result import Result
 from echo.report.rows import by_telling, link, table
 from echo.report.sound import Sound, embed
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 EMBEDDED_BYTES = 2_000_000  # of recordings in a page; it links to the others
+MAPPED = 2  # utterances whose attention is shown
 
 
 def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) -> Path:
@@ -41,30 +42,34 @@ def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) ->
     """
     page = folder / PAGE
     result, recordings = read_result(folder)
-    audio: Mapping[str, Audio] = {}
+    found: Mapping[str, Utterance] = {}
     if result.lines:
-        audio = find_audio(result.lines, recordings if utterances is None else lambda: utterances)
-    sounds = embedded(result, audio)
+        found = find_utterances(
+            result.lines, recordings if utterances is None else lambda: utterances
+        )
+    sounds = embedded(result, found)
     links = {
         i: address
         for i, line in enumerate(result.lines)
-        if i not in sounds and line.id in audio and (address := link(audio[line.id], page))
+        if i not in sounds and line.id in found and (address := link(found[line.id].audio, page))
     }
-    replace_text(page, render("result.html", sections(result, sounds, links)))
+    chosen = [found[result.lines[i].id] for i in [*sounds][:MAPPED]]
+    maps = attention_maps(result.checkpoints, chosen)
+    replace_text(page, render("result.html", sections(result, sounds, links, maps)))
     return page
 
 
-def embedded(result: Result, audio: Mapping[str, Audio]) -> dict[int, Sound]:
+def embedded(result: Result, utterances: Mapping[str, Utterance]) -> dict[int, Sound]:
     """The recordings that the page holds, by the index of their utterances: of those that it shows
     first, as many as fit."""
     found: dict[int, Sound] = {}
     size = 0
-    for i in by_telling(result) if audio else ():
+    for i in by_telling(result) if utterances else ():
         line = result.lines[i]
-        if line.id not in audio:
+        if line.id not in utterances:
             continue
         try:
-            sound = embed(audio[line.id])
+            sound = embed(utterances[line.id].audio)
         except DataError as error:
             logger.warning("the page does not have one recording: %s", error)
             continue
@@ -76,7 +81,10 @@ def embedded(result: Result, audio: Mapping[str, Audio]) -> dict[int, Sound]:
 
 
 def sections(
-    result: Result, sounds: Mapping[int, Sound], links: Mapping[int, str]
+    result: Result,
+    sounds: Mapping[int, Sound],
+    links: Mapping[int, str],
+    maps: Sequence[UtteranceMaps],
 ) -> dict[str, Any]:
     """What the template `result.html` shows; a section that the result does not have is empty."""
     heard = bool(result.lines)
@@ -92,6 +100,7 @@ def sections(
             model: [chart.to_dict() for chart in charts]
             for model, charts in attention_charts(result).items()
         },
+        "maps": maps,
         "table": table(result, links) if heard else {},
         "sounds": sounds_of(sounds),
         "differing": differing(result.configs),

@@ -47,6 +47,11 @@ def read_comparison(folder: Path) -> tuple[Result, Recordings]:
         figures=figures(models, called, found["rates"]),
         groups=by_speaker_and_duration(lines),
         configs={called[model["name"]]: model["config"] for model in models if "config" in model},
+        checkpoints={
+            called[model["name"]]: (model["source"], provenance["which"])
+            for model in models
+            if provenance
+        },
         provenance={
             **provenance,
             "settings": {"decoding": found["decode"], "normaliser": found["normaliser"]},

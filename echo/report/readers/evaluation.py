@@ -46,6 +46,7 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
         ],
         groups=by_speaker_and_duration(lines),
         configs={name: provenance["config"]} if "config" in provenance else {},
+        checkpoints={name: (provenance["model"], provenance["which"])} if provenance else {},
         provenance={**provenance, "settings": {"normaliser": found["normaliser"]}},
     )
 

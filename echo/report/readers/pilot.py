@@ -46,6 +46,9 @@ def read_pilot(folder: Path) -> tuple[Result, Recordings]:
         figures=figures(found["models"]),
         groups=by_speaker_and_duration(lines),
         configs=found["configs"],
+        checkpoints={
+            name: (str(run_folder(folder, name, found["seeds"][0])), "last") for name in names
+        },
         provenance=read_provenance(folders[0]),
     )
     return result, lambda: build_corpus(config.data, found["seeds"][0]).eval_utterances()

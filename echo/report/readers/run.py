@@ -54,6 +54,7 @@ def read_run(folder: Path) -> tuple[Result, Recordings]:
         figures=[row for row in rows if row],
         groups=by_speaker_and_duration(lines),
         configs={name: to_dict(config)},
+        checkpoints={name: (str(folder), "last" if is_measured else "best")},
         provenance=read_provenance(folder),
     )
     return result, lambda: build_corpus(config.data, config.seed).eval_utterances()

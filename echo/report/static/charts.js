@@ -29,7 +29,7 @@
       dash: DASHES[curve.group % DASHES.length],
       spanGaps: true,
       points: { show: curve.values.length < 40, size: 5 },
-      value: (_, value) => plain(value),
+      value: (_, value) => plain(value ?? curve.values.at(-1)), // the last, if nothing is pointed at
     });
     const line = { stroke: () => css("--soft"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line"), width: 1 } };
     return new uPlot(
@@ -42,12 +42,12 @@
           { ...line, size: 56, values: (_, ticks) => ticks.map((tick) => (tick == null ? null : plain(tick))) },
         ],
         series: [
-          { label: axis === "steps" ? "step" : "seconds", value: (_, value) => plain(value) },
+          { label: axis === "steps" ? "step" : "seconds", value: (_, value) => (value == null ? "last" : plain(value)) },
           ...chart.curves.map(seriesOf),
         ],
         cursor: { dataIdx: nearest, focus: { prox: 24 }, points: { size: 7 } },
         focus: { alpha: 0.25 },
-        legend: { live: true },
+        legend: { live: true, markers: { width: 0, fill: (plot, i) => plot.series[i].stroke(plot, i) } },
       },
       joined(chart, axis),
       place,
