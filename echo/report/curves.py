@@ -9,6 +9,7 @@ from echo.attention.settings import FocusedSettings
 from echo.model.geometry import ENCODER_FRAME_SECONDS
 from echo.report.result import Event, Result, Run
 
+LAYER_COLOURS = 2  # from here on, so that layers do not look like the first two models
 MOST_POINTS = 1000  # of a line: more than a page is wide
 LOWEST_LOSS, LOWEST_WER = 1e-3, 0.1  # a logarithmic axis cannot show 0
 
@@ -128,7 +129,7 @@ def layer_chart(
             run,
             "train",
             f"{key}/{layer}",
-            group,
+            LAYER_COLOURS + group,
             layer if run.seed is None else f"{layer}, seed {run.seed}",
             lambda y, scale=1.0 if scales is None else scales[layer]: scale * y,  # type: ignore[misc]
         )
