@@ -182,8 +182,8 @@ def compare(
         source=source_of(data, columns, allow_outside),
         data={"evaluation": describe(utterances)},
     )
-    page = write_report(out, utterances)
     print("\n" + render_summary(comparison))
+    page = write_report(out, utterances)
     print(f"\nGroups, transcripts and comparison.json are in {out}/; look at {page}")
 
 

@@ -51,8 +51,8 @@ def pilot(
     from echo.report.write import write_report
 
     result = run_pilot(settings, out)
-    page = write_report(out)
     print("\n" + render(result))
+    page = write_report(out)
     print(f"Curves, transcripts and pilot.json are in {out}/; look at {page}")
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from echo.data.utterance import Utterance
 from echo.evaluate.differences import resampling_units
-from echo.evaluate.groups import MISSING, band, natural
+from echo.evaluate.groups import MISSING, band, group, natural
 from echo.evaluate.statistics import interval, resampled_rates
 from echo.report.result import Line, Result
 
@@ -40,6 +41,24 @@ def by_speaker_and_duration(lines: Sequence[Line]) -> dict[str, dict[str, list[i
         column: {label: groups[label] for label in sorted(groups, key=natural)}
         for column, groups in found.items()
         if len(groups) > 1
+    }
+
+
+def by_columns(result: Result, found: Mapping[str, Utterance]) -> dict[str, dict[str, list[int]]]:
+    """Indices of utterances by the columns that the result names, as far as the data are found.
+
+    Args:
+        found: utterances with the data set's columns, by id.
+    """
+    known = [i for i, line in enumerate(result.lines) if line.id in found]
+    utterances = [found[result.lines[i].id] for i in known]
+    return {
+        column: {
+            label: [known[i] for i in indices]
+            for label, indices in group(utterances, column).items()
+        }
+        for column in result.by
+        if column not in result.groups and utterances
     }
 
 

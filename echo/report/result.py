@@ -102,6 +102,7 @@ class Result:
     drawn: str = ""  # what the intervals are over
     figures: Sequence[Figure] = ()
     groups: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    by: Sequence[str] = ()  # columns of the data set to group by, besides those in `groups`
     configs: Mapping[str, Any] = field(default_factory=dict)  # by model
     # By model its folder or hub id, and which checkpoint of a run was measured.
     checkpoints: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from echo.data.utterance import Utterance
 from echo.report.configs import as_yaml, differing
 from echo.report.curves import attention_charts, training_charts
-from echo.report.groups import group_rates, overall_rates
+from echo.report.groups import by_columns, group_rates, overall_rates
 from echo.report.maps import UtteranceMaps, attention_maps
 from echo.report.mistakes import commonest, hallucinations
 from echo.report.page import render, sounds_of
@@ -47,6 +48,7 @@ def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) ->
         found = find_utterances(
             result.lines, recordings if utterances is None else lambda: utterances
         )
+    result = replace(result, groups={**result.groups, **by_columns(result, found)})
     sounds = embedded(result, found)
     links = {
         i: address

@@ -27,7 +27,14 @@ def data_set(folder, texts, seconds=0.5):
     rows = []
     for i, text in enumerate(texts):
         write(folder / f"{i}.wav", tone(seconds + 0.1 * (i == 0)))
-        rows.append({"audio_filepath": f"{i}.wav", "text": text, "speaker": f"s{i % 2}"})
+        rows.append(
+            {
+                "audio_filepath": f"{i}.wav",
+                "text": text,
+                "speaker": f"s{i % 2}",
+                "noise": f"n{i // 3}",
+            }
+        )
     return str(write_manifest(folder / "data.jsonl", *rows))
 
 
@@ -66,7 +73,7 @@ def comparison(folder, data, **heard):
         "normaliser": "lower",
         "models": models,
         **error_rates(found),
-        "groups": {},
+        "groups": {"noise": []},
         "changed": {
             name: most_changed(first, other)
             for name, other in zip([*found][1:], others, strict=True)

@@ -139,6 +139,17 @@ def test_the_recording_plays_and_its_line_moves(opened, results):
     assert one.complaints == []
 
 
+def test_a_linked_recording_is_played_from_where_it_lies(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("echo.report.write.EMBEDDED_BYTES", 0)
+    data = data_set(tmp_path, ["one two"])
+    (tmp_path / "out").mkdir()
+    one = opened(write_report(comparison(tmp_path / "out", data, base=["one"], other=["two"])))
+    one.page.locator("#list .play").click()
+    expect(one.page.locator("#list .now")).to_have_attribute("style", re.compile("left: [2-9]"))
+    assert one.complaints == []
+    assert {url.rpartition("/")[2] for url in one.requests} == {"report.html", "0.wav"}
+
+
 def test_curves_say_their_values_and_change_their_axis(opened, results):
     one = opened(results["pilot"])
     plot = one.page.locator("#training .chart").first

@@ -7,6 +7,7 @@ import pytest
 
 from echo.report.configs import differing
 from echo.report.curves import max_spans, thinned
+from echo.report.groups import by_columns
 from echo.report.readers import read_result
 from echo.report.readers.comparison import short_names
 from echo.report.result import Difference, Figure, Result, Run
@@ -68,6 +69,13 @@ def test_groups_add_up_to_all(compared):
     assert {group.label: group.utterances for group in speakers} == {"s0": 2, "s1": 2}
     rates = {group.label: group.rates["base"].value for group in speakers}
     assert rates == {"s0": pytest.approx(2 / 6), "s1": pytest.approx(2 / 5)}
+
+
+def test_groups_are_by_the_columns_that_were_asked_for(compared):
+    result, recordings = read_result(compared)
+    groups = by_columns(result, {utterance.id: utterance for utterance in recordings()})
+    assert groups == {"noise": {"n0": [0, 1, 2], "n1": [3]}}
+    assert "By noise" in write_report(compared).read_text()
 
 
 def test_a_pilot_has_curves_of_all_seeds_and_spans_in_milliseconds(piloted):

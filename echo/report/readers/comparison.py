@@ -46,6 +46,7 @@ def read_comparison(folder: Path) -> tuple[Result, Recordings]:
         drawn=drawn(found),
         figures=figures(models, called, found["rates"]),
         groups=by_speaker_and_duration(lines),
+        by=[*found["groups"]],
         configs={called[model["name"]]: model["config"] for model in models if "config" in model},
         checkpoints={
             called[model["name"]]: (model["source"], provenance["which"])

@@ -3,7 +3,6 @@
 function windowedList(box, render) {
   const BLOCK = 20; // rows that come and go together
   const GUESS = 150; // pixels of a row that was never shown
-  let heights = new Map();
 
   const observer = new IntersectionObserver(
     (entries) => {
@@ -25,8 +24,7 @@ function windowedList(box, render) {
   function empty(block) {
     if (!block.childElementCount) return;
     if (block.contains(document.activeElement)) return; // the keyboard is in it
-    heights.set(block, block.offsetHeight);
-    block.style.minHeight = `${heights.get(block)}px`;
+    block.style.minHeight = `${block.offsetHeight}px`; // so that nothing moves
     block.classList.add("far");
     block.replaceChildren();
   }
@@ -34,7 +32,6 @@ function windowedList(box, render) {
   return {
     show(rows) {
       observer.disconnect();
-      heights = new Map();
       const blocks = [];
       for (let i = 0; i < rows.length; i += BLOCK) {
         const block = document.createElement("div");

@@ -84,5 +84,7 @@ const player = (() => {
   for (const name of ["pause", "ended"]) audio.addEventListener(name, () => stopped(playing));
   audio.addEventListener("error", () => failed(playing));
 
-  return { has, picture, toggle, seek, time: () => audio.currentTime, current: () => playing };
+  const isPlaying = (number) => playing === number && !audio.paused;
+  const time = (number) => (playing === number ? audio.currentTime : 0);
+  return { has, picture, toggle, seek, isPlaying, time };
 })();

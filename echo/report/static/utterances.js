@@ -115,10 +115,11 @@
 
   function sound(row) {
     const { number, link, seconds } = row;
-    const button = element("button", "play", player.current() === number && player.playing?.() ? "❚❚" : "▶");
+    const isPlaying = player.isPlaying(number); // it may come back while it plays
+    const button = element("button", "play", isPlaying ? "❚❚" : "▶");
     button.type = "button";
     button.setAttribute("aria-label", `Play ${row.id}`);
-    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-pressed", String(isPlaying));
     button.addEventListener("click", () => player.toggle(number, link));
     const mel = element("div", "mel", element("div", "now"));
     const picture = player.picture(number);
@@ -140,8 +141,7 @@
     });
     mel.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-      const now = player.current() === number ? player.time() : 0;
-      if (step) player.seek(number, link, now + step);
+      if (step) player.seek(number, link, player.time(number) + step);
       else if (event.key === " " || event.key === "Enter") player.toggle(number, link);
       else return;
       event.preventDefault();
@@ -202,7 +202,7 @@
   for (const button of document.querySelectorAll(".find")) {
     button.addEventListener("click", () => {
       search.value = button.dataset.find;
-      filter.value = sorts.length && filters.length > 1 ? 1 : 0; // with errors
+      filter.value = 1; // with errors
       update();
       byId("utterances").scrollIntoView();
       search.focus({ preventScroll: true });
