@@ -46,7 +46,7 @@ def align(
     ]
     # jiwer takes no empty reference, where every word is an insertion.
     spoken = [(r, h) for r, h in pairs if r]
-    found = iter(())
+    found: Iterator[list[jiwer.AlignmentChunk]] = iter(())
     if spoken:
         output = jiwer.process_words(
             [" ".join(r) for r, _ in spoken], [" ".join(h) for _, h in spoken]

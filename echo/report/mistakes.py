@@ -49,10 +49,9 @@ def mistakes(alignments: Iterator[Alignment]) -> Mistakes:
         for kind, said, written in alignment.pairs():
             if kind in counts:
                 counts[kind][Mistake(said, written)] += 1
-    return Mistakes(
-        *(counts[kind].most_common(SHOWN) for kind in (SUBSTITUTION, INSERTION, DELETION)),
-        totals={kind: count.total() for kind, count in counts.items()},
-    )
+    confusions, insertions, deletions = (count.most_common(SHOWN) for count in counts.values())
+    totals = {kind: count.total() for kind, count in counts.items()}
+    return Mistakes(confusions, insertions, deletions, totals)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 # From low to high, each lighter than the one before, so that the order is seen without colours.
-COLOURS = {"black": "#0d0a2b", "mid": "#b5367a", "white": "#fde8b0"}
+LOW, MIDDLE, HIGH = "#0d0a2b", "#b5367a", "#fde8b0"
 QUALITY = 65
 
 
@@ -23,5 +23,5 @@ def heat_map(values: np.ndarray, width: int, height: int) -> str:
     grey = Image.fromarray(levels.astype(np.uint8))
     grey = grey.resize((min(width, grey.width), min(height, grey.height)), Image.Resampling.BOX)
     file = io.BytesIO()
-    ImageOps.colorize(grey, **COLOURS).save(file, "JPEG", quality=QUALITY)
+    ImageOps.colorize(grey, LOW, HIGH, mid=MIDDLE).save(file, "JPEG", quality=QUALITY)
     return b64encode(file.getvalue()).decode()
