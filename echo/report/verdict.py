@@ -109,7 +109,7 @@ def cost(figures: Sequence[Figure], model: str, baseline: str) -> str:
             continue
         own, other = figure.values[model], figure.values[baseline]
         if is_equal(figure, model, baseline):
-            parts.append(f"{figure.name.lower()} {own} for both")
+            parts.append(f"{figure.in_words} {own} for both")
         else:
             parts.append(
                 f"{figure.in_words} {own} against {other} ({change(figure, model, baseline)})"

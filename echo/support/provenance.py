@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import torch
 
-import echo
 from echo.support.files import read_object, replace_text
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
@@ -61,6 +60,8 @@ def command() -> str | None:
 
 
 def versions() -> dict[str, str]:
+    # Not imported: the package's own module names everything that it offers, and so imports it.
+    echo = sys.modules["echo"]
     found = {"echo-asr": echo.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,7 +1,7 @@
 "use strict";
 // A long list whose rows exist only while they are near the visible part.
 function windowedList(box, render) {
-  const BLOCK = 20; // rows that come and go together
+  const BLOCK = 10; // rows that come and go together
   const GUESS = 150; // pixels of a row that was never shown
 
   const observer = new IntersectionObserver(

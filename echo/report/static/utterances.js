@@ -71,11 +71,16 @@
     let [i, j] = [0, 0];
     const made = element("dd", "");
     made.dir = "auto";
+    let right = ""; // words in a row that are as said: one node for all of them
     for (const kind of kinds) {
       if (kind === "=") {
-        made.append(hypothesis[j++], " ");
+        right += `${hypothesis[j++]} `;
         i++;
-      } else if (kind === "s") {
+        continue;
+      }
+      if (right) made.append(right);
+      right = "";
+      if (kind === "s") {
         const pair = element(
           "span", "w sub",
           element("span", "said", reference[i++]),
@@ -89,6 +94,7 @@
         made.append(element("ins", "w ins", hypothesis[j++]), " ");
       }
     }
+    if (right) made.append(right);
     if (!heard) made.append(element("small", "", "(nothing written)"));
     return made;
   }
