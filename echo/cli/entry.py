@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from echo.cli import averaging, data, measuring, training, using
+from echo.cli import averaging, data, measuring, reporting, training, using
 from echo.cli.app import app, data_app, is_main_process
 from echo.support.errors import EchoError, StoppedElsewhere, StoppedError
 from echo.support.text import visible, visible_lines
@@ -19,6 +19,7 @@ for command in (
     measuring.evaluate,
     measuring.compare,
     measuring.inspect,
+    reporting.report,
     using.transcribe,
     using.convert,
     using.export,

@@ -89,10 +89,14 @@ def evaluate(
     check_named(data)
 
     from echo.checkpoints.load import load_model
+    from echo.data.describe import describe
     from echo.data.noise import AudioFolder
     from echo.data.sources import Columns, read_source
     from echo.evaluate.evaluation import evaluate_model, padded_limits
     from echo.evaluate.noise import measure_noise
+    from echo.report.readers.source import source_of
+    from echo.report.write import write_report
+    from echo.support.provenance import write_provenance
 
     noises = AudioFolder.at(noise, "--noise") if noise else None
     on_error = on_error_of(skip_errors)
@@ -141,6 +145,17 @@ def evaluate(
         if in_noise:
             in_noise.write(out)
         evaluation.write(out, {"noise": in_noise.to_dict()} if in_noise else {})
+        write_provenance(
+            out,
+            model=model,
+            which=checkpoint,
+            checkpoint=loaded.checkpoint,
+            parameters=loaded.model.num_parameters(),
+            config=loaded.model.config.to_diff_dict(),
+            source=source_of(data, columns, allow_outside),
+            data={"evaluation": describe(utterances)},
+        )
+        print(f"Transcripts are in {out}/; look at {write_report(out, utterances)}")
 
 
 def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
@@ -197,19 +212,39 @@ def compare(
         check_model(model)
     check_named(data)
 
+    from echo.data.describe import describe
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.compare_report import render_summary
+    from echo.report.readers.source import source_of
+    from echo.report.write import write_report
+    from echo.support.provenance import write_provenance
 
     on_error = on_error_of(skip_errors)
     columns = Columns(audio_column, text_column, speaker_column)
     utterances = read_source(data, columns, on_error, allow_outside)
     settings = DecodeSettings(beams=beams)
     comparison = compare_models(
-        models, data, utterances, out, settings, by or [], checkpoint, on_error, language, task
+        models,
+        data,
+        utterances,
+        out,
+        settings,
+        by or [],
+        checkpoint,
+        on_error,
+        language,
+        task,
+    )
+    write_provenance(
+        out,
+        which=checkpoint,
+        source=source_of(data, columns, allow_outside),
+        data={"evaluation": describe(utterances)},
     )
     print("\n" + render_summary(comparison))
-    print(f"\nGroups, what changed most, transcripts and comparison.json are in {out}/")
+    page = write_report(out, utterances)
+    print(f"\nGroups, transcripts and comparison.json are in {out}/; look at {page}")
 
 
 def inspect(

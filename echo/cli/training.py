@@ -54,13 +54,15 @@ def pilot(
     with log_as(log_format) as lines:
         from echo.pilot.run import run_pilot
         from echo.pilot.table import render
+        from echo.report.write import write_report
 
         result = run_pilot(settings, out)
+        page = write_report(out)
         if lines:
             lines.write({"kind": "end", "run": str(out), "result": str(out / "pilot.json")})
             return
     print("\n" + render(result))
-    print(f"Curves, transcripts and pilot.json are in {out}/")
+    print(f"Curves, transcripts and pilot.json are in {out}/; look at {page}")
 
 
 def train(

@@ -31,6 +31,11 @@ def evaluation_sets(evaluated: Evaluated) -> dict[str, Sequence[Utterance]]:
     return dict(evaluated) if isinstance(evaluated, Mapping) else {"": evaluated}
 
 
+def all_evaluated(evaluated: Evaluated) -> list[Utterance]:
+    """The utterances of all sets, one set after another."""
+    return [utterance for each in evaluation_sets(evaluated).values() for utterance in each]
+
+
 class Corpus(Protocol):
     """What a run trains and is measured on."""
 

@@ -70,8 +70,8 @@ def compare_models(
 
     Returns:
         The content of `comparison.json`: the set, the device and the settings; `models`, with the
-        checkpoint, padding and cost of each; the result of `error_rates`; `groups`, by column; and
-        `changed`, the utterances that changed most, for each model except the first.
+        checkpoint, config, padding and cost of each; the result of `error_rates`; `groups`, by
+        column; and `changed`, the utterances that changed most, for each model except the first.
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
@@ -181,9 +181,9 @@ def measure(
 ) -> tuple[Transcripts, dict[str, Any]]:
     """Returns one model's transcripts and a summary.
 
-    The summary has the name of a run's `checkpoint`, the model's `padding`, and its cost:
-    `parameters`, `rtfx`, and peak memory in bytes (weights plus everything that decoding
-    allocates).
+    The summary has the name of a run's `checkpoint`, the model's `config` where it differs from the
+    defaults, its `padding`, and its cost: `parameters`, `rtfx`, and peak memory in bytes (weights
+    plus everything that decoding allocates).
 
     Args:
         equal: a second padding, to measure `rtfx_equal_padding` with. None means the model's own.
@@ -212,6 +212,7 @@ def measure(
             ).rtfx
     return transcripts, {
         "checkpoint": loaded.checkpoint,
+        "config": loaded.model.config.to_diff_dict(),
         "padding": asdict(own),
         "parameters": model.num_parameters(),
         "peak_memory_bytes": model.get_memory_footprint() + peak.added,

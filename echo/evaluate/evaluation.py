@@ -67,12 +67,16 @@ class Evaluation:
                 "speaker": utterance.speaker,
                 "reference": utterance.text,
                 "hypothesis": text,
+                "reference_normalised": reference,
+                "hypothesis_normalised": hypothesis,
                 "wer": words.to_dict(),
                 "wer_normalised": words_normalised.to_dict(),
             }
-            for utterance, text, words, words_normalised in zip(
+            for utterance, text, reference, hypothesis, words, words_normalised in zip(
                 self.transcripts.utterances,
                 self.transcripts.texts,
+                self.references_normalised,
+                self.hypotheses_normalised,
                 self.words,
                 self.words_normalised,
                 strict=True,

@@ -160,15 +160,26 @@ class Inspection:
 
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
-    """Transcribes a recording, on a GPU if there is one, and inspects the model while it reads the
-    recording and the transcript; see `inspect_example`.
+    """Inspects a recording; see `inspect_utterance`.
+
+    Raises:
+        DataError: the recording cannot be read, or is longer than the encoder accepts.
+    """
+    return inspect_utterance(
+        loaded, Utterance(str(path), AudioFile(path), "", header_duration(path))
+    )
+
+
+def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
+    """Transcribes an utterance, on a GPU if there is one, and inspects the model while it reads
+    the utterance and the transcript; see `inspect_example`.
 
     Raises:
         DataError: the recording cannot be read, or is longer than the encoder accepts.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     example = read_recording(
-        ExampleReader(tokenizer, Limits.of(model.config), labelled=False), path
+        ExampleReader(tokenizer, Limits.of(model.config), labelled=False), utterance
     )
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
@@ -177,9 +188,9 @@ def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
         # This makes the decoder read the same prompt that it decoded with.
         features = batch.input_features.to(model.device, model.dtype)
         language = detected_language(model, tokenizer, features)
-        set_language(model, tokenizer, str(path), language, None)
+        set_language(model, tokenizer, utterance.id, language, None)
     [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
-    return inspect_example(loaded, example, str(path), transcript)
+    return inspect_example(loaded, example, utterance.id, transcript)
 
 
 def inspect_example(
@@ -216,11 +227,10 @@ def inspect_example(
     )
 
 
-def read_recording(reader: ExampleReader, path: Path) -> Example:
-    utterance = Utterance(str(path), AudioFile(path), "", header_duration(path))
+def read_recording(reader: ExampleReader, utterance: Utterance) -> Example:
     reader.check(utterance)  # check first, so that hours of audio are not decoded in vain
     samples = utterance.audio.load()
-    audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(path))
+    audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(utterance.audio))
     return reader.read(replace(utterance, audio=audio))
 
 

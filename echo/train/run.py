@@ -17,14 +17,16 @@ from echo.config import RunConfig, load_run_config
 from echo.data.corpora.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
+from echo.data.describe import describe
 from echo.data.loading import ExampleReader, check_utterances
-from echo.data.utterance import Evaluated, FixedCorpus, evaluation_sets
+from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, evaluation_sets
 from echo.evaluate.criterion import read_criterion
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
 from echo.support.lock import locked
+from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
 from echo.train.loop import Trainer
@@ -76,8 +78,18 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
     trainer = new_trainer(config, run, corpus)
     if processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
+        record_start(run, corpus)
         save_yaml(to_dict(trainer.config), run / "config.yaml")
     return trainer
+
+
+def record_start(run: Path, corpus: AnyCorpus) -> None:
+    """Writes down what a run begins with, and the data that are known by then."""
+    data = {
+        "training": describe(known_utterances(corpus)),
+        "evaluation": describe(all_evaluated(corpus.eval_utterances())),
+    }
+    write_provenance(run, data=data)
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:

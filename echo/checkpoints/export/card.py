@@ -12,6 +12,7 @@ from transformers import WhisperConfig
 from echo.checkpoints.card import CARD_FILE, TASK, hub_id, without_folders
 from echo.checkpoints.run import read_progress
 from echo.config import RunConfig, load_run_config
+from echo.data.named import evaluation_sources
 from echo.model.model import EchoConfig
 from echo.support.text import escape_markdown, one_line, percent, table
 
@@ -128,8 +129,8 @@ def export_card(
         command: what exported it.
         language: the code of what the model writes, where it is known.
     """
-    data = origin.config.data if origin.config else None
-    evaluated = one_line(without_folders((data and (data.eval or data.corpus)) or "evaluation"))
+    sources = evaluation_sources(origin.config.data).values() if origin.config else ()
+    evaluated = one_line(", ".join(map(without_folders, sources)) or "evaluation")
     results = [
         EvalResult(
             task_type=TASK,

@@ -1,0 +1,1 @@
+"""The page that shows a result: one HTML file, which needs no network."""

@@ -1,0 +1,77 @@
+"""Reads what several runs wrote for the same utterances."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from echo.report.alignment import Alignment, align
+from echo.report.result import Line, WerName
+from echo.support.errors import DataError
+
+TEXTS: dict[WerName, tuple[str, str]] = {
+    "wer": ("reference", "hypothesis"),
+    "wer_normalised": ("reference_normalised", "hypothesis_normalised"),
+}
+
+
+def read_lines(folders: Sequence[Path], by_letters: bool) -> list[Line]:
+    """The utterances that all runs transcribed, in the order of the first.
+
+    Args:
+        folders: with `utterances.jsonl`, one of each run.
+        by_letters: whether errors as written are counted in letters.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    read = [read_utterances(folder / "utterances.jsonl") for folder in folders]
+    if not read:
+        return []
+    first, *_ = read
+    ids = [id for id in first if all(id in run for run in read)]
+    views = [
+        v for v, keys in TEXTS.items() if all(keys[1] in run[id] for id in ids for run in read)
+    ]
+    aligned = {view: aligned_texts(view, ids, read, by_letters) for view in views}
+    return [
+        Line(
+            id,
+            first[id]["duration"],
+            first[id]["speaker"],
+            {view: first[id][TEXTS[view][0]] for view in views},
+            {view: [run[id][TEXTS[view][1]] for run in read] for view in views},
+            {view: [run[i] for run in aligned[view]] for view in views},
+        )
+        for i, id in enumerate(ids)
+    ]
+
+
+def aligned_texts(
+    view: WerName, ids: Sequence[str], read: Sequence[Mapping[str, Any]], by_letters: bool
+) -> list[list[Alignment]]:
+    """One alignment for each run and utterance. Normalised letters have spaces between them."""
+    reference, hypothesis = TEXTS[view]
+    return [
+        align(
+            [run[id][reference] for id in ids],
+            [run[id][hypothesis] for id in ids],
+            by_letters and view == "wer",
+        )
+        for run in read
+    ]
+
+
+def read_utterances(path: Path) -> dict[str, dict[str, Any]]:
+    """The objects of `utterances.jsonl`, by id.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            return {line["id"]: line for line in map(json.loads, file)}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is not what an evaluation writes ({error!r})") from None

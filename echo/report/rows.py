@@ -1,0 +1,63 @@
+"""The table of utterances, as the page's script takes it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from echo.data.audio import Audio, AudioFile
+from echo.report.order import telling
+from echo.report.result import Result
+
+VIEW_NAMES = {"wer": "as written", "wer_normalised": "normalised"}
+
+
+def table(result: Result, links: Mapping[int, str]) -> dict[str, Any]:
+    """What the script `utterances.js` shows.
+
+    Args:
+        links: where the recording of an utterance lies that is not embedded, by its index.
+    """
+    return {
+        "models": [{"name": m, "runs": result.runs_of(m)} for m in result.models],
+        "seeds": [run.seed for run in result.runs],
+        "baseline": result.models.index(result.baseline),
+        "views": [VIEW_NAMES[view] for view in result.views],
+        "rows": [
+            {
+                "id": line.id,
+                "seconds": round(line.duration, 2),
+                "speaker": line.speaker,
+                "texts": [
+                    {
+                        "said": " ".join(line.alignments[view][0].reference),
+                        "heard": [" ".join(a.hypothesis) for a in line.alignments[view]],
+                        "kinds": [a.kinds for a in line.alignments[view]],
+                    }
+                    for view in result.views
+                ],
+                **({"link": links[i]} if i in links else {}),
+            }
+            for i, line in enumerate(result.lines)
+        ],
+        **telling(result),
+    }
+
+
+def by_telling(result: Result) -> list[int]:
+    """The indices of all utterances, those first that the page shows first."""
+    first = [i for indices in telling(result).values() for i in indices]
+    return [*dict.fromkeys([*first, *range(len(result.lines))])]
+
+
+def link(audio: Audio, page: Path) -> str | None:
+    """The recording's address relative to the page; None where it is no file."""
+    if not isinstance(audio, AudioFile):
+        return None
+    path, start = audio.path.resolve(), page.resolve().parent
+    try:
+        relative = os.path.relpath(path, start)
+    except ValueError:  # on another drive
+        return path.as_uri()
+    return quote(relative.replace(os.sep, "/"), errors="surrogateescape")

@@ -1,0 +1,218 @@
+"use strict";
+// The utterances: searched, filtered and sorted, each with its sound and its aligned transcripts.
+(() => {
+  const data = JSON.parse(document.getElementById("utterances-data").textContent);
+  const { models, seeds, rows, views, baseline } = data;
+  const byId = (id) => document.getElementById(id);
+  const [search, filter, sort, viewChoice, count, box] = [
+    "search", "filter", "sort", "view", "count", "list",
+  ].map(byId);
+
+  // Elements hold texts as texts: nothing of a transcript is ever read as HTML.
+  function element(name, className, ...children) {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    made.append(...children);
+    return made;
+  }
+
+  const view = () => Number(viewChoice?.value ?? 0);
+  const errorsOf = (kinds) => kinds.length - kinds.split("=").length + 1;
+
+  // For each view and model, the mean number of errors over its trainings.
+  for (const row of rows) {
+    row.errors = row.texts.map(({ kinds }) =>
+      models.map(({ runs }) => runs.reduce((sum, run) => sum + errorsOf(kinds[run]), 0) / runs.length),
+    );
+  }
+  const errors = (row) => row.errors[view()];
+  const total = (row) => errors(row).reduce((sum, one) => sum + one, 0);
+  const change = (row) => Math.max(...errors(row).map((one) => Math.abs(one - errors(row)[baseline])));
+  const [changed, worst] = [data.changed, data.worst].map((list) => new Set(list));
+
+  // What can be searched in a row; made when it is first needed.
+  function haystack(row) {
+    row.haystack ??= [row.id, row.speaker ?? "", ...row.texts.flatMap(({ said, heard }) => [said, ...heard])]
+      .join("\n").toLocaleLowerCase();
+    return row.haystack;
+  }
+
+  const filters = [
+    ["all utterances", () => true],
+    ["with errors", (row) => total(row) > 0],
+    ["without errors", (row) => total(row) === 0],
+    ...models.flatMap(({ name }, i) => i === baseline ? [] : [
+      [`${name} better than ${models[baseline].name}`, (row) => errors(row)[i] < errors(row)[baseline]],
+      [`${name} worse than ${models[baseline].name}`, (row) => errors(row)[i] > errors(row)[baseline]],
+    ]),
+    ...(rows.some((row, i) => player.has(i, row.link))
+      ? [["with sound", (row) => player.has(row.number, row.link)]] : []),
+  ];
+  rows.forEach((row, number) => { row.number = number; });
+
+  const rank = new Map([...new Set([...data.changed, ...data.worst])].map((number, i) => [number, i]));
+  const telling = (row) => rank.get(row.number) ?? rank.size + row.number;
+  const sorts = [
+    [models.length > 1 ? "changed most, then worst" : "worst first", (a, b) => telling(a) - telling(b)],
+    ["most errors", (a, b) => total(b) - total(a)],
+    ...(models.length > 1 ? [["largest change", (a, b) => change(b) - change(a)]] : []),
+    ["longest", (a, b) => b.seconds - a.seconds],
+    ["shortest", (a, b) => a.seconds - b.seconds],
+    ["order of the data", (a, b) => a.number - b.number],
+  ];
+
+  function options(select, names) {
+    select?.append(...names.map((name, i) => new Option(name, i)));
+  }
+
+  // One transcript, its words beside those said.
+  function aligned(said, heard, kinds) {
+    const [reference, hypothesis] = [said, heard].map((text) => text.split(" ").filter(Boolean));
+    let [i, j] = [0, 0];
+    const made = element("dd", "");
+    made.dir = "auto";
+    let right = ""; // words in a row that are as said: one node for all of them
+    for (const kind of kinds) {
+      if (kind === "=") {
+        right += `${hypothesis[j++]} `;
+        i++;
+        continue;
+      }
+      if (right) made.append(right);
+      right = "";
+      if (kind === "s") {
+        const pair = element(
+          "span", "w sub",
+          element("span", "said", reference[i++]),
+          element("span", "unseen", " heard as "),
+          element("span", "got", hypothesis[j++]),
+        );
+        made.append(pair, " ");
+      } else if (kind === "d") {
+        made.append(element("del", "w del", reference[i++]), " ");
+      } else {
+        made.append(element("ins", "w ins", hypothesis[j++]), " ");
+      }
+    }
+    if (right) made.append(right);
+    if (!heard) made.append(element("small", "", "(nothing written)"));
+    return made;
+  }
+
+  // The trainings of a model that wrote the same, together.
+  function transcripts(row, model, number) {
+    const { said, heard, kinds } = row.texts[view()];
+    const groups = new Map();
+    for (const run of model.runs) {
+      if (!groups.has(heard[run])) groups.set(heard[run], []);
+      groups.get(heard[run]).push(run);
+    }
+    return [...groups].flatMap(([text, runs]) => {
+      const own = element("span", `model m${number % 7}`, element("span", "mark"), model.name);
+      const name = element("dt", "", own);
+      if (model.runs.length > 1) {
+        const all = runs.length === model.runs.length;
+        name.append(` ${all ? "all seeds" : `seed ${runs.map((run) => seeds[run]).join(", ")}`}`);
+      }
+      const right = errorsOf(kinds[runs[0]]) === 0;
+      return [name, right ? element("dd", "right", "✓ as said") : aligned(said, text, kinds[runs[0]])];
+    });
+  }
+
+  function sound(row) {
+    const { number, link, seconds } = row;
+    const isPlaying = player.isPlaying(number); // it may come back while it plays
+    const button = element("button", "play", isPlaying ? "❚❚" : "▶");
+    button.type = "button";
+    button.setAttribute("aria-label", `Play ${row.id}`);
+    button.setAttribute("aria-pressed", String(isPlaying));
+    button.addEventListener("click", () => player.toggle(number, link));
+    const mel = element("div", "mel", element("div", "now"));
+    const picture = player.picture(number);
+    if (picture) {
+      const image = new Image();
+      image.src = picture;
+      image.alt = "";
+      mel.prepend(image);
+    } else {
+      mel.classList.add("bare");
+    }
+    mel.style.width = `${Math.round(Math.max(120, 150 * seconds))}px`;
+    mel.tabIndex = 0;
+    const attributes = { role: "slider", "aria-label": `Time in ${row.id}`, "aria-valuemin": 0, "aria-valuemax": seconds, "aria-valuenow": 0 };
+    for (const [key, value] of Object.entries(attributes)) mel.setAttribute(key, value);
+    mel.addEventListener("click", (event) => {
+      const { left, width } = mel.getBoundingClientRect();
+      player.seek(number, link, (seconds * (event.clientX - left)) / width);
+    });
+    mel.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
+      if (step) player.seek(number, link, player.time(number) + step);
+      else if (event.key === " " || event.key === "Enter") player.toggle(number, link);
+      else return;
+      event.preventDefault();
+    });
+    return [button, mel];
+  }
+
+  function render(row) {
+    const top = element("header", "");
+    const made = element("article", "u", top);
+    made.id = `u${row.number}`;
+    made.setAttribute("aria-label", row.id);
+    if (player.has(row.number, row.link)) {
+      const [button, mel] = sound(row);
+      top.append(button);
+      made.append(mel);
+    }
+    top.append(element("span", "id", row.id), `${row.seconds.toFixed(1)} s`);
+    if (row.speaker) top.append(element("span", "", row.speaker));
+    models.forEach((model, i) => {
+      const mistakes = Number(errors(row)[i].toFixed(1));
+      const own = element("span", `model m${i % 7}`, element("span", "mark"), model.name);
+      top.append(element("span", "score", own, " ", element("b", "", String(mistakes)), mistakes === 1 ? " error" : " errors"));
+    });
+    if (changed.has(row.number)) top.append(element("span", "badge", "changed most"));
+    if (worst.has(row.number)) top.append(element("span", "badge", "among the worst"));
+    const said = element("dd", "", row.texts[view()].said || element("small", "", "(nobody speaks)"));
+    said.dir = "auto";
+    const texts = element("dl", "texts", element("dt", "", "said"), said);
+    texts.append(...models.flatMap((model, i) => transcripts(row, model, i)));
+    made.append(texts);
+    return made;
+  }
+
+  const list = windowedList(box, render);
+
+  function update() {
+    const words = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    const [, keeps] = filters[filter.value];
+    const [, compare] = sorts[sort.value];
+    const found = rows
+      .filter((row) => keeps(row) && words.every((word) => haystack(row).includes(word)))
+      .sort((a, b) => compare(a, b) || a.number - b.number);
+    count.textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} utterances`;
+    list.show(found);
+    if (!found.length) box.append(element("p", "empty", "No utterance is like that."));
+  }
+
+  options(filter, filters.map(([name]) => name));
+  options(sort, sorts.map(([name]) => name));
+  options(viewChoice, views);
+  for (const select of [filter, sort, viewChoice]) select?.addEventListener("change", update);
+  let waiting;
+  search.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(update, 120);
+  });
+  for (const button of document.querySelectorAll(".find")) {
+    button.addEventListener("click", () => {
+      search.value = button.dataset.find;
+      filter.value = 1; // with errors
+      update();
+      byId("utterances").scrollIntoView();
+      search.focus({ preventScroll: true });
+    });
+  }
+  update();
+})();

@@ -1,0 +1,111 @@
+"""Writes the page of a result that a command has written."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from echo.data.utterance import Utterance
+from echo.report.configs import as_yaml, differing
+from echo.report.curves import attention_charts, training_charts
+from echo.report.groups import by_columns, group_rates, overall_rates
+from echo.report.maps import UtteranceMaps, attention_maps
+from echo.report.mistakes import commonest, hallucinations
+from echo.report.page import render, sounds_of
+from echo.report.readers import read_result
+from echo.report.readers.recordings import find_utterances
+from echo.report.result import Result
+from echo.report.rows import by_telling, link, table
+from echo.report.sound import Sound, embed
+from echo.report.verdict import verdict
+from echo.support.errors import DataError
+from echo.support.files import replace_text
+
+logger = logging.getLogger(__name__)
+
+PAGE = "report.html"
+EMBEDDED_BYTES = 2_000_000  # of recordings in a page; it links to the others
+MAPPED = 2  # utterances whose attention is shown
+
+
+def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) -> Path:
+    """Writes `report.html` into the folder of a pilot, comparison, evaluation or run.
+
+    Args:
+        utterances: what was measured; by default the data set is read again.
+
+    Returns:
+        The page.
+
+    Raises:
+        EchoError: the folder holds no result, or cannot be written to.
+    """
+    page = folder / PAGE
+    result, recordings = read_result(folder)
+    found: Mapping[str, Utterance] = {}
+    if result.lines:
+        found = find_utterances(
+            result.lines, recordings if utterances is None else lambda: utterances
+        )
+    result = replace(result, groups={**result.groups, **by_columns(result, found)})
+    sounds = embedded(result, found)
+    links = {
+        i: address
+        for i, line in enumerate(result.lines)
+        if i not in sounds and line.id in found and (address := link(found[line.id].audio, page))
+    }
+    chosen = [found[result.lines[i].id] for i in [*sounds][:MAPPED]]
+    maps = attention_maps(result.checkpoints, chosen)
+    replace_text(page, render("result.html", sections(result, sounds, links, maps)))
+    return page
+
+
+def embedded(result: Result, utterances: Mapping[str, Utterance]) -> dict[int, Sound]:
+    """The recordings that the page holds, by the index of their utterances: of those that it shows
+    first, as many as fit."""
+    found: dict[int, Sound] = {}
+    size = 0
+    for i in by_telling(result) if utterances else ():
+        line = result.lines[i]
+        if line.id not in utterances:
+            continue
+        try:
+            sound = embed(utterances[line.id].audio)
+        except DataError as error:
+            logger.warning("the page does not have one recording: %s", error)
+            continue
+        size += sound.size
+        if size > EMBEDDED_BYTES:
+            break
+        found[i] = sound
+    return found
+
+
+def sections(
+    result: Result,
+    sounds: Mapping[int, Sound],
+    links: Mapping[int, str],
+    maps: Sequence[UtteranceMaps],
+) -> dict[str, Any]:
+    """What the template `result.html` shows; a section that the result does not have is empty."""
+    heard = bool(result.lines)
+    return {
+        "result": result,
+        "verdict": verdict(result),
+        # Earlier comparisons have no normalised texts, so these intervals would be of another WER.
+        "overall": overall_rates(result) if heard and result.view == result.wer else {},
+        "groups": group_rates(result) if heard else {},
+        "mistakes": commonest(result) if heard else {},
+        "hallucinations": hallucinations(result) if heard else {},
+        "training": [chart.to_dict() for chart in training_charts(result)],
+        "attention": {
+            model: [chart.to_dict() for chart in charts]
+            for model, charts in attention_charts(result).items()
+        },
+        "maps": maps,
+        "table": table(result, links) if heard else {},
+        "sounds": sounds_of(sounds),
+        "differing": differing(result.configs),
+        "configs": {model: as_yaml(config) for model, config in result.configs.items()},
+    }
