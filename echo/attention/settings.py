@@ -40,8 +40,8 @@ class PlainSettings(AttentionSettings):
 class FocusedSettings(AttentionSettings):
     """The settings of every focused form."""
 
-    # Number of positions over which the global branch's keys and values are averaged, which keeps the
-    # cost linear in length; 1 averages nothing.
+    # Number of positions over which the global branch's keys and values are averaged, which keeps
+    # the cost linear in length; 1 averages nothing.
     global_stride: Positive = 1
     # Most keys of the global branch at a stride above 1, where longer utterances get a longer
     # stride; 750 are 60 s at a stride of 4.
@@ -50,8 +50,8 @@ class FocusedSettings(AttentionSettings):
     rotary_base: Annotated[float, Range(1, above=True)] | None = None
     # Widest local span (M), in positions.
     max_span: Positive = 32
-    # Weight of the local branch at the start of training; null is 1 in a new model, and 0 in a block
-    # converted from Whisper, whose output then equals Whisper's.
+    # Weight of the local branch at the start of training; null is 1 in a new model, and 0 in a
+    # block converted from Whisper, whose output then equals Whisper's.
     local_gain: Annotated[float, Range(0, 10)] | None = None
 
     not_from_whisper: ClassVar[Mapping[str, str]] = {
