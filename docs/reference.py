@@ -63,7 +63,8 @@ def form_settings() -> str:
 
 def sections(cls: type, key: str = "") -> Iterator[str]:
     """The settings of a class, then a section for each class within it."""
-    yield f"## `{key}`\n\n{summary(cls)}" if key else summary(cls)
+    if key:
+        yield f"## `{key}`\n\n{summary(cls)}"
     yield table(HEAD, rows(cls, key, deep=False))
     for name, kind in get_type_hints(cls).items():
         if inner := nested(kind):
@@ -89,7 +90,8 @@ def rows(cls: type, key: str = "", deep: bool = True) -> Iterator[list[str]]:
 
 def table(head: Sequence[str], found: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *found]
-    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    # Within code a pipe does not end the cell, and a backslash would be shown.
+    cells = ([re.sub(r"(`[^`]*`)|\|", lambda m: m[1] or "\\|", c) for c in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 

@@ -37,7 +37,7 @@ def cells(page):
     """The table's lines by their first cell."""
     lines = [line for line in page.splitlines() if line.startswith("| `")]
     split = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in lines]
-    return {first.strip("`").replace(r"\|", "|"): rest for first, *rest in split}
+    return {first.strip("`"): rest for first, *rest in split}
 
 
 def test_every_setting_of_a_run_and_a_pilot_is_on_the_page(reference):
