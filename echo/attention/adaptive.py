@@ -19,16 +19,22 @@ from echo.support.settings import Positive
 @dataclass(frozen=True)
 class AdaptiveSettings(FocusedSettings):
     form: str = "adaptive"
-    temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
-    sharpen_longer: bool = False  # sharper for longer spans instead of shorter ones
-    local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
-    ramp: Positive = 8  # width of the window's soft edge, in positions
+    # How strongly the span moves the softmax temperature (c).
+    temp_scale: TempScale = 0.01
+    # Whether longer spans are sharper instead of shorter ones.
+    sharpen_longer: bool = False
+    # Kernel of the local branch; "flex" is PyTorch's compiled flex_attention, for CUDA.
+    local_kernel: LocalKernel = "blocks"
+    # Width of the window's soft edge, in positions.
+    ramp: Positive = 8
+    # Whether each head has a span of its own.
     span_per_head: bool = False
-    relative_bias: bool = False  # a learned bias per head and distance, added to local scores
-    # The local temperature: computed from the span as in the hybrid form, or learned per head.
+    # Whether a bias for each head and distance is learned and added to local scores.
+    relative_bias: bool = False
+    # Temperature of the local branch: computed from the span, or learned for each head.
     temperature: Literal["span", "learned"] = "span"
-    # The local branch's query, key and value: the global branch's ("shared"), the block's input
-    # ("input"), or projections of the input just for them ("projected").
+    # What the local branch's query, key and value are: the global branch's ("shared"), the block's
+    # input ("input"), or projections of the input for them alone ("projected").
     local_input: Literal["shared", "input", "projected"] = "shared"
 
 

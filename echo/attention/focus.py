@@ -19,9 +19,10 @@ THRESHOLD_FACTOR = 0.1
 @dataclass(frozen=True)
 class FocusSettings(HybridSettings):
     form: str = "focus"
-    # flex_attention cannot reuse its keys for another query.
+    # Kernel of the local branch; flex_attention cannot reuse its keys for another query.
     local_kernel: Literal["blocks"] = "blocks"
-    refiner: bool = False  # learn by Q-learning when to shrink the span
+    # Whether Q-learning learns when to shrink the span.
+    refiner: bool = False
 
 
 class FocusAttention(HybridAttention):

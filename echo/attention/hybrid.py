@@ -23,11 +23,16 @@ from echo.support.settings import Positive
 @dataclass(frozen=True)
 class HybridSettings(FocusedSettings):
     form: str = "hybrid"
-    temp_scale: TempScale = 0.01  # c: how strongly the span moves the softmax temperature
-    sharpen_longer: bool = False  # sharper for longer spans instead of shorter ones
-    local_kernel: LocalKernel = "blocks"  # or, on CUDA, PyTorch's compiled flex_attention
-    window: Positive = 32  # W: the widest local window
-    max_dist: Positive = 128  # R: the largest relative distance
+    # How strongly the span moves the softmax temperature (c).
+    temp_scale: TempScale = 0.01
+    # Whether longer spans are sharper instead of shorter ones.
+    sharpen_longer: bool = False
+    # Kernel of the local branch; "flex" is PyTorch's compiled flex_attention, for CUDA.
+    local_kernel: LocalKernel = "blocks"
+    # Widest local window (W), in positions.
+    window: Positive = 32
+    # Largest relative distance (R), in positions.
+    max_dist: Positive = 128
 
     def __post_init__(self) -> None:
         # If a window were longer than its attended part, the frames in between would be lost.
@@ -44,7 +49,8 @@ class ScaledSettings(HybridSettings):
     form: str = "scaled"
     max_span: Positive = 128
     temp_scale: TempScale = 0.1
-    sharpen_longer: Literal[False] = False  # not used: always sharper for longer spans
+    # Not used: the temperature always falls with the span.
+    sharpen_longer: Literal[False] = False
     window: Positive = 16
 
 

@@ -40,15 +40,18 @@ class PlainSettings(AttentionSettings):
 class FocusedSettings(AttentionSettings):
     """The settings of every focused form."""
 
-    # The global branch's keys and values are averaged over this many frames, or over more if an
-    # utterance would have more than `max_global_keys`. That keeps the cost linear in length.
+    # Number of positions over which the global branch's keys and values are averaged, which keeps
+    # the cost linear in length; 1 averages nothing.
     global_stride: Positive = 1
-    max_global_keys: Positive = 750  # 60 s at a stride of 4; ignored at a stride of 1
-    # Base of the global branch's rotary positions. Without it there are none.
+    # Most keys of the global branch at a stride above 1, where longer utterances get a longer
+    # stride; 750 are 60 s at a stride of 4.
+    max_global_keys: Positive = 750
+    # Base of the global branch's rotary positions; null has no such positions.
     rotary_base: Annotated[float, Range(1, above=True)] | None = None
-    max_span: Positive = 32  # M: the widest local span
-    # Weight of the local branch at the start of training, by default 1 in a new model. A block
-    # converted from Whisper starts at 0, so its output equals Whisper's.
+    # Widest local span (M), in positions.
+    max_span: Positive = 32
+    # Weight of the local branch at the start of training; null is 1 in a new model, and 0 in a
+    # block converted from Whisper, whose output then equals Whisper's.
     local_gain: Annotated[float, Range(0, 10)] | None = None
 
     not_from_whisper: ClassVar[Mapping[str, str]] = {

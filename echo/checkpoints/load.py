@@ -36,7 +36,8 @@ def load_model(
 
     Args:
         which: checkpoint of a run, "best" or "last".
-        language, task: of a multilingual model; see `echo.model.language.set_language`.
+        language: of a multilingual model; see `echo.model.language.set_language`.
+        task: of a multilingual model, "transcribe" or "translate".
 
     Raises:
         EchoError: there is no such model, it is neither an Echo nor a Whisper model, its files are

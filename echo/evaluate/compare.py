@@ -66,7 +66,8 @@ def compare_models(
         which: which checkpoint of a run to use, "best" or "last".
         on_error: what to do with an utterance that some model cannot use: raise an error, or leave
             it out for all models.
-        language, task: for multilingual models; see `echo.model.language.set_language`.
+        language: for multilingual models; see `echo.model.language.set_language`.
+        task: for multilingual models, "transcribe" or "translate".
 
     Returns:
         The content of `comparison.json`: the set, the device and the settings; `models`, with the

@@ -106,8 +106,9 @@ def evaluate_model(
         on_error: what to do with an utterance that cannot be used: raise an error, or log it and
             leave it out.
         progress: whether to show a progress bar.
-        pad_to_seconds, added_silence: the silence after every utterance, in seconds, as in the
+        pad_to_seconds: how long every utterance is at least, with silence after it, as in the
             model's config. None means the value that the model was trained with.
+        added_silence: the least silence after every utterance, in seconds, by default likewise.
 
     Raises:
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
