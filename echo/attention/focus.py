@@ -80,7 +80,8 @@ class FocusAttention(HybridAttention):
             # Sums over all keys are rounded differently for each amount of padding, which the
             # rounds amplify. A block's keys are as many for any amount.
             band = block_band(key, key, window)
-        asked, found, _ = self.settle(band, query.to(dtype), window.span, window.lengths)
+        with torch.autocast(query.device.type, enabled=False):
+            asked, found, _ = self.settle(band, query.to(dtype), window.span, window.lengths)
         if self.refiner is not None and learns:
             with torch.no_grad():
                 reward = self.reward(band, asked, window.lengths)

@@ -79,7 +79,8 @@ def local_attention(
     window: Window,
     kernel: LocalKernel = "blocks",
 ) -> torch.Tensor:
-    """Attends through a window. A query that sees no key gets zeros.
+    """Attends through a window. A query that sees no key gets zeros. Under autocast, products have
+    its precision, as in `scaled_dot_product_attention`.
 
     Args:
         query: (B, H, Q, d), scaled. These are the last Q of the key positions.
@@ -89,6 +90,11 @@ def local_attention(
     Returns:
         (B, H, Q, d).
     """
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        shared = value is key
+        query, key = query.to(dtype), key.to(dtype)
+        value = key if shared else value.to(dtype)
     if kernel == "flex" and flex_serves(query, key):
         return local_attention_flex(query, key, value, window)
     return local_band(query.shape[2], key, value, window).attend(query)

@@ -21,14 +21,19 @@ class WeightAverage:
         self.values = [p.detach().clone() for p in self.parameters]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
+    def update(self, step: int, taken: torch.Tensor) -> None:
         """Updates the average with the present weights.
 
         Args:
             step: how many steps have been taken.
+            taken: a boolean on the device; if false, the average stays as it is.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], step)
+        present = [
+            torch.where(taken, p.detach(), value)
+            for p, value in zip(self.parameters, self.values, strict=True)
+        ]
+        get_ema_multi_avg_fn(decay)(self.values, present, step)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -109,6 +109,8 @@ class Trainer:
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
+        # Number, utterances and outcome of the steps that `read_outcomes` has not read yet.
+        self.unread: list[tuple[int, str, Done | Skipped]] = []
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -163,8 +165,10 @@ class Trainer:
                 taken = next(batches)
                 waited = time.perf_counter() - started
                 outcome = self.step(taken.own)
-                self.add_seconds(waited, time.perf_counter() - started)
                 self.count(taken, outcome)
+                if self.is_reading_step or isinstance(outcome, Skipped):
+                    self.read_outcomes()  # within the step's time: it waits for the device
+                self.add_seconds(waited, time.perf_counter() - started)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.state.finished:
                     self.log(recorder)
@@ -235,34 +239,51 @@ class Trainer:
         self.progress.seconds += seconds
         self.data_watch.add(waited, seconds)
 
+    @property
+    def is_reading_step(self) -> bool:
+        """Whether something is written after this step for which the outcomes must be known."""
+        train = self.config.train
+        every = train.log_every, train.eval_every, train.checkpoint_every
+        return any(self.progress.step % n == 0 for n in every) or self.state.finished
+
     def count(self, taken: StepBatches, outcome: Done | Skipped) -> None:
-        """Adds a step to the progress and to the metrics since the last logged line.
+        """Adds a step to the progress, but for what `read_outcomes` adds."""
+        progress = self.progress
+        progress.position = taken.position
+        progress.utterances += taken.utterances
+        progress.skipped += taken.skipped
+        ids = ", ".join(u.id for b in taken.own for u in b.utterances)
+        self.unread.append((progress.step, ids, outcome))
+
+    def read_outcomes(self) -> None:
+        """Adds the outcomes of the steps since the last call to the progress and the metrics.
 
         Raises:
             EchoError: too many steps in a row were skipped.
         """
         progress, limit = self.progress, self.config.train.max_skipped_steps
-        progress.position = taken.position
-        progress.utterances += taken.utterances
-        progress.skipped += taken.skipped
-        if isinstance(outcome, Done):
-            progress.skipped_in_row = 0
-            self.state.recent.append(outcome.values)
-            return
-        progress.skipped_steps += 1
-        progress.skipped_in_row += 1
-        ids = ", ".join(u.id for b in taken.own for u in b.utterances)
-        logger.warning("step %d is skipped: %s; utterances: %s", progress.step, outcome.value, ids)
-        if progress.skipped_in_row >= limit:
-            last = self.checkpoints.last_good() or "none yet"
-            with self.processes.together():
-                raise EchoError(
-                    f"{self.run}: stopped after {limit} skipped steps in a row, of which the last "
-                    f"is {progress.step}: {outcome.value}; the last good checkpoint is {last}"
-                )
+        unread, self.unread = self.unread, []
+        for step, ids, outcome in unread:
+            if isinstance(outcome, Done):
+                if outcome.finite:  # waits for the device
+                    progress.skipped_in_row = 0
+                    self.state.recent.append(outcome.values)
+                    continue
+                outcome = Skipped.NUMBERS
+            progress.skipped_steps += 1
+            progress.skipped_in_row += 1
+            logger.warning("step %d is skipped: %s; utterances: %s", step, outcome.value, ids)
+            if progress.skipped_in_row >= limit:
+                last = self.checkpoints.last_good() or "none yet"
+                with self.processes.together():
+                    raise EchoError(
+                        f"{self.run}: stopped after {limit} skipped steps in a row, of which the "
+                        f"last is {step}: {outcome.value}; the last good checkpoint is {last}"
+                    )
 
     def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
+        self.read_outcomes()
         values, progress = self.state.take_metrics(), self.progress
         if recorder is None or not values:
             return
@@ -365,6 +386,7 @@ class Trainer:
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
+        self.read_outcomes()
         started = time.perf_counter()
         model = whole_model(self.state.unwrapped)
         state = self.state.state_dict()

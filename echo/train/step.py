@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Done:
-    """The step has updated the weights."""
+    """The step has its gradients. The device updates the weights with them if all numbers are
+    finite, and the host reads later whether they were: reading waits for the device."""
 
     # "loss", "decoder_loss" and "ctc_loss" per target token, with an anchor "anchor_kl" too, and
     # "grad_norm" before clipping: scalars on the device.
     values: dict[str, torch.Tensor]
+    finite: torch.Tensor  # a boolean on the device: whether the weights are updated
 
 
 class Skipped(Enum):
@@ -67,31 +69,36 @@ class TrainStep:
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
         the weights with them, unless memory runs out or a number is not finite. A skipped step
-        counts as a step of the run and of the schedule.
+        counts as a step of the run and of the schedule. Does not wait for
+        the device, unless the optimiser itself must.
 
         Raises:
             EchoError: memory ran out, and several processes train.
         """
-        outcome = self.gradients(batches)
+        # Where the batches do not fit into memory, in halves.
+        values = self.fitting(batches) or self.fitting([h for b in batches for h in b.halves()])
         state = self.state
         state.progress.step += 1
-        if isinstance(outcome, Done):
-            state.optimiser.step()
-            if state.average:
-                state.average.update(state.progress.step)
+        outcome: Done | Skipped = Skipped.MEMORY
+        if values is not None:
+            outcome = Done(values, torch.isfinite(torch.stack([*values.values()])).all())
+            self.update(outcome.finite)
         state.schedule.step()
         state.optimiser.zero_grad()
         return outcome
 
-    def gradients(self, batches: list[Batch]) -> Done | Skipped:
-        """Fills in the gradients; where the batches do not fit into memory, in halves."""
-        values = self.fitting(batches) or self.fitting([h for b in batches for h in b.halves()])
-        if values is None:
-            return Skipped.MEMORY
-        # Waits for the device: whether to update the weights is decided here, in every step. The
-        # values themselves are read when they are logged.
-        finite = torch.isfinite(torch.stack([*values.values()])).all()
-        return Done(values) if finite else Skipped.NUMBERS
+    def update(self, finite: torch.Tensor) -> None:
+        """Updates the weights and their average, if `finite`, which stays on the device."""
+        state = self.state
+        optimiser = state.optimiser.optimizer
+        if optimiser.defaults.get("fused"):
+            # It skips its step by this attribute, as `torch.amp.GradScaler` sets it.
+            optimiser.found_inf = (~finite).float()
+        elif not finite:  # waits for the device
+            return
+        state.optimiser.step()
+        if state.average:
+            state.average.update(state.progress.step, finite)
 
     def fitting(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
         """As `accumulate`; None, without gradients, where memory ran out.

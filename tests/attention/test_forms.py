@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.attention.forms import FORMS, read_settings
 from echo.attention.maps import attention_maps, entropy
@@ -163,6 +164,40 @@ def test_half_precision_does_not_overflow_on_long_input(values, dtype):
     assert torch.isfinite(y).all()
     assert torch.isfinite(x.grad).all()
     assert torch.isfinite(span).all()
+
+
+@pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("frames", [20, 120])
+@pytest.mark.parametrize("grad", [True, False])
+def test_products_are_in_autocasts_precision_but_for_rounds(values, frames, grad):
+    """A round amplifies the errors of the last, so in half precision none would settle."""
+    block = make_block(values)
+    x = torch.randn(1, frames, DIMS)
+    with torch.set_grad_enabled(grad), Products() as products:
+        exact = block.branches(x).local_out
+        assert set(products.dtypes) == {torch.float32}
+        products.dtypes.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = block.branches(x).local_out
+    expected = {torch.bfloat16, *([torch.float32] if values["form"] == "focus" else [])}
+    assert set(products.dtypes) == expected
+    error = (found - exact).abs().mean() / exact.abs().mean()
+    assert error < 0.02
+
+
+class Products(TorchDispatchMode):
+    """Notes in which precision matrices are multiplied and attention is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name in ("aten::bmm", "aten::mm", "aten::addmm") or "dot_product" in str(
+            func
+        ):
+            self.dtypes.append(args[0].dtype)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("values", ENCODER.values(), ids=ENCODER.keys())

@@ -2,16 +2,22 @@
 which learning rate the weights move."""
 
 import math
+import traceback
+from itertools import repeat
 
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.config import RunConfig, TrainSettings
+from echo.data.batching import Position
 from echo.data.loading import IGNORED, Batch
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.support.settings import build, merge
+from echo.support.signals import StopRequest
+from echo.train.batches import StepBatches
 from echo.train.build import build_model
 from echo.train.loop import Trainer
 from echo.train.schedule import rate_factor
@@ -126,6 +132,65 @@ def test_the_mean_of_all_processes_gradients_is_the_sum_over_their_tokens(tmp_pa
     losses = trainer.step.backward(make_batch(), torch.tensor(5 * TOKENS))  # two others have 4 / 5
     assert losses[0].item() == pytest.approx(TOKENS * loss_by_hand(trainer).item(), rel=1e-5)
     check_gradients(trainer, wanted, 3 / 5)
+
+
+class HostReads(TorchDispatchMode):
+    """Notes the operations by which the host reads a number from the device, except where
+    transformers, of any decoder, reads whether its rows hold several sequences."""
+
+    reading = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::item", "aten::equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name in self.reading:
+            asking = [frame.name for frame in traceback.extract_stack()]
+            if "find_packed_sequence_indices" not in asking:
+                self.found.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_the_host_reads_nothing_between_logged_steps(tmp_path, monkeypatch, decay):
+    trainer = make_trainer(
+        tmp_path,
+        train={"log_every": 5, "max_steps": 10, "checkpoint_every": 5, "ema_decay": decay},
+        loss={"ctc_weight": 0.3},
+    )
+    batch = StepBatches([make_batch()], 2, 0, Position())
+    monkeypatch.setattr("echo.train.loop.beginning", lambda *_: [])
+    monkeypatch.setattr(trainer, "batches", lambda: repeat(batch))
+    monkeypatch.setattr(trainer, "evaluate", lambda _: False)
+    monkeypatch.setattr(trainer, "save", lambda _: trainer.read_outcomes())
+    found = {}
+    with StopRequest() as request, HostReads() as reads:
+        for _ in trainer.steps(request, "test"):
+            found[trainer.progress.step] = len(reads.found)
+            reads.found.clear()
+    assert [step for step, count in found.items() if count] == [5, 10]
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize("poisoned", [0, 2])
+def test_a_wrong_number_leaves_weights_optimiser_and_average_as_they_were(tmp_path, poisoned):
+    trainer = make_trainer(tmp_path, train={"ema_decay": 0.9, "warmup_steps": 0})
+    for step in range(4):
+        batch, before = make_batch(), [t.clone() for t in state_tensors(trainer)]
+        if step == poisoned:
+            batch.input_features[0, 0, 0] = math.nan
+        done = trainer.step([batch])
+        assert bool(done.finite) == (step != poisoned)
+        kept = [torch.equal(*p) for p in zip(before, state_tensors(trainer), strict=False)]
+        assert all(kept) if step == poisoned else not all(kept)
+        assert all(torch.isfinite(t).all() for t in state_tensors(trainer))
+
+
+def state_tensors(trainer):
+    state = trainer.state
+    moments = [t for s in state.optimiser.state_dict()["state"].values() for t in s.values()]
+    return [*trained(trainer), *state.average.values, *moments]
 
 
 def rate_by_hand(kind, step, warmup, steps, highest):
