@@ -69,8 +69,8 @@ class TrainStep:
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
         the weights with them, unless memory runs out or a number is not finite. A skipped step
-        counts as a step of the run and of the schedule. Does not wait for
-        the device, unless the optimiser itself must.
+        counts as a step of the run and of the schedule. It does not wait for the device if the
+        optimiser is a fused one.
 
         Raises:
             EchoError: memory ran out, and several processes train.
