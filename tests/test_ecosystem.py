@@ -135,6 +135,19 @@ def test_every_linear_layer_may_be_quantised(attention):
     assert 0 < error < 0.05
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_torchao_quantises_weights(attention):
+    torchao = pytest.importorskip("torchao.quantization", reason="needs torchao")
+    model = awake_model(attention)
+    expected = logits(model)
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    for block in model.modules():
+        if isinstance(block, FocusedAttention):
+            assert "Int8" in type(block.span_predictor.linear.weight).__name__
+    error = (logits(model) - expected).norm() / expected.norm()
+    assert 0 < error < 0.02
+
+
 @pytest.mark.parametrize("attention", ["plain", "hybrid", "adaptive", "focus, refined", "rotary"])
 @pytest.mark.parametrize("place", ["cpu", "disk"])
 def test_weights_may_lie_elsewhere_until_they_are_needed(attention, place, tmp_path):
