@@ -182,6 +182,8 @@ def command(name: str, function: Any) -> str:
     arguments, lines = [], []
     kinds = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
+        if kinds[parameter.name] is typer.Context:
+            continue
         kind, info = get_args(kinds[parameter.name])
         if isinstance(info, typer.models.ArgumentInfo):
             label = info.metavar or parameter.name.upper() + "..." * (get_origin(kind) is list)

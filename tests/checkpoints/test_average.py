@@ -21,7 +21,7 @@ def test_the_average_follows_its_definition():
     for step in range(1, 200):
         with torch.no_grad():
             layer.weight.copy_(torch.randn(2, 3, generator=torch.Generator().manual_seed(step)))
-        average.update(step)
+        average.update(step, torch.tensor(True))
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * layer.weight
     trained = layer.weight.clone()

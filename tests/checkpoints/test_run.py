@@ -18,11 +18,6 @@ from echo.train.run import resume_run, start_run
 from tests.train.test_loop import assert_same_run, tiny
 
 
-class Rate:
-    def __init__(self, rate):
-        self.rate = rate
-
-
 @pytest.fixture(scope="module")
 def undisturbed(shared, tmp_path_factory):
     """A run of 7 steps; its checkpoints are of steps 6 and 7."""
@@ -42,7 +37,7 @@ def names(run):
 
 def test_the_newest_two_and_the_best_are_kept(shared, tmp_path, monkeypatch):
     wers = iter([0.9, 0.5, 0.7, 0.6])
-    monkeypatch.setattr(echo.train.loop, "word_errors", lambda *_: Rate(next(wers)))
+    monkeypatch.setattr(echo.train.loop.Trainer, "wer", lambda *_: next(wers))
     config = tiny(shared, train={"eval_every": 2, "checkpoint_every": 5, "keep_best": 1})
     start_run(config, tmp_path)
     folder = CheckpointFolder(tmp_path)

@@ -11,6 +11,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import save_model
 from echo.config import DataSettings, RunConfig
 from echo.data.tokenizer import encode_transcript
+from echo.data.utterance import FixedCorpus, Utterance
 from echo.evaluate.normaliser import normaliser
 from echo.inspect.inspect import inspect_recording
 from echo.model.language import written_language
@@ -104,8 +105,9 @@ def test_each_language_has_a_normaliser():
 def test_a_run_that_is_told_no_language_does_not_begin(multilingual):
     found = starting_point(RunConfig(init=multilingual, data=DataSettings(language="de")), None)
     assert found[1].language == "de"
+    corpus = FixedCorpus([Utterance("a", None, "hallo", 1.0)], [])
     with pytest.raises(ConfigError, match=r"data\.language must be given, .* is multilingual"):
-        starting_point(RunConfig(init=multilingual), None)
+        starting_point(RunConfig(init=multilingual), corpus)
     with pytest.raises(ConfigError, match="are for a multilingual init alone"):
         starting_point(RunConfig(data=DataSettings(language="de")), None)
 

@@ -80,7 +80,7 @@ def test_a_run_ends_after_its_seconds_with_an_evaluation(shared, tmp_path, monke
     events = read_metrics(tmp_path)
     assert [e["step"] for e in events if e["kind"] == "train"] == [1, 2, 3, 4, 5]
     assert [(e["step"], e["seconds"]) for e in events if e["kind"] == "eval"] == [(5, 10)]
-    assert events[-1]["kind"] == "checkpoint"
+    assert [e["kind"] for e in events[-2:]] == ["checkpoint", "end"]
     rates = [e["learning_rate"] for e in events if e["kind"] == "train"]
     assert rates[1:] == sorted(rates[1:], reverse=True)
     assert resume_run(tmp_path).step == 5

@@ -45,7 +45,7 @@ def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monk
     """Before training and at each evaluation; keep_best, the card, the bar and the summary follow.
     A run that was stopped goes on as the unbroken one."""
     heard, rates = [], []
-    transcribe, count = loop.transcribe_set, loop.word_errors
+    transcribe, count = loop.transcribe_set, loop.Trainer.wer
 
     def transcribed(model, tokenizer, utterances, *rest, **options):
         heard.append(len(utterances))
@@ -54,12 +54,12 @@ def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monk
     wanted = [0.9, 0.9, 0.5, 0.1, 0.2, 0.8, 0.4, 0.2]  # own, general of steps 0, 3, 6, 7
 
     def counted(*texts):
-        rates.append(count(*texts).rate)
-        return type("", (), {"rate": wanted[(len(rates) - 1) % len(wanted)]})
+        rates.append(count(*texts))
+        return wanted[(len(rates) - 1) % len(wanted)]
 
     start_run(tiny(shared, data=sets, train={"max_steps": 1}), tmp_path / "start")
     monkeypatch.setattr(loop, "transcribe_set", transcribed)
-    monkeypatch.setattr(loop, "word_errors", counted)
+    monkeypatch.setattr(loop.Trainer, "wer", counted)
     config = tiny(
         shared,
         init=str(tmp_path / "start"),

@@ -28,6 +28,7 @@ def test_silence_teaches_nothing(attention):
         special_ids=torch.tensor([1, 2]),
         blank=0,
         alignment=None,
+        anchor=None,
         span_penalty=None,
         accelerator=SimpleNamespace(backward=torch.Tensor.backward, num_processes=2),
     )

@@ -160,7 +160,7 @@ def test_the_host_reads_nothing_between_logged_steps(tmp_path, monkeypatch, deca
         loss={"ctc_weight": 0.3},
     )
     batch = StepBatches([make_batch()], 2, 0, Position())
-    monkeypatch.setattr("echo.train.loop.beginning", lambda *_: [])
+    monkeypatch.setattr("echo.train.loop.beginning", lambda *_: {})
     monkeypatch.setattr(trainer, "batches", lambda: repeat(batch))
     monkeypatch.setattr(trainer, "evaluate", lambda _: False)
     monkeypatch.setattr(trainer, "save", lambda _: trainer.read_outcomes())
