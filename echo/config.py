@@ -233,7 +233,7 @@ class TrainSettings:
     # null evaluates and writes the weights themselves.
     ema_decay: Share | None = None
     # Steps in a row that may be skipped, for a loss that is not finite or for lack of memory,
-    # before the run stops.
+    # before the run stops, at the latest when metrics are next written.
     max_skipped_steps: Count = 10
 
 
