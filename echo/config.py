@@ -333,7 +333,7 @@ class TrainSettings:
     # installed, by their own environment variables; [] writes metrics.jsonl alone.
     trackers: list[Tracker] = field(default_factory=lambda: ["tensorboard"])
     # Steps in a row that may be skipped, for a loss that is not finite or for lack of memory,
-    # before the run stops.
+    # before the run stops, at the latest when metrics are next written.
     max_skipped_steps: Count = 10
 
 

@@ -15,9 +15,10 @@ settings.register_profile(
 settings.load_profile("echo")
 
 
-def pytest_collection_finish() -> None:
-    """Lets `gc.collect()` pass over the modules that are imported by now, which would take it a
-    quarter of a second: memory is measured by it many times."""
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection() -> None:
+    """Lets `gc.collect()` pass over what is imported by now, which would take it a quarter of a
+    second: a test of memory calls it many times."""
     gc.collect()
     gc.freeze()
 

@@ -88,7 +88,7 @@ class OverlappingBlocks(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, before: int, size: int, width: int) -> torch.Tensor:
         B, H, T, d = x.shape
         ctx.sizes = T, before, size, width
-        count = -(-T // size)
+        count = block_count(T, size)
         buffer = x.new_zeros(before + B * H * count * size + width, d)
         rows = buffer[before : before + B * H * count * size].view(B, H, count * size, d)
         rows[:, :, :T] = x
@@ -108,15 +108,22 @@ class OverlappingBlocks(torch.autograd.Function):
 
 
 def overlapping_blocks(x: torch.Tensor, before: int, size: int, width: int) -> torch.Tensor:
-    """(B, H, T, d) -> (B, H, ceil(T / size), width, d): block i has the `width` positions that
-    start at i * size - before. An exported model has one block more.
+    """(B, H, T, d) -> (B, H, block_count(T, size), width, d): block i has the `width` positions
+    that start at i * size - before.
 
     Blocks share memory instead of being copied. Past the ends of its sequence, a block therefore
     has zeros or values of neighbouring sequences. The caller must mask them.
     """
     if torch.compiler.is_exporting():  # export formats have no strides
         T = x.shape[2]
-        count = (T + size - 1) // size + 1
+        count = block_count(T, size)
         starts = torch.arange(count, device=x.device)[:, None] * size - before
         return x[:, :, (starts + torch.arange(width, device=x.device)).clamp(0, T - 1)]
     return OverlappingBlocks.apply(x, before, size, width)
+
+
+def block_count(positions: int, size: int) -> int:
+    """Returns the number of blocks of `size` that hold so many positions. A compiled or exported
+    model has one more: there, a single block and a full last one would be special cases."""
+    count = (positions + size - 1) // size
+    return count + 1 if torch.compiler.is_compiling() else count

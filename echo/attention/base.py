@@ -110,6 +110,7 @@ class FocusedAttention(nn.Module, ABC):
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
         record_map: bool = False,
+        cache: Any = None,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes one block.
@@ -120,21 +121,20 @@ class FocusedAttention(nn.Module, ABC):
                 seen. In the encoder (B, 1, 1, T), 0 at valid frames, which come first. In the
                 decoder (B, 1, T, past + T); padding comes first, as in a batch of prompts. None if
                 there is no padding.
-            past_key_values: the decoder's cache, if it runs step by step.
+            past_key_values, cache: the decoder's cache, if it runs step by step, by the name that
+                `transformers` gives it before or from 5.24 on.
             record_map: whether to call `global_branch.attention_map` with its weights.
 
         Returns:
             The output (B, T, D) and the span scales: (B, 1 or H, 1) in the encoder, (B, 1 or H, T)
             in the decoder.
         """
-        cache = None
-        if past_key_values is not None:
-            cache = LayerCache(
-                getattr(past_key_values, "self_attention_cache", past_key_values),
-                self.layer_idx,
-                self.layers,
-            )
-        branches = self.branches(hidden_states, attention_mask, cache)
+        whole = past_key_values if cache is None else cache
+        own = None
+        if whole is not None:
+            whole = getattr(whole, "self_attention_cache", whole)
+            own = LayerCache(whole, self.layer_idx, self.layers)
+        branches = self.branches(hidden_states, attention_mask, own)
         if record_map:
             query, key = branches.global_query, branches.global_key
             heard = self.global_branch.weights(query, key, attention_mask, self.causal)

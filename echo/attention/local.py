@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from echo.attention.autograd import biased_attention, overlapping_blocks
+from echo.attention.autograd import biased_attention, block_count, overlapping_blocks
 from echo.attention.flex import flex_serves, local_attention_flex
 from echo.attention.global_branch import attention_weights
 from echo.attention.settings import LocalKernel
@@ -158,9 +158,7 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     rule, span, valid = window.rule, window.span, window.valid
     T = key.shape[2]
     size, width = block_sizes(rule)
-    count = (T + size - 1) // size
-    if torch.compiler.is_exporting():
-        count += 1  # a single block would be a special case
+    count = block_count(T, size)
     if span.shape[2] > 1:
         span = F.pad(span, (0, count * size - T), value=0.5).unflatten(2, (count, size))[..., None]
     else:

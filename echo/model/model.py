@@ -6,6 +6,7 @@ cross-attention too), and an optional CTC head.
 """
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperDecoder,
     WhisperEncoder,
     WhisperEncoderLayer,
+    WhisperForConditionalGeneration,
     WhisperModel,
     WhisperPreTrainedModel,
     sinusoids,
@@ -36,6 +38,9 @@ from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
 
+DECODER_ARGUMENTS = tuple(signature(WhisperDecoder.forward).parameters)[1:]
+# transformers calls a cache `cache` from 5.24 on, and `past_key_values` before.
+CACHE = "cache" if "cache" in DECODER_ARGUMENTS else "past_key_values"
 WHISPER_SECONDS = 30.0  # in Whisper's training, all audio was padded to this length
 
 
@@ -255,33 +260,17 @@ class EchoDecoder(EchoPreTrainedModel, WhisperDecoder):
             )
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        encoder_hidden_states: Any = None,
-        past_key_values: Any = None,
-        inputs_embeds: Any = None,
-        position_ids: Any = None,
-        use_cache: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        if past_key_values is not None and self.is_focused:
-            make_room(past_key_values, self.config.decoder_layers * LayerCache.layers_per_block)
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            position_ids=position_ids,
-            use_cache=use_cache,
-            **kwargs,
-            **recording(self.config, kwargs),
-        )
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs |= dict(zip(DECODER_ARGUMENTS, args, strict=False))
+        for name in {"cache", "past_key_values"} & kwargs.keys():
+            kwargs[CACHE] = kwargs.pop(name)
+        if kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = self.config.use_cache
+        if kwargs["use_cache"] and kwargs.get(CACHE) is None:
+            kwargs[CACHE] = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if kwargs.get(CACHE) is not None and self.is_focused:
+            make_room(kwargs[CACHE], self.config.decoder_layers * LayerCache.layers_per_block)
+        return super().forward(**kwargs, **recording(self.config, kwargs))
 
 
 class EchoModel(EchoPreTrainedModel, WhisperModel):
@@ -341,18 +330,13 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         self.post_init()
 
     def forward(
-        # Keep the names and order of Whisper's arguments: `generate` and the Trainer rely on them.
         self,
         input_features: Any = None,
         attention_mask: Any = None,
         decoder_input_ids: Any = None,
         decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
-        past_key_values: Any = None,
-        decoder_inputs_embeds: Any = None,
-        decoder_position_ids: Any = None,
-        labels: Any = None,
-        use_cache: bool | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> EchoOutput:
         """Like Whisper's, but respects an `attention_mask` (B, frames) over the features and adds
@@ -363,11 +347,7 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
             decoder_input_ids,
             decoder_attention_mask,
             encoder_outputs,
-            past_key_values,
-            decoder_inputs_embeds,
-            decoder_position_ids,
-            labels,
-            use_cache,
+            *args,
             **kwargs,
         )
         if self.config.ctc and encoder_outputs is None:
@@ -375,6 +355,9 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
                 **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)
             )
         return output
+
+    # `generate` and the Trainer look for the names and order of Whisper's arguments.
+    forward.__signature__ = signature(WhisperForConditionalGeneration.forward)  # type: ignore[attr-defined]
 
 
 def swap_attention(

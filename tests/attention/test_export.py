@@ -35,17 +35,18 @@ def draw(frames, rows=2):
 
 @pytest.mark.slow
 def test_two_graphs_serve_all_lengths():
-    """Whole pairs for short audio, and blocks for long."""
+    """Whole pairs for short audio, and blocks for long, of which the last may be full."""
     torch._dynamo.reset()
     counters.clear()
     encoder = make_encoder("adaptive")
     compiled = torch.compile(encoder, backend="eager", fullgraph=True, dynamic=True)
     with torch.no_grad():
-        for frames in [*range(40, 400, 39), *range(500, 1000, 99)]:
+        for frames in [40, 79, 128, 391, 576, 577, 640, 895, 896, 999]:
             features, mask = draw(frames)
             found = compiled(features, mask).last_hidden_state
             expected = encoder(features, mask).last_hidden_state
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+            real = mask[:, ::2, None]
+            torch.testing.assert_close(found * real, expected * real, rtol=0, atol=1e-5)
     assert counters["stats"]["unique_graphs"] <= 2
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import AutoModelForSpeechSeq2Seq, WhisperConfig, WhisperForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.base import FocusedAttention
 from echo.attention.maps import attention_maps
@@ -382,6 +383,19 @@ def test_arguments_may_stand_in_whispers_places(part):
                 output = model.model.decoder(ids[:, 4:], real, hidden, output.past_key_values)
             found.append(output[0])
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["plain", "adaptive"])
+def test_a_cache_goes_by_the_names_of_all_versions_of_transformers(attention):
+    model = EchoForConditionalGeneration(EchoConfig(**SIZES, attention={"decoder": attention}))
+    decoder, ids, hidden = model.eval().model.decoder, batch(longest=400)[2], torch.ones(2, 5, 48)
+    with torch.no_grad():
+        whole = decoder(ids, encoder_hidden_states=hidden)[0]
+        for name in ("cache", "past_key_values"):
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+            decoder(ids[:, :4], encoder_hidden_states=hidden, **{name: cache})
+            last = decoder(ids[:, 4:], encoder_hidden_states=hidden, **{name: cache})[0]
+            torch.testing.assert_close(last, whole[:, 4:], rtol=0, atol=1e-5)
 
 
 def test_too_many_frames_are_refused():
