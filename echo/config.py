@@ -307,7 +307,7 @@ class TrainSettings:
     # Number of batches in a step.
     accumulation: Positive = 1
     # Whether activations of layers are computed again for the gradients rather than kept, which
-    # takes less memory and a third more time.
+    # takes less memory and a sixth more time.
     gradient_checkpointing: bool = False
     # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
