@@ -156,7 +156,24 @@ def test_contenders_may_differ_in_how_they_are_trained():
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("pilot*.yaml")), ids=lambda path: path.stem)
 def test_every_pilot_that_comes_with_echo_can_be_built(path):
     """Its settings are read, and every contender's model takes a batch."""
-    pilot = read_pilot(read_yaml(path), path.name)
+    assert_can_be_built(read_pilot(read_yaml(path), path.name))
+
+
+@pytest.mark.parametrize("name", ["pilot.yaml", "pilot_digits.yaml"])
+def test_the_controls_join_a_pilot(name):
+    """The local branch that is held at nothing is, and stays, out of training."""
+    controls = {path.stem: path for path in (CONFIGS / "controls").iterdir()}
+    overrides = [f"models.{control}={path}" for control, path in controls.items()]
+    pilot = read_pilot(read_yaml(CONFIGS / name), name, overrides)
+    assert_can_be_built(pilot)
+    rotary_alone = next(c for c in pilot.contenders if c.name == "rotary_alone").config
+    model = build_model(rotary_alone, train_tokenizer(["one two three"], "characters", None))
+    gains = [f"encoder.layers.{layer}.self_attn.local_gain" for layer in (2, 3)]
+    assert rotary_alone.train.freeze == gains
+    assert all(model.model.get_parameter(gain).eq(0).all() for gain in gains)
+
+
+def assert_can_be_built(pilot):
     tokenizer = train_tokenizer(["one two three"], "characters", None)
     for contender in pilot.contenders:
         model = replace(contender.config.model, d_model=contender.config.model.heads * 4)
