@@ -243,7 +243,7 @@ def on_common(
 def only(transcripts: Transcripts, ids: set[str]) -> Transcripts:
     pairs = zip(transcripts.utterances, transcripts.texts, strict=True)
     kept = [(utterance, text) for utterance, text in pairs if utterance.id in ids]
-    return Transcripts([u for u, _ in kept], [text for _, text in kept], transcripts.seconds)
+    return replace(transcripts, utterances=[u for u, _ in kept], texts=[t for _, t in kept])
 
 
 def device_name() -> str:

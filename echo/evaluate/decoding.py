@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from echo.config import DecodeSettings, OnError
 from echo.data.loading import Batch, ExampleReader, evaluation_batches
 from echo.data.tokenizer import decode_transcripts, special_ids
 from echo.data.utterance import Utterance
+from echo.evaluate.ctc_alignment import WordTimes, word_times
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
 from echo.model.generation import token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.model.runaway import most_tokens
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import DataError
@@ -30,6 +31,7 @@ class Transcripts:
     utterances: list[Utterance]
     texts: list[str]
     seconds: float  # work time of the slowest process: audio decoding, features, transcription
+    times: Mapping[str, WordTimes] = field(default_factory=dict)  # by id, where they are known
 
     @property
     def rtfx(self) -> float:
@@ -70,7 +72,7 @@ def transcribe_set(
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, WordTimes | None]] = {}
     started = time.perf_counter()
     # Without `disable`, the environment's TQDM_DISABLE decides.
     shown: dict[str, Any] = {} if progress else {"disable": True}
@@ -84,16 +86,22 @@ def transcribe_set(
             processes.rank,
             processes.world,
         ):
-            texts = decode_batch(model, tokenizer, batch, settings)
-            found |= {number[id(u)]: t for u, t in zip(batch.utterances, texts, strict=True)}
-            bar.update(len(texts))
+            decoded = decode_with_times(model, tokenizer, batch, settings)
+            found |= {number[id(u)]: d for u, d in zip(batch.utterances, decoded, strict=True)}
+            bar.update(len(decoded))
     parts = processes.gather((found, time.perf_counter() - started))
     model.train(training)
-    heard = {i: text for texts, _ in parts for i, text in texts.items()}
+    heard = {i: decoded for part, _ in parts for i, decoded in part.items()}
     if utterances and not heard:
         raise DataError(f"none of {len(utterances)} utterances can be read")
     kept = [u for u in utterances if number[id(u)] in heard]
-    return Transcripts(kept, [heard[number[id(u)]] for u in kept], max(s for _, s in parts))
+    texts, times = zip(*(heard[number[id(u)]] for u in kept), strict=True) if kept else ((), ())
+    return Transcripts(
+        kept,
+        [*texts],
+        max(seconds for _, seconds in parts),
+        {u.id: t for u, t in zip(kept, times, strict=True) if t is not None},
+    )
 
 
 def decode_batch(
@@ -101,6 +109,36 @@ def decode_batch(
 ) -> list[str]:
     """Transcribes one batch."""
     return decode_transcripts(tokenizer, generate(model, tokenizer, batch, settings))
+
+
+def decode_with_times(
+    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
+) -> list[tuple[str, WordTimes | None]]:
+    """Transcribes one batch. Each transcript comes with the times of its words, if the model has a
+    CTC head that can have heard it."""
+    encoded = encode(model, batch)
+    ids = generate(model, tokenizer, batch, settings, encoded)
+    texts = decode_transcripts(tokenizer, ids)
+    if not model.config.ctc:
+        return [(text, None) for text in texts]
+    return [*zip(texts, times_of(model, tokenizer, batch, encoded, ids.cpu()), strict=True)]
+
+
+@torch.inference_mode()
+def times_of(
+    model: EchoForConditionalGeneration,
+    tokenizer: Any,
+    batch: Batch,
+    encoded: EncoderOutput,
+    ids: torch.Tensor,
+) -> Iterator[WordTimes | None]:
+    """Yields the times of the words of each sequence of `ids` (B, tokens)."""
+    log_probs = model.ctc_head(encoded.last_hidden_state).float().log_softmax(-1).cpu()
+    frames = encoder_lengths(batch.attention_mask).tolist()
+    special = special_ids(tokenizer)
+    for log, count, row in zip(log_probs, frames, ids, strict=True):
+        text = row[~torch.isin(row, special)]
+        yield word_times(log[:count], text, tokenizer, tokenizer.pad_token_id)
 
 
 def decode_with_confidence(
@@ -128,19 +166,31 @@ def decode_with_confidence(
 
 
 @torch.inference_mode()
+def encode(model: EchoForConditionalGeneration, batch: Batch) -> EncoderOutput:
+    batch = batch.to(model.device)
+    return model.model.encoder(
+        batch.input_features.to(model.dtype), attention_mask=batch.attention_mask
+    )
+
+
+@torch.inference_mode()
 def generate(
     model: EchoForConditionalGeneration,
     tokenizer: Any,
     batch: Batch,
     settings: DecodeSettings,
+    encoded: EncoderOutput | None = None,
     **options: Any,
 ) -> Any:
-    """Runs `generate` on one batch. `options` are passed on to it, and may change what it
-    returns."""
+    """Runs `generate` on one batch.
+
+    Args:
+        encoded: the encoder's output for the batch, where it is known already.
+        options: are passed on, and may change what is returned.
+    """
+    if encoded is None:
+        encoded = encode(model, batch)
     batch = batch.to(model.device)
-    encoded = model.model.encoder(
-        batch.input_features.to(model.dtype), attention_mask=batch.attention_mask
-    )
     processors = LogitsProcessorList()
     if model.config.ctc and settings.ctc_weight > 0:
         processors.append(

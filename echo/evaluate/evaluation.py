@@ -60,6 +60,7 @@ class Evaluation:
         """
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        times = self.transcripts.times
         lines = [
             {
                 "id": utterance.id,
@@ -71,6 +72,7 @@ class Evaluation:
                 "hypothesis_normalised": hypothesis,
                 "wer": words.to_dict(),
                 "wer_normalised": words_normalised.to_dict(),
+                **({"times": times[utterance.id]} if utterance.id in times else {}),
             }
             for utterance, text, reference, hypothesis, words, words_normalised in zip(
                 self.transcripts.utterances,

@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 import torch
-import torchaudio
-from torch import nn
 
+from echo.evaluate.ctc_alignment import best_path
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoForConditionalGeneration
 from echo.train.loss import text_mask
@@ -104,17 +103,11 @@ def ctc_alignment(
     # One utterance at a time, on the CPU: torchaudio's aligner takes no batches.
     for i, (log, count) in enumerate(zip(log_probs.cpu(), frames.tolist(), strict=True)):
         text = labels[i][is_text[i]].cpu()
-        repeated = int((text[1:] == text[:-1]).sum())
-        if not 0 < len(text) + repeated <= count:
+        path = best_path(log[:count], text, blank)
+        if path is None:
             continue
-        path, scores = (
-            x[0]
-            for x in torchaudio.functional.forced_align(log[None, :count], text[None], blank=blank)
-        )
-        spoken = path != blank
-        begins = spoken & (path != nn.functional.pad(path[:-1], (1, 0), value=blank))
-        which = begins.cumsum(0)[spoken] - 1
-        values = torch.stack([spoken.nonzero()[:, 0].float(), scores[spoken].exp()])
+        heard, which, scores = path
+        values = torch.stack([heard.float(), scores.exp()])
         sums = torch.zeros(2, len(text)).index_add(1, which, values)
         places = is_text[i].cpu()
         centres[i, places], sureness[i, places] = sums / which.bincount(minlength=len(text))

@@ -170,8 +170,8 @@ def test_errors_are_counted_as_the_language_of_each_row_is(german, monkeypatch):
         "usual": "it is a f",
     }
     monkeypatch.setattr(
-        "echo.evaluate.decoding.decode_batch",
-        lambda model, tokenizer, batch, settings: [heard[u.id] for u in batch.utterances],
+        "echo.evaluate.decoding.decode_with_times",
+        lambda model, tokenizer, batch, settings: [(heard[u.id], None) for u in batch.utterances],
     )
     german.tokenizer.english_spelling_normalizer = {"colour": "color"}
     found = evaluate_model(german.model, german.tokenizer, rows)

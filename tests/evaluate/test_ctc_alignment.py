@@ -1,0 +1,97 @@
+"""When each word of a transcript was said, as CTC hears it."""
+
+import json
+
+import pytest
+import torch
+
+from echo.config import RunConfig
+from echo.data.audio import AudioArray
+from echo.data.tokenizer import decode_transcripts, special_ids, train_tokenizer
+from echo.data.utterance import Utterance
+from echo.evaluate.ctc_alignment import word_times, words
+from echo.evaluate.evaluation import evaluate_model
+from echo.model.geometry import SAMPLE_RATE
+from echo.support.settings import build
+from echo.train.build import build_model
+from tests.data.recordings import tone
+
+TEXTS = ["one two three", "two one", "über zwei drei", "three three three"]
+FRAME = 0.02  # seconds
+
+
+@pytest.mark.parametrize(("kind", "size"), [("characters", None), ("bpe", 280)])
+def test_words_are_those_that_the_text_has(kind, size):
+    tokenizer = train_tokenizer(TEXTS, kind, size)
+    for text in TEXTS:
+        ids = text_ids(tokenizer, text)
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        found = [
+            decode_transcripts(tokenizer, [[ids[place] for place in word]])[0]
+            for word in words(tokens)
+        ]
+        assert found == text.split()
+
+
+@pytest.mark.parametrize(("kind", "size"), [("characters", None), ("bpe", 280)])
+def test_a_word_is_timed_from_its_first_frame_to_its_last(kind, size):
+    """Of a CTC head that is sure of each frame."""
+    tokenizer = train_tokenizer(TEXTS, kind, size)
+    blank = tokenizer.pad_token_id
+    for text in TEXTS:
+        frames, expected, done = [blank] * 3, [], 0
+        ids = text_ids(tokenizer, text)
+        for word in words(tokenizer.convert_ids_to_tokens(ids)):
+            frames += ids[done : word[0]] + [blank] * 2  # tokens that are only a space
+            start = len(frames)
+            for place in word:
+                frames += [ids[place]] * 2 + [blank]
+            done = word[-1] + 1
+            expected.append((start * FRAME, (len(frames) - 1) * FRAME))
+        log_probs = torch.full((len(frames), len(tokenizer)), -20.0)
+        log_probs[torch.arange(len(frames)), torch.tensor(frames)] = 0.0
+        found = word_times(log_probs, torch.tensor(ids), tokenizer, blank)
+        assert found == [pytest.approx(times) for times in expected]
+
+
+@pytest.mark.parametrize("frames", [0, 12])
+def test_a_text_that_cannot_be_heard_has_no_times(frames):
+    tokenizer = train_tokenizer(TEXTS, "characters", None)
+    ids = text_ids(tokenizer, "one two three")
+    log_probs = torch.zeros(frames, len(tokenizer))
+    assert word_times(log_probs, torch.tensor(ids), tokenizer, tokenizer.pad_token_id) is None
+    empty = torch.tensor([], dtype=torch.long)
+    assert word_times(log_probs, empty, tokenizer, tokenizer.pad_token_id) is None
+
+
+@pytest.mark.parametrize("has_head", [True, False])
+def test_an_evaluation_writes_the_times_that_it_knows(has_head, tmp_path):
+    """In a batch of recordings of several lengths, within each recording and in order."""
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
+    settings = {
+        "model": {**sizes, "max_seconds": 4, "max_tokens": 12},
+        "loss": {"ctc_weight": 0.3 if has_head else 0.0},
+    }
+    tokenizer = train_tokenizer(TEXTS, "characters", None)
+    torch.manual_seed(1)
+    model = build_model(build(RunConfig, settings, "test"), tokenizer)
+    utterances = [
+        Utterance(f"tone {n}", AudioArray(tone(n), SAMPLE_RATE, ""), "one", float(n))
+        for n in (1, 2, 3)
+    ]
+    evaluate_model(model, tokenizer, utterances).write(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "utterances.jsonl").open()]
+    assert any(line["hypothesis"] for line in lines)
+    for line in lines:
+        heard = line["hypothesis"].split()
+        assert ("times" in line) == (has_head and bool(heard))
+        points = [point for times in line.get("times", []) for point in times]
+        assert len(points) == 2 * len(heard) * has_head
+        assert points == sorted(points)
+        assert all(0 <= point <= line["duration"] + FRAME for point in points)
+
+
+def text_ids(tokenizer, text):
+    """What a decoder writes for a text, without special tokens."""
+    special = special_ids(tokenizer).tolist()
+    return [token for token in tokenizer(" " + text).input_ids if token not in special]
