@@ -140,7 +140,7 @@ def test_the_recording_plays_and_its_line_moves(opened, results):
 
 
 def test_a_linked_recording_is_played_from_where_it_lies(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("echo.report.write.EMBEDDED_BYTES", 0)
+    monkeypatch.setattr("echo.report.sound.EMBEDDED_BYTES", 0)
     data = data_set(tmp_path, ["one two"])
     (tmp_path / "out").mkdir()
     one = opened(write_report(comparison(tmp_path / "out", data, base=["one"], other=["two"])))
