@@ -166,6 +166,24 @@ def test_curves_say_their_values_and_change_their_axis(opened, results):
     assert spans.text_content() == "encoder.1, seed 1160"  # half of 16 positions of 20 ms
 
 
+def test_what_is_printed_is_light_whatever_the_screen_is(opened, results):
+    style = """() => {
+      const { backgroundColor, color } = getComputedStyle(document.body);
+      const plots = [...document.querySelectorAll(".plot canvas")].map((each) => each.toDataURL());
+      return { backgroundColor, color, plots };
+    }"""
+    dark, light = (opened(results["pilot"], DESK, scheme).page for scheme in ("dark", "light"))
+    assert dark.evaluate(style)["plots"] != light.evaluate(style)["plots"]
+    for page in (dark, light):
+        page.emulate_media(media="print")
+        expect(page.locator("nav")).to_be_hidden()
+    printed = dark.evaluate(style)
+    assert printed["backgroundColor"] == "rgb(255, 255, 255)"
+    assert printed["color"] == "rgb(0, 0, 0)"
+    assert len(printed["plots"]) == 5
+    assert printed == light.evaluate(style)
+
+
 def test_of_2000_utterances_few_are_rendered_at_a_time(opened, tmp_path):
     rest = "word " * 20
     texts = [f"utterance {i} {rest}" for i in range(2000)]
