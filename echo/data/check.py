@@ -1,27 +1,15 @@
 """Everything that is wrong with a data set, found in one pass, and what it holds."""
 
-import hashlib
 import math
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from echo.data.audio import to_mono_16k
-from echo.data.sources import Columns, scan_source
+from echo.data.check_rows import MAX_CHARS, MAX_SECONDS, CheckedRow, check_rows
+from echo.data.sources import Columns
 from echo.data.sources.columns import USUAL
-from echo.data.utterance import Utterance
-from echo.support.errors import DataError
 from echo.support.text import visible
-
-MIN_SECONDS = 0.1
-FULL_SCALE = 0.999  # a sample this loud was probably louder
-MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
-SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
 
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
@@ -42,91 +30,39 @@ class Report:
     # By kind, one sentence a finding, each naming its row.
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    def add(self, row: CheckedRow) -> None:
+        """Counts a row."""
+        self.rows += 1
+        for kind, finding in row.findings:
+            self.problems[kind].append(finding)
+        if row.utterance is None or row.decoded is None:
+            return
+        self.durations.append(row.decoded.seconds)
+        self.formats[row.decoded.rate, row.decoded.channels] += 1
+        text, speaker = row.utterance.text, row.utterance.speaker
+        self.without_speech += not text
+        self.words.update(text.split())
+        self.characters.update(text)
+        if speaker is not None:
+            self.speakers[speaker] += 1
+
 
 def check_source(
     spec: str,
     columns: Columns = USUAL,
-    max_seconds: float | None = 30.0,
-    max_chars: int | None = 448 * 4,
+    max_seconds: float | None = MAX_SECONDS,
+    max_chars: int | None = MAX_CHARS,
     allow_outside: bool = False,
 ) -> Report:
-    """Reads every row and decodes every recording of a source that `read_source` takes.
-
-    Args:
-        spec, columns, allow_outside: as for `read_source`.
-        max_seconds: the longest recording to accept; the default is what Whisper's encoder hears.
-        max_chars: the longest text to accept; by default 448 tokens, the length of Whisper's
-            decoder, at four characters each, which is English's average.
+    """Reads every row and decodes every recording of a source; see `check_rows`.
 
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
     report = Report(spec)
-    seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
-    rows = scan_source(spec, columns, allow_outside)
-    for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
-        report.rows += 1
-        if isinstance(row, DataError):
-            report.problems["unusable rows"].append(str(row))
-            continue
-        findings = [*row_flaws(row, max_chars, seen)]
-        try:
-            samples, rate = row.audio.read()
-            to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
-        except DataError as error:
-            findings.append(("unreadable recordings", str(error)))
-        else:
-            describe(report, row, samples, rate)
-            findings += audio_flaws(row, samples, rate, max_seconds, seen)
-        for kind, finding in findings:
-            report.problems[kind].append(f"{row.where}: {finding}")
+    for row in check_rows(spec, columns, max_seconds, max_chars, allow_outside):
+        report.add(row)
     return report
-
-
-def describe(report: Report, row: Utterance, samples: torch.Tensor, rate: int) -> None:
-    report.durations.append(samples.shape[-1] / rate)
-    report.formats[rate, samples.shape[0]] += 1
-    report.without_speech += not row.text
-    report.words.update(row.text.split())
-    report.characters.update(row.text)
-    if row.speaker is not None:
-        report.speakers[row.speaker] += 1
-
-
-def row_flaws(
-    row: Utterance, max_chars: int | None, seen: dict[str | bytes, str]
-) -> Iterator[tuple[str, str]]:
-    if max_chars is not None and len(row.text) > max_chars:
-        yield "long texts", f"has {len(row.text)} characters of text, more than {max_chars}"
-    if len(row.text.splitlines()) > 1:
-        yield "texts of several lines", "has a line break in its text, as after an unclosed quote"
-    if (first := seen.setdefault(row.id, row.where)) != row.where:
-        yield "repeated ids", f"has the same id as {first}: {row.id!r}"
-
-
-def audio_flaws(
-    row: Utterance,
-    samples: torch.Tensor,
-    rate: int,
-    max_seconds: float | None,
-    seen: dict[str | bytes, str],
-) -> Iterator[tuple[str, str]]:
-    seconds = samples.shape[-1] / rate
-    if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
-        yield "wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given"
-    if seconds < MIN_SECONDS:
-        yield "too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s"
-    if max_seconds is not None and seconds > max_seconds:
-        yield "too long", f"lasts {seconds:.2f} s, more than {max_seconds:g} s"
-    if samples.abs().max() < SILENCE:
-        yield "silent", "is digital silence"
-    clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
-    if clipped > MAX_CLIPPED:
-        yield "clipped", f"{clipped:.1%} of its samples are at full scale"
-    # By its samples, a copy is found under another name as well.
-    digest = hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
-    if (first := seen.setdefault(digest, row.where)) != row.where:
-        yield "repeated recordings", f"has the same recording as {first}"
 
 
 def format_report(report: Report) -> str:

@@ -1,12 +1,8 @@
 """The table of utterances, as the page's script takes it."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from echo.data.audio import Audio, AudioFile
 from echo.report.order import telling
 from echo.report.result import Result
 
@@ -49,15 +45,3 @@ def by_telling(result: Result) -> list[int]:
     """The indices of all utterances, those first that the page shows first."""
     first = [i for indices in telling(result).values() for i in indices]
     return [*dict.fromkeys([*first, *range(len(result.lines))])]
-
-
-def link(audio: Audio, page: Path) -> str | None:
-    """The recording's address relative to the page; None where it is no file."""
-    if not isinstance(audio, AudioFile):
-        return None
-    path, start = audio.path.resolve(), page.resolve().parent
-    try:
-        relative = os.path.relpath(path, start)
-    except ValueError:  # on another drive
-        return path.as_uri()
-    return quote(relative.replace(os.sep, "/"), errors="surrogateescape")

@@ -1,6 +1,5 @@
 """Writes the page of a result that a command has written."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,12 @@ from echo.report.page import render, sounds_of
 from echo.report.readers import read_result
 from echo.report.readers.recordings import find_utterances
 from echo.report.result import Result
-from echo.report.rows import by_telling, link, table
-from echo.report.sound import Sound, embed
+from echo.report.rows import by_telling, table
+from echo.report.sound import Sound, embedded, link
 from echo.report.verdict import verdict
-from echo.support.errors import DataError
 from echo.support.files import replace_text
 
-logger = logging.getLogger(__name__)
-
 PAGE = "report.html"
-EMBEDDED_BYTES = 2_000_000  # of recordings in a page; it links to the others
 MAPPED = 2  # utterances whose attention is shown
 
 
@@ -49,37 +44,18 @@ def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) ->
             result.lines, recordings if utterances is None else lambda: utterances
         )
     result = replace(result, groups={**result.groups, **by_columns(result, found)})
-    sounds = embedded(result, found)
+    lines = result.lines
+    telling = by_telling(result) if found else []
+    sounds = embedded((i, found[lines[i].id].audio) for i in telling if lines[i].id in found)
     links = {
         i: address
-        for i, line in enumerate(result.lines)
+        for i, line in enumerate(lines)
         if i not in sounds and line.id in found and (address := link(found[line.id].audio, page))
     }
-    chosen = [found[result.lines[i].id] for i in [*sounds][:MAPPED]]
+    chosen = [found[lines[i].id] for i in [*sounds][:MAPPED]]
     maps = attention_maps(result.checkpoints, chosen)
     replace_text(page, render("result.html", sections(result, sounds, links, maps)))
     return page
-
-
-def embedded(result: Result, utterances: Mapping[str, Utterance]) -> dict[int, Sound]:
-    """The recordings that the page holds, by the index of their utterances: of those that it shows
-    first, as many as fit."""
-    found: dict[int, Sound] = {}
-    size = 0
-    for i in by_telling(result) if utterances else ():
-        line = result.lines[i]
-        if line.id not in utterances:
-            continue
-        try:
-            sound = embed(utterances[line.id].audio)
-        except DataError as error:
-            logger.warning("the page does not have one recording: %s", error)
-            continue
-        size += sound.size
-        if size > EMBEDDED_BYTES:
-            break
-        found[i] = sound
-    return found
 
 
 def sections(

@@ -140,7 +140,7 @@ def test_the_recording_plays_and_its_line_moves(opened, results):
 
 
 def test_a_linked_recording_is_played_from_where_it_lies(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("echo.report.write.EMBEDDED_BYTES", 0)
+    monkeypatch.setattr("echo.report.sound.EMBEDDED_BYTES", 0)
     data = data_set(tmp_path, ["one two"])
     (tmp_path / "out").mkdir()
     one = opened(write_report(comparison(tmp_path / "out", data, base=["one"], other=["two"])))
@@ -164,6 +164,24 @@ def test_curves_say_their_values_and_change_their_axis(opened, results):
     assert label.text_content() == "seconds8"
     spans = one.page.locator("#attention-0 .chart").first.locator(".u-legend .u-series").nth(1)
     assert spans.text_content() == "encoder.1, seed 1160"  # half of 16 positions of 20 ms
+
+
+def test_what_is_printed_is_light_whatever_the_screen_is(opened, results):
+    style = """() => {
+      const { backgroundColor, color } = getComputedStyle(document.body);
+      const plots = [...document.querySelectorAll(".plot canvas")].map((each) => each.toDataURL());
+      return { backgroundColor, color, plots };
+    }"""
+    dark, light = (opened(results["pilot"], DESK, scheme).page for scheme in ("dark", "light"))
+    assert dark.evaluate(style)["plots"] != light.evaluate(style)["plots"]
+    for page in (dark, light):
+        page.emulate_media(media="print")
+        expect(page.locator("nav")).to_be_hidden()
+    printed = dark.evaluate(style)
+    assert printed["backgroundColor"] == "rgb(255, 255, 255)"
+    assert printed["color"] == "rgb(0, 0, 0)"
+    assert len(printed["plots"]) == 5
+    assert printed == light.evaluate(style)
 
 
 def test_of_2000_utterances_few_are_rendered_at_a_time(opened, tmp_path):

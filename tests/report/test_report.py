@@ -117,7 +117,7 @@ def test_recordings_are_embedded_and_others_linked(compared, monkeypatch):
     assert '"link"' not in whole
     [sounds] = re.findall(r'id="sounds-data">(.*?)</script>', whole)
     assert sorted(json.loads(sounds)) == ["0", "1", "2", "3"]
-    monkeypatch.setattr("echo.report.write.EMBEDDED_BYTES", 3_000)
+    monkeypatch.setattr("echo.report.sound.EMBEDDED_BYTES", 3_000)
     partly = write_report(compared).read_text()
     [sounds] = re.findall(r'id="sounds-data">(.*?)</script>', partly)
     [table] = re.findall(r'id="utterances-data">(.*?)</script>', partly)

@@ -1,10 +1,8 @@
 "use strict";
-// Draws the curves with uPlot: one colour and dash for each group, a line for each training.
+// Draws curves: one colour and dash for each group, a line for each training.
 (() => {
+  const { HEIGHT, css, plain, axes, legend } = plots;
   const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2], [12, 4], [1, 2]];
-  const HEIGHT = 260;
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const plain = (value) => (value == null ? "–" : Number(value.toPrecision(3)).toLocaleString("en"));
 
   // All lines over the same x, null where a line has no point.
   const joined = (chart, axis) => uPlot.join(chart.curves.map((curve) => [curve[axis], curve.values]));
@@ -31,47 +29,31 @@
       points: { show: curve.values.length < 40, size: 5 },
       value: (_, value) => plain(value ?? curve.values.at(-1)), // the last, if nothing is pointed at
     });
-    const line = { stroke: () => css("--soft"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line"), width: 1 } };
     return new uPlot(
       {
         width: place.clientWidth,
         height: HEIGHT,
         scales: { x: { time: false }, y: chart.log ? { distr: 3 } : {} },
-        axes: [
-          { ...line, values: (_, ticks) => ticks.map(plain) },
-          { ...line, size: 56, values: (_, ticks) => ticks.map((tick) => (tick == null ? null : plain(tick))) },
-        ],
+        axes,
         series: [
           { label: axis === "steps" ? "step" : "seconds", value: (_, value) => (value == null ? "last" : plain(value)) },
           ...chart.curves.map(seriesOf),
         ],
         cursor: { dataIdx: nearest, focus: { prox: 24 }, points: { size: 7 } },
         focus: { alpha: 0.25 },
-        legend: { live: true, markers: { width: 0, fill: (plot, i) => plot.series[i].stroke(plot, i) } },
+        legend,
       },
       joined(chart, axis),
       place,
     );
   }
 
-  for (const group of document.querySelectorAll(".charts")) {
+  for (const group of document.querySelectorAll(".charts[data-charts]")) {
     const charts = JSON.parse(document.getElementById(group.dataset.charts).textContent);
     const places = [...group.querySelectorAll(".plot")];
     const choice = document.querySelector(`[data-axis="${group.id}"]`);
-    let plots = [];
-    const redraw = () => {
-      const axis = choice.querySelector("input:checked").value;
-      plots.forEach((plot) => plot.destroy());
-      plots = charts.map((chart, i) => draw(chart, axis, places[i]));
-    };
+    const axis = () => choice.querySelector("input:checked").value;
+    const redraw = plots.keep(group, () => charts.map((chart, i) => draw(chart, axis(), places[i])));
     choice.addEventListener("change", redraw);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-    new ResizeObserver(() => {
-      plots.forEach((plot, i) => {
-        const width = places[i].clientWidth;
-        if (width && width !== plot.width) plot.setSize({ width, height: HEIGHT });
-      });
-    }).observe(group);
-    redraw();
   }
 })();

@@ -6,8 +6,6 @@ const player = (() => {
   let playing = null; // the number of the row that is loaded
 
   const has = (number, link) => number in sounds || Boolean(link);
-  const picture = (number) =>
-    number in sounds ? `data:image/jpeg;base64,${sounds[number][1]}` : null;
 
   function address(number, link) {
     if (!(number in sounds)) return link;
@@ -84,7 +82,40 @@ const player = (() => {
   for (const name of ["pause", "ended"]) audio.addEventListener(name, () => stopped(playing));
   audio.addEventListener("error", () => failed(playing));
 
-  const isPlaying = (number) => playing === number && !audio.paused;
-  const time = (number) => (playing === number ? audio.currentTime : 0);
-  return { has, picture, toggle, seek, isPlaying, time };
+  // The button and the spectrogram of a row: {number, id, seconds, link}.
+  function controls({ number, id, seconds, link }) {
+    const isPlaying = playing === number && !audio.paused; // it may come back while it plays
+    const button = element("button", "play", isPlaying ? "❚❚" : "▶");
+    button.type = "button";
+    button.setAttribute("aria-label", `Play ${id}`);
+    button.setAttribute("aria-pressed", String(isPlaying));
+    button.addEventListener("click", () => toggle(number, link));
+    const mel = element("div", "mel", element("div", "now"));
+    if (number in sounds) {
+      const image = new Image();
+      image.src = `data:image/jpeg;base64,${sounds[number][1]}`;
+      image.alt = "";
+      mel.prepend(image);
+    } else {
+      mel.classList.add("bare");
+    }
+    mel.style.width = `${Math.round(Math.max(120, 150 * seconds))}px`;
+    mel.tabIndex = 0;
+    const attributes = { role: "slider", "aria-label": `Time in ${id}`, "aria-valuemin": 0, "aria-valuemax": seconds, "aria-valuenow": 0 };
+    for (const [key, value] of Object.entries(attributes)) mel.setAttribute(key, value);
+    mel.addEventListener("click", (event) => {
+      const { left, width } = mel.getBoundingClientRect();
+      seek(number, link, (seconds * (event.clientX - left)) / width);
+    });
+    mel.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
+      if (step) seek(number, link, (playing === number ? audio.currentTime : 0) + step);
+      else if (event.key === " " || event.key === "Enter") toggle(number, link);
+      else return;
+      event.preventDefault();
+    });
+    return [button, mel];
+  }
+
+  return { has, controls };
 })();

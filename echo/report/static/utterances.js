@@ -1,20 +1,9 @@
 "use strict";
-// The utterances: searched, filtered and sorted, each with its sound and its aligned transcripts.
+// The utterances of a result, each with its sound and its aligned transcripts.
 (() => {
   const data = JSON.parse(document.getElementById("utterances-data").textContent);
   const { models, seeds, rows, views, baseline } = data;
-  const byId = (id) => document.getElementById(id);
-  const [search, filter, sort, viewChoice, count, box] = [
-    "search", "filter", "sort", "view", "count", "list",
-  ].map(byId);
-
-  // Elements hold texts as texts: nothing of a transcript is ever read as HTML.
-  function element(name, className, ...children) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  }
+  const viewChoice = document.getElementById("view");
 
   const view = () => Number(viewChoice?.value ?? 0);
   const errorsOf = (kinds) => kinds.length - kinds.split("=").length + 1;
@@ -30,12 +19,7 @@
   const change = (row) => Math.max(...errors(row).map((one) => Math.abs(one - errors(row)[baseline])));
   const [changed, worst] = [data.changed, data.worst].map((list) => new Set(list));
 
-  // What can be searched in a row; made when it is first needed.
-  function haystack(row) {
-    row.haystack ??= [row.id, row.speaker ?? "", ...row.texts.flatMap(({ said, heard }) => [said, ...heard])]
-      .join("\n").toLocaleLowerCase();
-    return row.haystack;
-  }
+  const text = (row) => [row.id, row.speaker ?? "", ...row.texts.flatMap(({ said, heard }) => [said, ...heard])].join("\n");
 
   const filters = [
     ["all utterances", () => true],
@@ -60,10 +44,6 @@
     ["shortest", (a, b) => a.seconds - b.seconds],
     ["order of the data", (a, b) => a.number - b.number],
   ];
-
-  function options(select, names) {
-    select?.append(...names.map((name, i) => new Option(name, i)));
-  }
 
   // One transcript, its words beside those said.
   function aligned(said, heard, kinds) {
@@ -119,49 +99,13 @@
     });
   }
 
-  function sound(row) {
-    const { number, link, seconds } = row;
-    const isPlaying = player.isPlaying(number); // it may come back while it plays
-    const button = element("button", "play", isPlaying ? "❚❚" : "▶");
-    button.type = "button";
-    button.setAttribute("aria-label", `Play ${row.id}`);
-    button.setAttribute("aria-pressed", String(isPlaying));
-    button.addEventListener("click", () => player.toggle(number, link));
-    const mel = element("div", "mel", element("div", "now"));
-    const picture = player.picture(number);
-    if (picture) {
-      const image = new Image();
-      image.src = picture;
-      image.alt = "";
-      mel.prepend(image);
-    } else {
-      mel.classList.add("bare");
-    }
-    mel.style.width = `${Math.round(Math.max(120, 150 * seconds))}px`;
-    mel.tabIndex = 0;
-    const attributes = { role: "slider", "aria-label": `Time in ${row.id}`, "aria-valuemin": 0, "aria-valuemax": seconds, "aria-valuenow": 0 };
-    for (const [key, value] of Object.entries(attributes)) mel.setAttribute(key, value);
-    mel.addEventListener("click", (event) => {
-      const { left, width } = mel.getBoundingClientRect();
-      player.seek(number, link, (seconds * (event.clientX - left)) / width);
-    });
-    mel.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-      if (step) player.seek(number, link, player.time(number) + step);
-      else if (event.key === " " || event.key === "Enter") player.toggle(number, link);
-      else return;
-      event.preventDefault();
-    });
-    return [button, mel];
-  }
-
   function render(row) {
     const top = element("header", "");
     const made = element("article", "u", top);
     made.id = `u${row.number}`;
     made.setAttribute("aria-label", row.id);
     if (player.has(row.number, row.link)) {
-      const [button, mel] = sound(row);
+      const [button, mel] = player.controls(row);
       top.append(button);
       made.append(mel);
     }
@@ -182,37 +126,10 @@
     return made;
   }
 
-  const list = windowedList(box, render);
-
-  function update() {
-    const words = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-    const [, keeps] = filters[filter.value];
-    const [, compare] = sorts[sort.value];
-    const found = rows
-      .filter((row) => keeps(row) && words.every((word) => haystack(row).includes(word)))
-      .sort((a, b) => compare(a, b) || a.number - b.number);
-    count.textContent = `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} utterances`;
-    list.show(found);
-    if (!found.length) box.append(element("p", "empty", "No utterance is like that."));
-  }
-
-  options(filter, filters.map(([name]) => name));
-  options(sort, sorts.map(([name]) => name));
-  options(viewChoice, views);
-  for (const select of [filter, sort, viewChoice]) select?.addEventListener("change", update);
-  let waiting;
-  search.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(update, 120);
-  });
+  const list = searchedList({ noun: "utterances", rows, text, filters, sorts, render });
+  viewChoice?.append(...views.map((name, i) => new Option(name, i)));
+  viewChoice?.addEventListener("change", list.update);
   for (const button of document.querySelectorAll(".find")) {
-    button.addEventListener("click", () => {
-      search.value = button.dataset.find;
-      filter.value = 1; // with errors
-      update();
-      byId("utterances").scrollIntoView();
-      search.focus({ preventScroll: true });
-    });
+    button.addEventListener("click", () => list.find(button.dataset.find, 1)); // with errors
   }
-  update();
 })();
