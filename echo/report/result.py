@@ -31,6 +31,7 @@ class Line:
     references: Mapping[WerName, str]
     hypotheses: Mapping[WerName, Sequence[str]]  # one per run, in the order of `Result.runs`
     alignments: Mapping[WerName, Sequence[Alignment]]
+    starts: Sequence[Sequence[float] | None]  # of each run's words in seconds, where it knows them
 
 
 @dataclass(frozen=True)

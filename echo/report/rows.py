@@ -1,10 +1,10 @@
 """The table of utterances, as the page's script takes it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from echo.report.order import telling
-from echo.report.result import Result
+from echo.report.result import Line, Result, WerName
 
 VIEW_NAMES = {"wer": "as written", "wer_normalised": "normalised"}
 
@@ -30,6 +30,7 @@ def table(result: Result, links: Mapping[int, str]) -> dict[str, Any]:
                         "said": " ".join(line.alignments[view][0].reference),
                         "heard": [" ".join(a.hypothesis) for a in line.alignments[view]],
                         "kinds": [a.kinds for a in line.alignments[view]],
+                        "starts": starts(line, view),
                     }
                     for view in result.views
                 ],
@@ -39,6 +40,16 @@ def table(result: Result, links: Mapping[int, str]) -> dict[str, Any]:
         ],
         **telling(result),
     }
+
+
+def starts(line: Line, view: WerName) -> list[Sequence[float] | None] | None:
+    """When each word of each run's text begins; None where it is not known. A normalised text may
+    have other words than the text that was timed."""
+    found = [
+        seconds if seconds and len(seconds) == len(alignment.hypothesis) else None
+        for seconds, alignment in zip(line.starts, line.alignments[view], strict=True)
+    ]
+    return found if any(found) else None
 
 
 def by_telling(result: Result) -> list[int]:

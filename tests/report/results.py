@@ -38,8 +38,16 @@ def data_set(folder, texts, seconds=0.5):
     return str(write_manifest(folder / "data.jsonl", *rows))
 
 
-def evaluation(utterances, heard):
-    return score(Transcripts(list(utterances), list(heard), 1.0), LOWER)
+def evaluation(utterances, heard, times=None):
+    return score(Transcripts(list(utterances), list(heard), 1.0, times or {}), LOWER)
+
+
+def a_word_each_tenth(utterances, heard):
+    """When each word was said, if each lasts 0.1 s."""
+    return {
+        u.id: [(i / 10, (i + 1) / 10) for i, _ in enumerate(text.split())]
+        for u, text in zip(utterances, heard, strict=True)
+    }
 
 
 def comparison(folder, data, **heard):
@@ -109,7 +117,7 @@ def pilot(folder, data, heard, seeds=(1, 2)):
     for contender in settings.contenders:
         for seed, texts in zip(seeds, heard[contender.name], strict=True):
             run = run_folder(folder, contender.name, seed)
-            found = evaluation(utterances, texts)
+            found = evaluation(utterances, texts, a_word_each_tenth(utterances, texts))
             found.write(run / "evaluation")
             save_yaml(to_dict(contender.with_seed(seed)), run / "config.yaml")
             write_metrics(run, contender.name == "echo")

@@ -42,9 +42,15 @@ def read_lines(folders: Sequence[Path], by_letters: bool) -> list[Line]:
             {view: first[id][TEXTS[view][0]] for view in views},
             {view: [run[id][TEXTS[view][1]] for run in read] for view in views},
             {view: [run[i] for run in aligned[view]] for view in views},
+            [starts(run[id]) for run in read],
         )
         for i, id in enumerate(ids)
     ]
+
+
+def starts(line: Mapping[str, Any]) -> list[float] | None:
+    """When each word of a transcript begins, in seconds; None where the evaluation did not know."""
+    return [start for start, _ in line["times"]] if "times" in line else None
 
 
 def aligned_texts(

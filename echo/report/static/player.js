@@ -117,5 +117,19 @@ const player = (() => {
     return [button, mel];
   }
 
-  return { has, controls };
+  // A word that is played from where it was said, or its text where that is unknown.
+  function word(text, { number, link }, start) {
+    if (start === undefined || !has(number, link)) return text;
+    const button = element("button", "at", text);
+    button.type = "button";
+    button.title = `Play from ${start.toFixed(2)} s`;
+    button.tabIndex = -1; // by keyboard, the spectrogram's slider goes there
+    button.addEventListener("click", () => {
+      seek(number, link, start);
+      audio.play().catch(() => failed(number));
+    });
+    return button;
+  }
+
+  return { has, controls, word };
 })();

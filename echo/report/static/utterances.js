@@ -45,43 +45,39 @@
     ["order of the data", (a, b) => a.number - b.number],
   ];
 
-  // One transcript, its words beside those said.
-  function aligned(said, heard, kinds) {
+  // One transcript, its words beside those said, played from their `starts` where these are known.
+  function aligned(row, said, heard, kinds, starts) {
     const [reference, hypothesis] = [said, heard].map((text) => text.split(" ").filter(Boolean));
     let [i, j] = [0, 0];
     const made = element("dd", "");
     made.dir = "auto";
-    let right = ""; // words in a row that are as said: one node for all of them
+    const written = () => player.word(hypothesis[j], row, starts?.[j++] ?? undefined);
     for (const kind of kinds) {
       if (kind === "=") {
-        right += `${hypothesis[j++]} `;
+        made.append(written());
         i++;
-        continue;
-      }
-      if (right) made.append(right);
-      right = "";
-      if (kind === "s") {
+      } else if (kind === "s") {
         const pair = element(
           "span", "w sub",
           element("span", "said", reference[i++]),
           element("span", "unseen", " heard as "),
-          element("span", "got", hypothesis[j++]),
+          element("span", "got", written()),
         );
-        made.append(pair, " ");
+        made.append(pair);
       } else if (kind === "d") {
-        made.append(element("del", "w del", reference[i++]), " ");
+        made.append(element("del", "w del", reference[i++]));
       } else {
-        made.append(element("ins", "w ins", hypothesis[j++]), " ");
+        made.append(element("ins", "w ins", written()));
       }
+      made.append(" ");
     }
-    if (right) made.append(right);
     if (!heard) made.append(element("small", "", "(nothing written)"));
     return made;
   }
 
   // The trainings of a model that wrote the same, together.
   function transcripts(row, model, number) {
-    const { said, heard, kinds } = row.texts[view()];
+    const { said, heard, kinds, starts } = row.texts[view()];
     const groups = new Map();
     for (const run of model.runs) {
       if (!groups.has(heard[run])) groups.set(heard[run], []);
@@ -95,8 +91,16 @@
         name.append(` ${all ? "all seeds" : `seed ${runs.map((run) => seeds[run]).join(", ")}`}`);
       }
       const right = errorsOf(kinds[runs[0]]) === 0;
-      return [name, right ? element("dd", "right", "✓ as said") : aligned(said, text, kinds[runs[0]])];
+      return [name, right ? element("dd", "right", "✓ as said") : aligned(row, said, text, kinds[runs[0]], starts?.[runs[0]])];
     });
+  }
+
+  // What was said. Its words were heard where a transcript that is right has them.
+  function spoken(row) {
+    const { said, kinds, starts } = row.texts[view()];
+    if (!said) return element("dd", "", element("small", "", "(nobody speaks)"));
+    const right = kinds.findIndex((kind, run) => errorsOf(kind) === 0 && starts?.[run]);
+    return right < 0 ? element("dd", "", said) : aligned(row, said, said, kinds[right], starts[right]);
   }
 
   function render(row) {
@@ -118,7 +122,7 @@
     });
     if (changed.has(row.number)) top.append(element("span", "badge", "changed most"));
     if (worst.has(row.number)) top.append(element("span", "badge", "among the worst"));
-    const said = element("dd", "", row.texts[view()].said || element("small", "", "(nobody speaks)"));
+    const said = spoken(row);
     said.dir = "auto";
     const texts = element("dl", "texts", element("dt", "", "said"), said);
     texts.append(...models.flatMap((model, i) => transcripts(row, model, i)));
