@@ -64,7 +64,9 @@ def in_turn(entries: Sequence[Entry]) -> list[int]:
     return sorted(range(len(entries)), key=keys.__getitem__)
 
 
-def table(entries: Sequence[Entry], order: Sequence[int], embedded: Mapping[int, Any]) -> Any:
+def table(
+    entries: Sequence[Entry], order: Sequence[int], embedded: Mapping[int, Any]
+) -> dict[str, Any]:
     """What the script `explore.js` shows.
 
     Args:
