@@ -184,6 +184,10 @@ SLIPS = {
     "a target": (["export", "a", "o", "--to", "gguf"], "must be one of: whisper, ctranslate2"),
     "a preset": (["convert", "a/b", "o", "gone.yaml"], "gone.yaml: cannot be read"),
     "data check": (["data", "check", "gone.tsv"], "gone.tsv: no such file"),
+    "a page that is no page": (
+        ["data", "explore", "a.jsonl", "--out", "a.jsonl"],
+        "--out is 'a.jsonl', but must name a file that ends in .html",
+    ),
 }
 
 

@@ -18,7 +18,7 @@ app = typer.Typer(
 
 
 data_app = typer.Typer(
-    help="Check and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show and convert data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 

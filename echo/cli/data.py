@@ -10,11 +10,14 @@ from echo.cli.options import (
     AllowOutside,
     AudioColumn,
     Data,
+    MaxSeconds,
     SkipErrors,
     SpeakerColumn,
     TextColumn,
     on_error_of,
 )
+from echo.support.errors import ConfigError
+from echo.support.text import brief
 
 
 def check(
@@ -22,9 +25,7 @@ def check(
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
     speaker_column: SpeakerColumn = None,
-    max_seconds: Annotated[
-        float, typer.Option(min=0, help="Longest recording to accept, in seconds.")
-    ] = 30.0,
+    max_seconds: MaxSeconds = 30.0,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Report all problems of a data set at once."""
@@ -40,6 +41,35 @@ def check(
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)
+
+
+def explore(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="HTML file to write, in place of one that is there already.")
+    ],
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    max_seconds: MaxSeconds = 30.0,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a page that shows a data set: hours, speakers, texts, problems and recordings."""
+    from echo.data.named import check_named
+    from echo.support.files import writable_folder
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out is {brief(str(out))!r}, but must name a file that ends in .html")
+    writable_folder(out.parent)
+    check_named(data)
+
+    from echo.data.sources import Columns
+    from echo.report.explore import write_exploration
+
+    columns = Columns(audio_column, text_column, speaker_column)
+    report = write_exploration(data, out, columns, max_seconds, allow_outside)
+    problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
+    print(f"{report.rows} rows, {report.hours:.2f} hours, {problems}; look at {out}")
 
 
 def shard(

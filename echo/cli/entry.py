@@ -26,6 +26,7 @@ for command in (
 ):
     app.command()(command)
 data_app.command()(data.check)
+data_app.command()(data.explore)
 data_app.command()(data.shard)
 
 

@@ -65,6 +65,7 @@ AllowOutside = Annotated[
         "--allow-outside", help="Read recordings outside the folder of the data set as well."
     ),
 ]
+MaxSeconds = Annotated[float, typer.Option(min=0, help="Longest recording to accept, in seconds.")]
 
 
 def on_error_of(skip_errors: bool) -> "OnError":

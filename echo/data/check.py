@@ -30,6 +30,15 @@ class Report:
     # By kind, one sentence a finding, each naming its row.
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def hours(self) -> float:
+        return sum(self.durations) / 3600
+
+    @property
+    def findings(self) -> int:
+        """How many there are in all."""
+        return sum(map(len, self.problems.values()))
+
     def add(self, row: CheckedRow) -> None:
         """Counts a row."""
         self.rows += 1
@@ -67,8 +76,7 @@ def check_source(
 
 def format_report(report: Report) -> str:
     """The report as plain text, for a terminal."""
-    hours = sum(report.durations) / 3600
-    lines = [f"{visible(report.spec)}: {report.rows} rows, {hours:.2f} hours"]
+    lines = [f"{visible(report.spec)}: {report.rows} rows, {report.hours:.2f} hours"]
     if report.durations:
         lines += [f"speakers: {len(report.speakers) or 'not named'}"]
         lines += ["recordings:"]
@@ -79,7 +87,7 @@ def format_report(report: Report) -> str:
             lines += [f"without speech: {report.without_speech} rows, whose text is empty"]
         lines += [f"words: {report.words.total()}, {len(report.words)} different"]
         lines += [f"characters: {''.join(sorted(report.characters))!r}"]
-    lines += [f"problems: {sum(map(len, report.problems.values())) or 'none'}"]
+    lines += [f"problems: {report.findings or 'none'}"]
     for kind, findings in report.problems.items():
         lines += [
             f"  {kind} ({len(findings)}):",

@@ -1,1 +1,1 @@
-"""The page that shows a result: one HTML file, which needs no network."""
+"""The pages that show a result or a data set: HTML files that need no network."""

@@ -1,19 +1,13 @@
 """The page in a real browser: what it shows, what it plays, and that nothing leaves it."""
 
 import re
-import shutil
 
 import pytest
 
 from echo.report.write import write_report
 from tests.data.recordings import tone, write, write_manifest
+from tests.report.browser import DESK, PHONE, expect
 from tests.report.results import comparison, data_set, pilot
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
-Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe").Axe
-expect = sync_api.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 
 HOSTILE = [
     "<script>window.hacked = 1</script> one",
@@ -23,15 +17,6 @@ HOSTILE = [
     "🦊 five \u2028 six",
 ]
 CUT = 'say "</script><script>window.hacked=3</script>"'
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,50 +32,13 @@ def results(tmp_path_factory):
     return {name: write_report(folder / name) for name in ("compared", "pilot")}
 
 
-class Opened:
-    """A page, and everything it has complained of or asked for."""
-
-    def __init__(self, browser, path, size=DESK, scheme="light"):
-        self.context = browser.new_context(viewport=size, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.complaints, self.requests = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def shown(self):
-        return self.page.locator("#list .id").all_text_contents()
-
-
-@pytest.fixture
-def opened(browser):
-    contexts = []
-
-    def at(path, *arguments):
-        one = Opened(browser, path, *arguments)
-        contexts.append(one.context)
-        return one
-
-    yield at
-    for context in contexts:
-        context.close()
-
-
 @pytest.mark.parametrize("name", ["compared", "pilot"])
 @pytest.mark.parametrize(("size", "scheme"), [(DESK, "dark"), (PHONE, "light")])
 def test_nothing_is_asked_for_complained_of_or_inaccessible(opened, results, name, size, scheme):
     one = opened(results[name], size, scheme)
     one.page.locator("#made").scroll_into_view_if_needed()
-    width = one.page.evaluate("document.documentElement.scrollWidth")
-    assert width <= size["width"]
-    found = Axe().run(one.page).response["violations"]
-    serious = {v["id"]: v["nodes"] for v in found if v["impact"] in ("serious", "critical")}
-    assert not serious
-    assert one.complaints == []
-    assert {url for url in one.requests if not url.startswith(("data:", "blob:"))} == {
-        results[name].as_uri()
-    }
+    one.assert_fits_and_is_accessible()
+    one.assert_quiet()
 
 
 def test_transcripts_are_texts_whatever_they_hold(opened, results):

@@ -1,0 +1,176 @@
+"""What the page of a data set says of it, made from its checked rows."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echo.data.check_rows import CheckedRow, Flaw
+from echo.report.histogram import Histogram, histogram
+from echo.report.sound import link
+
+MANY = 20  # speakers, of whom a histogram says more than a list
+REPEATED = 24  # texts that are shown of those that several utterances have
+CHARACTERS = 150  # of a kind that are shown, the commonest first
+KINDS = {"L": "Letters", "M": "Letters", "N": "Digits", "P": "Signs", "S": "Signs"}
+UNSEEN = "Spaces and what is not seen"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row as the page shows it, without its recording."""
+
+    id: str
+    text: str | None  # None of a row that cannot be used
+    seconds: float | None  # None where the recording cannot be decoded
+    speaker: str | None
+    link: str | None  # where its recording lies, if that can be played
+    flaws: Sequence[Flaw]
+
+    @property
+    def speed(self) -> float | None:
+        """Characters per second, spaces not counted; None where nothing is said or heard."""
+        characters = len("".join((self.text or "").split()))
+        return characters / self.seconds if characters and self.seconds else None
+
+
+def entry_of(number: int, row: CheckedRow, page: Path) -> Entry:
+    """The row of a number, counted from 0, for a page that will lie at a path."""
+    utterance, decoded = row.utterance, row.decoded
+    if utterance is None:
+        return Entry(f"row {number + 1}", None, None, None, None, row.flaws)
+    return Entry(
+        utterance.id,
+        utterance.text,
+        decoded.seconds if decoded else None,
+        utterance.speaker,
+        link(utterance.audio, page) if decoded else None,
+        row.flaws,
+    )
+
+
+def in_turn(entries: Sequence[Entry]) -> list[int]:
+    """The indices of all rows: those with problems, then the first of every speaker, then the
+    second of every one, and so on, so that the beginning is a sample of all."""
+    turns: Counter[str | None] = Counter()
+    keys = []
+    for entry in entries:
+        keys.append((0, 0) if entry.flaws else (1, turns[entry.speaker]))
+        turns[entry.speaker] += not entry.flaws
+    return sorted(range(len(entries)), key=keys.__getitem__)
+
+
+def table(
+    entries: Sequence[Entry], order: Sequence[int], embedded: Mapping[int, Any]
+) -> dict[str, Any]:
+    """What the script `explore.js` shows.
+
+    Args:
+        order: of the indices, when the page is opened.
+        embedded: what is in the page, by index; the others are linked.
+    """
+    rows = [
+        {
+            "id": entry.id,
+            "text": entry.text,
+            "seconds": entry.seconds and round(entry.seconds, 2),
+            "speed": entry.speed and round(entry.speed, 1),
+            "speaker": entry.speaker,
+            "flaws": entry.flaws,
+            "link": None if i in embedded else entry.link,
+        }
+        for i, entry in enumerate(entries)
+    ]
+    # What a row has not is left out, as JavaScript takes both the same.
+    kept = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    return {"rows": kept, "order": order}
+
+
+@dataclass
+class Speaker:
+    """What one speaker says in all."""
+
+    label: str
+    utterances: int = 0
+    seconds: float = 0.0
+    speeds: list[float] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float | None:
+        """The median, in characters per second."""
+        return float(np.median(self.speeds)) if self.speeds else None
+
+
+def speakers(entries: Sequence[Entry]) -> list[Speaker]:
+    """The speakers that are named, who speaks longest first."""
+    found: dict[str, Speaker] = {}
+    for entry in entries:
+        if entry.speaker is None or entry.seconds is None:
+            continue
+        speaker = found.setdefault(entry.speaker, Speaker(entry.speaker))
+        speaker.utterances += 1
+        speaker.seconds += entry.seconds
+        if entry.speed is not None:
+            speaker.speeds.append(entry.speed)
+    return sorted(found.values(), key=lambda speaker: -speaker.seconds)
+
+
+def histograms(entries: Sequence[Entry], named: Sequence[Speaker]) -> list[Histogram]:
+    """Durations, rates of speech, and how long speakers speak if they are many."""
+    values = {
+        ("Duration", "seconds"): [e.seconds for e in entries if e.seconds],
+        ("Rate of speech", "characters/s"): [e.speed for e in entries if e.speed],
+        ("Audio of a speaker", "minutes"): [s.seconds / 60 for s in named if len(named) >= MANY],
+    }
+    return [histogram(*about, found) for about, found in values.items() if len(set(found)) > 1]
+
+
+@dataclass(frozen=True)
+class Character:
+    character: str
+    shown: str  # itself, or its name where it cannot be seen
+    name: str
+    count: int
+
+
+def characters(counts: Counter[str]) -> dict[str, tuple[list[Character], int]]:
+    """By kind the commonest characters, and how many rarer ones there are."""
+    found: defaultdict[str, list[Character]] = defaultdict(list)
+    for character, count in counts.most_common():
+        category = unicodedata.category(character)
+        name = unicodedata.name(character, f"U+{ord(character):04X}")
+        kind = KINDS.get(category[0], UNSEEN)
+        # A mark is shown on a circle, as it has no room of its own.
+        seen = "\u25cc" + character if category[0] == "M" else character
+        shown = name.lower() if kind == UNSEEN else seen
+        found[kind].append(Character(character, shown, name, count))
+    kinds = [kind for kind in (*dict.fromkeys(KINDS.values()), UNSEEN) if kind in found]
+    return {k: (found[k][:CHARACTERS], max(0, len(found[k]) - CHARACTERS)) for k in kinds}
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Texts that several utterances have."""
+
+    different: int  # texts in all
+    repeated: int  # of these
+    commonest: list[tuple[str, int]]
+
+
+def repeats(entries: Sequence[Entry]) -> Repeats:
+    counts = Counter(entry.text for entry in entries if entry.text)
+    repeated = [(text, count) for text, count in counts.most_common() if count > 1]
+    return Repeats(len(counts), len(repeated), repeated[:REPEATED])
+
+
+def to_embed(entries: Sequence[Entry], order: Sequence[int], seconds: float) -> Iterator[int]:
+    """The first rows, in an order, whose recordings together last at most so long."""
+    for i in order:
+        length = entries[i].seconds
+        if length is not None and length <= seconds:
+            seconds -= length
+            yield i

@@ -1,0 +1,92 @@
+"""Writes the page of a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echo.data.check import Report
+from echo.data.check_rows import MAX_SECONDS, check_rows
+from echo.data.sources import Columns, scan_source
+from echo.data.sources.columns import USUAL
+from echo.data.utterance import Utterance
+from echo.report.dataset import (
+    Entry,
+    characters,
+    entry_of,
+    histograms,
+    in_turn,
+    repeats,
+    speakers,
+    table,
+    to_embed,
+)
+from echo.report.page import render, sounds_of
+from echo.report.sound import EMBEDDED_BYTES, embedded
+from echo.support.files import replace_text
+from echo.support.provenance import provenance
+
+LEAST_RATE = 3_000  # bytes of the page that a second of a recording takes, at least
+
+
+def write_exploration(
+    spec: str,
+    page: Path,
+    columns: Columns = USUAL,
+    max_seconds: float | None = MAX_SECONDS,
+    allow_outside: bool = False,
+) -> Report:
+    """Writes a page that shows a data set.
+
+    Args:
+        spec, columns, allow_outside: as for `read_source`.
+        page: the HTML file to write.
+        max_seconds: the longest recording that is no problem.
+
+    Returns:
+        What was found, as `check_source` returns it.
+
+    Raises:
+        EchoError: the source as a whole cannot be read, or holds no row, or the page cannot be
+            written.
+    """
+    report = Report(spec)
+    entries: list[Entry] = []
+    for row in check_rows(spec, columns, max_seconds, allow_outside=allow_outside):
+        report.add(row)
+        entries.append(entry_of(len(entries), row, page))
+    order = in_turn(entries)
+    # The recordings are read again, because all of them might not fit in memory.
+    wanted = [*to_embed(entries, order, EMBEDDED_BYTES / LEAST_RATE)]
+    chosen = {*wanted}
+    found = {
+        i: row.audio
+        for i, row in enumerate(scan_source(spec, columns, allow_outside))
+        if i in chosen and isinstance(row, Utterance)
+    }
+    sounds = embedded((i, found[i]) for i in wanted if i in found)
+    sections = {**described(report, entries), "table": table(entries, order, sounds)}
+    replace_text(page, render("explore.html", {**sections, "sounds": sounds_of(sounds)}))
+    return report
+
+
+def described(report: Report, entries: list[Entry]) -> dict[str, Any]:
+    """What the template `explore.html` shows besides the rows."""
+    named = speakers(entries)
+    return {
+        "report": report,
+        "durations": extent(report.durations),
+        "speeds": extent([entry.speed for entry in entries if entry.speed]),
+        "lengths": extent([speaker.seconds / 60 for speaker in named]),
+        "histograms": [each.to_dict() for each in histograms(entries, named)],
+        "speakers": named,
+        "characters": characters(report.characters),
+        "repeats": repeats(entries),
+        "made": provenance(),
+    }
+
+
+def extent(values: Sequence[float]) -> list[float]:
+    """The least value, the median and the largest; empty if there is none."""
+    return np.quantile(values, (0, 0.5, 1)).tolist() if values else []
