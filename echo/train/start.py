@@ -9,7 +9,7 @@ from echo.attention.forms import resolve_layers
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.config import DataSettings, ModelSettings, PackSettings, RunConfig, TokenizerSettings
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
@@ -47,10 +47,10 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
             "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
         )
     if config.init is None:
-        if data.pack is not None:
+        if setting := setting_for_timestamps(data):
             raise ConfigError(
-                "data.pack needs a Whisper's timestamps, which a model from scratch has not: leave "
-                "it out, or give a Whisper as init"
+                f"{setting} needs a Whisper's timestamps, which a model from scratch has not: "
+                "leave it out, or give a Whisper as init"
             )
         if data.language is not None or data.task is not None:
             raise ConfigError("data.language and data.task are for a multilingual init alone")
@@ -73,6 +73,11 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
+    setting = setting_for_timestamps(data)
+    if setting and not has_timestamps(loaded.tokenizer):
+        raise ConfigError(
+            f"{setting} needs a Whisper's timestamps, which {config.init} has not: leave it out"
+        )
     if data.pack is not None:
         check_packing(data.pack, config.init, loaded, known_utterances(corpus))
     model = with_attention(loaded.model, config)
@@ -89,17 +94,21 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
     return corpus.train_epoch(0)
 
 
+def setting_for_timestamps(data: DataSettings) -> str | None:
+    """The setting that needs a tokenizer with timestamps, where one is given."""
+    if data.pack is not None:
+        return "data.pack"
+    return "data.timestamps" if data.timestamps > 0 else None
+
+
 def check_packing(
     pack: PackSettings, init: str, loaded: LoadedModel, utterances: Sequence[Utterance]
 ) -> None:
     """Checks that utterances can be joined into windows.
 
     Raises:
-        ConfigError: the checkpoint has no timestamps or hears shorter windows, or no utterances
-            belong together.
+        ConfigError: the checkpoint hears shorter windows, or no utterances belong together.
     """
-    if not has_timestamps(loaded.tokenizer):
-        raise ConfigError(f"data.pack needs a Whisper's timestamps, which {init} has not")
     heard = Limits.of(loaded.model.config).max_frames / FRAMES_PER_SECOND
     if pack.seconds > heard:
         raise ConfigError(f"data.pack.seconds is {pack.seconds:g}, but {init} hears {heard:g} s")

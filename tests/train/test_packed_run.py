@@ -107,3 +107,26 @@ def test_what_cannot_be_packed_is_refused(whisper, recordings, tmp_path, changes
     config = settings(whisper, recordings, **changes)
     with pytest.raises(ConfigError, match=message):
         starting_point(config, build_corpus(config.data, config.seed))
+
+
+def test_timestamps_are_refused_for_a_model_that_has_none(whisper, recordings, tmp_path):
+    """Before training, rather than when the first example with timestamps is drawn."""
+    alone = {"data": {"pack": None, "timestamps": 0.2, "language": None}}
+    small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
+    scratch = {**alone, "init": None, "model": small}
+    with pytest.raises(
+        ConfigError, match=r"data\.timestamps needs .* a model from scratch has not"
+    ):
+        start_run(settings(whisper, recordings, **scratch), tmp_path / "scratch")
+    scratch["data"] = {**alone["data"], "timestamps": 0}
+    start_run(
+        settings(whisper, recordings, **scratch, train={"max_steps": 1}), tmp_path / "scratch"
+    )
+    config = settings(tmp_path / "scratch", recordings, **alone)
+    with pytest.raises(
+        ConfigError, match=r"data\.timestamps needs .* .*/scratch has not: leave it"
+    ):
+        starting_point(config, build_corpus(config.data, config.seed))
+    alone["data"]["language"] = "en"
+    config = settings(whisper, recordings, **alone)
+    starting_point(config, build_corpus(config.data, config.seed))
