@@ -52,8 +52,8 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
                 f"{setting} needs a Whisper's timestamps, which a model from scratch has not: "
                 "leave it out, or give a Whisper as init"
             )
-        if data.language is not None or data.task is not None:
-            raise ConfigError("data.language and data.task are for a multilingual init alone")
+        if data.task is not None:
+            raise ConfigError("data.task is for a multilingual init alone: leave it out")
         if config.lora is not None:
             raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
         if config.loss.anchor_kl > 0:
