@@ -22,6 +22,7 @@ from echo.support.settings import given
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 
 Layers = dict[str, int]  # how many, by the stack's name
+OF_FIRST_WEIGHTS = ("conv_gain",)  # settings of the model that a checkpoint does not keep
 UNNAMED = {"encoder": DEFAULT_FORM, "decoder": "plain"}  # forms of a stack that no config names
 
 
@@ -130,21 +131,22 @@ def check_settings(config: RunConfig, loaded: LoadedModel) -> None:
     for section in ("model", "tokenizer"):
         key = contradiction(getattr(config, section), getattr(actual, section))
         if key is not None:
+            value = getattr(getattr(actual, section), key)
+            has = "weights of its own" if key in OF_FIRST_WEIGHTS else repr(value)
             raise ConfigError(
                 f"{section}.{key} is {getattr(getattr(config, section), key)!r}, but has no effect "
-                f"with init: {config.init} has {getattr(getattr(actual, section), key)!r}; leave "
-                f"{section}.{key} out"
+                f"with init: {config.init} has {has}; leave {section}.{key} out"
             )
 
 
 def contradiction(settings: Any, actual: Any) -> str | None:
-    """The first given field in which the settings are not the actual ones. The attention is not
-    compared: a checkpoint can be given another."""
+    """The first given field in which the settings are not the actual ones, or that no checkpoint
+    has. The attention is not compared: a checkpoint can be given another."""
     for field in fields(settings):
         name = field.name
         if name not in given(settings) or name == "attention":
             continue
-        if getattr(settings, name) != getattr(actual, name):
+        if name in OF_FIRST_WEIGHTS or getattr(settings, name) != getattr(actual, name):
             return name
     return None
 
