@@ -199,8 +199,8 @@ class DataSettings:
     text_column: str | None = None
     # Column of the speakers; null finds the usual names.
     speaker_column: str | None = None
-    # Language of the transcripts, "de" or "german", for a multilingual `init`; null is the
-    # checkpoint's own.
+    # Language of the transcripts, "de" or "german", which a multilingual `init` is told and a model
+    # from scratch names in its outputs; null is the checkpoint's own, or unknown.
     language: str | None = None
     # Task of a multilingual `init`; null is the checkpoint's own.
     task: Literal["transcribe", "translate"] | None = None

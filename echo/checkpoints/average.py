@@ -12,7 +12,7 @@ from echo.checkpoints.checksums import CHECKSUMS_FILE
 from echo.checkpoints.pretrained import read_generation_config
 from echo.checkpoints.run import ADAPTER_FOLDER, PROGRESS_FILE, TRAINER_FILE, CheckpointFolder
 from echo.config import load_run_config
-from echo.model.language import told_language
+from echo.model.language import language_of_text
 from echo.support.errors import EchoError
 from echo.support.files import new_folder, whole_folder
 
@@ -44,7 +44,7 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
     card = model_card(
         config,
         out.resolve().name,
-        language=told_language(read_generation_config(found[0])),
+        language=language_of_text(read_generation_config(found[0])),
         note=f"The mean of the weights of a run's {best} best checkpoints.",
     )
     left_out = shutil.ignore_patterns(

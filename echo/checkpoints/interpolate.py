@@ -18,7 +18,7 @@ from echo.checkpoints.convert import untied_weights
 from echo.checkpoints.load import echo_config, model_folder
 from echo.checkpoints.pretrained import PretrainedFolder, StoredTensor
 from echo.checkpoints.validate import check_generation_config, check_weights
-from echo.model.language import told_language
+from echo.model.language import language_of_text
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import new_folder, whole_folder
@@ -143,7 +143,7 @@ def write_mean(
         config = chosen.checkpoint.config
     config = copy.deepcopy(config)
     config.dtype = tensors["model.encoder.layer_norm.weight"].dtype
-    language = told_language(chosen.checkpoint.generation)
+    language = language_of_text(chosen.checkpoint.generation)
     sources = [parent.source for parent in parents]
     card = merged_card(out.resolve().name, sources, shares, language, note)
     with whole_folder(out) as folder:

@@ -30,8 +30,8 @@ Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 decodes gree
 Language = Annotated[
     str | None,
     typer.Option(
-        help="Language that a multilingual model hears, as de or german; by default the one it was "
-        "trained for."
+        help="Language that a multilingual model hears or a model from scratch writes, as de or "
+        "german; by default the one it was trained for."
     ),
 ]
 Task = Annotated[

@@ -20,7 +20,7 @@ from echo.data.augment import spec_augment
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.features import log_mel
-from echo.data.packing import Window
+from echo.data.packing import Window, WindowError, parts_of
 from echo.data.prompts import AS_SET, Prompts, Told
 from echo.data.tokenizer import (
     Segment,
@@ -61,6 +61,11 @@ class Batch:
     labels: torch.Tensor  # (B, tokens), IGNORED at padding
     skipped: list[DataError]  # what was wrong with utterances left out
     told: Told = AS_SET  # the language and task to decode with
+
+    @property
+    def size(self) -> int:
+        """The number of utterances, of which a window holds several."""
+        return sum(len(parts_of(utterance)) for utterance in self.utterances)
 
     def to(self, device: torch.device) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -152,6 +157,7 @@ class ExampleReader:
     def read_window(self, window: Window, speed: float, change: SampleChange | None) -> Example:
         """As `read`, for utterances that are joined. Parts that cannot be read are left out."""
         pieces: list[torch.Tensor] = []
+        read: list[Utterance] = []
         segments: list[Segment] = []
         problems: list[DataError] = []
         length = 0  # samples at this speed
@@ -166,10 +172,11 @@ class ExampleReader:
             silence = torch.zeros(round(pause / speed * SAMPLE_RATE))
             start = (length + len(silence)) / SAMPLE_RATE
             pieces += [silence, samples]
+            read.append(part)
             length += len(silence) + len(samples)
             segments.append(Segment(start, length / SAMPLE_RATE, tokens))
         if not segments:
-            raise DataError("; ".join(map(str, problems)))
+            raise WindowError(tuple(problems))
         begun = None
         if window.begun and not problems:  # a gap would let all of it in
             samples, begun = self.beginning(window, length, speed)
@@ -179,7 +186,8 @@ class ExampleReader:
         ids = join_segments(self.tokenizer, segments, begun)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
-        return Example(window, features, ids, seconds, prompt, tuple(problems))
+        heard = replace(window, parts=tuple(read))
+        return Example(heard, features, ids, seconds, prompt, tuple(problems))
 
     def beginning(
         self, window: Window, length: int, speed: float
@@ -296,11 +304,7 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """A batch, or only what was wrong where no example is left."""
-        skipped = [
-            problem
-            for e in examples
-            for problem in ([e] if isinstance(e, DataError) else e.skipped)
-        ]
+        skipped = [problem for e in examples for problem in problems_of(e)]
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -321,6 +325,13 @@ class Collator:
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
         )
+
+
+def problems_of(example: Example | DataError) -> Sequence[DataError]:
+    """What was wrong with each utterance left out."""
+    if isinstance(example, WindowError):
+        return example.problems
+    return [example] if isinstance(example, DataError) else example.skipped
 
 
 def training_loader(

@@ -15,6 +15,7 @@ from typing import Any
 from echo.config import PackSettings
 from echo.data.audio import JoinedAudio
 from echo.data.utterance import Utterance
+from echo.support.errors import DataError
 
 MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
 # Seconds by which a recording may be longer than its row says, for durations are rounded.
@@ -34,6 +35,26 @@ class Window(Utterance):
     begun: Utterance | None = None
     seconds: float = 0.0  # longest, at the speed at which it is played
     previous: str = ""  # what was said before, to be the prompt
+
+
+def parts_of(utterance: Utterance) -> tuple[Utterance, ...]:
+    """The utterances that one of a batch is joined from: itself, unless it is a window."""
+    return utterance.parts if isinstance(utterance, Window) else (utterance,)
+
+
+class WindowError(DataError):
+    """No part of a window can be read."""
+
+    def __init__(self, problems: tuple[DataError, ...]) -> None:
+        """
+        Args:
+            problems: what is wrong with each part.
+        """
+        super().__init__(problems)  # of which a worker's copy is made
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.problems))
 
 
 class Packer:

@@ -12,7 +12,7 @@ from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
-from echo.evaluate.normaliser import normaliser
+from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
@@ -26,7 +26,8 @@ class NoiseCurve:
 
     curve: dict[float, Evaluation]
     alone: Evaluation
-    unit: Literal["words", "letters"]  # what WER counts in the language
+    # What WER counts in the languages of the rows.
+    unit: Literal["words", "letters", "words and letters"]
 
     @property
     def minutes(self) -> float:
@@ -104,7 +105,8 @@ def measure_noise(
         DataError: an utterance or a noise cannot be used and `on_error` is "raise".
     """
     to_device(model)
-    normalise = normaliser(written_language(model), tokenizer, (u.text for u in utterances))
+    # By the rows as they are: those of noise alone have no text to tell a language by.
+    normalise = row_normalisers(model, tokenizer, utterances, written_language(model))
 
     def measured(noisy: list[Utterance]) -> Evaluation:
         transcripts = transcribe_set(
@@ -114,7 +116,14 @@ def measure_noise(
 
     curve = {snr: measured([noisy(u, noises, snr) for u in utterances]) for snr in snrs}
     alone = measured([noise_alone(u, noises) for u in utterances])
-    return NoiseCurve(curve, alone, "letters" if normalise.by_letters else "words")
+    return NoiseCurve(curve, alone, counted({normalise.of(u).by_letters for u in utterances}))
+
+
+def counted(by_letters: set[bool]) -> Literal["words", "letters", "words and letters"]:
+    """What the rows count, of which some are or are not counted by letters."""
+    if len(by_letters) > 1:
+        return "words and letters"
+    return "letters" if True in by_letters else "words"
 
 
 def noisy(utterance: Utterance, noises: AudioFolder, snr: float) -> Utterance:

@@ -1,4 +1,4 @@
-"""Sets the language of a multilingual Whisper, and whether it transcribes or translates."""
+"""The language of a model: set for a multilingual Whisper, with its task, and known of others."""
 
 import re
 from typing import Any, Literal
@@ -32,23 +32,53 @@ def is_multilingual(model: Any) -> bool:
     return bool(known_languages(model.generation_config))
 
 
+def is_from_scratch(generation: Any) -> bool:
+    """Whether this is the generation config of a model that Echo trained from scratch, which knows
+    no languages and no timestamps. Every Whisper knows timestamps, one of English alone too."""
+    only_one = getattr(generation, "is_multilingual", None) is False
+    return only_one and not hasattr(generation, "no_timestamps_token_id")
+
+
 def language_code(generation: Any, language: str, source: str) -> str:
-    """Returns the code of a language, after checking that the model knows it.
+    """Returns the code of a language, after checking that the model knows it. A model from scratch
+    knows that of its transcripts, or any if it was told none.
 
     Args:
         language: a code or a name, "de" or "German".
         source: the model's name in error messages.
 
     Raises:
-        ConfigError: the model does not know the language, or is not multilingual.
+        ConfigError: the model does not know the language, or cannot be told any.
     """
     known = known_languages(generation)
+    if is_from_scratch(generation):
+        own = getattr(generation, "transcript_language", None)
+        code = transcript_code(language, source)
+        if own not in (None, code):
+            raise ConfigError(f"{source}: knows no language {language!r}; it knows: {own}")
+        return code
     if not known:
         raise ConfigError(f"{source}: is not multilingual: it cannot be told {language!r}")
     code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
     if f"<|{code}|>" not in known:
         there = ", ".join(token.strip("<|>") for token in known)
         raise ConfigError(f"{source}: knows no language {language!r}; it knows: {there}")
+    return code
+
+
+def transcript_code(language: str, key: str) -> str:
+    """Returns the code of the language of transcripts, which need not be one that Whisper knows.
+
+    Args:
+        language: a code or a name, "de" or "German".
+        key: what names it, in error messages.
+
+    Raises:
+        ConfigError: it is neither a code nor a known name.
+    """
+    code = known_code(language) or language.lower()
+    if not re.fullmatch("[a-z]{2,3}", code):
+        raise ConfigError(f"{key}: {language!r} is no language; give its code, such as 'de'")
     return code
 
 
@@ -59,7 +89,8 @@ def set_language(
 
     Both settings are saved with the model and tokenizer. A missing argument keeps the checkpoint's
     setting. If the checkpoint has no task, the task is transcribing. If there is no language at
-    all, decoding still detects it.
+    all, decoding still detects it. A model from scratch keeps the language as that of its
+    transcripts.
 
     Args:
         source: the model's name in error messages.
@@ -70,6 +101,9 @@ def set_language(
     """
     generation = model.generation_config
     if not is_multilingual(model):
+        if language is not None and is_from_scratch(generation):
+            generation.transcript_language = language_code(generation, language, source)
+            language = None
         for wanted in (language, task):
             if wanted not in (None, "en", "english", "transcribe"):
                 raise ConfigError(f"{source}: cannot do {wanted!r}, because it is not multilingual")
@@ -94,8 +128,8 @@ def set_language(
 def written_language(
     model: Any, language: str | None = None, task: str | None = None
 ) -> str | None:
-    """Returns the code of the language that a model writes: the configured one, or English for an
-    English-only model. None if unknown.
+    """Returns the code of the language that a model writes: the configured one, English for a
+    Whisper of English alone, or that of a model from scratch's transcripts. None if unknown.
 
     Args:
         language, task: of a row that says so itself, as its source names them.
@@ -110,23 +144,18 @@ def written_language(
 
 def language_of_text(generation: Any) -> str | None:
     """Like `written_language`, from a generation config."""
-    only_english = getattr(generation, "is_multilingual", None) is False
-    return "en" if only_english else told_language(generation)
+    translates = getattr(generation, "task", None) == "translate"
+    return "en" if translates else spoken_language(generation)
 
 
 def spoken_language(generation: Any) -> str | None:
-    """Returns the code of the spoken language in a generation config: English for an English-only
-    model. None if a multilingual model has no language set, or if it is unknown."""
+    """Returns the code of the spoken language in a generation config: English for a Whisper of
+    English alone. None if a multilingual model has no language set, or if it is unknown."""
+    if is_from_scratch(generation):
+        return getattr(generation, "transcript_language", None)
     if getattr(generation, "is_multilingual", None) is False:
         return "en"
     return getattr(generation, "language", None)
-
-
-def told_language(generation: Any) -> str | None:
-    """Returns the code of the written language in a generation config: English if it translates.
-    None if no language is set."""
-    translates = getattr(generation, "task", None) == "translate"
-    return "en" if translates else getattr(generation, "language", None)
 
 
 def detected_language(model: Any, tokenizer: Any, features: torch.Tensor) -> str:

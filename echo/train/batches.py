@@ -26,8 +26,8 @@ class StepBatches:
     """The batches of one step: `accumulation` for each process."""
 
     own: list[Batch]  # this process's; one whose recordings cannot be read has no utterances
-    utterances: int  # in the batches of all processes
-    skipped: int  # utterances left out of them
+    utterances: int  # in the batches of all processes, each of a window counted
+    skipped: int  # utterances left out of them, and of batches before that made no step
     position: Position  # after them
 
 
@@ -47,7 +47,7 @@ def step_batches(
             epoch can be read.
     """
     own = own_batches(config, corpus, reader, start, processes)
-    fruitful = start.epoch
+    fruitful, lost = start.epoch, 0
     while True:
         taken = list(islice(own, config.train.accumulation))
         batches = [batch for batch, _ in taken]
@@ -55,9 +55,10 @@ def step_batches(
         problems = [problem for batch in batches for problem in batch.skipped]
         tokens, utterances, skipped = processes.sum(
             sum(int((batch.labels != IGNORED).sum()) for batch in batches),
-            sum(len(batch.utterances) for batch in batches),
+            sum(batch.size for batch in batches),
             len(problems),
         )
+        lost += skipped
         if skipped:
             if config.data.on_error == "raise":
                 with processes.together():
@@ -68,7 +69,8 @@ def step_batches(
         if tokens:
             fruitful = position.epoch
             own_here = [batch.to(device) for batch in batches]
-            yield StepBatches(own_here, utterances, skipped, position)
+            yield StepBatches(own_here, utterances, lost, position)
+            lost = 0
         elif position.epoch > fruitful + 1:
             with processes.together():
                 raise DataError(f"no recording of epoch {position.epoch - 1} could be read")

@@ -11,6 +11,7 @@ from echo.config import DataSettings, RunConfig
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
+from echo.model.language import transcript_code
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.model.whisper import whisper_names
 from echo.support.errors import ConfigError
@@ -68,8 +69,17 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
         max_length=echo_config.max_target_positions,
         is_multilingual=False,
         return_timestamps=False,
+        **spoken(config.data),
     )
     return built
+
+
+def spoken(data: DataSettings) -> dict[str, Any]:
+    """The entry of a model's generation config that says what language it is trained on, where that
+    is told. Not `language`, by which transformers looks for a token in the prompt."""
+    if data.language is None:
+        return {}
+    return {"transcript_language": transcript_code(data.language, "data.language")}
 
 
 def padding(data: DataSettings) -> dict[str, Any]:

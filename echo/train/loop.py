@@ -31,7 +31,7 @@ from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
 from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
-from echo.model.language import told_language, written_language
+from echo.model.language import language_of_text, written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import EchoError, StoppedError
@@ -409,7 +409,7 @@ class Trainer:
         return model_card(
             self.config,
             self.run.resolve().name,
-            language=told_language(self.state.unwrapped.generation_config),
+            language=language_of_text(self.state.unwrapped.generation_config),
             corpus=self.corpus,
             evaluations=[(event["step"], measured_wers(event)) for event in events],
             step=self.progress.step,

@@ -58,8 +58,10 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
 
 
 def trained_state(model: EchoForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    """What training changes, by name: the weights that are trained, and the buffers, in which a
+    refiner learns without gradients."""
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return trained | dict(model.named_buffers())
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def save_adapter(model: EchoForConditionalGeneration, base: str, folder: Path) -
     config.base_model_name_or_path = base
     config.inference_mode = True
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    # peft loads other parameters with the adapters: the new ones are trained without any.
+    # peft loads others with the adapters: new parameters, and what a refiner learned.
     weights |= {n: p for n, p in trained_state(model).items() if ".lora_" not in n}
     config.save_pretrained(folder)
     save_file(

@@ -9,7 +9,7 @@ from echo.attention.forms import resolve_layers
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.config import DataSettings, ModelSettings, PackSettings, RunConfig, TokenizerSettings
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
@@ -22,6 +22,7 @@ from echo.support.settings import given
 from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
 
 Layers = dict[str, int]  # how many, by the stack's name
+OF_FIRST_WEIGHTS = ("conv_gain",)  # settings of the model that a checkpoint does not keep
 UNNAMED = {"encoder": DEFAULT_FORM, "decoder": "plain"}  # forms of a stack that no config names
 
 
@@ -47,13 +48,13 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
             "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
         )
     if config.init is None:
-        if data.pack is not None:
+        if setting := setting_for_timestamps(data):
             raise ConfigError(
-                "data.pack needs a Whisper's timestamps, which a model from scratch has not: leave "
-                "it out, or give a Whisper as init"
+                f"{setting} needs a Whisper's timestamps, which a model from scratch has not: "
+                "leave it out, or give a Whisper as init"
             )
-        if data.language is not None or data.task is not None:
-            raise ConfigError("data.language and data.task are for a multilingual init alone")
+        if data.task is not None:
+            raise ConfigError("data.task is for a multilingual init alone: leave it out")
         if config.lora is not None:
             raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
         if config.loss.anchor_kl > 0:
@@ -73,6 +74,11 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     if ctc_weight(config) > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
+    setting = setting_for_timestamps(data)
+    if setting and not has_timestamps(loaded.tokenizer):
+        raise ConfigError(
+            f"{setting} needs a Whisper's timestamps, which {config.init} has not: leave it out"
+        )
     if data.pack is not None:
         check_packing(data.pack, config.init, loaded, known_utterances(corpus))
     model = with_attention(loaded.model, config)
@@ -89,17 +95,21 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
     return corpus.train_epoch(0)
 
 
+def setting_for_timestamps(data: DataSettings) -> str | None:
+    """The setting that needs a tokenizer with timestamps, where one is given."""
+    if data.pack is not None:
+        return "data.pack"
+    return "data.timestamps" if data.timestamps > 0 else None
+
+
 def check_packing(
     pack: PackSettings, init: str, loaded: LoadedModel, utterances: Sequence[Utterance]
 ) -> None:
     """Checks that utterances can be joined into windows.
 
     Raises:
-        ConfigError: the checkpoint has no timestamps or hears shorter windows, or no utterances
-            belong together.
+        ConfigError: the checkpoint hears shorter windows, or no utterances belong together.
     """
-    if not has_timestamps(loaded.tokenizer):
-        raise ConfigError(f"data.pack needs a Whisper's timestamps, which {init} has not")
     heard = Limits.of(loaded.model.config).max_frames / FRAMES_PER_SECOND
     if pack.seconds > heard:
         raise ConfigError(f"data.pack.seconds is {pack.seconds:g}, but {init} hears {heard:g} s")
@@ -121,21 +131,22 @@ def check_settings(config: RunConfig, loaded: LoadedModel) -> None:
     for section in ("model", "tokenizer"):
         key = contradiction(getattr(config, section), getattr(actual, section))
         if key is not None:
+            value = getattr(getattr(actual, section), key)
+            has = "weights of its own" if key in OF_FIRST_WEIGHTS else repr(value)
             raise ConfigError(
                 f"{section}.{key} is {getattr(getattr(config, section), key)!r}, but has no effect "
-                f"with init: {config.init} has {getattr(getattr(actual, section), key)!r}; leave "
-                f"{section}.{key} out"
+                f"with init: {config.init} has {has}; leave {section}.{key} out"
             )
 
 
 def contradiction(settings: Any, actual: Any) -> str | None:
-    """The first given field in which the settings are not the actual ones. The attention is not
-    compared: a checkpoint can be given another."""
+    """The first given field in which the settings are not the actual ones, or that no checkpoint
+    has. The attention is not compared: a checkpoint can be given another."""
     for field in fields(settings):
         name = field.name
         if name not in given(settings) or name == "attention":
             continue
-        if getattr(settings, name) != getattr(actual, name):
+        if name in OF_FIRST_WEIGHTS or getattr(settings, name) != getattr(actual, name):
             return name
     return None
 

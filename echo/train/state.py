@@ -113,8 +113,8 @@ class TrainState:
 
         Returns:
             `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`; and
-            `trained`, the weights that are trained, where the checkpoint's model has others (with
-            `lora` and `ema_decay`); and with `ema_decay` `average`, their averages.
+            `trained`, what is trained, where the checkpoint's model has other weights (with `lora`
+            and `ema_decay`); and with `ema_decay` `average`, the averages of these weights.
         """
         state = {
             "optimiser": whole(self.optimiser.state_dict()),

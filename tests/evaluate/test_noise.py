@@ -1,6 +1,7 @@
 """WER in noise, and words written where nobody speaks."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,30 @@ def test_each_snr_is_measured_and_what_is_written_in_noise_alone(folder, utteran
         sum(len(text.split()) for text in written) / minutes
     )
     assert found.to_dict()["non_speech"]["words"] == sum(len(text.split()) for text in written)
+
+
+def test_rows_are_normalised_in_their_own_languages_in_noise_too(folder, utterances):
+    loaded = untrained()
+    model = loaded.model, loaded.tokenizer
+    said = {"hi": "रही है", "ja": "一 二", "en": "Twenty colours", None: "Mr. Smith"}
+    rows = [
+        replace(row, text=text, language=code)
+        for row, (code, text) in zip(utterances, said.items(), strict=True)
+    ]
+    clean = evaluate_model(*model, rows)
+    found = measure_noise(*model, rows, AudioFolder.at(folder, "--noise"), [0.0])
+    assert found.curve[0.0].normaliser == found.alone.normaliser == clean.normaliser
+    assert found.curve[0.0].references_normalised == clean.references_normalised
+    assert clean.references_normalised == ["रही है", "一 二", "20 colours", "mister smith"]
+    assert found.curve[0.0].references[1] == "一 二"
+    for evaluation in (found.curve[0.0], found.alone):
+        letters = evaluation.hypotheses[1].split()
+        assert len(letters) > 1
+        assert set(map(len, letters)) == {1}  # letters, in Japanese alone
+        assert any(len(word) > 1 for word in evaluation.hypotheses[0].split())
+    assert found.unit == "words and letters"
+    assert measure_noise(*model, rows[:1], AudioFolder.at(folder, ""), [0.0]).unit == "words"
+    assert measure_noise(*model, rows[1:2], AudioFolder.at(folder, ""), [0.0]).unit == "letters"
 
 
 def test_the_noise_depends_on_the_utterance_alone(folder, utterances):

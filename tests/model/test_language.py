@@ -8,16 +8,21 @@ from transformers import WhisperFeatureExtractor, WhisperProcessor, WhisperToken
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from echo.checkpoints.load import load_model
-from echo.checkpoints.run import save_model
+from echo.checkpoints.run import CheckpointFolder, save_model
 from echo.config import DataSettings, RunConfig
+from echo.data.sources import read_source
 from echo.data.tokenizer import encode_transcript
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.evaluate.evaluation import evaluate_model
 from echo.evaluate.normaliser import normaliser
 from echo.inspect.inspect import inspect_recording
 from echo.model.language import written_language
 from echo.support.errors import ConfigError
+from echo.support.settings import build
+from echo.train.run import start_run
 from echo.train.start import starting_point
-from tests.data.recordings import tone, write
+from echo.transcribe.transcribe import TranscribeSettings, transcribe_recordings
+from tests.data.recordings import tone, write, write_manifest
 from tests.small_whisper import TOKENIZER, edit, save_whisper, small_whisper
 
 LETTERS = [token for token in TOKENIZER.get_vocab() if not token.startswith("<|")]
@@ -108,8 +113,74 @@ def test_a_run_that_is_told_no_language_does_not_begin(multilingual):
     corpus = FixedCorpus([Utterance("a", None, "hallo", 1.0)], [])
     with pytest.raises(ConfigError, match=r"data\.language must be given, .* is multilingual"):
         starting_point(RunConfig(init=multilingual), corpus)
-    with pytest.raises(ConfigError, match="are for a multilingual init alone"):
-        starting_point(RunConfig(data=DataSettings(language="de")), None)
+    for task in ("transcribe", "translate"):
+        with pytest.raises(ConfigError, match=r"data\.task is for a multilingual init alone"):
+            starting_point(RunConfig(data=DataSettings(task=task)), None)
+
+
+@pytest.fixture
+def from_scratch(tmp_path):
+    """Trains a model from scratch for a step, on one text, and evaluates it on it; told a language
+    or none. Returns its folder."""
+
+    def train(text, language=None):
+        write(tmp_path / "tone.wav", tone(1.0))
+        row = {"audio_filepath": "tone.wav", "text": text, "duration": 1.0}
+        data = str(write_manifest(tmp_path / "data.jsonl", row))
+        content = {
+            "model": {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2},
+            "data": {"train": data, "eval": data, "workers": 0, "language": language},
+            "train": {"max_steps": 1, "eval_every": 1, "trackers": []},
+        }
+        start_run(build(RunConfig, content, "test"), tmp_path / "run")
+        return tmp_path / "run"
+
+    return train
+
+
+GERMAN = "Zwölf (äh) Bären hören twenty colours"
+HINDI = "रही है"
+
+
+def test_a_model_from_scratch_names_the_language_that_it_was_told(from_scratch, tmp_path):
+    run = from_scratch(GERMAN, "German")
+    folder = CheckpointFolder(run).path("last")
+    loaded = load_model(str(folder), language="de")
+    assert written_language(loaded.model) == "de"
+    assert "language: de\n" in (folder / "README.md").read_text()
+    [found] = transcribe_recordings(loaded, [tmp_path / "tone.wav"])
+    assert found.language == "de"
+    rows = read_source(str(tmp_path / "data.jsonl"))
+    measured = evaluate_model(loaded.model, loaded.tokenizer, rows)
+    assert measured.normaliser == "Whisper's basic normaliser, with marks kept"
+    assert measured.references_normalised == ["zwölf bären hören twenty colours"]
+    for wanted in ({"language": "en"}, {"task": "translate"}):
+        with pytest.raises(ConfigError, match=r"knows no language 'en'; it knows: de|cannot do"):
+            load_model(str(folder), **wanted)
+
+
+def test_a_model_from_scratch_that_was_told_no_language_is_not_taken_for_english(
+    from_scratch, tmp_path
+):
+    run = from_scratch(HINDI)
+    loaded = load_model(str(run), "last")
+    assert written_language(loaded.model) is None
+    [found] = transcribe_recordings(loaded, [tmp_path / "tone.wav"])
+    assert found.language is None
+    rows = read_source(str(tmp_path / "data.jsonl"))
+    measured = evaluate_model(loaded.model, loaded.tokenizer, rows)
+    assert measured.references_normalised == [HINDI]  # the English one would drop its vowels
+    hindi = TranscribeSettings(language="Hindi")
+    assert transcribe_recordings(loaded, [tmp_path / "tone.wav"], hindi)[0].language == "hi"
+    assert written_language(load_model(str(run), "last", language="hi").model) == "hi"
+
+
+def test_a_model_from_scratch_may_speak_a_language_that_no_whisper_knows(from_scratch):
+    run = from_scratch("saluton", "eo")
+    assert written_language(load_model(str(run), "last").model) == "eo"
+    corpus = FixedCorpus([Utterance("a", None, "nuqneH", 1.0)], [])
+    with pytest.raises(ConfigError, match=r"data\.language: 'klingon' is no language; give its co"):
+        starting_point(RunConfig(data=DataSettings(language="klingon")), corpus)
 
 
 def test_inspection_reads_the_prompt_of_the_language_that_is_heard(multilingual, tmp_path):

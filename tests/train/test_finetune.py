@@ -20,7 +20,14 @@ from echo.train.lora import adapted_layers
 from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
-from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
+from tests.train.test_loop import (
+    StopError,
+    assert_same_run,
+    losses,
+    stop_after,
+    tiny,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +158,32 @@ def test_dora_and_a_stabilised_rank_are_in_the_merged_model_and_beside_it(
     torch.testing.assert_close(logits(load_model(str(path)).model), expected)
     peft = PeftModel.from_pretrained(load_model(config.init).model, path / "adapter")
     torch.testing.assert_close(logits(peft), expected)
+
+
+def test_a_refiner_is_kept_beside_adapters_and_by_a_resumed_run(shared, tmp_path, monkeypatch):
+    """It learns in buffers, which are resumed, merged and loaded with the weights."""
+    attention = {"encoder": {"form": "focus", "refiner": True}, "decoder": "plain"}
+    start_run(tiny(shared, model={"attention": attention}, train={"max_steps": 2}), tmp_path / "s")
+    train = {"learning_rate": 1e-2, "max_steps": 5, "eval_utterances": 1}
+    config = from_start(shared, tmp_path / "s", lora={"rank": 2}, train=train)
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    torch.manual_seed(99)  # a new process would have other numbers to draw
+    resume_run(tmp_path / "broken")
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+
+    path = CheckpointFolder(tmp_path / "whole").path("last")
+    base, found = weights(tmp_path / "s"), weights(tmp_path / "whole")
+    peft = PeftModel.from_pretrained(load_model(config.init).model, path / "adapter")
+    loaded = [dict(m.named_buffers()) for m in (load_model(str(path)).model, peft.base_model.model)]
+    names = [name for name in base if ".refiner." in name]
+    assert len(names) == 6  # values, seed and calls of both layers
+    for name in names:
+        assert torch.equal(base[name], found[name]) == name.endswith("seed"), name
+        assert all(torch.equal(buffers[name], found[name]) for buffers in loaded), name
 
 
 def test_a_layer_that_cannot_have_an_adapter_is_named(shared, start, tmp_path):

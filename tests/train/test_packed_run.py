@@ -1,5 +1,8 @@
 """Runs whose utterances are joined into windows."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,9 +14,12 @@ from echo.support.settings import build, merge
 from echo.train.find_batch import Probe
 from echo.train.run import new_trainer, resume_run, start_run
 from echo.train.start import starting_point
+from echo.train.step import Skipped
 from tests.data.recordings import tone, write, write_manifest
 from tests.small_multilingual import save_multilingual
 from tests.train.test_loop import StopError, assert_same_run, stop_after
+
+GONE = [3, 5, *range(0, 20, 2)]  # some windows lose a part and some all
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,25 @@ def test_a_resumed_run_is_the_unbroken_run(whisper, recordings, tmp_path, monkey
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.parametrize(("gone", "workers"), [([], 0), (GONE, 0), (GONE, 1)])
+def test_utterances_are_counted_one_by_one_and_not_as_windows(
+    whisper, recordings, tmp_path, gone, workers
+):
+    """An epoch has as many as the data, those that cannot be read among them."""
+    folder = shutil.copytree(Path(recordings).parent, tmp_path / "recordings")
+    data = {"on_error": "skip", "workers": workers, "pack": {"share": 1.0}}
+    config = settings(whisper, str(folder / Path(recordings).name), data=data)
+    trainer = new_trainer(config, tmp_path / "run", build_corpus(config.data, config.seed))
+    for number in gone:
+        (folder / f"{number}.wav").unlink()
+    batches = trainer.batches()
+    while trainer.progress.position.epoch == 0:
+        trainer.count(taken := next(batches), Skipped.NUMBERS)
+        if taken.position.epoch == 0:
+            counted = trainer.progress.utterances, trainer.progress.skipped
+    assert counted == (20 - len(gone), len(gone))
+
+
 def test_the_largest_batch_is_looked_for_among_windows(whisper, recordings, tmp_path):
     config = settings(whisper, recordings)
     trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
@@ -107,3 +132,26 @@ def test_what_cannot_be_packed_is_refused(whisper, recordings, tmp_path, changes
     config = settings(whisper, recordings, **changes)
     with pytest.raises(ConfigError, match=message):
         starting_point(config, build_corpus(config.data, config.seed))
+
+
+def test_timestamps_are_refused_for_a_model_that_has_none(whisper, recordings, tmp_path):
+    """Before training, rather than when the first example with timestamps is drawn."""
+    alone = {"data": {"pack": None, "timestamps": 0.2, "language": None}}
+    small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
+    scratch = {**alone, "init": None, "model": small}
+    with pytest.raises(
+        ConfigError, match=r"data\.timestamps needs .* a model from scratch has not"
+    ):
+        start_run(settings(whisper, recordings, **scratch), tmp_path / "scratch")
+    scratch["data"] = {**alone["data"], "timestamps": 0}
+    start_run(
+        settings(whisper, recordings, **scratch, train={"max_steps": 1}), tmp_path / "scratch"
+    )
+    config = settings(tmp_path / "scratch", recordings, **alone)
+    with pytest.raises(
+        ConfigError, match=r"data\.timestamps needs .* .*/scratch has not: leave it"
+    ):
+        starting_point(config, build_corpus(config.data, config.seed))
+    alone["data"]["language"] = "en"
+    config = settings(whisper, recordings, **alone)
+    starting_point(config, build_corpus(config.data, config.seed))

@@ -108,6 +108,11 @@ def test_such_a_run_trains_and_resumes_as_the_converted_one_and_says_what_it_is(
         # Its default, but given:
         ({"model": {"d_model": 144}}, "model.d_model is 144, but has no effect with init: .* 48; "),
         ({"model": {"conv_gain": 1.0}}, "model.conv_gain is 1.0, but has no effect with init"),
+        # Its default, which says nothing of the checkpoint's weights:
+        (
+            {"model": {"conv_gain": 2.0}},
+            "model.conv_gain is 2.0, but has no effect with init: .* has weights of its own; leave",
+        ),
         ({"tokenizer": {"kind": "bpe"}}, "tokenizer.kind is 'bpe', but has no effect with init"),
         ({"tokenizer": {"size": 300}}, "tokenizer.size is 300, but has no effect with init"),
         ({"model": {"attention": {"encodr": "focus"}}}, "attention has no stack 'encodr'"),
