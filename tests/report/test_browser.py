@@ -1,19 +1,18 @@
 """The page in a real browser: what it shows, what it plays, and that nothing leaves it."""
 
 import re
-import shutil
 
 import pytest
 
 from echo.report.write import write_report
+from tests.browser import DESK, PHONE
 from tests.data.recordings import tone, write, write_manifest
 from tests.report.results import comparison, data_set, pilot
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe").Axe
-expect = sync_api.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright, of the dev extra"
+).expect
 
 HOSTILE = [
     "<script>window.hacked = 1</script> one",
@@ -23,15 +22,6 @@ HOSTILE = [
     "🦊 five \u2028 six",
 ]
 CUT = 'say "</script><script>window.hacked=3</script>"'
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,34 +37,9 @@ def results(tmp_path_factory):
     return {name: write_report(folder / name) for name in ("compared", "pilot")}
 
 
-class Opened:
-    """A page, and everything it has complained of or asked for."""
-
-    def __init__(self, browser, path, size=DESK, scheme="light"):
-        self.context = browser.new_context(viewport=size, color_scheme=scheme)
-        self.page = self.context.new_page()
-        self.complaints, self.requests = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def shown(self):
-        return self.page.locator("#list .id").all_text_contents()
-
-
-@pytest.fixture
-def opened(browser):
-    contexts = []
-
-    def at(path, *arguments):
-        one = Opened(browser, path, *arguments)
-        contexts.append(one.context)
-        return one
-
-    yield at
-    for context in contexts:
-        context.close()
+def shown(one):
+    """The names of the utterances that the page lists."""
+    return one.page.locator("#list .id").all_text_contents()
 
 
 @pytest.mark.parametrize("name", ["compared", "pilot"])
@@ -108,22 +73,22 @@ def test_utterances_are_searched_filtered_and_sorted(opened, results):
     assert count.text_content() == "7 of 7 utterances"
     page.fill("#search", "PLAIN wor")
     expect(count).to_have_text("1 of 7 utterances")
-    assert one.shown() == ["5.wav"]
+    assert shown(one) == ["5.wav"]
     page.fill("#search", "nowhere")
     expect(count).to_have_text("0 of 7 utterances")
     page.fill("#search", "")
     expect(count).to_have_text("7 of 7 utterances")
     page.select_option("#filter", label="without errors")
-    assert one.shown() == ["6.wav"]
+    assert shown(one) == ["6.wav"]
     page.select_option("#filter", label="other better than base")
-    assert set(one.shown()) == {f"{i}.wav" for i in range(6)}
+    assert set(shown(one)) == {f"{i}.wav" for i in range(6)}
     page.select_option("#filter", label="all utterances")
     page.select_option("#sort", label="longest")
-    assert one.shown()[0] == "0.wav"
+    assert shown(one)[0] == "0.wav"
     page.select_option("#sort", label="order of the data")
-    assert one.shown() == [f"{i}.wav" for i in range(7)]
+    assert shown(one) == [f"{i}.wav" for i in range(7)]
     page.locator(".find", has_text="wards").click()
-    assert one.shown() == ["5.wav"]
+    assert shown(one) == ["5.wav"]
 
 
 def test_the_recording_plays_and_its_line_moves(opened, results):
