@@ -92,7 +92,7 @@ def test_a_resolved_config_builds_itself_again():
         ("train.patience=0", "train.patience is 0, but must be 1 or more"),
         ("loss.ctc_weight=2", "loss.ctc_weight is 2, but must be from 0 to 1"),
         ("lora.rank=0", "lora.rank is 0, but must be 1 or more"),
-        ("seed=-1", "seed is -1, but must be from 0 to 4.29497e+09"),
+        ("seed=-1", "seed is -1, but must be from 0 to 4294967295"),
     ],
 )
 def test_a_value_out_of_its_bounds_names_the_key(override, message):

@@ -34,13 +34,26 @@ def site(tmp_path_factory, browser):
 def test_no_page_asks_the_network_complains_or_is_too_wide(opened, site, size, scheme):
     pages = sorted(set(site.glob("*.html")) - {site / "404.html"})  # a server shows that one
     assert len(pages) > 20
+    one = opened(pages[0], size, scheme)
     for path in pages:
-        one = opened(path, size, scheme)
-        assert [url for url in one.requests if not url.startswith(f"{site.as_uri()}/")] == []
-        assert one.complaints == [], path.name
+        one.page.goto(path.as_uri())
         width = one.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= size["width"], path.name
-        one.context.close()
+        assert (one.complaints, width <= size["width"]) == ([], True), path.name
+    assert [url for url in one.requests if not url.startswith(f"{site.as_uri()}/")] == []
+
+
+def test_settings_and_commands_fit_a_phone(opened, site):
+    for name in ("settings", "commands"):
+        one = opened(site / f"{name}.html", PHONE)
+        assert one.page.locator("dt").count() > 50
+        assert one.page.locator("article table").count() == 0
+        assert (
+            one.page.evaluate(
+                "[...document.querySelectorAll('dl *')]"
+                ".filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.textContent)"
+            )
+            == []
+        )
 
 
 def test_the_search_works_from_disk(opened, site):
