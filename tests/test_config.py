@@ -190,6 +190,8 @@ def test_any_override_is_understood_or_refused(text):
     [
         ("train.max_steps=x", "command line: train.max_steps is 'x', but must be a whole number"),
         ("train.max_step=1", "command line: unknown key 'train.max_step'; did you mean"),
+        ("train..max_steps=1", "'train..max_steps=1' is neither key=value nor a .yaml file"),
+        ("data.train=[{source: x, weigth: 2}]", "command line: unknown key 'data.train[0].weigth'"),
         ("train={max_steps: 1, max_steps: 2}", "train: '{max_steps: 1, max_steps: 2}' is not a"),
         ("laid.yaml", "laid.yaml: train.max_steps is 'y', but must be a whole number"),
     ],

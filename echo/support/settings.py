@@ -94,7 +94,7 @@ def read_override(override: str) -> tuple[dict[str, Any], str]:
     if "=" not in override and override.endswith(".yaml"):
         return read_yaml(override), override
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
     try:
         value = safe_yaml.load(text)
