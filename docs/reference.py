@@ -20,7 +20,6 @@ from echo.config import RunConfig
 from echo.pilot.contenders import PilotSettings
 from echo.support.settings import Length, Range, prefixed, to_dict
 
-HEAD = ("key", "type", "default", "what it does")
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
@@ -47,17 +46,17 @@ def run_settings() -> str:
 
 
 def pilot_settings() -> str:
-    """One table, with the budget's keys in it."""
-    return table(HEAD, rows(PilotSettings))
+    """One list, with the budget's keys in it."""
+    return definitions(rows(PilotSettings))
 
 
 def form_settings() -> str:
-    """One table of what all focused forms have, and one for what each adds or begins otherwise."""
+    """One list of what all focused forms have, and one for what each adds or begins otherwise."""
     shared = [row for row in rows(FocusedSettings) if row[0] != "`form`"]
-    parts = ["### Every focused form", table(HEAD, shared)]
+    parts = ["### Every focused form", definitions(shared)]
     for name, form in FORMS.items():
         own = [row for row in rows(form.settings_class) if row[0] != "`form`" and row not in shared]
-        parts += [f"### `{name}`", summary(form), table(HEAD, own)]
+        parts += [f"### `{name}`", summary(form), definitions(own)]
     return "\n\n".join(parts)
 
 
@@ -65,7 +64,7 @@ def sections(cls: type, key: str = "") -> Iterator[str]:
     """The settings of a class, then a section for each class within it."""
     if key:
         yield f"## `{key}`\n\n{summary(cls)}"
-    yield table(HEAD, rows(cls, key, deep=False))
+    yield definitions(rows(cls, key, deep=False))
     for name, kind in get_type_hints(cls).items():
         if inner := nested(kind):
             listed = "" if inner in (kind, *get_args(kind)) else "[]"
@@ -78,21 +77,19 @@ def rows(cls: type, key: str = "", deep: bool = True) -> Iterator[list[str]]:
     for field in dataclasses.fields(cls):
         path, kind = prefixed(key, field.name), kinds[field.name]
         inner = nested(kind)
-        default = "required" if is_required(field) else shown(default_of(field))
+        default = "required" if is_required(field) else f"default {shown(default_of(field))}"
         if inner and not deep:
-            default = f"see [`{path}`](#{path.replace('.', '')})"
-            if default_of(field) is None:
-                default = f"`null`; {default}"
+            see = f"see [`{path}`](#{path.replace('.', '')})"
+            default = f"{default}, {see}" if default_of(field) is None else see
         yield [f"`{path}`", words(kind), default, said[field.name]]
         if inner and deep:
             yield from rows(inner, path)
 
 
-def table(head: Sequence[str], found: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *found]
-    # Within code a pipe does not end the cell, and a backslash would be shown.
-    cells = ([re.sub(r"(`[^`]*`)|\|", lambda m: m[1] or "\\|", c) for c in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def definitions(rows: Iterable[Sequence[str]]) -> str:
+    """A list of what each row's last cell says of the others: unlike a table, it fits a phone."""
+    terms = ((", ".join(filter(None, row[1:-1])), row) for row in rows)
+    return "\n\n".join(f"{row[0]} {about}\n:   {row[-1]}" for about, row in terms)
 
 
 def summary(cls: type) -> str:
@@ -195,9 +192,8 @@ def command(name: str, function: Any) -> str:
             label = ", ".join(names) + ("" if kind is bool else f" {value_of(info, kind)}")
         lines.append([f"`{label}`", default_argument(parameter.default), info.help])
     usage = " ".join([name, *arguments, "[OPTIONS]"])
-    head = ["argument or option", "default", "what it does"]
     said = inspect.cleandoc(function.__doc__)
-    return "\n\n".join([f"## `{name}`", said, f"```text\n{usage}\n```", table(head, lines)])
+    return "\n\n".join([f"## `{name}`", said, f"```text\n{usage}\n```", definitions(lines)])
 
 
 def value_of(info: Any, kind: Any) -> str:
@@ -212,4 +208,4 @@ def value_of(info: Any, kind: Any) -> str:
 def default_argument(value: Any) -> str:
     if value is inspect.Parameter.empty:
         return "required"
-    return "" if value is None or value is False else f"`{value}`"
+    return "" if value is None or value is False else f"default `{value}`"

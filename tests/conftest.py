@@ -2,11 +2,16 @@
 
 import gc
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from tests.browser import Opened
 
 # The same examples every time, and none that fails because the machine is busy.
 settings.register_profile(
@@ -31,6 +36,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared data: no folder {folder} (set ECHO_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Opened]]:
+    """Opens a page from disk in a context of its own."""
+    contexts = []
+
+    def at(path: Path, *arguments: Any) -> Opened:
+        one = Opened(browser, path, *arguments)
+        contexts.append(one.context)
+        return one
+
+    yield at
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(autouse=True)

@@ -92,7 +92,7 @@ def test_a_resolved_config_builds_itself_again():
         ("train.patience=0", "train.patience is 0, but must be 1 or more"),
         ("loss.ctc_weight=2", "loss.ctc_weight is 2, but must be from 0 to 1"),
         ("lora.rank=0", "lora.rank is 0, but must be 1 or more"),
-        ("seed=-1", "seed is -1, but must be from 0 to 4.29497e+09"),
+        ("seed=-1", "seed is -1, but must be from 0 to 4294967295"),
     ],
 )
 def test_a_value_out_of_its_bounds_names_the_key(override, message):
@@ -190,6 +190,8 @@ def test_any_override_is_understood_or_refused(text):
     [
         ("train.max_steps=x", "command line: train.max_steps is 'x', but must be a whole number"),
         ("train.max_step=1", "command line: unknown key 'train.max_step'; did you mean"),
+        ("train..max_steps=1", "'train..max_steps=1' is neither key=value nor a .yaml file"),
+        ("data.train=[{source: x, weigth: 2}]", "command line: unknown key 'data.train[0].weigth'"),
         ("train={max_steps: 1, max_steps: 2}", "train: '{max_steps: 1, max_steps: 2}' is not a"),
         ("laid.yaml", "laid.yaml: train.max_steps is 'y', but must be a whole number"),
     ],

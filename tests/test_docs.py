@@ -33,11 +33,10 @@ def reference():
     return module
 
 
-def cells(page):
-    """The table's lines by their first cell."""
-    lines = [line for line in page.splitlines() if line.startswith("| `")]
-    split = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in lines]
-    return {first.strip("`"): rest for first, *rest in split}
+def described(page):
+    """What a page of definitions says by name: type and default, and a sentence."""
+    found = re.findall(r"^`([^`]+)` ?(.*)\n:   (.*)$", page, re.MULTILINE)
+    return {name: (about, said) for name, about, said in found}
 
 
 def test_every_setting_of_a_run_and_a_pilot_is_on_the_page(reference):
@@ -45,13 +44,15 @@ def test_every_setting_of_a_run_and_a_pilot_is_on_the_page(reference):
         (reference.run_settings(), RunConfig),
         (reference.pilot_settings(), PilotSettings),
     ):
-        found = cells(page)
+        found = described(page)
         assert set(keys(cls, "")) <= set(found)
-        assert [key for key, (*_, said) in found.items() if not SENTENCE.fullmatch(said)] == []
-    found = cells(reference.run_settings())
-    assert found["train.learning_rate"][:2] == ["number (0 or more)", "`0.0015`"]
-    assert found["data.task"][0] == '`"transcribe"` or `"translate"` or `null`'
-    assert found["data.train[].weight"][1] == "`1.0`"
+        assert [key for key, (_, said) in found.items() if not SENTENCE.fullmatch(said)] == []
+    found = described(reference.run_settings())
+    assert found["train.learning_rate"][0] == "number (0 or more), default `0.0015`"
+    assert found["seed"][0] == "whole number (from 0 to 4294967295), default `1`"
+    assert found["data.task"][0] == '`"transcribe"` or `"translate"` or `null`, default `null`'
+    assert found["data.train[].weight"][0] == "number (more than 0 and at most 1000), default `1.0`"
+    assert found["lora"][0] == "mapping or `null`, default `null`, see [`lora`](#lora)"
 
 
 def test_every_setting_of_every_form_is_on_the_page(reference):
@@ -60,12 +61,12 @@ def test_every_setting_of_every_form_is_on_the_page(reference):
     for name, cls in settings_classes().items():
         if name == "plain":  # has no settings
             continue
-        own, common = cells(sections[name]), cells(shared)
+        own, common = described(sections[name]), described(shared)
         for field in dataclasses.fields(cls):
             if field.name != "form":
-                _, default, said = own.get(field.name) or common[field.name]
+                about, said = own.get(field.name) or common[field.name]
                 assert SENTENCE.fullmatch(said), field.name
-                assert default == f"`{json.dumps(field.default)}`"
+                assert about.endswith(f", default `{json.dumps(field.default)}`")
 
 
 def leaves(command, name="echo-asr"):
@@ -81,7 +82,7 @@ def test_every_command_and_option_is_on_the_page(reference):
     found = dict(leaves(get_command(app)))
     assert set(sections) == set(found)
     for name, command in found.items():
-        lines = cells(sections[name])
+        lines = described(sections[name])
         assert len(lines) == len(command.params)
         assert [said for _, said in lines.values()] == [p.help for p in command.params]
         for parameter in command.params:

@@ -166,13 +166,14 @@ def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
     """
     if noise is None and snr is not None:
         raise ConfigError("--snr has no effect without --noise FOLDER")
+    text = DEFAULT_SNRS if snr is None else snr
     try:
-        snrs = [float(part) for part in (snr or DEFAULT_SNRS).split(",")]
+        snrs = [float(part) for part in text.split(",")]
     except ValueError:
         snrs = []
     if not snrs or len({*snrs}) < len(snrs) or not all(-100 <= each <= 100 for each in snrs):
         raise ConfigError(
-            f"--snr is {brief(snr or '')!r}, but must be different numbers from -100 to 100 with "
+            f"--snr is {brief(text)!r}, but must be different numbers from -100 to 100 with "
             "commas between them"
         )
     return snrs

@@ -1,7 +1,7 @@
 """A pilot's settings: its models, and how long each is trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -61,6 +61,14 @@ class PilotSettings:
 
 
 @dataclass(frozen=True)
+class PilotFile(PilotSettings, RunConfig):
+    """All keys of a pilot's file."""
+
+    # Settings of each model by its name.
+    models: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Contender:
     """One model of the comparison."""
 
@@ -105,6 +113,7 @@ def read_pilot(
     models = common.pop("models", None)
     if not isinstance(models, Mapping) or not models:
         raise ConfigError(f"{source}: 'models' must map each model's name to its own settings")
+    build(PilotFile, common, source)
     own = {name: own_settings(value, source, name) for name, value in models.items()}
     told, told_models = read_overrides(overrides, own)
     names = [*own, *(name for name in told_models if name not in own)]
@@ -120,7 +129,7 @@ def read_pilot(
     def contender(name: str, told: Mapping[str, Any]) -> Contender:
         layers = (common, own.get(name, {}), budget, told, told_models.get(name, {}))
         content = reduce(merge, layers)
-        return Contender(name, build(RunConfig, content, f"{source} (models.{name})"))
+        return Contender(name, build(RunConfig, content, source, f"models.{name}"))
 
     contenders = [contender(name, told) for name in names]
     check_told(told, contenders, [contender(name, {}) for name in names])
@@ -133,7 +142,7 @@ def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
     in which later ones win.
 
     Raises:
-        ConfigError: the value is none of these, or a preset cannot be read.
+        ConfigError: the value is none of these, a preset cannot be read, or a setting is wrong.
     """
     key = f"{source}: models.{brief(str(name))}"
     if not is_file_name(name):
@@ -147,6 +156,7 @@ def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
                 raise ConfigError(f"{key}: {error}") from None
         if not isinstance(layer, Mapping | None):
             raise ConfigError(f"{key} is {layer!r}, but must be a mapping or a .yaml file")
+        build(RunConfig, layer, source, f"models.{name}")
         settings = merge(settings, layer or {})
     return settings
 
@@ -164,7 +174,7 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
         content, place = read_override(override)
         models = content.pop("models", {})
         if not isinstance(models, Mapping):
-            raise ConfigError(f"models is {models!r}, but must be a mapping")
+            raise ConfigError(f"{place}: models is {models!r}, but must be a mapping")
         for name, value in models.items():
             known = [*own, *(added for added in told_models if added not in own)]
             is_part = "=" in override and override.partition("=")[0].count(".") > 1
@@ -173,14 +183,12 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
                     f"{brief(override)}: there is no model {name!r}; the models are: "
                     f"{listed(known)}. models.{name}=PRESET.yaml adds one"
                 )
-            settings = own_settings(value, COMMAND_LINE, name)
-            build(RunConfig, settings, f"{place} (models.{name})")
+            settings = own_settings(value, place, name)
             told_models[name] = merge(told_models.get(name, {}), settings)
         if "budget" in content:  # a later one replaces an earlier one, whatever its unit
             told.pop("budget", None)
+        build(PilotFile, content, place)
         told = merge(told, content)
-        build(PilotSettings, take_pilot_settings(content), place)
-        build(RunConfig, content, place)
     return told, told_models
 
 

@@ -38,11 +38,12 @@ class Range:
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
+        low, high = f"{self.low:.10g}", f"{self.high:.10g}"
         if math.isinf(self.high):
-            return f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+            return f"more than {low}" if self.above else f"{low} or more"
         if self.above:
-            return f"more than {self.low:g} and at most {self.high:g}"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"more than {low} and at most {high}"
+        return f"from {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_override(override: str) -> tuple[dict[str, Any], str]:
     if "=" not in override and override.endswith(".yaml"):
         return read_yaml(override), override
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"{brief(override)!r} is neither key=value nor a .yaml file")
     try:
         value = safe_yaml.load(text)

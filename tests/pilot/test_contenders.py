@@ -118,7 +118,7 @@ def test_seeds_are_the_config_s_or_those_asked_for():
         ({"models": {"a": "b"}}, "pilot.yaml: models.a is 'b', but must be"),
         ({"models": {"a": "no.yaml"}}, "pilot.yaml: models.a: no.yaml: cannot be read"),
         ({"models": {"a/b": {}}}, "pilot.yaml: models.a/b is not a valid folder name"),
-        ({"models": {"a": {"modl": {}}}}, "pilot.yaml (models.a): unknown key 'modl'"),
+        ({"models": {"a": {"modl": {}}}}, "pilot.yaml: unknown key 'models.a.modl'; did you"),
         ({"budget": {}}, "pilot.yaml: budget must have either steps or seconds"),
         ({"budget": {"steps": 1, "seconds": 1}}, "pilot.yaml: budget must have either"),
         ({"budget": {"steps": 0}}, "pilot.yaml: budget.steps is 0, but must be 1 or more"),
@@ -140,6 +140,28 @@ def test_wrong_settings_are_named(changes, message):
     with pytest.raises(ConfigError) as error:
         read(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "models.echo.train.lerning_rate=1",
+            "unknown key 'models.echo.train.lerning_rate'; did you mean "
+            "models.echo.train.learning_rate?",
+        ),
+        ("models.echo=[{lora: {rnk: 2}}]", "unknown key 'models.echo.lora.rnk'; did you mean"),
+        ("models.new={train: 3}", "models.new.train is 3, but must be a mapping"),
+        ("models=3", "models is 3, but must be a mapping"),
+        ("basline=echo", "unknown key 'basline'; did you mean baseline?"),
+        ("budget={step: 3}", "unknown key 'budget.step'; did you mean budget.steps?"),
+        ("modles.echo.seed=3", "unknown key 'modles'; did you mean models?"),
+    ],
+)
+def test_wrong_overrides_are_named_by_their_whole_key(override, message):
+    with pytest.raises(ConfigError) as error:
+        read(override)
+    assert str(error.value).startswith(f"command line: {message}")
 
 
 @pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])

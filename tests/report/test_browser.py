@@ -5,9 +5,13 @@ import re
 import pytest
 
 from echo.report.write import write_report
+from tests.browser import DESK, PHONE
 from tests.data.recordings import tone, write, write_manifest
-from tests.report.browser import DESK, PHONE, expect
 from tests.report.results import comparison, data_set, pilot
+
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright, of the dev extra"
+).expect
 
 HOSTILE = [
     "<script>window.hacked = 1</script> one",

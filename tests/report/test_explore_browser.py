@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from echo.report.explore import write_exploration
+from tests.browser import DESK, PHONE
 from tests.data.recordings import tone, write, write_manifest
-from tests.report.browser import DESK, PHONE, expect
+
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright, of the dev extra"
+).expect
 
 SPEED = re.compile(r"([\d.]+) characters/s")
 SCRIPT = "<script>window.hacked = 1</script>"
