@@ -167,3 +167,15 @@ def test_attention_dropout_drops_weights_in_training_alone():
     kept = found > 0
     assert kept.float().mean() == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close(found, torch.where(kept, whole / 0.75, 0.0))
+
+
+@pytest.mark.parametrize(("dims", "heads"), [(24, 5), (24, 7), (10, 4)])
+def test_dimensions_that_do_not_divide_into_heads_are_refused(dims, heads):
+    with pytest.raises(ValueError, match=f"{dims} dimensions do not divide into {heads} heads"):
+        MultiHeadAttention(AdaptiveSettings(), dims, heads)
+
+
+def test_rotary_positions_are_refused_in_heads_of_odd_width():
+    with pytest.raises(ValueError, match="rotary_base needs heads of even width, not 3"):
+        MultiHeadAttention(AdaptiveSettings(rotary_base=100.0), 6, 2)
+    MultiHeadAttention(AdaptiveSettings(), 6, 2)  # which has no such positions

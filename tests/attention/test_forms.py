@@ -223,6 +223,27 @@ def test_maps_are_the_weights_that_were_used(values):
         torch.testing.assert_close(local[1, :21], branches.local_out[1, :21], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["hybrid", "adaptive"])
+def test_a_decoders_maps_are_the_weights_that_were_used(form):
+    block = make_block(SETTINGS[form], causal=True)
+    x = torch.randn(2, 50, DIMS)
+    maps, branches = attention_maps(block, x), block.branches(x)
+    for part in (maps.overall, maps.local):
+        assert (part.triu(1) == 0).all()
+    normalised = x if form == "adaptive" else block.ln_global(x)
+    query, key, value = block.global_branch.project(normalised)
+    local_value = value if form == "adaptive" else branches.local_key
+    overall = (maps.overall @ value).transpose(1, 2).flatten(2)
+    if form == "hybrid":
+        overall = block.global_branch.out_proj(overall)
+    torch.testing.assert_close(overall, branches.global_out, rtol=0, atol=1e-5)
+    local = (maps.local @ local_value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(local, branches.local_out, rtol=0, atol=1e-5)
+    # The last queries see what they see among all, as when a decoder runs with a cache.
+    last = block.global_branch.weights(query[:, :, -7:], key, None, causal=True)
+    torch.testing.assert_close(last, maps.overall[:, :, -7:])
+
+
 @pytest.mark.parametrize("form", ["plain", "hybrid", "adaptive"])
 @pytest.mark.parametrize("frames", [120, 700])
 def test_the_encoder_compiles_as_one_graph(form, frames):

@@ -77,6 +77,20 @@ def test_both_layouts_follow_the_formula(
             torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("frames", [40, 100], ids=["dense", "blocks"])
+def test_a_decoders_windows_are_counted_from_each_sequences_start(frames):
+    query, key, value, span, _, _ = draw(frames, spans=frames)
+    starts = torch.tensor([13, 0])
+    rule = HardWindow(12, 9, 100, causal=True)
+    window = Window(rule, span, torch.arange(frames) >= starts[:, None], starts=starts)
+    found = local_attention(query, key, value, window)
+    for row, start in enumerate(starts.tolist()):
+        own = slice(row, row + 1), slice(None), slice(start, None)
+        real = torch.ones(1, frames - start, dtype=torch.bool)
+        alone = query[own], key[own], value[own], rule, span[own], real, None
+        torch.testing.assert_close(found[own], by_the_formula(*alone), rtol=0, atol=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("rule", [AdaptiveWindow(20, 6, False), HardWindow(20, 12, 100, False)])
 @pytest.mark.parametrize("spans", [1, 2])

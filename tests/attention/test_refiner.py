@@ -1,5 +1,7 @@
 """The refiner: alive at the start, seeded, saved, frozen in evaluation, and it learns."""
 
+import math
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -90,6 +92,16 @@ def test_one_update_is_that_of_q_learning():
     torch.testing.assert_close(table.values, before)
 
 
+def test_a_choice_made_twice_moves_towards_the_mean_of_its_targets():
+    table = QTable()
+    state = states(1)[:, :1].expand(3, 1, -1)
+    _, choice = table.choose(state, explore=False)
+    reward = torch.tensor([[1.0], [4.0], [100.0]])
+    table.learn(choice, reward, state, torch.tensor([[True], [True], [False]]))
+    assert table.values[table.hash(state)[0], 9].item() == pytest.approx(0.1 * 2.5)
+    assert (table.values != 0).sum() == 1
+
+
 def test_choices_move_to_where_the_reward_is():
     """Where less of the span earns more, less of it is what is chosen in the end."""
     torch.manual_seed(0)
@@ -174,6 +186,62 @@ class Halving:
     def learn(self, choice, reward, next_state, real):
         assert choice == "the choice"
         self.rewards.append(reward)
+
+
+class Listening:
+    """A refiner that keeps the whole span and what it is told."""
+
+    def choose(self, state, explore):
+        self.state = state
+        return torch.ones(state.shape[:2]), None
+
+    def learn(self, choice, reward, next_state, real):
+        self.reward, self.next_state, self.real = reward, next_state, real
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_it_is_told_the_statistics_and_the_reward_of_each_utterance(causal):
+    """Both computed with loops, from the keys and from the attention maps of the last round."""
+    frames, lengths = 26, [26, 26 if causal else 15]
+    block = refined_block(causal).double()
+    with torch.no_grad():
+        block.span_predictor.linear.weight.normal_(std=0.5)
+        block.ln_local.weight.normal_(1, 0.5)
+    block.replace_refiner(Listening())
+    real = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    mask = torch.zeros(2, 1, 1, frames).double()
+    mask = mask.masked_fill(~real[:, None, None], torch.finfo(mask.dtype).min)
+    x = torch.randn(2, frames, DIMS, dtype=torch.double)
+    with torch.no_grad():
+        branches = block.train().branches(x, None if causal else mask)
+        normalised = block.ln_local(x)
+    told = block.refiner
+    for row in range(2):
+        length = lengths[row]
+        parts = [(t, range(t + 1), [t]) for t in range(length)]
+        for place, past, asking in parts if causal else [(0, range(length), range(length))]:
+            for found, of in ((told.state, normalised), (told.next_state, branches.local_out)):
+                values = of[row, list(past)].float()
+                variance = values.var(0, unbiased=False)
+                wanted = torch.cat([values.mean(0), variance])
+                torch.testing.assert_close(found[row, place], wanted, rtol=1e-3, atol=1e-5)
+            covered = seen = entropy = 0
+            for h in range(HEADS):
+                for t in asking:
+                    span = branches.window.span[row, :, place]
+                    end = None if causal else torch.tensor(length)
+                    keys = torch.arange(length)
+                    visible = block.rule.weights(torch.tensor(t), keys, span, end) > 0
+                    query, key = branches.local_query[row, h, t], branches.local_key[row, h]
+                    exps = [math.exp(query @ key[j]) for j in keys[visible]]
+                    weights = [e / sum(exps) for e in exps]
+                    covered += sum(w > 0.01 for w in weights)
+                    seen += len(weights)
+                    entropy -= sum(w * math.log(w) for w in weights)
+            wanted = covered / max(seen, HEADS) - 0.1 * entropy / HEADS / len(asking)
+            assert told.reward[row, place].item() == pytest.approx(wanted, abs=1e-5)
+    assert told.reward.std() > 0.001  # or it would say nothing
+    assert told.real.all()
 
 
 def test_another_object_may_take_its_place():

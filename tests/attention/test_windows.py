@@ -59,7 +59,12 @@ def test_a_hard_window_is_cut_as_documented(max_span, window, max_dist, length, 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    "kind", [lambda c: AdaptiveWindow(8, 3, c), lambda c: HardWindow(8, 5, 100, c)]
+    "kind",
+    [
+        lambda c: AdaptiveWindow(8, 3, c),
+        lambda c: AdaptiveWindow(9, 3, c),
+        lambda c: HardWindow(8, 5, 100, c),
+    ],
 )
 def test_nothing_is_seen_beyond_what_the_rule_says_of_itself(kind, causal):
     rule = kind(causal)
