@@ -33,7 +33,7 @@ from echo.support.settings import apply_overrides, build, to_dict
         ("data: {train: [{source: a, wait: 2}]}", r"unknown key 'data.train\[0\].wait'"),
         ("data: {train: [{source: a, weight: 0}]}", r"weight"),
         ("data: {train: [{weight: 2}]}", r"data.train\[0\] lacks 'source'"),
-        ("- 1", "holds list, not a mapping of settings"),
+        ("- 1", r"holds \[1\], but must hold settings, as key: value"),
         ("train: {", "is not YAML"),
     ],
 )

@@ -60,6 +60,8 @@ def main() -> None:
     # Progress bars and hints of the libraries would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # torchao, which transformers imports where it is installed, uses what torch is about to drop.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         app()
     except StoppedElsewhere:

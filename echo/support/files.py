@@ -88,6 +88,8 @@ def writable_folder(folder: Path) -> None:
     Raises:
         EchoError: the folder cannot be made or written to.
     """
+    if folder.exists() and not folder.is_dir():
+        raise EchoError(f"{folder}: is a file, but must be a folder; choose another name")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

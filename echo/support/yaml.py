@@ -1,5 +1,6 @@
 """YAML of plain values: no Python objects, and no aliases that unfold into gigabytes."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds {type(content).__name__}, not a mapping of settings")
+        raise ConfigError(
+            f"{path}: holds {reprlib.repr(content)}, but must hold settings, as key: value"
+        )
     return content
 
 

@@ -60,7 +60,8 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
         )
         built = fresh_model(echo_config, model.conv_gain)
     except ValueError as error:
-        raise ConfigError(f"model: {error}") from None
+        separator = "." if str(error).startswith("attention") else ": "  # a key, or a sentence
+        raise ConfigError(f"model{separator}{error}") from None
     built.generation_config = GenerationConfig(
         pad_token_id=echo_config.pad_token_id,
         bos_token_id=echo_config.bos_token_id,

@@ -333,6 +333,7 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
     ("row", "message"),
     [
         ("{oops", "is not JSON (Expecting property name enclosed in double quotes at column 2)"),
+        ('{"text": 1', "is not JSON (Expecting ',' delimiter at column 11)"),
         ("[1, 2]", "is not a JSON object: [1, 2]"),
         ("[" * 100_000, "is not JSON ("),
         ({"text": "x"}, "no audio column: expected 'audio_filepath' or 'audio' or"),

@@ -55,7 +55,7 @@ def test_a_command_asks_before_it_begins(tmp_path, monkeypatch, capsys, command,
 
     assert "holds results already" in error(out)
     assert (out / result).read_text() == "precious"
-    assert f"{data}: cannot be written (File exists)" in error(data)
+    assert f"{data}: is a file, but must be a folder" in error(data)
     assert "cannot be written (Not a directory)" in error(data / "out")
 
 

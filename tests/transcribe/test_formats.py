@@ -154,7 +154,7 @@ def test_writing_replaces_links_and_leaves_their_targets(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("")
-    with pytest.raises(EchoError, match=r"taken: cannot be written \(File exists\)"):
+    with pytest.raises(EchoError, match=r"taken: is a file, but must be a folder"):
         writable_folder(taken)
     with pytest.raises(EchoError, match=r"talk.txt: cannot be written \(Not a directory\)"):
         write_transcript(SAMPLE, taken, "talk", ["txt"])

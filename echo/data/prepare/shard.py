@@ -66,8 +66,9 @@ def write_shards(
     out.mkdir(parents=True, exist_ok=True)
     entries: list[ShardEntry] = []
     number = count()
-    bar = tqdm(unit="utterance", disable=not progress)
-    encoded = encode_all(rows, format, on_error, workers)
+    found = encode_all(rows, format, on_error, workers)
+    # Iterated, the bar ends its line before an error is shown.
+    encoded = iter(tqdm(found, unit=" utterances", disable=not progress))
     current = next(encoded, None)
     while current:
         name = f"shard-{len(entries):06d}{SUFFIX}"
@@ -84,12 +85,10 @@ def write_shards(
                     add(tar, f"{key}.{format}", current.content)
                     utterances, seconds = utterances + 1, seconds + current.seconds
                     current = next(encoded, None)
-                    bar.update()
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = temporary.stat().st_size
         entries.append(ShardEntry(name, utterances, seconds, size, digest))
-    bar.close()
     if not entries:
         raise DataError("no utterance is left to write")
     replace_text(out / SHARD_MANIFEST, "".join(map(manifest_line, entries)))

@@ -34,7 +34,7 @@ class ManifestReader(Reader):
 def parse(line: str) -> Record:
     check_encoding(line)
     try:
-        record = json.loads(line, object_pairs_hook=unique)
+        record = json.loads(line.rstrip(), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise DataError(f"is not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # numbers or brackets beyond Python's limits

@@ -103,7 +103,7 @@ def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
             write_shards(iter(rows), tmp_path / f"no {workers}", workers=workers)
     assert found[0] == found[1]
     assert len(found[0]) == 4
-    assert "7utterance" in capsys.readouterr().err
+    assert "7 utterances" in capsys.readouterr().err
 
 
 def test_half_a_shard_never_has_its_name(tmp_path):
@@ -260,3 +260,9 @@ def test_missing_shards_and_odd_patterns_are_named(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             read_source(str(Path(tmp_path) / pattern))
+
+
+def test_the_bar_ends_its_line_before_an_error_is_shown(tmp_path, capsys):
+    with pytest.raises(DataError, match="is missing"):
+        write_shards(iter([DataError("a.wav is missing")]), tmp_path / "out", progress=True)
+    assert capsys.readouterr().err.endswith("\n")
