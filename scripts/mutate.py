@@ -25,7 +25,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Fast tests of each module: a mutant costs as long as they take.
+# Tests of each module, the fastest first: a mutant costs as long as they take until one fails.
+# Those that compile, export, start processes or learn for long are left out, so a line that only
+# these notice is listed too.
+SLOW = "compiles or half_precision or flex or export or graphs or learns_within or move_to or ranks"
+GOLDEN = "tests/attention/test_golden.py"
+FORMS = "tests/attention/test_forms.py"
+MAPS = "tests/model/test_model.py::test_maps_are_one_for_each_layer"
+CACHE = "tests/model/test_model.py::test_decoding_with_a_cache_equals_one_pass"
+REFINER = "tests/attention/test_refiner.py"
 SCHEDULE = "tests/train/test_schedule.py::test_"
 TESTS = {
     "echo/attention/windows.py": ["tests/attention/test_windows.py"],
@@ -33,6 +41,27 @@ TESTS = {
         "tests/attention/test_adaptive.py",
         "tests/attention/test_defaults.py",
     ],
+    "echo/attention/autograd.py": ["tests/attention/test_local.py", FORMS],
+    "echo/attention/base.py": ["tests/attention/test_adaptive.py", GOLDEN, CACHE, FORMS],
+    "echo/attention/cache.py": [CACHE],
+    "echo/attention/focus.py": [GOLDEN, REFINER, FORMS],
+    "echo/attention/global_branch.py": [
+        "tests/attention/test_pooling.py",
+        "tests/attention/test_rotary.py",
+        "tests/attention/test_adaptive.py",
+        FORMS,
+        CACHE,
+    ],
+    "echo/attention/hybrid.py": [
+        GOLDEN,
+        "tests/attention/test_defaults.py",
+        "tests/attention/test_settings.py",
+        FORMS,
+        CACHE,
+    ],
+    "echo/attention/local.py": ["tests/attention/test_local.py", FORMS],
+    "echo/attention/maps.py": [FORMS, MAPS],
+    "echo/attention/refiner.py": [REFINER],
     "echo/attention/settings.py": [
         "tests/attention/test_defaults.py",
         "tests/attention/test_settings.py",
@@ -177,7 +206,8 @@ def passes(module: Path, source: str, tests: Sequence[str]) -> bool:
         sys.meta_path.insert(0, Mutated(name, ROOT / module, source))
         import pytest
 
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-k", f"not ({SLOW})"]
+        code = int(pytest.main([*options, *tests]))
     finally:
         os._exit(code)
 

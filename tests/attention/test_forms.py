@@ -90,6 +90,17 @@ def test_rounds_do_not_amplify_what_padding_rounds_differently():
             torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
+def test_padding_is_in_no_window_of_frames():
+    """Whether a window goes on is decided by its own frames, also where padding cuts it short."""
+    block = make_block(SETTINGS["focus"])
+    span = torch.tensor([[[0.6]], [[0.9]]])  # windows of 4 and 6 frames
+    found = block.windows_of(torch.zeros(2, HEADS, 20, 8), span, torch.tensor([13, 20]))
+    assert found.tolist() == [
+        [i // 4 if i < 13 else 20 for i in range(20)],
+        [i // 6 for i in range(20)],
+    ]
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float])
 @pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
 @settings(max_examples=6, deadline=None)

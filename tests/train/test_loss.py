@@ -31,6 +31,15 @@ def test_the_decoder_loss_is_the_sum_over_real_tokens(output):
     torch.testing.assert_close(found.decoder, wanted)
 
 
+@pytest.mark.parametrize("ctc_weight", [0, 0.3])
+def test_only_the_total_keeps_a_graph(output, ctc_weight):
+    output.logits.requires_grad_()
+    found = loss(output, ctc_weight)
+    assert found.total.requires_grad
+    assert not found.decoder.requires_grad
+    assert not found.ctc.requires_grad
+
+
 def test_ctc_aligns_the_text_alone_to_each_utterances_own_frames(output):
     log = output.ctc_logits.log_softmax(-1)
     wanted = sum(
