@@ -19,6 +19,7 @@ from echo.model.runaway import StopRunaway, most_tokens
 
 # Marks padding. No audio has this log energy: the features have a finite floor.
 PADDING = -torch.inf
+SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 
 
 def marked_frames(features: torch.Tensor) -> torch.Tensor | None:
@@ -57,6 +58,25 @@ class EchoGeneration(WhisperForConditionalGeneration):
         return super().generate(
             input_features, generation_config, attention_mask=attention_mask, **kwargs
         )
+
+    def _prepare_generation_config(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
+        # Whisper's method passes these two beside a config, of which transformers warns. They are
+        # set afterwards, as there: None must not become the model's own.
+        beside = {}
+        if generation_config is not None:
+            beside = {name: kwargs.pop(name) for name in SUPPRESSED if name in kwargs}
+        prepared, others = super()._prepare_generation_config(  # type: ignore[misc]
+            generation_config, *args, **kwargs
+        )
+        prepared.update(**beside)
+        return prepared, others
+
+    def _prepare_special_tokens(  # type: ignore[override]
+        self, generation_config: Any, kwargs_has_attention_mask: bool | None = None, **kwargs: Any
+    ) -> None:
+        # False makes transformers warn of padding that it does not know. It is marked in the
+        # features, and the tokens have none.
+        super()._prepare_special_tokens(generation_config, None, **kwargs)  # type: ignore[misc]
 
     def _retrieve_max_frames_and_seek(  # type: ignore[override]
         self,

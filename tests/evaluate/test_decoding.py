@@ -1,17 +1,23 @@
 """What a batch of utterances is decoded to."""
 
+import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers.utils import logging as transformers_logging
 
+from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray
 from echo.data.loading import ExampleReader, evaluation_batches
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate
 from echo.model.geometry import SAMPLE_RATE, Limits
+from echo.transcribe.transcribe import Transcriber, TranscribeSettings
 from tests.data.recordings import tone
+from tests.small_multilingual import save_multilingual
 from tests.transcribe.test_transcribe import untrained
 
 
@@ -37,3 +43,32 @@ def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams)
         spoken = [i not in tokenizer.all_special_ids for i in row_ids.tolist()]
         assert any(spoken)
         assert confidence == pytest.approx(math.exp(row[spoken].mean()), rel=1e-4)
+
+
+@pytest.fixture
+def warnings_of_transformers(caplog, monkeypatch):
+    """What transformers' loggers say, also what they would say only once in a process."""
+    library = logging.getLogger("transformers")
+    monkeypatch.setattr(library, "propagate", True)
+    monkeypatch.setattr(library, "level", logging.WARNING)
+    transformers_logging.warning_once.cache_clear()
+    return caplog
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_transformers_has_nothing_to_warn_of(tmp_path, warnings_of_transformers, beams):
+    """Padding is the end of text, as in every Whisper, and the batch has some."""
+    loaded = load_model(save_multilingual(tmp_path / "whisper"), language="en")
+    model, tokenizer = loaded.model, loaded.tokenizer
+    lengths = (1, 2)
+    utterances = [
+        Utterance(str(n), AudioArray(tone(n).T, SAMPLE_RATE, ""), "", float(n)) for n in lengths
+    ]
+    reader = ExampleReader(tokenizer, replace(Limits.of(model.config), pad_to_seconds=0), False)
+    (batch,) = evaluation_batches(utterances, reader, 100)
+    assert batch.attention_mask.min() == 0
+    assert model.generation_config.pad_token_id == model.generation_config.eos_token_id
+    decode_batch(model, tokenizer, batch, DecodeSettings(beams=beams))
+    transcriber = Transcriber(loaded, TranscribeSettings(beams=beams))
+    transcriber.transcribe([utterance.audio.load() for utterance in utterances], lambda _: None)
+    assert [record.getMessage() for record in warnings_of_transformers.records] == []
