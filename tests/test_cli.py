@@ -175,7 +175,10 @@ SLIPS = {
         ["train", "configs/train.yaml", "data.corpus=espeak", "init=./gone"],
         "./gone: no such folder",
     ),
-    "pilot": (["pilot", "models.echo.train.learning_rat=1"], "did you mean models.echo.train.learning_rate?"),
+    "pilot": (
+        ["pilot", "models.echo.train.learning_rat=1"],
+        "did you mean models.echo.train.learning_rate?",
+    ),
     "resume": (["resume", "."], "is not a run folder"),
     "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
     "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),
