@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from echo.support.settings import build, merge
 from echo.train.build import build_model, build_tokenizer
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
-from echo.train.run import resume_run, start_run
+from echo.train.run import new_trainer, resume_run, start_run
 from echo.train.step import TrainStep
 
 TINY = {
@@ -123,6 +124,30 @@ def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumu
     progress = resume_run(tmp_path / "broken")
     assert progress.step == 7
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_a_step_takes_as_many_batches_as_it_accumulates(shared, tmp_path):
+    """In their order: two steps of three are six of one."""
+
+    def taken(accumulation, steps):
+        config = tiny(shared, train={"accumulation": accumulation})
+        trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
+        return [*islice(trainer.batches(), steps)]
+
+    def ids(step):
+        return [[utterance.id for utterance in batch.utterances] for batch in step.own]
+
+    alone = [batch for step in taken(1, 6) for batch in ids(step)]
+    together = taken(3, 2)
+    assert [ids(step) for step in together] == [alone[:3], alone[3:]]
+    assert [step.utterances for step in together] == [
+        sum(map(len, part)) for part in (alone[:3], alone[3:])
+    ]
+
+
+def test_metrics_are_written_after_so_many_steps_and_at_the_end(shared, tmp_path):
+    start_run(tiny(shared, train={"log_every": 3}), tmp_path)
+    assert [e["step"] for e in read_metrics(tmp_path) if e["kind"] == "train"] == [3, 6, 7]
 
 
 @pytest.mark.parametrize("optimiser", ["adafactor", "muon"])
