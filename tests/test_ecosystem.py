@@ -16,6 +16,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
     WhisperConfig,
     WhisperForConditionalGeneration,
+    WhisperProcessor,
     pipeline,
 )
 
@@ -161,15 +162,50 @@ def test_weights_may_lie_elsewhere_until_they_are_needed(attention, place, tmp_p
     torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-6)
 
 
-def finetune(model, folder):
-    """The usual recipe for a Whisper, in four steps; returns its log and the model."""
+RECIPE = {
+    "max_steps": 4,
+    "learning_rate": 1e-2,
+    "per_device_train_batch_size": 2,
+    "per_device_eval_batch_size": 3,
+    "gradient_checkpointing": True,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "save_steps": 2,
+    "logging_steps": 1,
+    "predict_with_generate": True,
+    "generation_max_length": 8,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "wer",
+    "greater_is_better": False,
+    "report_to": [],
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "seed": 0,
+}
+
+
+def random_rows():
+    """Six, with features of 2 s."""
     generator = torch.Generator().manual_seed(2)
     features = torch.randn(6, 80, 200, generator=generator)
     labels = [[1, 9, 4, 7], [1, 8, 3], [1, 5, 5, 6, 7], [1, 4, 9], [1, 7], [1, 3, 8, 8]]
-    rows = [
+    return [
         {"input_features": heard.numpy(), "labels": said}
         for heard, said in zip(features, labels, strict=True)
     ]
+
+
+def numbers(ids):
+    """Stands for a tokenizer: each token as a word."""
+    return " ".join(map(str, ids[ids > 0]))
+
+
+def finetune(model, folder, rows, text=numbers, **changes):
+    """The usual recipe for a Whisper, in four steps.
+
+    Returns:
+        Its losses and WERs in their order, and the WER of the model that it loads at the end.
+    """
     data = Dataset.from_list(rows).with_format("torch")
 
     def collate(examples):
@@ -180,33 +216,12 @@ def finetune(model, folder):
         return {"input_features": heard, "labels": padded}
 
     def word_errors(found):
-        said = [" ".join(map(str, row[row > 0])) for row in found.label_ids]
-        heard = [" ".join(map(str, row[row > 0])) for row in found.predictions]
-        return {"wer": jiwer.wer(said, [text or "0" for text in heard])}
+        said, heard = ([text(row) for row in rows] for rows in (found.label_ids, found.predictions))
+        return {"wer": jiwer.wer(said, [words or "0" for words in heard])}
 
     trainer = Seq2SeqTrainer(
         model=model,
-        args=Seq2SeqTrainingArguments(
-            output_dir=str(folder),
-            max_steps=4,
-            learning_rate=1e-2,
-            per_device_train_batch_size=2,
-            per_device_eval_batch_size=3,
-            gradient_checkpointing=True,
-            eval_strategy="steps",
-            eval_steps=2,
-            save_steps=2,
-            logging_steps=1,
-            predict_with_generate=True,
-            generation_max_length=8,
-            load_best_model_at_end=True,
-            metric_for_best_model="wer",
-            greater_is_better=False,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            seed=0,
-        ),
+        args=Seq2SeqTrainingArguments(**{**RECIPE, "output_dir": str(folder), **changes}),
         train_dataset=data,
         eval_dataset=data,
         data_collator=collate,
@@ -226,15 +241,15 @@ def test_the_trainer_trains_an_echo_as_it_trains_a_whisper(tmp_path):
     whisper = WhisperForConditionalGeneration(WhisperConfig(**sizes))
     plain = EchoForConditionalGeneration(EchoConfig(**sizes, attention=ATTENTIONS["plain"]))
     plain.load_state_dict(whisper.state_dict())
-    expected, best = finetune(whisper, tmp_path / "whisper")
-    found, best_found = finetune(plain, tmp_path / "plain")
+    expected, best = finetune(whisper, tmp_path / "whisper", random_rows())
+    found, best_found = finetune(plain, tmp_path / "plain", random_rows())
     assert [key for key, _ in found] == [key for key, _ in expected]
     assert [key for key, _ in found].count("eval_wer") == 2
     assert [x for _, x in found] == pytest.approx([x for _, x in expected], rel=1e-3)
     assert best_found == pytest.approx(best)
 
     adaptive = EchoForConditionalGeneration(EchoConfig(**sizes, attention=ATTENTIONS["adaptive"]))
-    log, best = finetune(adaptive, tmp_path / "adaptive")
+    log, best = finetune(adaptive, tmp_path / "adaptive", random_rows())
     assert [key for key, _ in log] == [key for key, _ in expected]
     assert best == min(x for key, x in log if key == "eval_wer")
 
@@ -257,6 +272,51 @@ def upcycled(shared, tmp_path_factory):
     echo = tmp_path_factory.mktemp("upcycled") / "echo"
     convert(whisper, echo)
     return whisper, echo
+
+
+@pytest.mark.slow
+def test_the_trainer_fine_tunes_an_upcycled_whisper_on_windows_of_30_s(shared, upcycled, tmp_path):
+    """It begins where the Whisper does, and learns the new way of writing numbers."""
+    processor = WhisperProcessor.from_pretrained(upcycled[0])
+    names = ["six", "four", "nine", "two"]
+    folder = shared / "data" / "fsdd" / "recordings"
+    audio = [AudioFile(folder / f"{digit}_jackson_7.wav").load().numpy() for digit in (6, 4, 9, 2)]
+    features = processor(audio, sampling_rate=SAMPLE_RATE).input_features
+    assert features.shape == (4, 80, 3000)
+    # The model puts the start of transcript before the labels itself.
+    said = [processor.tokenizer(f" {name} times {name}").input_ids[1:] for name in names]
+    rows = [
+        {"input_features": heard, "labels": ids} for heard, ids in zip(features, said, strict=True)
+    ]
+
+    def text(ids):
+        return processor.tokenizer.decode(
+            np.where(ids < 0, processor.tokenizer.pad_token_id, ids), skip_special_tokens=True
+        ).strip()
+
+    models = [
+        AutoModelForSpeechSeq2Seq.from_pretrained(path, dtype=torch.float32) for path in upcycled
+    ]
+    assert isinstance(models[1], EchoForConditionalGeneration)
+    assert not all(block.is_plain for block in models[1].config.encoder_attention())
+    (expected, _), (found, best) = (
+        finetune(
+            model,
+            tmp_path / type(model).__name__,
+            rows,
+            text,
+            learning_rate=1e-4,
+            generation_max_length=12,
+        )
+        for model in models
+    )
+    assert [key for key, _ in found] == [key for key, _ in expected]
+    assert found[0][1] == pytest.approx(expected[0][1], rel=1e-3)  # the loss of the first step
+    losses = [value for key, value in found if key == "eval_loss"]
+    wers = [value for key, value in found if key == "eval_wer"]
+    assert len(losses) == len(wers) == 2
+    assert losses[1] < losses[0] < found[0][1]
+    assert best == min(wers) < 1
 
 
 @pytest.mark.slow
