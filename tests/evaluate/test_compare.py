@@ -211,7 +211,7 @@ def test_errors_come_before_anything_is_measured(utterances, models, tmp_path):
         run(models, utterances, out)
     assert not list(out.glob("*/*"))
     (tmp_path / "file").touch()
-    with pytest.raises(EchoError, match="file: cannot be written"):
+    with pytest.raises(EchoError, match="file: is a file, but must be a folder"):
         run(models, utterances, tmp_path / "file")
 
 
