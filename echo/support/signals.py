@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,20 @@ class StopRequest:
     def restore(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Within, signals to stop wait until the end, and processes are started with them blocked: one
+    that reached a worker before `leave_signals_to_parent` would kill it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals_to_parent(worker: int) -> None:

@@ -14,6 +14,7 @@ from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
 from echo.data.packing import Packer
 from echo.support.distributed import Processes
 from echo.support.errors import DataError
+from echo.support.signals import signals_held
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def own_batches(
         config.seed, config.data, corpus, reader, start, processes.rank, processes.world
     )
     loader = training_loader(corpus, sampler, reader, config.data, config.seed)
-    for batch, position in zip(loader, sampler.positions(), strict=False):
+    with signals_held():  # while workers start
+        batches = iter(loader)
+    for batch, position in zip(batches, sampler.positions(), strict=False):
         if not isinstance(batch, Batch):
             batch = silence(reader, batch)
         yield batch, position
