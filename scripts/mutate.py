@@ -40,6 +40,7 @@ TESTS = {
     "echo/attention/adaptive.py": [
         "tests/attention/test_adaptive.py",
         "tests/attention/test_defaults.py",
+        CACHE,
     ],
     "echo/attention/autograd.py": ["tests/attention/test_local.py", FORMS],
     "echo/attention/base.py": ["tests/attention/test_adaptive.py", GOLDEN, CACHE, FORMS],

@@ -179,3 +179,17 @@ def test_rotary_positions_are_refused_in_heads_of_odd_width():
     with pytest.raises(ValueError, match="rotary_base needs heads of even width, not 3"):
         MultiHeadAttention(AdaptiveSettings(rotary_base=100.0), 6, 2)
     MultiHeadAttention(AdaptiveSettings(), 6, 2)  # which has no such positions
+
+
+def test_gains_of_either_sign_count_and_the_gain_shown_keeps_no_graph():
+    block = make_block()
+    with torch.no_grad():
+        block.local_gain.copy_(torch.tensor([-1.0, 2.0] * (DIMS // 2)))
+    assert block.gain().item() == 1.5
+    assert not block.gain().requires_grad
+
+
+@pytest.mark.parametrize(("causal", "distances"), [(False, 2 * (6 + 3 - 1) + 1), (True, 6 + 3)])
+def test_there_is_a_bias_for_each_distance_in_reach_and_no_other(causal, distances):
+    block = make_block(causal, relative_bias=True)
+    assert block.relative_bias.shape == (HEADS, distances)
