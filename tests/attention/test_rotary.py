@@ -15,7 +15,7 @@ def test_scores_depend_on_distances_alone():
 
 
 def test_each_pair_turns_at_its_own_frequency():
-    """As complex numbers: from one radian a position down to about 1 / base, evenly in logarithms."""
+    """As complex numbers: the first by one radian a position, the others ever slower, in powers."""
     x = torch.randn(1, 1, 9, 8, dtype=torch.double)
     found = rotate(x, 100.0, 5)
     for pair in range(4):

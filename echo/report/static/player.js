@@ -19,6 +19,7 @@ const player = (() => {
     if (audio.src.startsWith("blob:")) URL.revokeObjectURL(audio.src);
     playing = number;
     audio.src = address(number, link);
+    audio.currentTime = 0; // not where one that never finished loading was to start
   }
 
   function toggle(number, link) {
@@ -32,12 +33,7 @@ const player = (() => {
 
   function seek(number, link, seconds) {
     load(number, link);
-    const go = () => {
-      audio.currentTime = Math.max(0, seconds);
-      show();
-    };
-    if (audio.readyState > 0) go();
-    else audio.addEventListener("loadedmetadata", go, { once: true });
+    audio.currentTime = Math.max(0, seconds); // if it still loads, it starts there
   }
 
   const row = (number) => document.getElementById(`u${number}`);
@@ -80,6 +76,7 @@ const player = (() => {
     frame();
   });
   for (const name of ["pause", "ended"]) audio.addEventListener(name, () => stopped(playing));
+  for (const name of ["loadedmetadata", "seeked"]) audio.addEventListener(name, show);
   audio.addEventListener("error", () => failed(playing));
 
   // The button and the spectrogram of a row: {number, id, seconds, link}.
