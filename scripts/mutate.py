@@ -75,7 +75,11 @@ TESTS = {
         f"{SCHEDULE}with_both_budgets_it_follows_the_one_that_is_further",
         f"{SCHEDULE}a_training_without_an_end_is_an_error",
     ],
-    "echo/data/batching.py": ["tests/data/test_bucket.py", "tests/data/test_batching.py"],
+    "echo/data/batching.py": [
+        "tests/data/test_bucket.py",
+        "tests/data/test_batching.py",
+        "tests/data/corpora/test_stream.py",
+    ],
 }
 LIBRARIES = (
     "torch",

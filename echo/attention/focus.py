@@ -163,10 +163,9 @@ class FocusAttention(HybridAttention):
         seen = visible.expand(weights.shape).sum((1, 3)) / heads
         if lengths is None:
             return covered / seen.clamp(min=1) - 0.1 * entropy
-        counts = lengths.clamp(min=1)
-        inside = torch.arange(query.shape[2], device=query.device) < lengths[:, None]
-        covered, seen, entropy = ((x * inside).sum(1) for x in (covered, seen, entropy))
-        return (covered / seen.clamp(min=1) - 0.1 * entropy / counts)[:, None]
+        # Padding sees nothing, so it adds nothing to these sums.
+        covered, seen, entropy = (x.sum(1) for x in (covered, seen, entropy))
+        return (covered / seen.clamp(min=1) - 0.1 * entropy / lengths.clamp(min=1))[:, None]
 
 
 def real(window: Window, reward: torch.Tensor) -> torch.Tensor:

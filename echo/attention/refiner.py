@@ -97,7 +97,7 @@ class QTable(nn.Module):
 
     def hash(self, state: torch.Tensor) -> torch.Tensor:
         """(B, N, F) -> (B, N): the index of each state. It is the same in every process."""
-        bins = ((state.float() + 1) / 2 * self.bins).floor().clamp(0, self.bins - 1).long()
+        bins = ((state.float() + 1) / 2 * self.bins).clamp(0, self.bins - 1).long()
         places = torch.arange(state.shape[-1], device=state.device) * self.bins
         return mix(mix(places + bins).sum(-1)) % self.states
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from echo.attention.focus import mean_within
 from echo.attention.forms import FORMS, read_settings
 from echo.attention.maps import attention_maps, entropy
 from echo.model.model import EchoConfig, EchoEncoder
@@ -99,6 +100,16 @@ def test_padding_is_in_no_window_of_frames():
         [i // 4 if i < 13 else 20 for i in range(20)],
         [i // 6 for i in range(20)],
     ]
+
+
+def test_a_window_may_be_one_frame_long():
+    """It is never shorter, and its change is its own."""
+    block = make_block(SETTINGS["focus"])
+    span = torch.tensor([[[0.01]]])
+    windows = block.windows_of(torch.zeros(1, HEADS, 5, 8), span, torch.tensor([5]))
+    assert windows.tolist() == [[0, 1, 2, 3, 4]]
+    change = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
+    assert torch.equal(mean_within(change, windows), change)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float])

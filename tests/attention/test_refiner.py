@@ -35,8 +35,17 @@ def test_states_are_told_apart_and_hashed_alike_everywhere():
     hashed = table.hash(far)
     assert len(hashed.unique()) > 550  # of 600, in 10,000 places
     assert table.hash(torch.full((1, 1, 4), 0.5)).item() == 5852
-    extreme = torch.tensor([-1e30, -1.0, 1.0, 1e30])[None, None]
-    assert 0 <= table.hash(extreme).item() < table.states
+
+
+def test_a_mean_or_variance_falls_into_one_of_ten_bins():
+    """Of a fifth each, from -1 to 1; the outer two also hold what lies beyond."""
+    given = [-1e30, -1.0, -0.81, -0.79, -0.61, -0.01, 0.01, 0.79, 0.81, 1.0, 1e30]
+    bins = [0, 0, 0, 1, 1, 4, 5, 8, 9, 9, 9]
+    hashed = QTable().hash(torch.tensor(given)[None, :, None])[0].tolist()
+    assert all(0 <= place < QTable.states for place in hashed)
+    places = dict(zip(bins, hashed, strict=True))
+    assert [places[i] for i in bins] == hashed
+    assert len(set(places.values())) == len(places)
 
 
 def test_draws_follow_the_seed_and_explore_as_often_as_told():
@@ -47,6 +56,9 @@ def test_draws_follow_the_seed_and_explore_as_often_as_told():
     assert not torch.equal(drawn[0][0], drawn[0][1])
     explored = (torch.cat(drawn[0]) < 1).float().mean()
     assert 0.07 < explored < 0.11  # ε = 0.1, of which one in ten keeps everything
+    _, counts = torch.cat(drawn[0]).unique(return_counts=True)
+    assert len(counts) == QTable.actions
+    assert (counts[:-1] > 0.5 * counts[:-1].float().mean()).all()  # each about as often
 
 
 @pytest.mark.parametrize("causal", [False, True])

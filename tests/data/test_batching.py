@@ -52,6 +52,12 @@ def test_sampling_goes_on_from_any_position_as_if_never_stopped():
         assert list(resumed) == whole[done:]
 
 
+def test_sampling_anew_forgets_what_was_ahead():
+    batches = sampler()
+    list(islice(batches, 5))
+    assert taken(batches, 10) == taken(sampler(), 10)
+
+
 def test_each_epoch_is_drawn_once(monkeypatch):
     """For iteration, which is some batches ahead, and for its positions together."""
     drawn = []

@@ -133,12 +133,12 @@ def to_parquet(manifest, folder):
 def test_an_epoch_holds_every_utterance_once(manifest, shards):
     corpus = build_corpus(data_settings(str(shards), manifest), 1)
     every = sorted(u.id for u in read_source(manifest))
-    orders = []
-    for epoch in (0, 1):
-        drawn = batches_of(corpus)
-        blocks = [drawn.block_batches(epoch, block) for block in range(drawn.blocks(epoch))]
-        orders.append([item.row.id for block in blocks for batch in block for item in batch])
-        assert sorted(orders[-1]) == every
+    orders = [[], []]
+    for batch in batches_of(corpus):
+        if batch[0].epoch == len(orders):
+            break
+        orders[batch[0].epoch] += [item.row.id for item in batch]
+    assert all(sorted(order) == every for order in orders)
     assert orders[0] != orders[1]
 
 
