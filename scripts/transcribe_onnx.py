@@ -21,12 +21,9 @@ class Transcriber:
     def __init__(self, folder: Path, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        names = ("encoder", "decoder", "decoder_with_past")  # focused decoders lack the last
-        files = {n: folder / f"{n}.onnx" for n in names}
         self.graphs = {
-            name: onnxruntime.InferenceSession(path, options)
-            for name, path in files.items()
-            if path.exists()
+            name: onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
+            for name in ("encoder", "decoder", "decoder_with_past")
         }
         self.settings = json.loads((folder / "transcribe.json").read_text())
         self.filters = np.load(folder / "mel_filters.npy")

@@ -161,8 +161,10 @@ def pool_frames(
         The averages (B, H, K, d), and a mask (B, K): True where an average has any frame.
     """
     T = x.shape[2]
-    count = min(most, -(-T // stride))
-    longest = max(stride, -(-T // most))
+    # An exported model has a symbol for T. min() and max() would decide for one side of it, and
+    # -(-T // stride) would be rounded down, because ONNX truncates quotients.
+    count = torch.sym_min(most, (T + stride - 1) // stride)
+    longest = torch.sym_max(stride, (T + most - 1) // most)
     strides = torch.div(lengths + most - 1, most, rounding_mode="floor").clamp(min=stride)
     starts = torch.arange(count, device=x.device) * strides[:, None]  # (B, K)
     offsets = torch.arange(longest, device=x.device)

@@ -57,11 +57,7 @@ class Band:
         """(B, H, Q, d) -> (B, H, blocks, block, d)."""
         if self.block is None:
             return query
-        if torch.compiler.is_exporting():  # which cannot divide a padded length into blocks
-            return overlapping_blocks(query, 0, self.block, self.block)
-        blocks = self.key.shape[2]
-        query = F.pad(query, (0, 0, 0, blocks * self.block - query.shape[2]))
-        return query.unflatten(2, (blocks, self.block))
+        return split_blocks(query, self.key.shape[2], self.block)
 
     def join(self, x: torch.Tensor, queries: int) -> torch.Tensor:
         """(B, H, blocks, block, n) -> (B, H, queries, n)."""
@@ -105,9 +101,9 @@ def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
     arguments are those of `local_attention`."""
     # Blocks compute fewer scores, but in smaller products and with more copies. An exported model
     # has only one layout, which works for any length.
-    if torch.compiler.is_exporting() and queries == key.shape[2]:
-        return block_band(key, value, window)
-    if key.shape[2] > 2 * block_sizes(window.rule)[1] and queries == key.shape[2]:
+    if queries == key.shape[2] and (
+        torch.compiler.is_exporting() or queries > 2 * block_sizes(window.rule)[1]
+    ):
         return block_band(key, value, window)
     return dense_band(queries, key, value, window)
 
@@ -116,8 +112,9 @@ def dense_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Win
     """Makes a band of all pairs of positions. For the arguments see `local_band`."""
     rule, valid = window.rule, window.valid
     start = 0
-    if rule.right == 0:
-        # Skip keys too far back for any query, such as most of a decoder's cache.
+    if rule.right == 0 and not torch.compiler.is_exporting():
+        # Skip keys too far back for any query, such as most of a decoder's cache. An exported model
+        # computes all of them: whether there are any to skip depends on the length.
         start = max(0, key.shape[2] - queries - rule.left)
         key, value = key[:, :, start:], value[:, :, start:]
         valid = None if valid is None else valid[:, start:]
@@ -160,7 +157,7 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     size, width = block_sizes(rule)
     count = block_count(T, size)
     if span.shape[2] > 1:
-        span = F.pad(span, (0, count * size - T), value=0.5).unflatten(2, (count, size))[..., None]
+        span = split_blocks(span[..., None], count, size)
     else:
         span = span[..., None, None]
     starts = torch.arange(count, device=key.device)[:, None] * size
@@ -181,6 +178,14 @@ def block_band(key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     keys = overlapping_blocks(key, rule.left, size, width)
     values = keys if value is key else overlapping_blocks(value, rule.left, size, width)
     return Band(keys, values, bias, rule.may_be_empty, block=size)
+
+
+def split_blocks(x: torch.Tensor, count: int, size: int) -> torch.Tensor:
+    """(B, H, T, n) -> (B, H, count, size, n). Past the end of x, blocks have zeros, or its last
+    entry in an exported model."""
+    if torch.compiler.is_exporting():  # which cannot divide a padded length into blocks
+        return overlapping_blocks(x, 0, size, size)
+    return F.pad(x, (0, 0, 0, count * size - x.shape[2])).unflatten(2, (count, size))
 
 
 def bias_at(

@@ -1,13 +1,13 @@
 """ONNX graphs of an Echo or Whisper model: an encoder, a decoder for the prompt, and a decoder for
 one more token.
 
-    encoder(input_features, attention_mask) -> last_hidden_state
+    encoder(input_features, attention_mask) -> last_hidden_state, ctc_logits with a CTC head
     decoder(input_ids, encoder_hidden_states, attention_mask) -> logits, present.*
     decoder_with_past(input_ids, attention_mask, past_key_values.*) -> logits, present.*
 
 Batch, frames, tokens and past are of any length; the number of feature frames is even. The mask
 (B, frames) is over the features in all three. `present.N.encoder.*` come from the prompt alone, and
-`present.N.decoder.*` replace the past at every step. A CTC head is left out.
+`present.N.decoder.*` replace the past at every step.
 """
 
 import logging
@@ -49,23 +49,26 @@ def check_installed() -> None:
 
 
 class Encoder(nn.Module):
-    """(B, n_mels, frames), (B, frames) -> (B, ceil(frames / 2), D)."""
+    """Encodes recordings, and gives the logits of a CTC head where the model has one."""
 
     def __init__(self, model: EchoForConditionalGeneration) -> None:
         super().__init__()
         self.encoder = model.model.encoder
+        self.ctc_head = model.ctc_head if model.config.ctc else None
 
-    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.encoder(input_features, attention_mask).last_hidden_state
+    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> Tensors:
+        """(B, n_mels, frames), (B, frames) -> (B, frames / 2, D), and with a CTC head
+        (B, frames / 2, V)."""
+        hidden = self.encoder(input_features, attention_mask).last_hidden_state
+        return (hidden,) if self.ctc_head is None else (hidden, self.ctc_head(hidden))
 
 
 class Decoder(nn.Module):
-    """Reads a prompt, with an empty cache or with none."""
+    """Reads a prompt."""
 
-    def __init__(self, model: EchoForConditionalGeneration, use_cache: bool) -> None:
+    def __init__(self, model: EchoForConditionalGeneration) -> None:
         super().__init__()
         self.model = model
-        self.use_cache = use_cache
 
     def forward(
         self,
@@ -73,9 +76,9 @@ class Decoder(nn.Module):
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor,
     ) -> Tensors:
-        """(B, T), (B, F, D), (B, frames) -> the logits (B, T, V) and, with a cache, what it
-        holds: of the blocks, and then of cross-attention."""
-        cache = new_cache() if self.use_cache else None
+        """(B, T), (B, F, D), (B, frames) -> the logits (B, T, V) and what the cache holds: of the
+        blocks, and then of cross-attention."""
+        cache = new_cache()
         states = self.model.model.encoder.positions(encoder_hidden_states)
         output = self.model.model.decoder(
             input_ids=input_ids,
@@ -83,11 +86,9 @@ class Decoder(nn.Module):
             encoder_mask=key_mask(attention_mask, encoder_hidden_states.dtype),
             encoder_positions=states if self.model.config.cross_positions else None,
             past_key_values=cache,
-            use_cache=self.use_cache,
+            use_cache=True,
         )
         logits = self.model.proj_out(output.last_hidden_state)
-        if cache is None:
-            return (logits,)
         return (logits, *own_tensors(cache), *cross_tensors(cache))
 
 
@@ -219,51 +220,43 @@ def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) 
     mask = (torch.arange(max(frames)) < torch.tensor(frames)[:, None]).long()
     ids = torch.randint(config.vocab_size, (len(frames), tokens), generator=source)
     encoder = Encoder(model).eval()
-    hidden = encoder(features, mask)
+    hidden = encoder(features, mask)[0]
     cache = new_cache()
     model.model.decoder(input_ids=ids, encoder_hidden_states=hidden, past_key_values=cache)
     kept = kept_layers(cache)
     own, cross = cache_names(kept, config.decoder_layers)
-    # What a focused decoder computes depends on the length of its past, so there is no one graph
-    # for it: it reads the whole text at every step.
-    steps = not model.model.decoder.is_focused
-
+    past = [*own_tensors(cache), *cross_tensors(cache)]
     rows, pairs = Dim("rows"), Dim("pairs", min=2, max=config.max_source_positions)
     any_tokens = Dim("tokens", min=2, max=config.max_target_positions)
     any_past = Dim("past", min=1, max=config.max_target_positions - 1)
     any_frames = ENCODER_STRIDE * pairs
-    found = [
+    past_lengths = [{0: rows, 2: any_past}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
+    return [
         Graph(
             "encoder",
             encoder,
             (features, mask),
             ({0: rows, 2: any_frames}, {0: rows, 1: any_frames}),
             ["input_features", "attention_mask"],
-            ["last_hidden_state"],
+            ["last_hidden_state", *(["ctc_logits"] if config.ctc else [])],
         ),
         Graph(
             "decoder",
-            Decoder(model, use_cache=steps).eval(),
+            Decoder(model).eval(),
             (ids, hidden, mask),
             ({0: rows, 1: any_tokens}, {0: rows, 1: pairs}, {0: rows, 1: any_frames}),
             ["input_ids", "encoder_hidden_states", "attention_mask"],
-            ["logits", *(f"present.{name}" for name in [*own, *cross] if steps)],
+            ["logits", *(f"present.{name}" for name in [*own, *cross])],
+        ),
+        Graph(
+            "decoder_with_past",
+            DecoderWithPast(model, kept).eval(),
+            (ids[:, :1], mask, past),
+            ({0: rows}, {0: rows, 1: any_frames}, past_lengths),
+            ["input_ids", "attention_mask", *(f"past_key_values.{n}" for n in [*own, *cross])],
+            ["logits", *(f"present.{name}" for name in own)],
         ),
     ]
-    if steps:
-        past = [*own_tensors(cache), *cross_tensors(cache)]
-        lengths = [{0: rows, 2: any_past}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
-        found.append(
-            Graph(
-                "decoder_with_past",
-                DecoderWithPast(model, kept).eval(),
-                (ids[:, :1], mask, past),
-                ({0: rows}, {0: rows, 1: any_frames}, lengths),
-                ["input_ids", "attention_mask", *(f"past_key_values.{n}" for n in [*own, *cross])],
-                ["logits", *(f"present.{name}" for name in own)],
-            )
-        )
-    return found
 
 
 def check_graph(graph: Graph, path: Path) -> None:
@@ -275,7 +268,6 @@ def check_graph(graph: Graph, path: Path) -> None:
     ]
     feed = {name: value.numpy() for name, value in zip(graph.input_names, inputs, strict=True)}
     expected = graph.module(*graph.inputs)
-    expected = expected if isinstance(expected, tuple) else (expected,)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is said here
     try:
