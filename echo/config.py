@@ -309,6 +309,9 @@ class TrainSettings:
     # Whether activations of layers are computed again for the gradients rather than kept, which
     # takes less memory and a sixth more time.
     gradient_checkpointing: bool = False
+    # Whether the model's layers are compiled by torch.compile, which takes a minute or more at the
+    # first batches and needs a C++ compiler on the CPU.
+    compile: bool = False
     # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # Steps from one line of metrics to the next.
@@ -394,6 +397,7 @@ CHANGEABLE = (
             "max_grad_norm",
             "accumulation",
             "gradient_checkpointing",
+            "compile",
             "precision",
             "log_every",
             "eval_every",

@@ -10,7 +10,7 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import torch
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--padded-batches", type=int, default=3, help="also at 30 s; 0 for none")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--compile", action="store_true", help="also with train.compile")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -70,13 +71,16 @@ def main() -> None:
     corpus = build_corpus(config.data, config.seed)
     tokenizer = build_tokenizer(config, corpus.train_epoch(0))
     trainers = {}
-    for contender in contenders:
+    for contender, compiled in product(
+        contenders, (True, False) if arguments.compile else (False,)
+    ):
         torch.manual_seed(0)
-        model = build_model(contender.config, tokenizer)
+        own = contender.config
+        own = replace(own, train=replace(own.train, compile=compiled))
+        model = build_model(own, tokenizer)
         model.train()
-        trainers[contender.name] = Trainer(
-            contender.config, Path("unused"), corpus, model, tokenizer
-        )
+        name = f"{contender.name}, compiled" if compiled else contender.name
+        trainers[name] = Trainer(own, Path("unused"), corpus, model, tokenizer)
     limits = Limits.of(model.config)
     batches = load_batches(config, corpus, ExampleReader(tokenizer, limits), arguments.batches)
 
@@ -84,7 +88,7 @@ def main() -> None:
     for turn, batch in enumerate(batches):
         for name in list(trainers) if turn % 2 else reversed(trainers):
             seconds[name].append(timed(trainers[name], batch))
-    warm = 5
+    warm = 15 if arguments.compile else 5  # other shapes are compiled for some batches
     print(f"{len(batches) - warm} batches of {config.data.max_batch_seconds:.0f} s of audio")
     medians = {name: statistics.median(values[warm:]) for name, values in seconds.items()}
     baseline = list(medians)[-1]
@@ -93,7 +97,7 @@ def main() -> None:
             a / b for a, b in zip(seconds[name][warm:], seconds[baseline][warm:], strict=True)
         ]
         print(
-            f"{name:10} median {1000 * median:6.1f} ms a step, "
+            f"{name:17} median {1000 * median:6.1f} ms a step, "
             f"{statistics.median(ratios):.3f} times {baseline}"
         )
 
@@ -108,7 +112,7 @@ def main() -> None:
             ratios = [
                 timed(trainer, p) / timed(trainer, b) for p, b in zip(padded, batches, strict=False)
             ]
-            print(f"{name:10} at 30 s padding: {statistics.median(ratios):.1f} times the time")
+            print(f"{name:17} at 30 s padding: {statistics.median(ratios):.1f} times the time")
 
 
 if __name__ == "__main__":

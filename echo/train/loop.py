@@ -38,6 +38,7 @@ from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, step_batches
 from echo.train.build import ctc_weight
+from echo.train.compile import compile_layers, not_compiled
 from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import add_adapters, merged, save_adapter
 from echo.train.optimiser import freeze
@@ -97,6 +98,8 @@ class Trainer:
             freeze(model, config.train.freeze)
             if model.config.ctc and ctc_weight(config) == 0:
                 freeze(model, ["ctc_head"])
+            if config.train.compile:
+                compile_layers(model, self.accelerator.device)
         if config.train.gradient_checkpointing:
             checkpoint_layers(model)
         self.state = TrainState(config, model, self.accelerator, self.processes)
@@ -326,7 +329,7 @@ class Trainer:
         config = self.config
         model = self.state.unwrapped
         heard: dict[str, Transcripts] = {}
-        with self.state.averaged(), full_precision(model):
+        with self.state.averaged(), full_precision(model), not_compiled():
             # Adapters are decoded as they are written.
             decoded = merged(model) if config.lora else whole_model(model)
             for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():

@@ -45,6 +45,8 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         )
     if config.train.ema_decay is not None:
         raise ConfigError("FSDP does not support train.ema_decay; launch with DDP")
+    if config.train.compile:
+        raise ConfigError("FSDP does not support train.compile; launch with DDP")
     if config.loss.span_penalty:
         raise ConfigError("FSDP does not support loss.span_penalty; launch with DDP")
 

@@ -21,6 +21,7 @@ class SpanPenalty:
                 self.causal[name] = block.causal
                 block.register_forward_hook(partial(self.remember, name))
 
+    @torch.compiler.disable
     def remember(self, name: str, block: nn.Module, args: Any, output: Any) -> None:
         if block.training:
             self.spans[name] = output[1]

@@ -34,6 +34,7 @@ class AttentionWatch:
         for name, block in self.blocks.items():
             block.register_forward_hook(partial(self.remember, name), with_kwargs=True)
 
+    @torch.compiler.disable
     def remember(
         self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
     ) -> None:
