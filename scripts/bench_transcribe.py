@@ -2,7 +2,9 @@
 
 The recordings are utterances of one speaker as they are, and joined to longer ones. In one process
 and in turn, so that a noisy machine disturbs them alike: the pipeline, which takes a file at a
-time; `transcribe` doing so too; and `transcribe` with its batches.
+time; `transcribe` doing so too; and `transcribe` with its batches. With `--ctranslate2`, a folder
+that `echo-asr export MODEL FOLDER --to ctranslate2` has written, faster-whisper too, greedily, in
+float32 and in int8.
 
     python scripts/bench_transcribe.py MODEL --data ../shared/data/librispeech/dev.jsonl
 """
@@ -31,6 +33,8 @@ from echo.transcribe.transcribe import TranscribeSettings, transcribe_files
 
 PAUSE = 0.3  # seconds between joined utterances
 
+Transcribe = Callable[[Sequence[Path]], list[str]]
+
 
 def write_recordings(
     utterances: Sequence[Utterance], folder: Path, long: int, seconds: float, short: int
@@ -53,6 +57,21 @@ def write_recordings(
     return said
 
 
+def faster_whisper(folder: str, precision: str, threads: int) -> Transcribe:
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(folder, "cpu", compute_type=precision, cpu_threads=threads)
+
+    def transcribe(paths: Sequence[Path]) -> list[str]:
+        texts = []
+        for path in paths:
+            segments, _ = model.transcribe(str(path), beam_size=1)
+            texts.append("".join(segment.text for segment in segments))
+        return texts
+
+    return transcribe
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", help="a Whisper checkpoint")
@@ -61,6 +80,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=75.0, help="of a joined one, at least")
     parser.add_argument("--short", type=int, default=16, help="single utterances")
     parser.add_argument("--batch-size", type=int, default=TranscribeSettings.batch_size)
+    parser.add_argument("--ctranslate2", help="the model for faster-whisper")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -89,11 +109,16 @@ def main() -> None:
         found = dict(transcribe_files(loaded, paths, settings))
         return [found[index].text for index in range(len(paths))]
 
-    contenders: dict[str, Callable[[Sequence[Path]], list[str]]] = {
+    contenders: dict[str, Transcribe] = {
         "pipeline": by_pipeline,
         "one by one": lambda paths: by_transcribe(paths, 1),
         "batched": lambda paths: by_transcribe(paths, arguments.batch_size),
     }
+    if arguments.ctranslate2:
+        for precision in ("float32", "int8"):
+            contenders[f"faster-whisper {precision}"] = faster_whisper(
+                arguments.ctranslate2, precision, arguments.threads
+            )
     normalise = normaliser("en", load_tokenizer(arguments.model))
     with tempfile.TemporaryDirectory() as folder:
         said = write_recordings(

@@ -45,6 +45,8 @@ def make_noises(speech: Sequence[Utterance], out: Path) -> None:
     for utterance in speech:
         by_speaker[str(utterance.speaker)].append(utterance)
     speakers = sorted(by_speaker)
+    if len(speakers) < 2:
+        raise SystemExit("--speech has one speaker; the two babbles need speakers of their own")
     for part, own in (("train", speakers[::2]), ("test", speakers[1::2])):
         rng = random.Random(part)
         (out / part).mkdir(parents=True, exist_ok=True)
