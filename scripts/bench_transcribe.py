@@ -2,9 +2,9 @@
 
 The recordings are utterances of one speaker as they are, and joined to longer ones. In one process
 and in turn, so that a noisy machine disturbs them alike: the pipeline, which takes a file at a
-time; `transcribe` doing so too; and `transcribe` with its batches. With `--ctranslate2`, a folder
-that `echo-asr export MODEL FOLDER --to ctranslate2` has written, faster-whisper too, greedily, in
-float32 and in int8.
+time; `transcribe` doing so too; and `transcribe` with its batches, also in int8. With
+`--ctranslate2`, a folder that `echo-asr export MODEL FOLDER --to ctranslate2` has written,
+faster-whisper too, greedily, in float32 and in int8.
 
     python scripts/bench_transcribe.py MODEL --data ../shared/data/librispeech/dev.jsonl
 """
@@ -104,8 +104,8 @@ def main() -> None:
             for path in paths
         ]
 
-    def by_transcribe(paths: Sequence[Path], batch_size: int) -> list[str]:
-        settings = TranscribeSettings(batch_size=batch_size)
+    def by_transcribe(paths: Sequence[Path], batch_size: int, int8: bool = False) -> list[str]:
+        settings = TranscribeSettings(batch_size=batch_size, int8=int8)
         found = dict(transcribe_files(loaded, paths, settings))
         return [found[index].text for index in range(len(paths))]
 
@@ -113,6 +113,7 @@ def main() -> None:
         "pipeline": by_pipeline,
         "one by one": lambda paths: by_transcribe(paths, 1),
         "batched": lambda paths: by_transcribe(paths, arguments.batch_size),
+        "batched, int8": lambda paths: by_transcribe(paths, arguments.batch_size, int8=True),
     }
     if arguments.ctranslate2:
         for precision in ("float32", "int8"):

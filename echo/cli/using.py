@@ -47,6 +47,12 @@ def transcribe(
             "--words", help="Find when every word is said, for json and the cues of srt and vtt."
         ),
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Compute linear layers in 8-bit integers: about twice as fast on a CPU."
+        ),
+    ] = False,
     max_line_width: Annotated[
         int | None,
         typer.Option(min=1, help="Most characters in a line of srt and vtt; by default 42."),
@@ -80,7 +86,7 @@ def transcribe(
     from echo.transcribe.subtitles import Layout
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
 
-    settings = TranscribeSettings(beams, language, task, words, batch_size, prompt, hotwords)
+    settings = TranscribeSettings(beams, language, task, words, batch_size, prompt, hotwords, int8)
     loaded = load_model(model, checkpoint)
     transcribe_into(out, loaded, paths, kinds, settings, progress=True, layout=Layout(**layout))
     print(f"The transcripts are in {out}/")

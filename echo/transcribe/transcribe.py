@@ -37,6 +37,7 @@ from echo.model.language import known_languages, language_code, spoken_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
+from echo.transcribe.int8 import int8_copy
 from echo.transcribe.recordings import load_whole
 from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Segment, Transcript, Word
@@ -73,6 +74,8 @@ class TranscribeSettings:
     prompt: str | None = None
     # Words that are likely to be said, put before the prompt of each window.
     hotwords: str | None = None
+    # Whether linear layers are computed in 8-bit integers, on a CPU.
+    int8: bool = False
 
 
 DEFAULTS = TranscribeSettings()
@@ -203,6 +206,8 @@ class Transcriber:
             )
         self.prompt = self.prompt_ids()
         to_device(self.model)
+        if settings.int8:
+            self.model = int8_copy(self.model)
 
     def prompt_ids(self) -> list[int]:
         """The prompt and hotwords before every window, up to half of what the decoder takes."""
