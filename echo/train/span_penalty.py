@@ -21,7 +21,7 @@ class SpanPenalty:
                 self.causal[name] = block.causal
                 block.register_forward_hook(partial(self.remember, name))
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # torch cannot return one tensor to several hooks of a compiled layer
     def remember(self, name: str, block: nn.Module, args: Any, output: Any) -> None:
         if block.training:
             self.spans[name] = output[1]

@@ -34,7 +34,7 @@ class AttentionWatch:
         for name, block in self.blocks.items():
             block.register_forward_hook(partial(self.remember, name), with_kwargs=True)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # torch cannot return one tensor to several hooks of a compiled layer
     def remember(
         self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
     ) -> None:
