@@ -50,7 +50,7 @@ def transcribe(
     int8: Annotated[
         bool,
         typer.Option(
-            "--int8", help="Compute linear layers in 8-bit integers: about twice as fast on a CPU."
+            "--int8", help="Compute linear layers in 8-bit integers, which is faster on a CPU."
         ),
     ] = False,
     max_line_width: Annotated[
