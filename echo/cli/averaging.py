@@ -19,7 +19,7 @@ from echo.cli.options import (
     on_error_of,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief
+from echo.support.text import brief, read_numbers
 
 CHECKPOINTS = {"models", "best", "out"}  # what averaging a run's checkpoints uses
 WEIGHTED = {"models", "best", "weights", "out", "checkpoint"}  # what --weights uses
@@ -115,9 +115,9 @@ def average(
     for model in models:
         check_model(model)
     if weights is not None:
-        write_average(models, read_numbers(weights, "--weights"), out, checkpoint)
+        write_average(models, read_numbers(weights, "--weights", float), out, checkpoint)
         return
-    shares = read_numbers(sweep or "", "--sweep")
+    shares = read_numbers(sweep or "", "--sweep", float)
     sources = read_sources(data or [])
 
     from echo.data.named import check_named
@@ -186,20 +186,6 @@ def write_average(models: list[str], shares: list[float], out: Path, checkpoint:
     parents = read_parents(models, checkpoint)
     write_mean(parents, shares, out)
     print(f"The mean is in {out}/; it pads and generates as {leader(parents, shares).source} does")
-
-
-def read_numbers(text: str, key: str) -> list[float]:
-    """Numbers with commas between them.
-
-    Raises:
-        ConfigError: one is no number.
-    """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"{key}: {brief(text)!r} must be numbers with commas between them"
-        ) from None
 
 
 def read_sources(named: list[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from echo.cli.options import (
     on_error_of,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief, visible
+from echo.support.text import brief, read_numbers, visible
 
 DEFAULT_SNRS = "20,10,5,0"  # dB
 
@@ -167,11 +167,8 @@ def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
     if noise is None and snr is not None:
         raise ConfigError("--snr has no effect without --noise FOLDER")
     text = DEFAULT_SNRS if snr is None else snr
-    try:
-        snrs = [float(part) for part in text.split(",")]
-    except ValueError:
-        snrs = []
-    if not snrs or len({*snrs}) < len(snrs) or not all(-100 <= each <= 100 for each in snrs):
+    snrs = read_numbers(text, "--snr", float)
+    if len({*snrs}) < len(snrs) or not all(-100 <= each <= 100 for each in snrs):
         raise ConfigError(
             f"--snr is {brief(text)!r}, but must be different numbers from -100 to 100 with "
             "commas between them"

@@ -40,12 +40,13 @@ def pilot(
     changes a setting of one model; 'models.focus=configs/attention/focus.yaml' adds one.
     """
     from echo.data.named import check_data
-    from echo.pilot.contenders import read_pilot, read_seeds
+    from echo.pilot.contenders import read_pilot
+    from echo.support.text import read_numbers
     from echo.support.yaml import read_yaml
     from echo.train.trackers import check_trackers
 
     out = out or Path("runs") / config.stem
-    chosen = None if seeds is None else read_seeds(seeds)
+    chosen = None if seeds is None else read_numbers(seeds, "--seeds", int)
     settings = read_pilot(read_yaml(config), str(config), overrides or [], chosen)
     check_data(settings.contenders[0].config.data)
     for contender in settings.contenders:

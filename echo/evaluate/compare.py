@@ -26,6 +26,7 @@ from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
 from echo.support.files import replace_text, result_folder
 from echo.support.memory import PeakMemory
+from echo.support.text import distinct
 
 logger = logging.getLogger(__name__)
 
@@ -125,14 +126,7 @@ def compare_models(
 
 def unique_names(sources: Sequence[str]) -> list[str]:
     """A short name for each model and its folder: the last part of its path or hub id."""
-    names: list[str] = []
-    for source in sources:
-        name = base = Path(source).resolve().name or "model"
-        number = 2
-        while name.casefold() in map(str.casefold, names):  # some file systems know no case
-            name, number = f"{base}-{number}", number + 1
-        names.append(name)
-    return names
+    return distinct(Path(source).resolve().name or "model" for source in sources)
 
 
 def prepare(

@@ -283,19 +283,5 @@ def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
     return list(seeds)
 
 
-def read_seeds(text: str) -> list[int]:
-    """Parses the command line's seeds, `1,2,3`.
-
-    Raises:
-        ConfigError: one is not a whole number.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--seeds: {brief(text)!r} must be whole numbers with commas between them"
-        ) from None
-
-
 def listed(names: Sequence[str]) -> str:
     return ", ".join(names)

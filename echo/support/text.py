@@ -1,7 +1,13 @@
-"""Text as it can be shown anywhere: on a terminal, in a log, in Markdown, in a figure."""
+"""Text as it can be shown anywhere: on a terminal, in a log, in Markdown, in a figure. And what is
+read from and made of short texts: lists of numbers, and distinct names."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from echo.support.errors import ConfigError
+
+Number = TypeVar("Number", int, float)
 
 # Characters that are not shown: control characters, which could move the cursor or clear the
 # screen, Unicode's line breaks and marks of direction, and half surrogate pairs, which cannot be
@@ -25,6 +31,39 @@ def brief(name: str) -> str:
 def visible_lines(text: str) -> str:
     """Text of several lines, with other control characters escaped as in Python."""
     return "\n".join(map(visible, text.split("\n")))
+
+
+def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
+    """Parses numbers with commas between them, as "0.5, 0.5".
+
+    Args:
+        key: the option that `text` was given for, for messages.
+        kind: int or float.
+
+    Raises:
+        ConfigError: one is no such number.
+    """
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        numbers = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(
+            f"{key}: {brief(text)!r} must be {numbers} with commas between them"
+        ) from None
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Numbers names that are taken, as "a", "A-2", so that they can be files of one folder. Case
+    does not count, because some file systems ignore it."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for base in names:
+        name, number = base, 2
+        while name.casefold() in taken:
+            name, number = f"{base}-{number}", number + 1
+        taken.add(name.casefold())
+        found.append(name)
+    return found
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
+from echo.support.text import distinct
 from echo.transcribe.subtitles import Layout, as_cues
 from echo.transcribe.transcript import Segment, Transcript, Word
 
@@ -99,15 +100,7 @@ def read_formats(text: str, words: bool = False, layout: bool = False) -> list[s
 def output_names(paths: Sequence[Path]) -> list[str]:
     """What each recording's files are called, before the format: as the recording without its
     suffix, and numbered where that is taken, regardless of case."""
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        name, number = path.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+    return distinct(path.stem for path in paths)
 
 
 def write_transcript(

@@ -120,8 +120,11 @@ def test_the_command_writes_the_curve(monkeypatch, capsys, tmp_path, folder):
     [
         (["--snr", "5"], "--snr has no effect without --noise"),
         (["--noise", "nowhere"], "--noise: nowhere: no such folder"),
-        (["--noise", ".", "--snr", "loud"], "--snr is 'loud', but must be different numbers"),
-        (["--noise", ".", "--snr", ""], "--snr is '', but must be different numbers"),
+        (
+            ["--noise", ".", "--snr", "loud"],
+            "--snr: 'loud' must be numbers with commas between them",
+        ),
+        (["--noise", ".", "--snr", ""], "--snr: '' must be numbers with commas between them"),
         (["--noise", ".", "--snr", "5,5"], "--snr is '5,5', but must be different numbers"),
         (["--noise", ".", "--snr", "nan"], "--snr is 'nan', but must be different numbers"),
     ],

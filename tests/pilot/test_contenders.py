@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from echo.data.tokenizer import train_tokenizer
-from echo.pilot.contenders import read_pilot, read_seeds
+from echo.pilot.contenders import read_pilot
 from echo.support.errors import ConfigError
 from echo.support.yaml import read_yaml
 from echo.train.build import build_model
@@ -105,7 +105,7 @@ def test_the_baseline_is_the_file_s_last_model_or_the_named_one():
 
 def test_seeds_are_the_config_s_or_those_asked_for():
     assert read().seeds == [7]
-    pilot = read(seeds=read_seeds("1, 2,3"))
+    pilot = read(seeds=[1, 2, 3])
     assert pilot.seeds == [1, 2, 3]
     assert pilot.contenders[0].with_seed(2).seed == 2
 
@@ -162,12 +162,6 @@ def test_wrong_overrides_are_named_by_their_whole_key(override, message):
     with pytest.raises(ConfigError) as error:
         read(override)
     assert str(error.value).startswith(f"command line: {message}")
-
-
-@pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])
-def test_seeds_are_whole_numbers(text):
-    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers"):
-        read_seeds(text)
 
 
 def test_contenders_may_differ_in_how_they_are_trained():

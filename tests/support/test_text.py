@@ -2,11 +2,13 @@
 
 import logging
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from echo.cli.entry import VisibleFormatter
-from echo.support.text import escape_markdown, visible, visible_lines
+from echo.support.errors import ConfigError
+from echo.support.text import distinct, escape_markdown, read_numbers, visible, visible_lines
 
 EVIL = "\x1b[2Jgone\r\x07 \x9b1m \u202etxt.exe\u2028 \x00\ud800 größer 日本 👩\u200d🚀"
 
@@ -30,3 +32,21 @@ def test_the_log_is_spelled_out_too() -> None:
     record = logging.LogRecord("echo", logging.WARNING, "", 0, "skipped: %s", (EVIL,), None)
     line = VisibleFormatter("%(levelname)s: %(message)s").format(record)
     assert line == f"WARNING: skipped: {visible(EVIL)}"
+
+
+def test_numbers_are_read_with_their_kind() -> None:
+    assert read_numbers("1, 2,3", "--seeds", int) == [1, 2, 3]
+    assert read_numbers("0.5,-1e1", "--snr", float) == [0.5, -10.0]
+
+
+@pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])
+def test_a_wrong_number_names_the_option(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers with commas"):
+        read_numbers(text, "--seeds", int)
+
+
+@given(st.lists(st.sampled_from(["a", "A", "a-2", "b", "B-2"]), max_size=8))
+def test_distinct_names_differ_whatever_their_case(names: list[str]) -> None:
+    found = distinct(names)
+    assert len({name.casefold() for name in found}) == len(names)
+    assert all(one.startswith(name) for one, name in zip(found, names, strict=True))
