@@ -139,3 +139,17 @@ def test_documented_commands_can_be_parsed(line, monkeypatch):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_page_of_results_is_short():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 150
+
+
+def test_every_figure_of_the_results_is_in_the_log():
+    """So that a figure measured anew is changed in both."""
+    results, log = (
+        set(re.findall(r"\d(?:[\d,.]*\d)?", (ROOT / "docs" / name).read_text(encoding="utf-8")))
+        for name in ("results.md", "log.md")
+    )
+    assert results <= log
