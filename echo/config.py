@@ -53,8 +53,8 @@ EvalSets = Annotated[dict[str, str], SetNames()]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The shape of a model trained from scratch; with `init`, the checkpoint gives all but the
-    attention, and what contradicts it is refused."""
+    """The shape of a model trained from scratch; with `init`, the checkpoint gives everything but
+    the attention, and settings that contradict it are refused."""
 
     # Width of every layer's input and output, a multiple of `heads`.
     d_model: Annotated[int, Range(4)] = 144
@@ -68,19 +68,19 @@ class ModelSettings:
     ffn_dim: Positive | None = None
     # Number of mel bands in the features.
     n_mels: Positive = 80
-    # Longest audio that the encoder takes, in seconds.
+    # Longest audio that the encoder accepts, in seconds.
     max_seconds: Annotated[float, Range(0.1)] = 30.0
-    # Longest transcript that the decoder takes, in tokens.
+    # Longest transcript that the decoder accepts, in tokens.
     max_tokens: Positive = 448
-    # Probability of dropout.
+    # Dropout probability.
     dropout: Share = 0.1
-    # Factor on the first weights of the convolutions, whose output is added to fixed positions: by
-    # a factor of 1, a small model long hears positions rather than speech.
+    # Factor on the convolutions' initial weights; their output is added to fixed positions, which
+    # at a factor of 1 drown out the speech for a long time in a small model.
     conv_gain: Annotated[float, Range(0, 100, above=True)] = 2.0
-    # Whether cross-attention adds the encoder's positions to its keys, which no Whisper does.
+    # Whether cross-attention adds the encoder's positions to its keys; a Whisper does not.
     cross_positions: bool = False
-    # Forms of self-attention, {encoder: ..., decoder: ...}: each a form's name, its settings, or a
-    # list of one for each layer, see echo.attention.forms; a Whisper as `init` is given them.
+    # Forms of self-attention, {encoder: ..., decoder: ...}: each is a form's name, its settings, or
+    # a list with one of these for each layer; a Whisper as `init` is converted to them.
     attention: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ class TokenizerSettings:
 
     # Kind of tokens: the characters of the transcripts, or byte-level BPE.
     kind: Literal["characters", "bpe"] = "characters"
-    # Number of tokens that BPE has at most; null is 512.
+    # Largest number of BPE tokens; null is 512.
     size: Positive | None = None
 
 
@@ -98,12 +98,12 @@ class TokenizerSettings:
 class NoiseSettings:
     """Noise added to training audio."""
 
-    # Folder of recordings of noise (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
+    # Folder of noise recordings (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
     folder: str
-    # Probability that an utterance of an epoch gets noise.
+    # Probability that noise is added to an utterance.
     probability: Share = 0.5
-    # Lowest and highest signal-to-noise ratio in dB, drawn evenly; the ratio of the powers of
-    # utterance and noise, pauses included.
+    # Lowest and highest signal-to-noise ratio in dB, drawn uniformly; the ratio between the power
+    # of the utterance, pauses included, and that of the noise.
     snr: Decibels = field(default_factory=lambda: [0.0, 20.0])
 
 
@@ -113,7 +113,7 @@ class ReverbSettings:
 
     # Folder of impulse responses (.flac, .wav, .opus, .ogg, .mp3), searched with its subfolders.
     folder: str
-    # Probability that an utterance of an epoch is heard in one of the rooms.
+    # Probability that reverberation is added to an utterance.
     probability: Share = 0.5
 
 
@@ -121,17 +121,17 @@ class ReverbSettings:
 class CodecSettings:
     """Telephone codecs that training audio goes through."""
 
-    # Probability that an utterance of an epoch is encoded.
+    # Probability that an utterance goes through a codec.
     probability: Share = 0.2
-    # Codecs of which one is drawn, all at 8 kHz: G.711's mu-law and a-law, and GSM 06.10.
+    # Codecs to draw from, all at 8 kHz: G.711's mu-law and a-law, and GSM 06.10.
     kinds: Codecs = field(default_factory=lambda: ["mu-law", "a-law", "gsm"])
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """What is done to training audio."""
+    """Augmentation of training audio."""
 
-    # Factors on the speed, one of which is drawn for each utterance of an epoch.
+    # Factors on the speed; one is drawn for each utterance in each epoch.
     speed: Speeds = field(default_factory=lambda: [0.9, 1.0, 1.1])
     # Number of frequency bands that SpecAugment masks.
     freq_masks: Count = 1
@@ -147,10 +147,10 @@ class AugmentSettings:
     reverb: ReverbSettings | None = None
     # Noise; null adds none.
     noise: NoiseSettings | None = None
-    # Lowest and highest gain in dB, drawn evenly for each utterance of an epoch; null changes no
-    # level.
+    # Lowest and highest gain in dB, drawn uniformly for each utterance in each epoch; null leaves
+    # levels unchanged.
     gain: Decibels | None = None
-    # Telephone codecs, after all else; null uses none.
+    # Telephone codecs, applied last; null uses none.
     codec: CodecSettings | None = None
 
 
@@ -159,11 +159,11 @@ class PackSettings:
     """Utterances of one recording or speaker joined into windows, with timestamps between them, as
     Whisper was trained."""
 
-    # Longest window, in seconds, with the pauses between utterances.
+    # Longest window in seconds, including the pauses between utterances.
     seconds: PositiveAmount = 30.0
     # Share of an epoch's utterances that are joined into windows; the others stay alone.
     share: Share = 0.5
-    # Share of the windows that get the text before them as a prompt, which has no loss.
+    # Share of the windows that get the preceding text as a prompt; the prompt has no loss.
     prompt_share: Share = 0.5
 
 
@@ -171,9 +171,10 @@ class PackSettings:
 class SourceSettings:
     """One of several sources to train on."""
 
-    # The data set, as `data.train` names one.
+    # The data set, in the same form as `data.train`.
     source: str
-    # How many times an epoch takes the source; 0.5 takes one half, and the other in the next epoch.
+    # How many times an epoch uses the source; with 0.5 it uses one half, and the next epoch the
+    # other.
     weight: Weight = 1.0
 
 
@@ -185,13 +186,13 @@ class DataSettings:
     train: str | list[str | SourceSettings] | None = None
     # Data set to measure WER on, or several by name, {own: dev.jsonl, general: libri.jsonl}.
     eval: str | EvalSets | None = None
-    # Built-in corpus to use in place of `train` and `eval`.
+    # Built-in corpus to use instead of `train` and `eval`.
     corpus: Literal["fsdd", "espeak"] | None = None
-    # Folder in which the built-in corpus lies (fsdd) or is kept (espeak; null is
+    # Folder that holds the built-in corpus (fsdd), or that it is written to (espeak; null is
     # ~/.cache/echo-asr).
     root: str | None = None
     # Part of a built-in corpus to measure on: its test set, or "dev", utterances held out of its
-    # training set, to choose settings by.
+    # training set for choosing settings.
     split: Split = "test"
     # Column of the recordings; null finds the usual names.
     audio_column: str | None = None
@@ -199,57 +200,57 @@ class DataSettings:
     text_column: str | None = None
     # Column of the speakers; null finds the usual names.
     speaker_column: str | None = None
-    # Language of the transcripts, "de" or "german", which a multilingual `init` is told and a model
-    # from scratch names in its outputs; null is the checkpoint's own, or unknown.
+    # Language of the transcripts, such as "de" or "german", for the prompt of a multilingual `init`
+    # and the outputs of a model trained from scratch; null is the checkpoint's own, or unknown.
     language: str | None = None
     # Task of a multilingual `init`; null is the checkpoint's own.
     task: Literal["transcribe", "translate"] | None = None
-    # Whether an utterance that cannot be used stops the run or is logged and left out.
+    # Whether an utterance that cannot be used stops the run, or is logged and left out.
     on_error: OnError = "raise"
-    # Whether recordings may lie outside the folder of the source that names them.
+    # Whether recordings may be outside the folder of the source that names them.
     allow_outside: bool = False
-    # Whether a data set of the hub is read during training, as shards always are, rather than
-    # downloaded before it.
+    # Whether a hub data set is streamed during training, as shards always are, instead of
+    # downloaded first.
     streaming: bool = False
-    # Number of shards of a stream that are held, shuffled and batched together.
+    # Number of a stream's shards that are held in memory, shuffled and batched together.
     shards_per_block: Positive = 8
-    # Number of processes that decode and augment; 0 does it in the training process.
+    # Number of processes that decode and augment; 0 does both in the training process.
     workers: Count = 1
     # Folder in which decoded recordings are kept for later epochs; null keeps none.
     cache: str | None = None
     # Largest size of the cache, in gigabytes; an hour of audio takes 0.23.
     cache_gigabytes: Amount = 20.0
-    # Most audio in a batch, in seconds, with added silence, and padded to its longest utterance.
+    # Most audio in a batch, in seconds, including added silence and padding.
     max_batch_seconds: PositiveAmount = 60.0
     # Most utterances in a batch.
     max_batch_size: Positive = 64
-    # Seconds that every utterance lasts at least, filled up with silence that the model hears, as
-    # Whisper's 30; "batch" adds none, because padding to a batch's longest utterance is masked.
+    # Seconds to which every utterance is padded with silence that the model hears, such as
+    # Whisper's 30; "batch" pads to the batch's longest utterance, and masks the padding.
     pad_to: Literal["batch"] | Amount = "batch"
-    # Seconds of silence that every utterance ends with at least.
+    # Seconds of silence, at least, at the end of every utterance.
     added_silence: Amount = 0.0
-    # Share of training examples with a Whisper's timestamps; windows of `pack` always have them.
+    # Share of training examples that have Whisper's timestamps; windows of `pack` always have them.
     timestamps: Share = 0.0
-    # How utterances are joined into windows, {seconds: 30, share: 0.5}; null leaves each alone.
+    # How utterances are joined into windows, {seconds: 30, share: 0.5}; null joins none.
     pack: PackSettings | None = None
-    # What is done to training audio.
+    # Augmentation of training audio.
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What training minimises: cross-entropy and these."""
+    """What training minimises: cross-entropy and these losses."""
 
     # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint.
     ctc_weight: Share | None = None
-    # Share of the probability that label smoothing takes from the right token.
+    # Share of the probability that label smoothing takes from the correct token.
     label_smoothing: Share = 0.0
     # Weight of the loss that makes cross-attention look where the CTC head hears each token.
     alignment_weight: Amount = 0.0
     # Weight of the mean span scale of focused blocks, which keeps spans short.
     span_penalty: Amount = 0.0
-    # Weight of the KL divergence of the decoder's distribution from the starting model's, which
-    # keeps what `init` knows; above 0 it holds a second copy of the model in memory.
+    # Weight of the KL divergence between the decoder's distribution and the starting model's, which
+    # keeps what `init` knows; above 0, a second copy of the model is held in memory.
     anchor_kl: Amount = 0.0
 
 
@@ -262,15 +263,15 @@ class LoraSettings:
     # Scale of the adapters: their output is multiplied by alpha / rank, or if rank_stabilised by
     # alpha / sqrt(rank).
     alpha: Positive = 32
-    # Whether the scale falls with the root of the rank, so that high ranks learn as fast as low
-    # ones (rsLoRA, Kalajdzievski 2023).
+    # Whether the scale falls with the square root of the rank, so that high ranks learn as fast as
+    # low ones (rsLoRA, Kalajdzievski 2023).
     rank_stabilised: bool = False
-    # Whether the length of each row of a weight is trained apart from its direction (DoRA, Liu et
-    # al. 2024).
+    # Whether the length of each row of a weight is trained separately from its direction (DoRA, Liu
+    # et al. 2024).
     dora: bool = False
-    # Probability of dropout at the adapters' input.
+    # Dropout probability at the adapters' input.
     dropout: Share = 0.0
-    # Names of the layers that get adapters: linear ones, convolutions or embeddings.
+    # Names of the layers that get adapters: linear layers, convolutions or embeddings.
     targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
 
@@ -278,16 +279,16 @@ class LoraSettings:
 class TrainSettings:
     """How a model is trained: for how long, at which learning rate, and what is written when."""
 
-    # Steps after which training stops; null sets no limit but max_seconds.
+    # Steps after which training stops; with null, only max_seconds limits it.
     max_steps: Positive | None = 2000
-    # Seconds of training after which it stops, and which the learning-rate schedule then follows;
-    # null sets no limit but max_steps.
+    # Seconds after which training stops, and which the learning-rate schedule then follows; with
+    # null, only max_steps limits it.
     max_seconds: PositiveAmount | None = None
-    # Optimiser: AdamW; Adafactor, whose state takes hardly any memory; or Muon, for the matrices of
+    # Optimiser: AdamW; Adafactor, whose state takes very little memory; or Muon for the matrices of
     # hidden layers, with AdamW for all other parameters.
     optimiser: Literal["adamw", "adafactor", "muon"] = "adamw"
-    # Highest learning rate; under adafactor, relative to the size of each weight (10 to 100 times
-    # AdamW's); under muon, of AdamW's scale for all parameters.
+    # Highest learning rate; with adafactor relative to the size of each weight (10 to 100 times
+    # AdamW's), with muon on AdamW's scale for all parameters.
     learning_rate: Amount = 1.5e-3
     # Learning-rate schedule after the warm-up, down to 0.
     schedule: Literal["linear", "cosine"] = "cosine"
@@ -301,42 +302,42 @@ class TrainSettings:
     max_grad_norm: PositiveAmount = 1.0
     # Names of modules whose weights are not trained, such as [model.encoder].
     freeze: list[str] = field(default_factory=list)
-    # Learning rate of parameters that a Whisper lacks, such as local branches; null is
+    # Learning rate of parameters that a Whisper does not have, such as local branches; null is
     # learning_rate.
     new_learning_rate: Amount | None = None
     # Number of batches in a step.
     accumulation: Positive = 1
-    # Whether activations of layers are computed again for the gradients rather than kept, which
-    # takes less memory and a sixth more time.
+    # Whether layers' activations are recomputed for the gradients instead of kept, which takes less
+    # memory and a sixth more time.
     gradient_checkpointing: bool = False
-    # Whether the model's layers are compiled by torch.compile, which takes a minute or more at the
-    # first batches and needs a C++ compiler on the CPU.
+    # Whether layers are compiled by torch.compile, which takes a minute or more at the first
+    # batches and needs a C++ compiler on the CPU.
     compile: bool = False
-    # Precision of training; "auto" is bf16 on a GPU that has it, and fp32 elsewhere.
+    # Precision of training; "auto" is bf16 on a GPU that supports it, and fp32 otherwise.
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    # Steps from one line of metrics to the next.
+    # Steps between lines of metrics.
     log_every: Positive = 20
-    # Steps from one evaluation to the next.
+    # Steps between evaluations.
     eval_every: Positive = 250
-    # Number of utterances of each evaluation set that are decoded for WER during training.
+    # Number of utterances of each evaluation set that are decoded to measure WER during training.
     eval_utterances: Positive = 100
-    # Steps from one checkpoint to the next.
+    # Steps between checkpoints.
     checkpoint_every: Positive = 500
-    # What the best checkpoint is chosen by, where data.eval has several sets: the name of one, or
-    # a weighted mean, as own + 0.5 general; null is the first set.
+    # How the best checkpoint is chosen if data.eval has several sets: by the set of this name, or
+    # by a weighted mean such as own + 0.5 general; null is the first set.
     best: str | None = None
-    # Evaluations without a better WER after which training stops; null never stops it.
+    # Evaluations without a better WER after which training stops; null disables this.
     patience: Positive | None = None
-    # Number of checkpoints that are kept for their WER.
+    # Number of checkpoints with the best WER that are kept.
     keep_best: Count = 5
-    # Decay of an exponential moving average of the weights, which is then evaluated and written;
-    # null evaluates and writes the weights themselves.
+    # Decay of an exponential moving average of the weights, which is then evaluated and written
+    # instead of the weights; null uses no average.
     ema_decay: Share | None = None
-    # Trackers that show the curves: TensorBoard, in the run's folder, and others whose packages are
-    # installed, by their own environment variables; [] writes metrics.jsonl alone.
+    # Trackers that get the curves: TensorBoard in the run's folder, or others, which must be
+    # installed and are set up by their own environment variables; [] writes only metrics.jsonl.
     trackers: list[Tracker] = field(default_factory=lambda: ["tensorboard"])
-    # Steps in a row that may be skipped, for a loss that is not finite or for lack of memory,
-    # before the run stops, at the latest when metrics are next written.
+    # Consecutive steps that may be skipped, because the loss is not finite or memory runs out,
+    # before the run stops; it stops by the next line of metrics.
     max_skipped_steps: Count = 10
 
 
@@ -344,9 +345,9 @@ class TrainSettings:
 class DecodeSettings:
     """How transcripts are decoded for WER."""
 
-    # Number of beams; 1 decodes greedily.
+    # Number of beams; 1 is greedy decoding.
     beams: Positive = 1
-    # Weight of the CTC head, where the model has one, in choosing tokens; 0 leaves it out.
+    # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it.
     ctc_weight: Share = 0.5
     # Most audio in a batch, in seconds, padded to its longest utterance.
     max_batch_seconds: PositiveAmount = 240.0
@@ -356,9 +357,10 @@ class DecodeSettings:
 class RunConfig:
     """A whole training run."""
 
-    # Seed of everything that is drawn at random.
+    # Seed of all random numbers.
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1
-    # Checkpoint to start from, a Whisper's or Echo's folder or hub id; null trains from scratch.
+    # Checkpoint to start from, a folder or hub id of a Whisper or Echo model; null trains from
+    # scratch.
     init: str | None = None
     # Shape of a model trained from scratch.
     model: ModelSettings = field(default_factory=ModelSettings)

@@ -21,7 +21,7 @@ class AdaptiveSettings(FocusedSettings):
     form: str = "adaptive"
     # How strongly the span moves the softmax temperature (c).
     temp_scale: TempScale = 0.01
-    # Whether longer spans are sharper instead of shorter ones.
+    # Whether longer spans are sharper, instead of shorter ones.
     sharpen_longer: bool = False
     # Kernel of the local branch; "flex" is PyTorch's compiled flex_attention, for CUDA.
     local_kernel: LocalKernel = "blocks"
@@ -33,8 +33,8 @@ class AdaptiveSettings(FocusedSettings):
     relative_bias: bool = False
     # Temperature of the local branch: computed from the span, or learned for each head.
     temperature: Literal["span", "learned"] = "span"
-    # What the local branch's query, key and value are: the global branch's ("shared"), the block's
-    # input ("input"), or projections of the input for them alone ("projected").
+    # Where the local branch's query, key and value come from: the global branch ("shared"), the
+    # block's input ("input"), or projections of their own ("projected").
     local_input: Literal["shared", "input", "projected"] = "shared"
 
 

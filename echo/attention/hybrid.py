@@ -25,7 +25,7 @@ class HybridSettings(FocusedSettings):
     form: str = "hybrid"
     # How strongly the span moves the softmax temperature (c).
     temp_scale: TempScale = 0.01
-    # Whether longer spans are sharper instead of shorter ones.
+    # Whether longer spans are sharper, instead of shorter ones.
     sharpen_longer: bool = False
     # Kernel of the local branch; "flex" is PyTorch's compiled flex_attention, for CUDA.
     local_kernel: LocalKernel = "blocks"

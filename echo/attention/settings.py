@@ -43,8 +43,8 @@ class FocusedSettings(AttentionSettings):
     # Number of positions over which the global branch's keys and values are averaged, which keeps
     # the cost linear in length; 1 averages nothing.
     global_stride: Positive = 1
-    # Most keys of the global branch at a stride above 1, where longer utterances get a longer
-    # stride; 750 are 60 s at a stride of 4.
+    # Most keys of the global branch at a stride above 1; utterances that would have more get a
+    # longer stride; 750 keys are 60 s at a stride of 4.
     max_global_keys: Positive = 750
     # Base of the global branch's rotary positions; null has no such positions.
     rotary_base: Annotated[float, Range(1, above=True)] | None = None

@@ -24,12 +24,12 @@ app.add_typer(data_app, name="data")
 
 
 def is_main_process() -> bool:
-    """Whether this is the main one of the processes that a launcher has started."""
+    """Returns whether this is the main process of those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def process_count() -> int:
-    """How many processes a launcher has started."""
+    """Returns how many processes a launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -51,7 +51,7 @@ def only_training_is_shared(
 ) -> None:
     """
     Raises:
-        ConfigError: several processes were started for what one does.
+        ConfigError: several processes were started for a command that runs in one.
     """
     command = context.invoked_subcommand
     if process_count() > 1 and command not in ("train", "resume"):

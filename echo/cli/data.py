@@ -45,9 +45,7 @@ def check(
 
 def explore(
     data: Data,
-    out: Annotated[
-        Path, typer.Option(help="HTML file to write, in place of one that is there already.")
-    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write; an existing one is replaced.")],
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
     speaker_column: SpeakerColumn = None,
@@ -74,10 +72,12 @@ def explore(
 
 def shard(
     data: Data,
-    out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
     format: Annotated[
         Literal["flac", "opus"],
-        typer.Option(help="Format of the audio: flac loses nothing, opus is a sixth as large."),
+        typer.Option(
+            help="Format of the audio: flac is lossless, opus takes a sixth of the space."
+        ),
     ] = "flac",
     shard_size: Annotated[int, typer.Option(min=1, help="Most utterances in a shard.")] = 1000,
     shard_seconds: Annotated[

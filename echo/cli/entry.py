@@ -53,7 +53,7 @@ def fail(error: object) -> None:
 
 
 def main() -> None:
-    """Runs the command line; a user's error is one sentence and exit code 2."""
+    """Runs the command line; an error that the user can fix is one sentence and exit code 2."""
     set_up_output()
     # All processes of a run log the same, but for errors that stop one of them.
     logging.getLogger("echo").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)

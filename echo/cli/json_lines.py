@@ -13,8 +13,8 @@ import typer
 LogFormat = Annotated[
     Literal["text", "json"],
     typer.Option(
-        help="Show progress as text and a bar, or write each event as a line of JSON to the "
-        "standard output and nothing else there."
+        help="Format of progress: text with a progress bar, or json, one line for each event and "
+        "nothing else on standard output."
     ),
 ]
 
@@ -39,8 +39,8 @@ class JsonLines(logging.Handler):
 
 @contextmanager
 def log_as(log_format: Literal["text", "json"]) -> Iterator[JsonLines | None]:
-    """Within, what a command logs is shown in this format. What anything prints goes to the
-    standard error where the format is JSON.
+    """Shows what a command logs in this format. For JSON, everything else that is printed goes to
+    standard error.
 
     Yields:
         The handler, None for text.

@@ -43,12 +43,14 @@ def evaluate(
         float | None,
         typer.Option(
             min=0,
-            help="Seconds that every utterance is padded to with silence; by default as trained.",
+            help="Seconds to which utterances are padded with silence; by default as in training.",
         ),
     ] = None,
     added_silence: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds of silence after each utterance; by default as trained."),
+        typer.Option(
+            min=0, help="Seconds of silence after each utterance; by default as in training."
+        ),
     ] = None,
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
@@ -58,14 +60,14 @@ def evaluate(
     noise: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of recordings of noise, in which the data set is measured as well, and "
-            "which are transcribed without speech; by default there is no noise."
+            help="Folder of noise recordings; WER is also measured with them added, and they are "
+            "transcribed without speech; by default there is no noise."
         ),
     ] = None,
     snr: Annotated[
         str | None,
         typer.Option(
-            help="Signal-to-noise ratios of --noise in dB, with commas between them; by default "
+            help="Signal-to-noise ratios of --noise in dB, separated by commas; by default "
             "20,10,5,0."
         ),
     ] = None,

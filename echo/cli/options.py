@@ -19,19 +19,18 @@ Overrides = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.")]
 Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or a hub id.")]
 DATA_HELP = (
-    "A manifest, table, folder, pattern of shards, hub id, or what a built-in corpus is measured "
-    "on: fsdd:FOLDER or espeak:, and with @dev its dev split."
+    "A manifest, table, folder, pattern of shards or hub id, or the test split of a built-in "
+    "corpus, fsdd:FOLDER or espeak:, with @dev its dev split."
 )
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Checkpoint = Annotated[
     Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
 ]
-Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 decodes greedily.")]
+Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 is greedy decoding.")]
 Language = Annotated[
     str | None,
     typer.Option(
-        help="Language that a multilingual model hears or a model from scratch writes, as de or "
-        "german; by default the one it was trained for."
+        help="Language of the recordings, such as de or german; by default the model's own."
     ),
 ]
 Task = Annotated[
@@ -56,13 +55,14 @@ SpeakerColumn = Annotated[
 SkipErrors = Annotated[
     bool,
     typer.Option(
-        "--skip-errors", help="Log and leave out utterances that cannot be used; else one stops."
+        "--skip-errors",
+        help="Log and leave out utterances that cannot be used, instead of stopping at the first.",
     ),
 ]
 AllowOutside = Annotated[
     bool,
     typer.Option(
-        "--allow-outside", help="Read recordings outside the folder of the data set as well."
+        "--allow-outside", help="Also read recordings outside the folder of the data set."
     ),
 ]
 MaxSeconds = Annotated[float, typer.Option(min=0, help="Longest recording to accept, in seconds.")]

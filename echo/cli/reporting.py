@@ -9,7 +9,7 @@ import typer
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder of a run, or of what pilot, compare or evaluate have written."),
+        typer.Argument(help="Folder of a run, or of a result of pilot, compare or evaluate."),
     ],
 ) -> None:
     """Write report.html, a page that shows a result, into its folder."""

@@ -25,7 +25,7 @@ def pilot(
         str | None,
         typer.Option(
             metavar="N,N,...",
-            help="Seeds with each of which every model is trained; by default the file's seed.",
+            help="Seeds; every model is trained with each of them; by default the file's seed.",
         ),
     ] = None,
     out: Annotated[
@@ -35,7 +35,7 @@ def pilot(
 ) -> None:
     """Train several models in turn on the same data, and compare them.
 
-    The config's 'models' says which, 'budget={seconds: 600}' or 'budget={steps: 1000}' for how
+    The config's 'models' lists them, 'budget={seconds: 600}' or 'budget={steps: 1000}' says for how
     long, and 'baseline=NAME' what they are compared with. 'models.echo.train.learning_rate=1e-3'
     changes a setting of one model; 'models.focus=configs/attention/focus.yaml' adds one.
     """
@@ -95,9 +95,11 @@ def train(
         if settings.init is not None:
             check_model(settings.init)
         if find_batch and process_count() > 1:
-            raise ConfigError("--find-batch tries batches out in one process")
+            raise ConfigError("--find-batch runs in one process: start it without a launcher")
         if find_batch and log_format == "json":
-            raise ConfigError("--find-batch trains nothing that --log-format json could show")
+            raise ConfigError(
+                "--find-batch does not train, so --log-format json has no effect: leave one out"
+            )
     if find_batch:
         from echo.train.find_batch import find_max_batch_seconds
 
@@ -114,9 +116,9 @@ def train(
 
 
 def resume(run: RunFolder, overrides: Overrides = None, log_format: LogFormat = "text") -> None:
-    """Go on with a run that was stopped, from its last checkpoint, or for longer.
+    """Continue a run that was stopped from its last checkpoint, or train a finished one for longer.
 
-    'train.max_steps=4000' lets a finished run go on; what the model is cannot change.
+    'train.max_steps=4000' continues a finished run; settings of the model cannot change.
     """
     from echo.config import load_run_config
     from echo.train.trackers import check_trackers

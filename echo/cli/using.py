@@ -17,35 +17,35 @@ def transcribe(
     out: Annotated[Path, typer.Option(help="Folder for the transcripts.")],
     formats: Annotated[
         str,
-        typer.Option("--format", help="Formats to write, some of txt, srt, vtt, tsv and json."),
+        typer.Option(
+            "--format", help="Formats to write, separated by commas: txt, srt, vtt, tsv or json."
+        ),
     ] = "txt",
     language: Annotated[
         str | None,
         typer.Option(
-            help="Language of the recordings, as de or german; by default a multilingual model "
-            "detects it."
+            help="Language of the recordings, such as de or german; by default a multilingual "
+            "model detects it."
         ),
     ] = None,
     task: Task = None,
     prompt: Annotated[
         str | None,
         typer.Option(
-            help="Text that a Whisper takes for what was said before each window, for its names "
-            "and style; its last 223 tokens count; by default none."
+            help="Text that a Whisper treats as said before each window, to give it names and "
+            "style; its last 223 tokens count; by default none."
         ),
     ] = None,
     hotwords: Annotated[
         str | None,
         typer.Option(
-            help="Words that are likely to be said, put before the prompt of each window; where "
-            "both do not fit, the prompt is cut; by default none."
+            help="Words that are likely to be said, put before the prompt of each window; if both "
+            "do not fit, the prompt is cut; by default none."
         ),
     ] = None,
     words: Annotated[
         bool,
-        typer.Option(
-            "--words", help="Find when every word is said, for json and the cues of srt and vtt."
-        ),
+        typer.Option("--words", help="Time every word, for json and the cues of srt and vtt."),
     ] = False,
     int8: Annotated[
         bool,
@@ -64,10 +64,10 @@ def transcribe(
     checkpoint: Checkpoint = "best",
     beams: Beams = 1,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Number of recordings transcribed at a time.")
+        int, typer.Option(min=1, help="Number of recordings transcribed together.")
     ] = 8,
 ) -> None:
-    """Write down what is said in recordings of any length."""
+    """Transcribe recordings of any length."""
     from echo.checkpoints.named import check_model
     from echo.support.files import writable_folder
     from echo.transcribe.formats import read_formats
@@ -112,7 +112,7 @@ def convert(
     ] = None,
     checkpoint: Checkpoint = "best",
 ) -> None:
-    """Convert a Whisper model to an Echo model, or one of plain blocks back."""
+    """Convert a Whisper model to an Echo model, or an Echo model of plain blocks back."""
     from echo.checkpoints.named import check_model
     from echo.support.settings import apply_overrides
 
@@ -136,14 +136,14 @@ def export(
         typer.Option(
             "--to",
             help="Format to write: whisper for transformers, ctranslate2 for faster-whisper, ggml "
-            "for whisper.cpp, or onnx, the only one that holds focused attention.",
+            "for whisper.cpp, or onnx, the only one that supports focused attention.",
         ),
     ],
     quantization: Annotated[
         str | None,
         typer.Option(
-            help="Precision of the weights, as int8 or float16; by default the checkpoint's, for "
-            "ggml float16, and for onnx float32."
+            help="Precision of the weights, such as int8 or float16; by default the checkpoint's, "
+            "for ggml float16, and for onnx float32."
         ),
     ] = None,
     checkpoint: Checkpoint = "best",

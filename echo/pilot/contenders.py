@@ -41,10 +41,10 @@ SHARED = (
 class Budget:
     """How long each contender is trained, in steps or seconds."""
 
-    # Steps of training for each contender; null where seconds are given.
+    # Training steps of each contender; null if seconds are given.
     steps: Positive | None = None
-    # Seconds of training for each contender, without evaluations and checkpoints; null where steps
-    # are given.
+    # Training seconds of each contender, without evaluations and checkpoints; null if steps are
+    # given.
     seconds: PositiveAmount | None = None
 
 
@@ -52,7 +52,7 @@ class Budget:
 class PilotSettings:
     """The keys of a pilot's file besides its models and the settings of their runs."""
 
-    # Name of the contender that the others are compared with; null is the file's last.
+    # Name of the contender that the others are compared with; null is the last in the file.
     baseline: str | None = None
     # How long each contender is trained; null is train.max_steps.
     budget: Budget | None = None
