@@ -4,7 +4,7 @@ import signal
 
 
 class EchoError(Exception):
-    """Bad input. The command line prints the message alone and exits with code 2."""
+    """An error that the user can fix. The command line prints only its message and exits with 2."""
 
 
 class ConfigError(EchoError):
@@ -12,7 +12,7 @@ class ConfigError(EchoError):
 
 
 class DataError(EchoError):
-    """A recording, transcript or data set cannot be used as it is."""
+    """A recording, transcript or data set cannot be used."""
 
 
 class StoppedError(Exception):
@@ -28,8 +28,8 @@ class StoppedElsewhere(EchoError):  # noqa: N818, because the error was another'
 
 
 def reason(error: BaseException) -> str:
-    """What another library's error says, in one line: the system's own words, or else the first
-    line of the message, without the advice that follows. A line that ends in a colon goes on."""
+    """Returns what another library's error says, in one line: the system's own words, or else the
+    first line of the message (with the next if it ends in a colon), without the advice after it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = ""

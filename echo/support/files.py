@@ -57,12 +57,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside `path` that no other process uses, and that is never too long."""
+    """Returns a hidden name beside `path` that no other process uses and is never too long."""
     return path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}{UNFINISHED}")
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
+    """Writes a text file completely or not at all.
 
     Raises:
         EchoError: the file cannot be written.
@@ -163,8 +163,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether this is a plain file name: no path, and no character that is special to a shell, a
-    terminal or another file system."""
+    """Returns whether this is a plain file name: no path, and no character that is special to a
+    shell, a terminal or another file system."""
     return (
         isinstance(name, str)
         and name.isprintable()
@@ -175,7 +175,7 @@ def is_file_name(name: object) -> bool:
 
 
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
-    """Whether a path stays below one of several folders, once all links are followed.
+    """Returns whether a path stays below one of several folders, once all links are followed.
 
     Args:
         roots: resolved folders.

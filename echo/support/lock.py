@@ -19,11 +19,11 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within, no other process is in the block of the same folder, which is made where there is
-    none, and taken away again where it stays empty.
+    """Keeps other processes out of blocks with the same folder. The folder is made if it does not
+    exist, and removed again if it stays empty.
 
-    The system holds the lock, not the file: it ends with the process, however that ends. Within one
-    process nothing is locked.
+    The system holds the lock, not the file: it ends with the process, however that ends. There is
+    no lock between threads of one process.
 
     Raises:
         EchoError: another process is there, or the folder cannot be written to.
@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def open_locked(folder: Path) -> IO[str]:
-    """The folder's lock file, locked, with the number of this process in it."""
+    """Opens and locks the folder's lock file, and writes the number of this process into it."""
     path = folder / LOCK_FILE
     while True:
         file = path.open("a+")
@@ -51,7 +51,7 @@ def open_locked(folder: Path) -> IO[str]:
             holder = file.read(20).strip() or "unknown"
             file.close()
             raise EchoError(
-                f"{folder}: another process works in this folder (process {holder}); wait until "
+                f"{folder}: another process is using this folder (process {holder}); wait until "
                 "it has ended, or choose another folder"
             )
         with suppress(FileNotFoundError):  # another process has just taken it away
@@ -65,7 +65,7 @@ def open_locked(folder: Path) -> IO[str]:
 
 
 def lock(file: IO[str]) -> bool:
-    """Locks a file, unless another process has."""
+    """Tries to lock a file, and returns whether no other process holds the lock."""
     if fcntl is None:
         return True
     try:

@@ -13,7 +13,7 @@ SECONDS_BETWEEN_SAMPLES = 0.01
 
 
 class PeakMemory:
-    """Bytes in use at the peak of a `with` block, beyond those in use at its start.
+    """The bytes in use at the peak of a `with` block, beyond those in use at its start.
 
     On CUDA, this is what PyTorch's allocator counts. On the CPU, it is the process's resident
     memory, read a hundred times a second by a thread, because the system's own peak never falls. It
@@ -57,8 +57,8 @@ class PeakMemory:
 
 
 def release_unused() -> None:
-    """Gives freed memory back to the system. Memory that the allocator keeps would be used again
-    without being counted: the same model seemed to take a third less the second time."""
+    """Returns freed memory to the system. Memory that the allocator keeps would be used again
+    without being counted: the same model would seem to take a third less the second time."""
     gc.collect()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # only glibc has it

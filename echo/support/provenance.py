@@ -34,14 +34,14 @@ def write_provenance(folder: Path, **about: Any) -> None:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """What `write_provenance` wrote; empty in a folder of an earlier version."""
+    """Reads what `write_provenance` wrote; empty in a folder of an earlier version."""
     path = folder / PROVENANCE_FILE
     return read_object(path) if path.exists() else {}
 
 
 def provenance() -> dict[str, Any]:
-    """The `command` (None in a program of one's own), the `date` in UTC, the `versions` of Python,
-    Echo and the packages that figures depend on, and the `hardware`."""
+    """Returns the `command` (None outside the command line), the `date` in UTC, the `versions` of
+    Python, Echo and the packages that figures depend on, and the `hardware`."""
     return {
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,7 +51,7 @@ def provenance() -> dict[str, Any]:
 
 
 def command() -> str | None:
-    """The command line that was given to Echo."""
+    """Returns the command line that was given to Echo."""
     program, *arguments = sys.argv or [""]
     path = Path(program)
     if path.name != COMMAND and not (path.name == "__main__.py" and path.parent.name == "echo"):
@@ -72,8 +72,8 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, the cores that may be used, the threads that torch uses, the memory in bytes,
-    and the GPU, None where there is none."""
+    """Returns the processor, the cores that may be used, the threads that torch uses, the memory in
+    bytes, and the GPU, None if there is none."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": processor(),
@@ -85,7 +85,7 @@ def hardware() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as Linux tells it, or else its architecture."""
+    """Returns the processor's name as Linux reports it, or else its architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")

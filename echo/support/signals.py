@@ -14,7 +14,7 @@ ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Records SIGTERM and SIGINT within a `with` block, so that the step can be finished. A second
+    """A `with` block that records SIGTERM and SIGINT, so that the step can be finished. A second
     signal is handled as before the block."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class StopRequest:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Within, signals to stop wait until the end, and processes are started with them blocked: one
-    that reached a worker before `leave_signals_to_parent` would kill it."""
+    """Delays signals to stop until the end of the block, and starts processes with them blocked:
+    one that reached a worker before `leave_signals_to_parent` would kill it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -60,7 +60,7 @@ def signals_held() -> Iterator[None]:
 
 def leave_signals_to_parent(worker: int) -> None:
     """Makes a worker ignore signals to the whole process group, because the last step still needs
-    its data. It obeys SIGTERM from its parent only."""
+    its data. It obeys only SIGTERM from its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

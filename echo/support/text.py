@@ -18,23 +18,23 @@ BRIEF = 200  # characters
 
 
 def visible(text: str) -> str:
-    """Text in one line, with control characters escaped as in Python."""
+    """Returns text in one line, with control characters escaped as in Python."""
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def brief(name: str) -> str:
-    """A name, shortened to fit into a sentence."""
+    """Shortens a name to fit into a sentence."""
     shown = visible(name)
     return shown if len(shown) <= BRIEF else f"{shown[: BRIEF // 2]}...{shown[-BRIEF // 2 :]}"
 
 
 def visible_lines(text: str) -> str:
-    """Text of several lines, with other control characters escaped as in Python."""
+    """Returns text of several lines, with other control characters escaped as in Python."""
     return "\n".join(map(visible, text.split("\n")))
 
 
 def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
-    """Parses numbers with commas between them, as "0.5, 0.5".
+    """Parses numbers separated by commas, such as "0.5, 0.5".
 
     Args:
         key: the option that `text` was given for, for messages.
@@ -67,7 +67,7 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A Markdown table, whose first `texts` columns are text and whose others are numbers."""
+    """Renders a Markdown table; its first `texts` columns are text, the others numbers."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * w if i < texts else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return "\n".join(
@@ -82,12 +82,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) 
 
 
 def escape_markdown(text: str) -> str:
-    """Text in one line, escaped for Markdown and the HTML in it."""
+    """Returns text in one line, escaped for Markdown and the HTML in it."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", one_line(text))
 
 
 def one_line(text: str) -> str:
-    """Text in one line, for blocks of code in Markdown."""
+    """Returns text in one line, for blocks of code in Markdown."""
     return visible(" ".join(text.split()))
 
 
@@ -96,10 +96,10 @@ def percent(rate: float) -> str:
 
 
 def escape_mathtext(text: str) -> str:
-    """Text in one line, escaped for matplotlib."""
+    """Returns text in one line, escaped for matplotlib."""
     return visible(text).replace("$", r"\$")
 
 
 def legend_label(text: str) -> str:
-    """Text for a legend of matplotlib, which would leave out what begins with an underscore."""
+    """Returns text for a legend of matplotlib, which hides what begins with an underscore."""
     return escape_mathtext(f" {text}" if text.startswith("_") else text)

@@ -14,8 +14,8 @@ MAX_VALUES = 100_000  # in a text, with its aliases unfolded
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a key given twice, and aliases that refer to what
-    they are part of or unfold to too many values ("billion laughs"), before it makes objects."""
+    """PyYAML's safe loader, which refuses a key given twice, and aliases that contain themselves or
+    unfold to too many values ("billion laughs"), before it makes objects."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -47,7 +47,7 @@ class Loader(yaml.SafeLoader):
 
 
 def refuse_twice(keys: list[yaml.Node]) -> None:
-    """Raises YAMLError, naming the line, where a mapping has a key twice."""
+    """Raises a YAMLError that names the line if a mapping has a key twice."""
     seen = set()
     for key in keys:
         if isinstance(key, yaml.ScalarNode):
@@ -75,8 +75,8 @@ def load(text: str) -> Any:
 
 
 def find_config(path: str | Path) -> Path:
-    """The file itself, or else one that comes with Echo: `configs/train.yaml` is beside the package
-    in a checkout, and inside it where it is installed."""
+    """Returns the file itself, or else one that comes with Echo: `configs/train.yaml` is beside the
+    package in a checkout, and inside it when installed."""
     package = Path(__file__).parents[1]
     places = (Path(path), package / path, package.parent / path)
     return next((place for place in places if place.is_file()), Path(path))

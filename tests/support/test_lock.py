@@ -49,7 +49,7 @@ def test_two_trainings_do_not_mix_in_one_folder(holder, tmp_path):
         with pytest.raises(EchoError) as error:
             work()
         assert str(error.value) == (
-            f"{run}: another process works in this folder (process {holder.pid}); wait until it "
+            f"{run}: another process is using this folder (process {holder.pid}); wait until it "
             "has ended, or choose another folder"
         )
 
