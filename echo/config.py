@@ -435,7 +435,7 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for key in changed(to_dict(stored), to_dict(config)):
         if key not in CHANGEABLE:
             raise ConfigError(
-                f"{key} cannot change when a run is resumed; start another run, with init={run} to "
+                f"{key} cannot change when a run is resumed; start another run with init={run} to "
                 "go on from its model"
             )
     return resolved(config)

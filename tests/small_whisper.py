@@ -159,11 +159,11 @@ DAMAGES = {
     "a wrong type": (edit("config.json", d_model="big"), "config.json: is no whisper config"),
     "a wrong number of heads": (
         edit("config.json", encoder_attention_heads=5),
-        "its config makes no model .*divisible by num_heads",
+        "its config describes no valid model .*divisible by num_heads",
     ),
     "another width": (
         edit("config.json", d_model=64),
-        r"its weight model.encoder.conv1.weight is of shape \(48, 80, 3\), but its config makes it",
+        r"its weight model.encoder.conv1.weight is of shape \(48, 80, 3\), but its config gives it",
     ),
     "another vocabulary": (
         edit("config.json", vocab_size=999),
@@ -175,7 +175,7 @@ DAMAGES = {
     ),
     "fewer layers": (
         edit("config.json", decoder_layers=1),
-        "its weight model.decoder.layers.1.* is not part of the model that its config makes",
+        "its weight model.decoder.layers.1.* is not part of the model that its config describes",
     ),
     "a weight too few": (
         edit_weights(lambda tensors: tensors.pop("model.decoder.layer_norm.bias")),

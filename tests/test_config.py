@@ -135,7 +135,7 @@ MERGES = "a: &a {k0: 1, k1: 1}\n" + "".join(
     [
         (LAUGHS, "its aliases unfold to more than 100000 values"),
         (MERGES, "its aliases unfold to more than 100000 values"),
-        ("a: &a [*a]", "an alias stands inside of what it stands for"),
+        ("a: &a [*a]", "an alias contains itself"),
         ("[" * 100_000, "it is nested too deeply"),
         ("seed: " + "9" * 10_000, "Exceeds the limit"),
         ("seed: 0x" + "f" * 10_000, "a whole number has more than 64 bits"),

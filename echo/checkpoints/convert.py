@@ -77,7 +77,9 @@ def convert(
     whisper.dtype = precision or whisper.dtype
     if isinstance(checkpoint.config, EchoConfig):
         if overrides:
-            raise ConfigError(f"{source}: is Echo's; made Whisper's, it takes no {overrides[0]}")
+            raise ConfigError(
+                f"{source}: is an Echo model and becomes a Whisper, which has no {overrides[0]}"
+            )
         check_plain(checkpoint.config, str(source))
         config = whisper
     else:
@@ -148,7 +150,8 @@ def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
     settings = {k: v for k, v in attention.items() if k not in stacks}
     if "form" in settings:
         raise ConfigError(
-            f"attention.form is not of one stack; say attention.encoder={settings['form']}"
+            "attention.form must be given for one stack; write "
+            f"attention.encoder={settings['form']}"
         )
     if settings:
         stacks["encoder"] = with_settings(stacks.get("encoder", DEFAULT_FORM), settings)

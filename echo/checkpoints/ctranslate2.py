@@ -117,7 +117,7 @@ class CTranslate2Folder:
         ids = self.settings.get(key)
         size = len(self.vocabulary)
         if ids is not None and not (isinstance(ids, list) and all(i in range(size) for i in ids)):
-            raise DataError(f"{self.folder}/config.json: its {key} are not ids of tokens")
+            raise DataError(f"{self.folder}/config.json: its {key} are not token ids")
         return ids
 
     def tokenizer(self) -> WhisperTokenizer | None:
@@ -134,7 +134,7 @@ class CTranslate2Folder:
                 self.folder, pad_token="<|endoftext|>", extra_special_tokens=special
             )
         except Exception as error:  # the tokenizers library raises nothing more specific
-            raise DataError(f"{path}: is no Whisper tokenizer ({error})") from None
+            raise DataError(f"{path}: is not a Whisper tokenizer ({error})") from None
 
     def write_companions(self, target: Path) -> None:
         """Writes the generation config, the tokenizer and the feature extractor's settings."""
@@ -236,8 +236,8 @@ def modules(config: WhisperConfig) -> Iterator[tuple[str, list[str]]]:
 def check_variable(name: str, variable: Variable, scale: Variable | None, parts: int) -> None:
     if not variable.shape or variable.shape[0] % parts:
         raise DataError(
-            f"{variable.path}: {name} is of shape {variable.shape}, whose rows are not {parts} "
-            "alike parts"
+            f"{variable.path}: {name} is of shape {variable.shape}, whose rows do not divide into "
+            f"{parts} equal parts"
         )
     # Quantised weights were multiplied by one factor per row (int8), or one for all (int16).
     if not variable.dtype.is_floating_point and (

@@ -62,7 +62,7 @@ def read_variables(path: Path) -> dict[str, Variable]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:  # what is empty cannot be mapped, nor what is no text be decoded
-        raise DataError(f"{path}: is no model.bin of CTranslate2") from None
+        raise DataError(f"{path}: is not a model.bin of CTranslate2") from None
 
 
 class Cursor:

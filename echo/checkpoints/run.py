@@ -115,7 +115,7 @@ class CheckpointFolder:
             if problem is None:
                 return path
             logger.warning("%s: damaged, and passed over: %s", path, problem)
-        raise EchoError(f"{self.folder}: no checkpoint is whole")
+        raise EchoError(f"{self.folder}: every checkpoint is damaged")
 
     def save(
         self,

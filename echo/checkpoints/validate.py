@@ -61,22 +61,26 @@ def check_weights(
         AssertionError,
         ArithmeticError,
     ) as error:
-        raise DataError(f"{source}: its config makes no model ({reason(error)})") from None
+        raise DataError(
+            f"{source}: its config describes no valid model ({reason(error)})"
+        ) from None
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     for key in weights:
         if key not in expected:
             raise DataError(
-                f"{source}: its weight {key} is not part of the model that its config makes"
+                f"{source}: its weight {key} is not part of the model that its config describes"
             )
     for key, shape in expected.items():
         if key == TIED and config.tie_word_embeddings and key not in weights:
             continue
         if key not in weights:
-            raise DataError(f"{source}: lacks the weight {key} of the model that its config makes")
+            raise DataError(
+                f"{source}: lacks the weight {key} of the model that its config describes"
+            )
         if weights[key].shape != shape:
             raise DataError(
                 f"{source}: its weight {key} is of shape {weights[key].shape}, but its config "
-                f"makes it {shape}"
+                f"gives it {shape}"
             )
 
 

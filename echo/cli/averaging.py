@@ -105,7 +105,7 @@ def average(
         check_unused(context, WEIGHTED if weights is not None else CHECKPOINTS)
     if weights is None and sweep is None:
         if len(models) > 1:
-            raise ConfigError("several models need --weights, as 0.5,0.5, or --sweep")
+            raise ConfigError("several models need --weights, such as 0.5,0.5, or --sweep")
         average_checkpoints(Path(models[0]), best or 5, out)
         return
     if best is not None:
@@ -205,5 +205,5 @@ def read_sources(named: list[str]) -> dict[str, str]:
             raise ConfigError(f"--data {brief(text)!r}: each of several needs a name, NAME=SOURCE")
         sources[name] = source
     if not sources:
-        raise ConfigError("--sweep needs --data to measure on, as --data own=dev.jsonl")
+        raise ConfigError("--sweep needs --data to measure on, such as --data own=dev.jsonl")
     return sources

@@ -172,8 +172,8 @@ def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
     snrs = read_numbers(text, "--snr", float)
     if len({*snrs}) < len(snrs) or not all(-100 <= each <= 100 for each in snrs):
         raise ConfigError(
-            f"--snr is {brief(text)!r}, but must be different numbers from -100 to 100 with "
-            "commas between them"
+            f"--snr is {brief(text)!r}, but must be different numbers from -100 to 100 separated "
+            "by commas"
         )
     return snrs
 

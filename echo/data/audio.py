@@ -184,7 +184,7 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
         DataError: there are no samples, some are not finite, or the rate is too high.
     """
     if rate > MAX_RATE:
-        raise DataError(f"{name}: the recording claims a rate of {rate} Hz")
+        raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
     if samples.shape[-1] == 0:
         raise DataError(f"{name}: the recording is empty")
     if not torch.isfinite(samples).all():

@@ -424,7 +424,7 @@ def check_utterances(
         else:
             fitting.append(utterance)
     if not fitting:
-        raise DataError("no utterance is left that the model can take")
+        raise DataError("no utterance is left that fits the model")
     if len(fitting) < len(utterances):
         logger.warning(
             "%d of %d utterances skipped", len(utterances) - len(fitting), len(utterances)

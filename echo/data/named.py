@@ -25,7 +25,7 @@ def check_data(settings: DataSettings) -> None:
         )
     if settings.corpus:
         if settings.corpus == "fsdd" and settings.root is None:
-            raise ConfigError("data.root must say where the Free Spoken Digit Dataset lies")
+            raise ConfigError("data.root must name the folder of the Free Spoken Digit Dataset")
         return
     if settings.split == "dev":
         raise ConfigError("data.split is for a built-in corpus; name the dev set in data.eval")

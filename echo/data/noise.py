@@ -54,7 +54,7 @@ class AudioFolder:
             noise = read_stretch(path, samples, rng)
             if noise.any():
                 return noise
-        raise DataError(f"{path}: is digital silence, which is no noise: remove it")
+        raise DataError(f"{path}: is digital silence, not noise: remove it")
 
 
 def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:

@@ -61,15 +61,15 @@ class Prompts:
 
     def check_english(self, language: str | None, task: str | None) -> None:
         if language is not None and known_code(language) != "en":
-            raise DataError(f"'language' is {language!r}, but the model knows English alone")
+            raise DataError(f"'language' is {language!r}, but the model knows only English")
         if task not in (None, "transcribe"):
-            raise DataError(f"'task' is {task!r}, but a model of English alone only transcribes")
+            raise DataError(f"'task' is {task!r}, but an English-only model can only transcribe")
 
     def ids(self, utterance: Utterance) -> list[int]:
         """The tokens before its transcript, from the decoder's start token on.
 
         Raises:
-            DataError: as for `told`; or the model is multilingual and no language is told.
+            DataError: as for `told`; or the model is multilingual and no language is given.
         """
         told = self.told(utterance)
         usual = list(self.tokenizer.prefix_tokens)

@@ -61,10 +61,12 @@ def reverberate(samples: torch.Tensor, path: Path) -> torch.Tensor:
     """
     impulse = AudioFile(path)
     if impulse.seconds() > MAX_IMPULSE:
-        raise DataError(f"{path}: is longer than {MAX_IMPULSE:g} s: it is no impulse response")
+        raise DataError(
+            f"{path}: is longer than {MAX_IMPULSE:g} s: this is not an impulse response"
+        )
     response = impulse.load()
     if not response.any():
-        raise DataError(f"{path}: is digital silence, which is no impulse response: remove it")
+        raise DataError(f"{path}: is digital silence, not an impulse response: remove it")
     onset = int(response.abs().argmax())
     heard = fftconvolve(samples, response)[onset : onset + len(samples)]
     if not heard.any():  # of digital silence

@@ -81,7 +81,7 @@ def compare_models(
     """
     out = Path(out)
     if len(sources) < 2:
-        raise EchoError("a comparison takes two models or more")
+        raise EchoError("a comparison needs two or more models")
     for column in by:
         check_column(utterances, column)
     names = unique_names(sources)

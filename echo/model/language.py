@@ -58,7 +58,9 @@ def language_code(generation: Any, language: str, source: str) -> str:
             raise ConfigError(f"{source}: knows no language {language!r}; it knows: {own}")
         return code
     if not known:
-        raise ConfigError(f"{source}: is not multilingual: it cannot be told {language!r}")
+        raise ConfigError(
+            f"{source}: is not multilingual: it does not take the language {language!r}"
+        )
     code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
     if f"<|{code}|>" not in known:
         there = ", ".join(token.strip("<|>") for token in known)
@@ -78,7 +80,7 @@ def transcript_code(language: str, key: str) -> str:
     """
     code = known_code(language) or language.lower()
     if not re.fullmatch("[a-z]{2,3}", code):
-        raise ConfigError(f"{key}: {language!r} is no language; give its code, such as 'de'")
+        raise ConfigError(f"{key}: {language!r} is not a language; give a code such as 'de'")
     return code
 
 

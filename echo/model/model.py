@@ -90,7 +90,9 @@ class EchoConfig(WhisperConfig):
         value = (self.attention or {}).get("decoder", "plain")
         layers = resolve_layers(value, self.decoder_layers, "decoder")
         if any(isinstance(layer, FocusedSettings) and layer.global_stride > 1 for layer in layers):
-            raise ValueError("attention.decoder has a global_stride, which only an encoder takes")
+            raise ValueError(
+                "attention.decoder has a global_stride, which only an encoder can have"
+            )
         return layers
 
 

@@ -254,7 +254,7 @@ def check_told(
         key = f"model.{name}"
         if same_for_all(contenders, key) and not same_for_all(without, key):
             raise ConfigError(
-                f"{COMMAND_LINE}: {key} would be the same for all models, which differ in it; say "
+                f"{COMMAND_LINE}: {key} would be the same for all models, which differ in it; use "
                 f"models.NAME.{key}=... for one of them, or models.NAME=FILE.yaml to add one"
             )
 

@@ -69,7 +69,7 @@ def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
     new = [run for run in missing if not (run / "config.yaml").exists()]
     if new and len(missing) < len(runs):
         raise ConfigError(
-            f"{new[0]}: the other runs with this seed are trained already, so seconds could not be "
+            f"{new[0]}: the other runs with this seed are already trained, so seconds could not be "
             "compared; choose another folder"
         )
 

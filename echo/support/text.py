@@ -47,9 +47,7 @@ def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         numbers = "whole numbers" if kind is int else "numbers"
-        raise ConfigError(
-            f"{key}: {brief(text)!r} must be {numbers} with commas between them"
-        ) from None
+        raise ConfigError(f"{key}: {brief(text)!r} must be {numbers} separated by commas") from None
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ class Loader(yaml.SafeLoader):
         node: Any = super().compose_node(parent, index)
         if alias:
             if id(node) not in self.sizes:
-                raise yaml.YAMLError("an alias stands inside of what it stands for")
+                raise yaml.YAMLError("an alias contains itself")
             return node
         size = 1
         if isinstance(node, yaml.SequenceNode):

@@ -230,8 +230,8 @@ class Trainer:
         if stopping:
             number = signal.Signals(stopping)
             raise StoppedError(
-                f"{self.run}: stopped by {number.name} after step {self.progress.step}; go on with "
-                f"'echo-asr resume {self.run}'",
+                f"{self.run}: stopped by {number.name} after step {self.progress.step}; continue "
+                f"with 'echo-asr resume {self.run}'",
                 number,
             )
 
@@ -280,8 +280,8 @@ class Trainer:
                 last = self.checkpoints.last_good() or "none yet"
                 with self.processes.together():
                     raise EchoError(
-                        f"{self.run}: stopped after {limit} skipped steps in a row, of which the "
-                        f"last is {step}: {outcome.value}; the last good checkpoint is {last}"
+                        f"{self.run}: stopped after {limit} skipped steps in a row, the last being "
+                        f"step {step}: {outcome.value}; the last good checkpoint is {last}"
                     )
 
     def log(self, recorder: Recorder | None) -> None:

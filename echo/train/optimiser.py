@@ -51,8 +51,8 @@ def build_optimiser(
         hidden = groups_of(model, settings, matrices.__contains__)
         if not hidden:
             raise ConfigError(
-                "train.optimiser=muon trains matrices of hidden layers, of which train.freeze or "
-                "lora leaves none: choose adamw"
+                "train.optimiser=muon trains matrices of hidden layers, but train.freeze or lora "
+                "leaves none: choose adamw"
             )
         others = groups_of(model, settings, lambda name: name not in matrices)
         return MuonWithAdamW(hidden, others, betas)

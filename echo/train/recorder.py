@@ -106,7 +106,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not is_event(event):
-            raise EchoError(f"{path}:{number}: is not an event of a training")
+            raise EchoError(f"{path}:{number}: is not an event of a run")
         events.append(event)
     return events
 

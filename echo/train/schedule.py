@@ -23,7 +23,7 @@ def build_schedule(
         ConfigError: neither steps nor seconds are limited.
     """
     if settings.max_steps is None and settings.max_seconds is None:
-        raise ConfigError("train.max_steps can only be null where train.max_seconds is given")
+        raise ConfigError("train.max_steps can only be null if train.max_seconds is given")
     return torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: rate_factor(settings, step, seconds())
     )

@@ -34,7 +34,7 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
     if not asked:
         return
     if kind != DistributedType.FSDP:
-        raise ConfigError("FSDP needs several GPUs, which this launch does not have")
+        raise ConfigError("FSDP needs several GPUs, which this launch does not provide")
     if not accelerator.is_fsdp2:
         raise ConfigError("only version 2 of accelerate's FSDP can train Echo: set fsdp_version: 2")
     if config.lora:

@@ -50,11 +50,11 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     if config.init is None:
         if setting := setting_for_timestamps(data):
             raise ConfigError(
-                f"{setting} needs a Whisper's timestamps, which a model from scratch has not: "
-                "leave it out, or give a Whisper as init"
+                f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "
+                "not produce: leave it out, or give a Whisper as init"
             )
         if data.task is not None:
-            raise ConfigError("data.task is for a multilingual init alone: leave it out")
+            raise ConfigError("data.task is only for a multilingual init: leave it out")
         if config.lora is not None:
             raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
         if config.loss.anchor_kl > 0:
@@ -77,7 +77,8 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     setting = setting_for_timestamps(data)
     if setting and not has_timestamps(loaded.tokenizer):
         raise ConfigError(
-            f"{setting} needs a Whisper's timestamps, which {config.init} has not: leave it out"
+            f"{setting} needs a Whisper's timestamps, which {config.init} does not produce: leave "
+            "it out"
         )
     if data.pack is not None:
         check_packing(data.pack, config.init, loaded, known_utterances(corpus))
@@ -168,8 +169,8 @@ def with_attention(
     blocks = (*has.encoder_attention(), *has.decoder_attention())
     if has.ctc or has.cross_positions or not all(block.is_plain for block in blocks):
         raise ConfigError(
-            f"model.attention is not that of {config.init}, and only a Whisper's can be changed; "
-            "leave model.attention out, or begin with a Whisper"
+            f"model.attention differs from that of {config.init}, and only a Whisper's can be "
+            "changed; leave model.attention out, or begin with a Whisper"
         )
     return upcycled(model, wanted)
 

@@ -86,13 +86,13 @@ def read_formats(text: str, words: bool = False, layout: bool = False) -> list[s
             raise ConfigError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
     if words and not {"json", *SUBTITLES}.intersection(names):
         raise ConfigError(
-            "the times of words are written to json and cut the cues of srt and vtt, and none of "
-            "these is among the formats"
+            "the times of words are written to json and cut the cues of srt and vtt, so one of "
+            "these formats must be given"
         )
     if layout and not set(SUBTITLES).intersection(names):
         raise ConfigError(
-            "--max-line-width and --max-line-count are for srt and vtt, and neither is among the "
-            "formats"
+            "--max-line-width and --max-line-count are for srt and vtt, so one of these formats "
+            "must be given"
         )
     return names
 

@@ -215,7 +215,7 @@ class Transcriber:
         if not (prompt.strip() or hotwords.strip()):
             return []
         if not self.has_timestamps or "<|startofprev|>" not in self.tokenizer.get_vocab():
-            raise ConfigError("the model takes no prompt and no hotwords: only Whispers do")
+            raise ConfigError("only Whispers take a prompt and hotwords: leave them out")
         ids = prompt_ids(self.tokenizer, prompt, sys.maxsize, hotwords)
         special = [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]
         if special:

@@ -83,7 +83,7 @@ def test_what_cannot_be_averaged_is_told_of(run):
         average_run(run, 2, run / "average")
     best = CheckpointFolder(run).path("best")
     (best / "model.safetensors").write_bytes(b"")
-    with pytest.raises(EchoError, match="no checkpoint is whole"):
+    with pytest.raises(EchoError, match="every checkpoint is damaged"):
         average_run(run, 2, run / "other")
     assert not (run / "other").exists()
 

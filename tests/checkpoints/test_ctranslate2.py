@@ -380,7 +380,7 @@ def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path, folder):
     whole = (folder / "model.bin").read_bytes()
     for size in [*range(200), *range(200, len(whole), 997), len(whole) - 1]:
         (folder / "model.bin").write_bytes(whole[:size])
-        with pytest.raises(DataError, match=r"model\.bin: is (cut off|no model)") as raised:
+        with pytest.raises(DataError, match=r"model\.bin: is (cut off|not a model)") as raised:
             CTranslate2Folder(folder)
         assert "\n" not in str(raised.value)
 
@@ -405,7 +405,7 @@ VARIABLES = {
     ),
     "an odd stack": (
         lambda v: v.update({"encoder/layer_0/self_attention/linear_0/weight": torch.ones(73, 24)}),
-        "whose rows are not 3 alike parts",
+        "whose rows do not divide into 3 equal parts",
     ),
     "another width": (
         lambda v: v.update({"encoder/layer_0/ffn/linear_1/weight": torch.ones(24, 9)}),
@@ -456,7 +456,7 @@ FILES = {
     ),
     "a name that is no text": (
         model_bin({}).replace(b"WhisperSpec", b"\xff" * 11),
-        "model.bin: is no model.bin of CTranslate2",
+        "model.bin: is not a model.bin of CTranslate2",
     ),
 }
 
@@ -475,8 +475,8 @@ def test_a_file_of_something_else_is_named(folder, content, message):
         ("vocabulary.json", "{}", "vocabulary.json: is not a list of tokens"),
         ("vocabulary.json", None, "holds no vocabulary.json or vocabulary.txt"),
         ("config.json", "[", "config.json: is not JSON"),
-        ("config.json", '{"suppress_ids": [999]}', "its suppress_ids are not ids of tokens"),
-        ("tokenizer.json", '{"version": "1.0"}', "tokenizer.json: is no Whisper tokenizer"),
+        ("config.json", '{"suppress_ids": [999]}', "its suppress_ids are not token ids"),
+        ("tokenizer.json", '{"version": "1.0"}', "tokenizer.json: is not a Whisper tokenizer"),
         ("preprocessor_config.json", "{", "preprocessor_config.json: is not JSON"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_run_goes_on_exactly_from_the_checkpoint_before_a_damaged_one(whole, u
 def test_garbled_checksums_count_as_damage(whole):
     for name, text in (("step-000006", "[1]"), ("step-000007", "{")):
         (whole / "checkpoints" / name / "checksums.json").write_text(text)
-    with pytest.raises(EchoError, match="no checkpoint is whole"):
+    with pytest.raises(EchoError, match="every checkpoint is damaged"):
         resume_run(whole)
 
 

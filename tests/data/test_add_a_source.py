@@ -63,7 +63,7 @@ def test_it_is_checked_and_trained_on(folder, tmp_path, monkeypatch, capsys):
     ("line", "message"),
     [
         ("u1 gone.wav", ":2: no recording 'gone.wav' in "),
-        ("u1 ../outside.wav", ":2: the recording '.*' lies outside of "),
+        ("u1 ../outside.wav", ":2: the recording '.*' is outside of "),
         ("u1 noise.wav", ":2: .*noise.wav: cannot be read as audio"),
         ("u1", ":2: 'audio' must be a path, not ''"),
         ("u9 u1.wav", ":2: .*text has no line for 'u9'"),

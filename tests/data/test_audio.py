@@ -52,7 +52,7 @@ def test_rate_beyond_all_audio(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[24:28] = (1_999_999_975).to_bytes(4, "little")
     path.write_bytes(content)
-    assert refusals(path)[2:] == ["the recording claims a rate of 1999999975 Hz"] * 2
+    assert refusals(path)[2:] == ["the recording has an invalid rate of 1999999975 Hz"] * 2
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,9 @@ def test_what_a_model_cannot_do_is_refused_in_training_and_decoding(
     with pytest.raises(DataError, match="a: 'task' is 'sing', but must be transcribe or translate"):
         reader.check(row(task="sing"))
     reader = reader_of(load_model(english_folder), labelled)
-    with pytest.raises(DataError, match="a: 'language' is 'de', but the model knows English alone"):
+    with pytest.raises(DataError, match="a: 'language' is 'de', but the model knows only English"):
         reader.check(row(language="de"))
-    with pytest.raises(DataError, match="a: 'task' is 'translate', but a model of English alone"):
+    with pytest.raises(DataError, match="a: 'task' is 'translate', but an English-only model"):
         reader.read(row(task="translate"))
     for said in ({"language": "en"}, {"language": "en-US", "task": "transcribe"}):
         assert reader.read(row(**said)).tokens == reader.read(row()).tokens

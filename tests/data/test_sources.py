@@ -177,7 +177,7 @@ def test_librispeech_follows_links(tmp_path: Path) -> None:
     assert [u.id for u in read_source(str(tmp_path / "corpus"))] == ["1-2-0"]
     (utterance,) = read_source(str(tmp_path / "linked"), allow_outside=True)
     assert utterance.id == "1-2-0"
-    assert "1-2-0.flac' lies outside of" in refusal(str(tmp_path / "linked"))
+    assert "1-2-0.flac' is outside of" in refusal(str(tmp_path / "linked"))
 
 
 def test_librispeech_goes_on_after_what_is_damaged(tmp_path: Path) -> None:
@@ -218,9 +218,7 @@ def test_saved_dataset(tmp_path: Path) -> None:
         f"{spec}[4]: 'audio' holds no recording: neither bytes, nor a path, nor floats",
         f"{spec}[5]: 'sentence' is missing",
     ]
-    assert str(list(scan_source(spec))[1]).startswith(
-        f"{spec}[1]: the recording {str(path)!r} lies"
-    )
+    assert str(list(scan_source(spec))[1]).startswith(f"{spec}[1]: the recording {str(path)!r} is")
     assert refusal(f"{spec}@train") == f"{spec}: has no splits, so leave out '@train'"
     assert "no text column: expected 'said', found 'audio', 'sentence'" in refusal(
         spec, Columns(text="said")
@@ -309,7 +307,7 @@ def test_recordings_stay_in_the_folder_unless_allowed(tmp_path: Path) -> None:
                     assert row.audio.load().shape == (16_000,)
                 else:
                     assert str(row).startswith(f"{spec}:{line}: the recording '")
-                    assert "data.allow_outside=true, or say --allow-outside" in str(row)
+                    assert "data.allow_outside=true, or give --allow-outside" in str(row)
             allowed = read_source(spec, allow_outside=True)
             assert [utterance.audio.load().shape for utterance in allowed] == [(16_000,)] * 11
 
@@ -320,7 +318,7 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
     spec = str(tmp_path / "set")
     datasets.Dataset.from_list(rows).save_to_disk(spec)
     (utterance,) = read_source(spec)
-    with pytest.raises(DataError, match="lies outside of"):
+    with pytest.raises(DataError, match="is outside of"):
         utterance.audio.load()
     (utterance,) = read_source(spec, allow_outside=True)
     assert utterance.audio.load().shape == (16_000,)
@@ -339,7 +337,7 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
         ({"text": "x"}, "no audio column: expected 'audio_filepath' or 'audio' or"),
         ({"audio_filepath": "a.wav"}, "no text column: expected 'text' or"),
         ({**ROW, "text": 3}, "'text' must be a string, not 3"),
-        ({**ROW, "text": " \t"}, "'text' is blank: where nobody speaks it must be the empty"),
+        ({**ROW, "text": " \t"}, "'text' is blank: if nobody speaks, it must be the empty"),
         ({**ROW, "text": None}, "'text' is missing"),
         ({**ROW, "text": "\ud800"}, "'text' is not valid Unicode"),
         ({**ROW, "text": "a\0b"}, "'text' holds a NUL character: 'a\\x00b'"),

@@ -200,7 +200,7 @@ def test_names_are_unlike(tmp_path):
 
 def test_errors_come_before_anything_is_measured(utterances, models, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(EchoError, match="two models or more"):
+    with pytest.raises(EchoError, match="two or more models"):
         run(models[:1], utterances, out)
     with pytest.raises(EchoError, match=r"no column 'age' .* there is duration, speaker, noise"):
         run(models, utterances, out, by=["age"])
@@ -241,7 +241,7 @@ def test_the_command(models, data, tmp_path, monkeypatch, capsys):
     assert list(found["groups"]) == ["noise", "duration"]
     code, _, err = cli(monkeypatch, capsys, "compare", models[0], *arguments)
     assert code == 2
-    assert err == "echo-asr: a comparison takes two models or more\n"
+    assert err == "echo-asr: a comparison needs two or more models\n"
 
 
 @pytest.mark.slow

@@ -122,9 +122,9 @@ def test_the_command_writes_the_curve(monkeypatch, capsys, tmp_path, folder):
         (["--noise", "nowhere"], "--noise: nowhere: no such folder"),
         (
             ["--noise", ".", "--snr", "loud"],
-            "--snr: 'loud' must be numbers with commas between them",
+            "--snr: 'loud' must be numbers separated by commas",
         ),
-        (["--noise", ".", "--snr", ""], "--snr: '' must be numbers with commas between them"),
+        (["--noise", ".", "--snr", ""], "--snr: '' must be numbers separated by commas"),
         (["--noise", ".", "--snr", "5,5"], "--snr is '5,5', but must be different numbers"),
         (["--noise", ".", "--snr", "nan"], "--snr is 'nan', but must be different numbers"),
     ],

@@ -114,7 +114,7 @@ def test_a_run_that_is_told_no_language_does_not_begin(multilingual):
     with pytest.raises(ConfigError, match=r"data\.language must be given, .* is multilingual"):
         starting_point(RunConfig(init=multilingual), corpus)
     for task in ("transcribe", "translate"):
-        with pytest.raises(ConfigError, match=r"data\.task is for a multilingual init alone"):
+        with pytest.raises(ConfigError, match=r"data\.task is only for a multilingual init"):
             starting_point(RunConfig(data=DataSettings(task=task)), None)
 
 
@@ -179,7 +179,9 @@ def test_a_model_from_scratch_may_speak_a_language_that_no_whisper_knows(from_sc
     run = from_scratch("saluton", "eo")
     assert written_language(load_model(str(run), "last").model) == "eo"
     corpus = FixedCorpus([Utterance("a", None, "nuqneH", 1.0)], [])
-    with pytest.raises(ConfigError, match=r"data\.language: 'klingon' is no language; give its co"):
+    with pytest.raises(
+        ConfigError, match=r"data\.language: 'klingon' is not a language; give a co"
+    ):
         starting_point(RunConfig(data=DataSettings(language="klingon")), corpus)
 
 

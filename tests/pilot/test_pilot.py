@@ -94,7 +94,7 @@ def test_all_models_are_trained_measured_and_shown(content, tmp_path, monkeypatc
     assert more["models"][0]["measured"]["2"] == result["models"][0]["measured"]["2"]
     with pytest.raises(ConfigError, match=r"echo/seed-1: holds a run with other settings"):
         run_pilot(read_pilot(content, "test", ["budget.steps=6"], [1]), out)
-    with pytest.raises(ConfigError, match=r"new/seed-1: the other runs .* are trained already"):
+    with pytest.raises(ConfigError, match=r"new/seed-1: the other runs .* are already trained"):
         run_pilot(read_pilot(content, "test", ["models.new={}"], [1]), out)
 
 

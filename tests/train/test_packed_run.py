@@ -140,7 +140,7 @@ def test_timestamps_are_refused_for_a_model_that_has_none(whisper, recordings, t
     small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
     scratch = {**alone, "init": None, "model": small}
     with pytest.raises(
-        ConfigError, match=r"data\.timestamps needs .* a model from scratch has not"
+        ConfigError, match=r"data\.timestamps needs .* a model trained from scratch does not"
     ):
         start_run(settings(whisper, recordings, **scratch), tmp_path / "scratch")
     scratch["data"] = {**alone["data"], "timestamps": 0}
@@ -149,7 +149,7 @@ def test_timestamps_are_refused_for_a_model_that_has_none(whisper, recordings, t
     )
     config = settings(tmp_path / "scratch", recordings, **alone)
     with pytest.raises(
-        ConfigError, match=r"data\.timestamps needs .* .*/scratch has not: leave it"
+        ConfigError, match=r"data\.timestamps needs .* .*/scratch does not produce: leave it"
     ):
         starting_point(config, build_corpus(config.data, config.seed))
     alone["data"]["language"] = "en"

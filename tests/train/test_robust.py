@@ -76,7 +76,7 @@ def test_the_command_stops_at_a_signal_to_all_of_its_processes(shared, tmp_path)
     os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "go on with 'echo-asr resume" in error
+    assert "continue with 'echo-asr resume" in error
     assert "Traceback" not in error
     assert CheckpointFolder(run).load()[1]["progress"]["step"] == read_metrics(run)[-1]["step"]
 
@@ -130,7 +130,7 @@ def test_too_many_wrong_steps_in_a_row_stop_the_run(shared, tmp_path, monkeypatc
     config = tiny(shared, train={"max_steps": 50, "max_skipped_steps": 3})
     with pytest.raises(
         EchoError,
-        match=r"stopped after 3 skipped steps in a row, of which the last is 7: its loss or "
+        match=r"stopped after 3 skipped steps in a row, the last being step 7: its loss or "
         r"gradient is not a finite number; the last good checkpoint is .*step-000003$",
     ):
         start_run(config, tmp_path)

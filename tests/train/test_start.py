@@ -162,5 +162,5 @@ def test_a_run_is_known_again_by_what_was_given(settings, tmp_path):
 def test_the_attention_of_an_echo_model_is_not_changed(settings, tmp_path, whisper):
     convert(whisper, tmp_path / "converted")
     changed = settings(init=str(tmp_path / "converted"), model={"attention": {"encoder": "focus"}})
-    with pytest.raises(ConfigError, match=r"model.attention is not that of .*converted"):
+    with pytest.raises(ConfigError, match=r"model.attention differs from that of .*converted"):
         starting_point(changed, None)

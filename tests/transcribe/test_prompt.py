@@ -96,7 +96,7 @@ def test_what_no_prompt_can_hold_is_refused(loaded):
     with pytest.raises(ConfigError, match=r"cannot hold the special token <\|endoftext\|>"):
         Transcriber(loaded, TranscribeSettings(prompt="the <|endoftext|> fox"))
     for settings in ({"prompt": "one"}, {"hotwords": "one"}):
-        with pytest.raises(ConfigError, match="the model takes no prompt and no hotwords"):
+        with pytest.raises(ConfigError, match="only Whispers take a prompt and hotwords"):
             Transcriber(untrained(), TranscribeSettings(**settings))
 
 

@@ -248,7 +248,7 @@ REFUSALS = {
     "words without json": (["../a.wav", "--words"], "times of words are written to json"),
     "lines without subtitles": (["../a.wav", "--max-line-width", "30"], "are for srt and vtt"),
     "a taken folder": (["../a.wav", "--out", "../a.wav"], "a.wav: is a file, but must be a folder"),
-    "a language": (["../a.wav", "--language", "German"], "cannot be told 'German'"),
+    "a language": (["../a.wav", "--language", "German"], "does not take the language 'German'"),
     "a task": (["../a.wav", "--task", "translate"], "cannot translate"),
 }
 

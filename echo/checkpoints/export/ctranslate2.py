@@ -28,7 +28,7 @@ def check_special_tokens(tokenizer: WhisperTokenizer) -> None:
     known = tokenizer.get_vocab()
     lacking = [token for token in SPECIAL_TOKENS if token not in known]
     if lacking:
-        raise ConfigError(f"CTranslate2 holds no model whose tokenizer lacks {lacking[0]}")
+        raise ConfigError(f"CTranslate2 does not support a tokenizer without {lacking[0]}")
 
 
 def write_ctranslate2(

@@ -110,11 +110,11 @@ def whisper_writer(
         try:
             check_plain(checkpoint.config, source)
         except ConfigError as error:
-            raise ConfigError(f"{error}; --to onnx holds it") from None
+            raise ConfigError(f"{error}; --to onnx supports it") from None
     config = plain_config(checkpoint.config)
     tokenizer = check_parts(checkpoint, WhisperForConditionalGeneration, config)
     if tokenizer is None:
-        raise DataError(f"{source}: holds no tokenizer, without which no other tool can use it")
+        raise DataError(f"{source}: has no tokenizer, and other tools need one")
     if target == "ggml":
         assert precision is not None
         weights = untied_weights(checkpoint.weights, config)

@@ -63,17 +63,19 @@ def check_whisper_cpp(
         config.vocab_size not in WHISPER_VOCABULARIES
         or tokenizer.convert_tokens_to_ids("<|notimestamps|>") != without
     ):
-        raise ConfigError("whisper.cpp holds only models with Whisper's own vocabulary")
+        raise ConfigError("whisper.cpp supports only models with Whisper's own vocabulary")
     if config.max_source_positions != WHISPER_POSITIONS:
         raise ConfigError(
-            f"whisper.cpp holds only encoders of 30 s ({WHISPER_POSITIONS} positions), not "
+            f"whisper.cpp supports only encoders of 30 s ({WHISPER_POSITIONS} positions), not "
             f"{config.max_source_positions}"
         )
     width = 4 * config.d_model
     if (config.encoder_ffn_dim, config.decoder_ffn_dim) != (width, width):
-        raise ConfigError("whisper.cpp holds only layers whose inner width is 4 times the outer")
+        raise ConfigError("whisper.cpp supports only layers whose inner width is 4 times the outer")
     if TIED in weights:
-        raise ConfigError("whisper.cpp holds no output projection beside the embeddings")
+        raise ConfigError(
+            "whisper.cpp does not support an output projection separate from the embeddings"
+        )
 
 
 def write_ggml(

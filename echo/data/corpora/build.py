@@ -55,7 +55,7 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     else:
         evaluated = held_whole(settings.eval)
     if streams and cache:
-        raise ConfigError("data.cache is for data that are held whole: leave it out for a stream")
+        raise ConfigError("data.cache does not work with streams: leave it out")
     if streams:  # with what is held whole cut into shards beside them
         streams += [Weighted(held_shards(source.parts), source.weight) for source in held]
         return StreamCorpus(streams, evaluated, seed, settings.shards_per_block)

@@ -74,7 +74,7 @@ def text_of(record: Record, key: str) -> str:
     if not isinstance(text, str):
         raise DataError(f"{key!r} must be a string, not {reprlib.repr(text)}")
     if text and not text.strip():
-        raise DataError(f"{key!r} is blank: where nobody speaks it must be the empty string")
+        raise DataError(f"{key!r} is blank: if nobody speaks, it must be the empty string")
     return storable(text.strip(), key)
 
 

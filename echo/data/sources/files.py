@@ -63,8 +63,8 @@ class Recordings:
         if not self.allow_outside and not lies_in(path, self.roots):
             places = " or ".join(repr(str(root)) for root in self.roots)
             raise DataError(
-                f"the recording {str(path)!r} lies outside of {places}: to allow that, set "
-                "data.allow_outside=true, or say --allow-outside"
+                f"the recording {str(path)!r} is outside of {places}: to allow that, set "
+                "data.allow_outside=true, or give --allow-outside"
             )
 
 

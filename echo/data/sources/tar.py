@@ -131,7 +131,7 @@ def member_name(info: tarfile.TarInfo) -> str:
     if not info.isreg() or info.issparse():
         raise DataError("is a link, a device or the like, and not a plain file")
     if info.name.startswith("/") or ".." in PurePosixPath(info.name).parts:
-        raise DataError("has a name that leads out of the shard")
+        raise DataError("has a name that points outside the shard")
     return storable(info.name.removeprefix("./"), "its name")
 
 

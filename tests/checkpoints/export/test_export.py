@@ -22,7 +22,7 @@ def source(tmp_path):
 @pytest.mark.parametrize("target", ["whisper", "ctranslate2", "ggml"])
 def test_focused_attention_is_refused_in_a_sentence(source, tmp_path, target):
     convert(source, tmp_path / "echo")
-    said = r"block 0 of its encoder is adaptive, not plain; --to onnx holds it"
+    said = r"block 0 of its encoder is adaptive, not plain; --to onnx supports it"
     with pytest.raises(ConfigError, match=said):
         export(tmp_path / "echo", tmp_path / "out", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["echo", "small"]
@@ -74,7 +74,7 @@ def test_ctranslate2_holds_the_same_weights(english, tmp_path, quantization):
 
 def test_ctranslate2_needs_whisper_s_special_tokens(source, tmp_path):
     pytest.importorskip("ctranslate2")
-    with pytest.raises(ConfigError, match=r"whose tokenizer lacks <\|startofprev\|>"):
+    with pytest.raises(ConfigError, match=r"a tokenizer without <\|startofprev\|>"):
         export(source, tmp_path / "out", "ctranslate2")
 
 

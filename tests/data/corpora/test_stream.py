@@ -207,5 +207,5 @@ def test_held_sources_are_mixed_in_memory(manifest):
 def test_a_stream_is_not_cached(manifest, tmp_path):
     write_shards(read_source(manifest), tmp_path / "shards", "opus", max_utterances=5)
     kept = DataSettings(train=str(tmp_path / "shards"), eval=manifest, cache=str(tmp_path / "c"))
-    with pytest.raises(ConfigError, match=r"data\.cache is for data that are held whole"):
+    with pytest.raises(ConfigError, match=r"data\.cache does not work with streams"):
         build_corpus(kept, 1)
