@@ -96,6 +96,7 @@ def evaluate(model: str, lines: list[Row], *options: str) -> tuple[float, float,
         rows = "".join(json.dumps(line) + "\n" for line in lines)
         data.write_text(rows, encoding="utf-8")
         command = [sys.executable, "-m", "echo", "evaluate", model, str(data), "--out", str(out)]
+        command.append("--allow-outside")  # the recordings are not beside this manifest
         subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
         summary = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
         written = (out / "utterances.jsonl").read_text(encoding="utf-8").splitlines()
