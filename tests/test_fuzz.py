@@ -1,5 +1,5 @@
 """Every reader, on damaged files: a result, or one clear sentence; never another exception, an
-endless loop or gigabytes. `scripts/fuzz.py` tries as many as it is told, others every time."""
+endless loop or gigabytes. `scripts/check/fuzz.py` tries as many as it is told, others each time."""
 
 import json
 import os

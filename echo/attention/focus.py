@@ -48,11 +48,6 @@ class FocusAttention(HybridAttention):
         self.refiner: Refiner | None = QTable() if settings.refiner else None
         self.chosen: Any = None  # the refiner's choice in the last training forward pass
 
-    def replace_refiner(self, refiner: Refiner | None) -> None:
-        """Replaces this block's refiner with another one, or with none."""
-        del self.refiner  # torch does not let anything but a module replace a module
-        self.refiner = refiner
-
     def look(
         self, query: torch.Tensor, key: torch.Tensor, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor, Window]:

@@ -250,7 +250,7 @@ def compare(
 def inspect(
     model: Model,
     audio: Annotated[Path, typer.Argument(help="A recording.")],
-    out: Annotated[Path, typer.Option(help="Folder for figures and numbers.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures, numbers and a page.")],
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw what a model attends to in a recording."""
@@ -261,11 +261,11 @@ def inspect(
     check_model(model)
 
     from echo.checkpoints.load import load_model
-    from echo.inspect.figures import write_inspection
     from echo.inspect.inspect import inspect_recording
+    from echo.report.inspection import write_inspection
 
     inspection = inspect_recording(load_model(model, checkpoint), audio)
     with writing(out):
-        files = write_inspection(inspection, out)
+        page = write_inspection(inspection, out)
     print(visible(inspection.transcript))
-    print(f"{len(files) - 2} layers, summary.png and inspection.json are in {out}/")
+    print(f"A picture of each layer and inspection.json are in {out}/; look at {page}")

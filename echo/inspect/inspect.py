@@ -31,6 +31,7 @@ from echo.model.model import EchoForConditionalGeneration
 Stack = Literal["encoder", "decoder"]
 Branch = Literal["global", "local"]
 STACKS: tuple[Stack, ...] = ("encoder", "decoder")
+BRANCHES: tuple[Branch, ...] = ("global", "local")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Inspection:
                 yield self.layer(stack, index)
 
     def layer(self, stack: Stack, index: int) -> Layer:
-        """One layer, counted from 0."""
+        """Returns one layer, counted from 0."""
         frames = encoder_frames(self.log_mel.shape[1])
         settings = self.settings(stack)[index]
         block = getattr(self.model.model, stack).layers[index]
@@ -131,7 +132,7 @@ class Inspection:
         return layer_of(stack, index, settings, maps, len(self.tokens), cross)
 
     def settings(self, stack: Stack) -> Sequence[AttentionSettings]:
-        """Of the self-attention of each layer."""
+        """Returns the settings of each layer's self-attention."""
         config = self.model.config
         return config.encoder_attention() if stack == "encoder" else config.decoder_attention()
 

@@ -13,8 +13,8 @@ from echo.checkpoints.load import load_model, model_folder
 from echo.checkpoints.pretrained import PretrainedFolder
 from echo.data.utterance import Utterance
 from echo.inspect.inspect import Layer, inspect_utterance
-from echo.report.pictures import heat_map
 from echo.support.errors import EchoError
+from echo.support.pictures import heat_map
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ SIDE = 150  # of a map, in pixels, at most
 class LayerMaps:
     """One layer's maps, means over heads: pictures in base64, by what looks where."""
 
+    file: str  # name without suffix of the picture of all heads that `inspect` draws
     name: str
     numbers: str  # span and temperature, in words
     pictures: Mapping[str, str]
@@ -75,6 +76,7 @@ def is_focused(folder: Path) -> bool:
 
 def layer_maps(layer: Layer) -> LayerMaps:
     return LayerMaps(
+        layer.numbers.name,
         f"{layer.numbers.stack} {layer.numbers.index}, {layer.numbers.settings.form}",
         ", ".join(described(layer)),
         {

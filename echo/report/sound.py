@@ -15,8 +15,8 @@ import torch
 from echo.data.audio import Audio, AudioFile
 from echo.data.features import log_mel
 from echo.model.geometry import SAMPLE_RATE
-from echo.report.pictures import heat_map
 from echo.support.errors import DataError
+from echo.support.pictures import heat_map
 
 logger = logging.getLogger(__name__)
 

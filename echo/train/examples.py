@@ -4,6 +4,7 @@ attention of the model on one of them."""
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from echo.attention.settings import AttentionSettings
@@ -11,13 +12,12 @@ from echo.checkpoints.load import LoadedModel
 from echo.data.loading import ExampleReader
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
-from echo.inspect.figures import draw_decoder_layer, draw_encoder_layer
+from echo.inspect.figures import draw_layer
 from echo.inspect.inspect import STACKS, inspect_example
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.support.text import one_line
 
 SHOWN = 5  # utterances of each evaluation set
-IMAGE_DPI = 80
 
 
 def show_transcripts(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:
@@ -59,10 +59,8 @@ def show_attention(
         inspection = inspect_example(loaded, reader.read(utterance), utterance.id, utterance.text)
         for stack in STACKS:
             layer = inspection.layer(stack, most_telling(inspection.settings(stack)))
-            draw = draw_encoder_layer if stack == "encoder" else draw_decoder_layer
-            figure = draw(inspection, layer)
-            figure.set_dpi(IMAGE_DPI)
-            writer.add_figure(f"attention/{layer.numbers.name}", figure, step)
+            picture = np.asarray(draw_layer(inspection, layer))
+            writer.add_image(f"attention/{layer.numbers.name}", picture, step, dataformats="HWC")
     finally:
         model.train(training)
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from echo.attention.focus import FocusAttention
 from echo.attention.forms import FORMS
+from tests.attention.refiners import replace_refiner
 
 FIELDS = ("max_span", "window", "max_dist", "sharpen_longer", "temp_scale")
 TOLERANCES = {"hybrid": 1e-4, "scaled": 1e-4, "focus": 1e-3}
@@ -35,7 +36,7 @@ def load_case(shared, case, dtype):
     weights = {name[2:]: t.to(dtype) for name, t in tensors.items() if name.startswith("w.")}
     block.load_state_dict(weights)
     if isinstance(block, FocusAttention):
-        block.replace_refiner(GivenRefinement(case["refinement"]))
+        replace_refiner(block, GivenRefinement(case["refinement"]))
     return block, tensors
 
 

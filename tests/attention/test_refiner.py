@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from echo.attention.focus import FocusAttention, FocusSettings
 from echo.attention.refiner import QTable
+from tests.attention.refiners import replace_refiner
 
 DIMS, HEADS = 16, 2
 
@@ -219,7 +220,7 @@ def test_it_is_told_the_statistics_and_the_reward_of_each_utterance(causal):
     with torch.no_grad():
         block.span_predictor.linear.weight.normal_(std=0.5)
         block.ln_local.weight.normal_(1, 0.5)
-    block.replace_refiner(Listening())
+    replace_refiner(block, Listening())
     real = torch.arange(frames) < torch.tensor(lengths)[:, None]
     mask = torch.zeros(2, 1, 1, frames).double()
     mask = mask.masked_fill(~real[:, None, None], torch.finfo(mask.dtype).min)
@@ -259,7 +260,7 @@ def test_it_is_told_the_statistics_and_the_reward_of_each_utterance(causal):
 def test_another_object_may_take_its_place():
     block, x = refined_block(), torch.randn(3, 20, DIMS)
     whole = block.eval()(x)[1]
-    block.replace_refiner(Halving())
+    replace_refiner(block, Halving())
     assert torch.equal(block(x)[1], whole / 2)
     block.train()(x)
     assert block.refiner.rewards[0].shape == (3, 1)

@@ -7,7 +7,7 @@ above, a recording's text goes round in a loop, or times run backwards. Case and
 count; Whisper's normaliser of English would also join digits that end one utterance and begin the
 next to one number.
 
-    python scripts/check_long.py RUN --data ../shared/data/speechocean762/dev.jsonl
+    python scripts/check/long.py RUN --data ../shared/data/speechocean762/dev.jsonl
 """
 
 import argparse

@@ -6,20 +6,19 @@ time; `transcribe` doing so too; and `transcribe` with its batches, also in int8
 `--ctranslate2`, a folder that `echo-asr export MODEL FOLDER --to ctranslate2` has written,
 faster-whisper too, greedily, in float32 and in int8.
 
-    python scripts/bench_transcribe.py MODEL --data ../shared/data/librispeech/dev.jsonl
+    python scripts/bench/transcribe.py MODEL --data ../shared/data/librispeech/dev.jsonl
 """
 
 import argparse
-import itertools
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import soundfile
 import torch
 from transformers import pipeline
+from turns import Turns, header, line
 
 from echo.checkpoints.load import load_model
 from echo.data.audio import AudioFile, JoinedAudio, header_duration
@@ -131,38 +130,22 @@ def main() -> None:
         }
         print(
             f"{arguments.long} long and {arguments.short} short recordings, "
-            f"{arguments.threads} threads, medians of {arguments.rounds} rounds\n\n"
-            "| recordings | how | RTFx | of the pipeline's | of one by one | WER, normalised |\n"
-            "| --- | --- | ---: | ---: | ---: | ---: |"
+            f"{arguments.threads} threads, medians of {arguments.rounds} rounds\n"
         )
+        figures = ("RTFx", "of the pipeline's", "of one by one", "WER, normalised, %")
+        print(header(("recordings", "how"), figures))
         for kind, paths in sets.items():
             if not paths:
                 continue
             audio = sum(header_duration(path) for path in paths)
-            seconds: dict[str, list[float]] = {name: [] for name in contenders}
-            texts: dict[str, list[str]] = {}
-            for _, (name, transcribe) in itertools.product(
-                range(arguments.rounds), contenders.items()
-            ):
-                started = time.perf_counter()
-                texts[name] = transcribe(paths)
-                seconds[name].append(time.perf_counter() - started)
+            turns = Turns()
+            for _ in range(arguments.rounds):
+                texts = turns.take({name: partial(own, paths) for name, own in contenders.items()})
             references = [normalise(said[path]) for path in paths]
             for name in contenders:
-                against = {
-                    other: statistics.median(
-                        theirs / ours
-                        for theirs, ours in zip(seconds[other], seconds[name], strict=True)
-                    )
-                    for other in ("pipeline", "one by one")
-                }
-                wer = word_errors(references, [normalise(text) for text in texts[name]])
-                print(
-                    f"| {kind} | {name} | {audio / statistics.median(seconds[name]):.1f} | "
-                    f"{against['pipeline']:.2f} | {against['one by one']:.2f} | "
-                    f"{100 * wer.rate:.2f} % |",
-                    flush=True,
-                )
+                times = (turns.ratio(other, name) for other in ("pipeline", "one by one"))
+                wer = 100 * word_errors(references, [normalise(t) for t in texts[name]]).rate
+                print(line(kind, name, audio / turns.median(name), *times, wer), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much of the training batches is padding, held whole and streamed:
 
-python scripts/measure_padding.py TRAIN.jsonl --seconds 60 40
+python scripts/measure/padding.py TRAIN.jsonl --seconds 60 40
 """
 
 import argparse

@@ -5,8 +5,8 @@ and the tests of the module run until one fails. Each mutant is a fork of one pr
 loaded the libraries already, so it costs little more than its tests. What survives is printed as a
 line and what it became.
 
-    python scripts/mutate.py echo/attention/windows.py
-    python scripts/mutate.py echo/data/batching.py --tests tests/data/test_batching.py --minutes 5
+    python scripts/check/mutate.py echo/attention/windows.py
+    python scripts/check/mutate.py echo/data/batching.py --minutes 5
 """
 
 import argparse
@@ -24,63 +24,10 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-# Tests of each module, the fastest first: a mutant costs as long as they take until one fails.
-# Those that compile, export, start processes or learn for long are left out, so a line that only
+ROOT = Path(__file__).resolve().parents[2]
+# Tests that compile, export, start processes or learn for long are left out, so a line that only
 # these notice is listed too.
 SLOW = "compiles or half_precision or flex or export or graphs or learns_within or move_to or ranks"
-GOLDEN = "tests/attention/test_golden.py"
-FORMS = "tests/attention/test_forms.py"
-MAPS = "tests/model/test_model.py::test_maps_are_one_for_each_layer"
-CACHE = "tests/model/test_model.py::test_decoding_with_a_cache_equals_one_pass"
-REFINER = "tests/attention/test_refiner.py"
-SCHEDULE = "tests/train/test_schedule.py::test_"
-TESTS = {
-    "echo/attention/windows.py": ["tests/attention/test_windows.py"],
-    "echo/attention/adaptive.py": [
-        "tests/attention/test_adaptive.py",
-        "tests/attention/test_defaults.py",
-        CACHE,
-    ],
-    "echo/attention/autograd.py": ["tests/attention/test_local.py", FORMS],
-    "echo/attention/base.py": ["tests/attention/test_adaptive.py", GOLDEN, CACHE, FORMS],
-    "echo/attention/cache.py": [CACHE],
-    "echo/attention/focus.py": [GOLDEN, REFINER, FORMS],
-    "echo/attention/global_branch.py": [
-        "tests/attention/test_pooling.py",
-        "tests/attention/test_rotary.py",
-        "tests/attention/test_adaptive.py",
-        FORMS,
-        CACHE,
-    ],
-    "echo/attention/hybrid.py": [
-        GOLDEN,
-        "tests/attention/test_defaults.py",
-        "tests/attention/test_settings.py",
-        FORMS,
-        CACHE,
-    ],
-    "echo/attention/local.py": ["tests/attention/test_local.py", FORMS],
-    "echo/attention/maps.py": [FORMS, MAPS],
-    "echo/attention/refiner.py": [REFINER],
-    "echo/attention/settings.py": [
-        "tests/attention/test_defaults.py",
-        "tests/attention/test_settings.py",
-    ],
-    "echo/train/loss.py": ["tests/train/test_loss.py", "tests/train/test_step.py"],
-    "echo/train/optimiser.py": ["tests/train/test_optimiser.py"],
-    "echo/train/schedule.py": [
-        f"{SCHEDULE}over_steps_it_is_the_one_of_transformers",
-        f"{SCHEDULE}over_seconds_it_follows_the_share_of_them",
-        f"{SCHEDULE}with_both_budgets_it_follows_the_one_that_is_further",
-        f"{SCHEDULE}a_training_without_an_end_is_an_error",
-    ],
-    "echo/data/batching.py": [
-        "tests/data/test_bucket.py",
-        "tests/data/test_batching.py",
-        "tests/data/corpora/test_stream.py",
-    ],
-}
 LIBRARIES = (
     "torch",
     "torch._dynamo",
@@ -91,12 +38,11 @@ LIBRARIES = (
     "datasets",
     "evaluate",
     "hypothesis",
-    "matplotlib.pyplot",
     "tensorboard",
     "torch.utils.tensorboard",
     "pytest",
 )
-LIMIT_S = 120  # after which a mutant counts as one that hangs
+HANGS_S = 60  # longer than without a change: a mutant that takes it counts as one that hangs
 COMPARISONS: dict[type, type] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -196,14 +142,23 @@ class Mutated(importlib.abc.MetaPathFinder, SourceFileLoader):
         return compile(self.source, self.path, "exec")
 
 
-def passes(module: Path, source: str, tests: Sequence[str]) -> bool:
-    """Whether the tests pass with this source of a module, in a process of their own."""
+def tests_of(module: Path) -> list[str]:
+    """Returns the module's own tests, which come first because a mutant costs as long as they take
+    until one fails, and those of its package."""
+    package = Path("tests", *module.parent.parts[1:])
+    own = package / f"test_{module.stem}.py"
+    return [str(path) for path in (own, package) if path.exists()]
+
+
+def passes(module: Path, source: str, tests: Sequence[str], limit: int = 0) -> bool:
+    """Whether the tests pass with this source of a module, in a process of their own. One that
+    takes more than `limit` seconds does not, if a limit is given."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
     code = 1
     try:
-        signal.alarm(LIMIT_S)
+        signal.alarm(limit)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
@@ -211,7 +166,8 @@ def passes(module: Path, source: str, tests: Sequence[str]) -> bool:
         sys.meta_path.insert(0, Mutated(name, ROOT / module, source))
         import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-k", f"not ({SLOW})"]
+        chosen = ["-m", "not slow", "-k", f"not ({SLOW})"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
         code = int(pytest.main([*options, *tests]))
     finally:
         os._exit(code)
@@ -220,7 +176,7 @@ def passes(module: Path, source: str, tests: Sequence[str]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="+", type=Path, help="files, from the project's root")
-    parser.add_argument("--tests", nargs="+", help="test files; known for some modules")
+    parser.add_argument("--tests", nargs="+", help="test files; by default those of its package")
     parser.add_argument("--minutes", type=float, help="for each module; mutants are then a sample")
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -228,10 +184,12 @@ def main() -> None:
     for library in LIBRARIES:
         importlib.import_module(library)
     for module in arguments.modules:
-        tests = arguments.tests or TESTS[str(module)]
+        tests = arguments.tests or tests_of(module)
         source = module.read_text()
+        started = time.monotonic()
         if not passes(module, source, tests):
             sys.exit(f"{module}: its tests fail without any change")
+        limit = HANGS_S + 2 * round(time.monotonic() - started)
         found = list(mutants(source))
         random.Random(0).shuffle(found)
         started, survived, tried = time.monotonic(), 0, 0
@@ -239,7 +197,7 @@ def main() -> None:
             if arguments.minutes and time.monotonic() - started > 60 * arguments.minutes:
                 break
             tried += 1
-            if passes(module, changed, tests):
+            if passes(module, changed, tests, limit):
                 survived += 1
                 print(f"{module}:{line}: {before}  ->  {after}", flush=True)
         print(

@@ -7,7 +7,7 @@ checkpoint is written. After every death the newest checkpoint must be whole and
 newest before; a run that has come to its end must have the unbroken run's losses, word error
 rates and weights, to the bit.
 
-    python scripts/chaos.py --data ../shared/data/fsdd --kills 200
+    python scripts/check/chaos.py --data ../shared/data/fsdd --kills 200
 """
 
 import argparse

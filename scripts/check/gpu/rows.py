@@ -1,6 +1,5 @@
 """What a check is, what comes of it, and how it is timed."""
 
-import statistics
 import time
 import traceback
 import warnings
@@ -102,25 +101,6 @@ def close(found: torch.Tensor, wanted: torch.Tensor, most: float, what: str) -> 
     if not error <= most:
         raise FailedError(f"{what} is off by {error:.2g}, more than {most:g}")
     return error
-
-
-def in_turn(
-    contenders: Mapping[str, Callable[[], Any]], turns: int, device: torch.device
-) -> dict[str, float]:
-    """Median seconds of each, after two turns that warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(turns + 2):
-        for name in list(contenders) if turn % 2 else reversed(contenders):
-            started = now(device)
-            contenders[name]()
-            seconds[name].append(now(device) - started)
-    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def host_syncs(work: Callable[[], Any]) -> tuple[int, str]:

@@ -6,19 +6,19 @@ with one thread and in turn, so that a noisy machine disturbs all alike. Ratios 
 ratios within a turn. Echo's time includes tokens, SpecAugment and collation, which the extractor's
 does not.
 
-    python scripts/bench_input.py --data ../shared/data/speechocean762/train.jsonl
+    python scripts/bench/input.py --data ../shared/data/speechocean762/train.jsonl
 """
 
 import argparse
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import WhisperFeatureExtractor
+from turns import Turns
 
 from echo.config import DataSettings
 from echo.data.audio import AudioArray
@@ -88,32 +88,23 @@ def main() -> None:
     batches = [range(len(utterances))[start : start + arguments.batch] for start in starts]
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_to_batches(utterances, AudioCache(Path(folder), 10**10))
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(1 + arguments.turns):
-            for batch in batches:
-                for name, way in ways.items():
-                    started = time.perf_counter()
-                    way(batch)
-                    if turn:  # the first fills the cache
-                        seconds[name].append(time.perf_counter() - started)
-
-    def ratio(slower: str, faster: str) -> str:
-        pairs = zip(seconds[slower], seconds[faster], strict=True)
-        return f"{statistics.median(a / b for a, b in pairs):5.1f} x"
+        turns = Turns(warm=len(batches))  # the first round fills the cache
+        for batch in batches * (1 + arguments.turns):
+            turns.take({name: partial(way, batch) for name, way in ways.items()})
 
     audio = sum(u.duration for u in utterances)
     print(f"{len(utterances)} utterances, {audio:.0f} s, in batches of {arguments.batch}")
-    for name, values in seconds.items():
+    for name, values in turns.seconds.items():
         print(f"{name:18} {1000 * sum(values) / arguments.turns / audio:6.3f} ms a second of audio")
-    for against in ("log_mel", "batch of samples"):
-        print(f"the extractor, padding to 30 s, against {against}: ", end="")
-        print(ratio("extractor, 30 s", against))
-        print(f"the extractor, padding to the longest, against {against}: ", end="")
-        print(ratio("extractor, longest", against))
-    print("decoding against the cache:", ratio("decoding", "cache"))
-    print(
-        "a training batch without against with the cache:", ratio("batch, decoded", "batch, cached")
-    )
+    for slower, faster, what in (
+        ("extractor, 30 s", "log_mel", "the extractor, padding to 30 s, against log_mel"),
+        ("extractor, longest", "log_mel", "the extractor, padding to the longest, against log_mel"),
+        ("extractor, 30 s", "batch of samples", "the same to 30 s, against a batch of samples"),
+        ("extractor, longest", "batch of samples", "to the longest, against a batch of samples"),
+        ("decoding", "cache", "decoding against the cache"),
+        ("batch, decoded", "batch, cached", "a training batch without against with the cache"),
+    ):
+        print(f"{what}: {turns.ratio(slower, faster):5.1f} x")
 
 
 if __name__ == "__main__":

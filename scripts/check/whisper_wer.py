@@ -5,7 +5,7 @@ Echo's code: soundfile, `transformers`' processor, `generate` and normaliser, an
 WERs must agree to 0.1 points, raw and normalised, or the exit code is 1. For information the
 command also runs with batches only as long as their recordings and some silence.
 
-    python scripts/check_whisper_wer.py ../shared/models/whisper-tiny.en \
+    python scripts/check/whisper_wer.py ../shared/models/whisper-tiny.en \
         ../shared/data/librispeech/dev.jsonl ../shared/data/speechocean762/dev.jsonl
 """
 
@@ -15,10 +15,11 @@ import random
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jiwer
+import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
@@ -29,13 +30,7 @@ SAMPLE_RATE = 16_000
 TOLERANCE = 0.1  # points of WER
 
 
-@dataclass(frozen=True)
-class Line:
-    """One utterance of a manifest."""
-
-    audio: Path
-    duration: float
-    text: str
+Row = dict[str, Any]  # an utterance of a manifest, with the whole path of its recording
 
 
 class Reference:
@@ -48,14 +43,14 @@ class Reference:
         self.batch_size = batch_size
 
     @torch.inference_mode()
-    def transcribe(self, lines: list[Line]) -> list[str]:
+    def transcribe(self, lines: list[Row]) -> list[str]:
         texts = [""] * len(lines)
         # Of like length, so that few rows of a batch wait for its last.
-        order = sorted(range(len(lines)), key=lambda i: lines[i].duration)
+        order = sorted(range(len(lines)), key=lambda i: lines[i]["duration"])
         for start in tqdm(range(0, len(order), self.batch_size), desc="transformers", leave=False):
             rows = order[start : start + self.batch_size]
             features = self.processor(
-                [read_audio(lines[i].audio) for i in rows],
+                [read_audio(lines[i]["audio_filepath"]) for i in rows],
                 sampling_rate=SAMPLE_RATE,
                 return_tensors="pt",
             ).input_features
@@ -66,9 +61,9 @@ class Reference:
                 texts[i] = text.strip()
         return texts
 
-    def wer(self, lines: list[Line], texts: list[str]) -> tuple[float, float]:
+    def wer(self, lines: list[Row], texts: list[str]) -> tuple[float, float]:
         """Per cent, raw and normalised."""
-        references = [line.text for line in lines]
+        references = [line["text"] for line in lines]
         # The tokenizer's own `normalize` fails where a checkpoint comes without spellings.
         spellings = self.processor.tokenizer.english_spelling_normalizer
         normalise = EnglishTextNormalizer(spellings or {})
@@ -78,43 +73,30 @@ class Reference:
         )
 
 
-def read_audio(path: Path):
+def read_audio(path: str) -> np.ndarray:
     samples, rate = soundfile.read(path, dtype="float32")
     if rate != SAMPLE_RATE or samples.ndim != 1:
         raise SystemExit(f"{path}: is not mono at {SAMPLE_RATE} Hz, which this check needs")
     return samples
 
 
-def read_lines(manifest: Path, count: int | None) -> list[Line]:
+def read_lines(manifest: Path, count: int | None) -> list[Row]:
     """A manifest's utterances, or so many of them, drawn with a fixed seed."""
     entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     if count is not None and count < len(entries):
         entries = random.Random(0).sample(entries, count)
-    return [
-        Line((manifest.parent / e["audio_filepath"]).resolve(), e["duration"], e["text"])
-        for e in entries
-    ]
+    folder = manifest.parent.resolve()
+    return [{**e, "audio_filepath": str(folder / e["audio_filepath"])} for e in entries]
 
 
-def evaluate(model: str, lines: list[Line], *options: str) -> tuple[float, float, list[str]]:
+def evaluate(model: str, lines: list[Row], *options: str) -> tuple[float, float, list[str]]:
     """What the command says of WER, in per cent, raw and normalised, and its transcripts."""
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data.jsonl", Path(folder) / "results"
-        data.write_text(
-            "".join(
-                json.dumps(
-                    {
-                        "audio_filepath": str(line.audio),
-                        "duration": line.duration,
-                        "text": line.text,
-                    }
-                )
-                + "\n"
-                for line in lines
-            ),
-            encoding="utf-8",
-        )
+        rows = "".join(json.dumps(line) + "\n" for line in lines)
+        data.write_text(rows, encoding="utf-8")
         command = [sys.executable, "-m", "echo", "evaluate", model, str(data), "--out", str(out)]
+        command.append("--allow-outside")  # the recordings are not beside this manifest
         subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
         summary = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
         written = (out / "utterances.jsonl").read_text(encoding="utf-8").splitlines()
@@ -142,7 +124,9 @@ def check(arguments: argparse.Namespace, reference: Reference, manifest: Path) -
     report("echo, padded to 30 s", *found, expected)
     for line, theirs, ours in zip(lines, expected, found[2], strict=True):
         if theirs != ours:
-            print(f"  {line.audio.name}:\n    transformers: {theirs}\n    echo:         {ours}")
+            print(
+                f"  {line['audio_filepath']}:\n    transformers: {theirs}\n    echo:         {ours}"
+            )
     for silence in arguments.added_silence:
         result = evaluate(arguments.model, lines, "--pad-to", "0", "--added-silence", str(silence))
         report(f"echo, {silence:g} s of silence", *result, expected)

@@ -1,6 +1,6 @@
 """Tries every reader on damaged files, as many of each kind as it is told, others every time:
 
-    python scripts/fuzz.py --examples 5000
+    python scripts/check/fuzz.py --examples 5000
 
 What fails is shown with the smallest input that does it; the seed makes it happen again.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:

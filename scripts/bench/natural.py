@@ -1,13 +1,14 @@
 """RTFx and WER of a fine-tuned model at natural length and padded to 30 s, in turn:
 
-python scripts/bench_natural.py RUN --data ../shared/data/speechocean762/dev.jsonl
+python scripts/bench/natural.py RUN --data ../shared/data/speechocean762/dev.jsonl
 """
 
 import argparse
-import statistics
 import time
+from functools import partial
 
 import torch
+from turns import Turns
 
 from echo.checkpoints.load import load_model
 from echo.data.loading import sample
@@ -28,23 +29,27 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     loaded = load_model(arguments.model)
+    model = loaded.model, loaded.tokenizer
     utterances = sample(read_source(arguments.data), arguments.utterances)
     lengths = {"natural": None, "30 s": 30.0}
-    seconds: dict[str, list[float]] = {name: [] for name in lengths}
     errors = {name: ErrorCounts(0, 0, 0, 0) for name in lengths}
+    turns = Turns(clock=time.process_time)
     for start in range(0, len(utterances), PART):
         part = utterances[start : start + PART]
-        for name, padded in lengths.items():
-            started = time.process_time()
-            found = evaluate_model(loaded.model, loaded.tokenizer, part, pad_to_seconds=padded)
-            seconds[name].append(time.process_time() - started)
-            errors[name] += found.wer_normalised
+        found = turns.take(
+            {
+                name: partial(evaluate_model, *model, part, pad_to_seconds=padded)
+                for name, padded in lengths.items()
+            }
+        )
+        for name, evaluation in found.items():
+            errors[name] += evaluation.wer_normalised
     audio = sum(u.duration for u in utterances)
     for name in lengths:
-        rate = 100 * errors[name].rate
-        print(f"{name:8} RTFx {audio / sum(seconds[name]):5.1f}, WER {rate:.2f} %, normalised")
-    ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-    print(f"natural length takes 1 / {statistics.median(ratios):.1f} of the processor's time")
+        rtfx, rate = audio / sum(turns.seconds[name]), 100 * errors[name].rate
+        print(f"{name:8} RTFx {rtfx:5.1f}, WER {rate:.2f} %, normalised")
+    ratio = turns.ratio("30 s", "natural")
+    print(f"natural length takes 1 / {ratio:.1f} of the processor's time")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Measures the page of a result's folder, whose `report.html` is written anew, and that of a
 comparison of two models on 2,000 utterances without recordings, made up on the spot:
 
-    python scripts/time_report.py runs/pilot
-    python scripts/time_report.py --rounds 15
+    python scripts/bench/report.py runs/pilot
+    python scripts/bench/report.py --rounds 15
 
 Writing is the CPU time of all threads, with everything imported. Opening is the time from the
 navigation to the first frame after the page has loaded and its scripts have run, in headless

@@ -3,7 +3,7 @@
 The model is exported to every target that holds it, and the same utterances are transcribed in turn
 by all of them, one after the other, in one process with one thread each:
 
-    python scripts/check_export.py ../shared/models/whisper-tiny.en \
+    python scripts/check/export.py ../shared/models/whisper-tiny.en \
         ../shared/data/librispeech/dev.jsonl --out results/export
 
 WERs are normalised. The exit code is 1 if a target at full precision (float16 for ggml) is more
@@ -20,12 +20,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+
+sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in (".", "bench"))
 from transcribe_onnx import Transcriber
+from turns import Turns
 
 from echo.checkpoints.export.export import export
 from echo.checkpoints.load import load_model
@@ -126,53 +131,43 @@ def main() -> int:
         except ConfigError as error:
             print(f"{name}: {error}", flush=True)
 
-    texts: dict[str, list[str]] = {name: [] for name in ("echo", *systems)}
-    seconds = dict.fromkeys(texts, 0.0)
+    def by_echo(utterance: Utterance) -> str:
+        return transcribe_set(loaded.model, loaded.tokenizer, [utterance], settings).texts[0]
 
-    def transcribe_in_turn(number: int, utterance: Utterance) -> None:
-        samples, rate = soundfile.read(str(utterance.audio), dtype="float32")
-        assert rate == 16000
-        # Each begins once, so that none always finds the caches warm.
-        names = list(texts)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            # Of this process: what others do on the machine does not count.
-            started = time.process_time()
-            if name == "echo":
-                found = transcribe_set(loaded.model, loaded.tokenizer, [utterance], settings)
-                texts[name].append(found.texts[0])
-            else:
-                texts[name].append(systems[name](samples))
-            seconds[name] += time.process_time() - started
-        print(f"{number + 1} of {len(utterances)}", file=sys.stderr, flush=True)
+    turns = Turns(clock=time.process_time)  # what others do on the machine does not count
+    found: list[dict[str, str]] = []
+    with suppress(KeyboardInterrupt):
+        for utterance in utterances:
+            samples, rate = soundfile.read(str(utterance.audio), dtype="float32")
+            assert rate == 16000
+            others = {name: partial(system, samples) for name, system in systems.items()}
+            found.append(turns.take({"echo": partial(by_echo, utterance), **others}))
+            print(f"{len(found)} of {len(utterances)}", file=sys.stderr, flush=True)
 
-    try:
-        for number, utterance in enumerate(utterances):
-            transcribe_in_turn(number, utterance)
-    except KeyboardInterrupt:
-        utterances = utterances[: min(map(len, texts.values()))]
-        texts = {name: found[: len(utterances)] for name, found in texts.items()}
-
+    utterances = utterances[: len(found)]
     said = [normalise(u.text) for u in utterances]
     audio = sum(u.duration for u in utterances)
-    heard = {name: [normalise(text) for text in found] for name, found in texts.items()}
-    wers = {name: 100 * word_errors(said, found).rate for name, found in heard.items()}
+    heard = {name: [normalise(texts[name]) for texts in found] for name in ("echo", *systems)}
+    wers = {name: 100 * word_errors(said, texts).rate for name, texts in heard.items()}
+    differing = {
+        name: [(a, b) for a, b in zip(heard["echo"], texts, strict=True) if a != b]
+        for name, texts in heard.items()
+    }
     rows = [
         [
             name,
             f"{wers[name]:.2f}",
-            str(sum(a != b for a, b in zip(heard[name], heard["echo"], strict=True))),
-            f"{audio / seconds[name]:.1f}",
+            str(len(differing[name])),
+            f"{audio / sum(turns.seconds[name][: len(found)]):.1f}",
             f"{sizes[name]:.0f}" if name in sizes else "",
         ]
         for name in heard
     ]
     print(table(["system", "WER, normalised", "other texts", "RTFx", "MB"], rows))
     print(f"{len(utterances)} utterances, {audio:.0f} s; one thread, processor time")
-    for name in heard:
-        if heard[name] != heard["echo"]:
-            for a, b in zip(heard["echo"], heard[name], strict=True):
-                if a != b:
-                    print(f"{name}:\n  {a}\n  {b}")
+    for name, pairs in differing.items():
+        for ours, theirs in pairs:
+            print(f"{name}:\n  {ours}\n  {theirs}")
     full = [name for name in systems if "int8" not in name]
     far = any(abs(wers[name] - wers["echo"]) > TOLERANCE for name in full)
     return int(far or heard.get("onnx float32", heard["echo"]) != heard["echo"])

@@ -5,16 +5,14 @@ on the plain Whisper. The recipe is Seq2SeqTrainer with WhisperFeatureExtractor'
 `transformers`' own examples, at Echo's mean batch size. Same recordings, precision and threads, one
 process, in turn; seconds include the decoding of audio, features and collation.
 
-    python scripts/bench_finetuning.py --model ../shared/models/whisper-tiny.en \
+    python scripts/bench/finetuning.py --model ../shared/models/whisper-tiny.en \
         --data ../shared/data/speechocean762/train.jsonl --threads 1
 """
 
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperProcessor,
 )
+from turns import speed
 
 from echo.checkpoints.convert import convert
 from echo.config import RunConfig, load_config
@@ -127,11 +126,10 @@ def recipe_steps(
             yield len(batch["labels"])
 
 
-def speed(steps: Iterator[int], count: int) -> float:
-    """Utterances per second over so many steps."""
-    started = time.perf_counter()
-    utterances = sum(islice(steps, count))
-    return utterances / (time.perf_counter() - started)
+def batch_size(contenders: dict[str, Iterator[int]]) -> int:
+    """Takes the first two steps of each, which warm up; returns their mean batch size."""
+    sizes = [next(steps) for steps in contenders.values() for _ in range(2)]
+    return max(1, round(statistics.mean(sizes)))
 
 
 def main() -> None:
@@ -160,8 +158,7 @@ def main() -> None:
             contenders[name] = echo_steps(
                 load_config(arguments.config, [*overrides, f"init={init}"])
             )
-        sizes = [next(steps) for steps in contenders.values() for _ in range(2)]
-        size = round(statistics.mean(sizes))
+        size = batch_size(contenders)
         recipe = recipe_steps(arguments.model, arguments.data, size, folder)
         next(recipe)
         print(f"the recipe's batches are of {size} utterances")

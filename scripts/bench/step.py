@@ -3,17 +3,18 @@
 Both models take the same batches of connected digits (`--data`, the Free Spoken Digit Dataset),
 in one process and in turn, so that a noisy machine disturbs them alike.
 
-    python scripts/bench_step.py --data ../shared/data/fsdd
+    python scripts/bench/step.py --data ../shared/data/fsdd
 """
 
 import argparse
-import statistics
-import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 
 import torch
+from turns import Turns, median_ratio
 
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Position
@@ -38,12 +39,6 @@ def load_batches(config: RunConfig, corpus, reader: ExampleReader, count: int) -
     )
     loader = training_loader(corpus, sampler, reader, config.data, config.seed)
     return list(islice(loader, count))
-
-
-def timed(trainer: Trainer, batch: Batch) -> float:
-    started = time.perf_counter()
-    trainer.step([batch])
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -84,35 +79,32 @@ def main() -> None:
     limits = Limits.of(model.config)
     batches = load_batches(config, corpus, ExampleReader(tokenizer, limits), arguments.batches)
 
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    for turn, batch in enumerate(batches):
-        for name in list(trainers) if turn % 2 else reversed(trainers):
-            seconds[name].append(timed(trainers[name], batch))
-    warm = 15 if arguments.compile else 5  # other shapes are compiled for some batches
-    print(f"{len(batches) - warm} batches of {config.data.max_batch_seconds:.0f} s of audio")
-    medians = {name: statistics.median(values[warm:]) for name, values in seconds.items()}
-    baseline = list(medians)[-1]
-    for name, median in medians.items():
-        ratios = [
-            a / b for a, b in zip(seconds[name][warm:], seconds[baseline][warm:], strict=True)
-        ]
+    turns = Turns(warm=15 if arguments.compile else 5)  # compiled for other shapes at first
+    for batch in batches:
+        turns.take(steps(trainers, batch))
+    print(f"{len(batches) - turns.warm} batches of {config.data.max_batch_seconds:.0f} s of audio")
+    baseline = list(trainers)[-1]
+    for name in trainers:
         print(
-            f"{name:17} median {1000 * median:6.1f} ms a step, "
-            f"{statistics.median(ratios):.3f} times {baseline}"
+            f"{name:17} median {1000 * turns.median(name):6.1f} ms a step, "
+            f"{turns.ratio(name, baseline):.3f} times {baseline}"
         )
 
     if arguments.padded_batches:
-        padded = load_batches(
-            config,
-            corpus,
-            ExampleReader(tokenizer, replace(limits, pad_to_seconds=30)),
-            arguments.padded_batches,
-        )
-        for name, trainer in trainers.items():
-            ratios = [
-                timed(trainer, p) / timed(trainer, b) for p, b in zip(padded, batches, strict=False)
-            ]
-            print(f"{name:17} at 30 s padding: {statistics.median(ratios):.1f} times the time")
+        padding = ExampleReader(tokenizer, replace(limits, pad_to_seconds=30))
+        padded, short = Turns(), Turns()
+        for long, batch in zip(
+            load_batches(config, corpus, padding, arguments.padded_batches), batches, strict=False
+        ):
+            padded.take(steps(trainers, long))
+            short.take(steps(trainers, batch))
+        for name in trainers:
+            times = median_ratio(padded.seconds[name], short.seconds[name])
+            print(f"{name:17} at 30 s padding: {times:.1f} times the time")
+
+
+def steps(trainers: dict[str, Trainer], batch: Batch) -> dict[str, Callable[[], object]]:
+    return {name: partial(trainer.step, [batch]) for name, trainer in trainers.items()}
 
 
 if __name__ == "__main__":

@@ -4,34 +4,30 @@ Encoder layers, whole encoders and local branches, forward alone and with the ba
 the sizes of Whisper tiny and base, in one process and in turn, so that a noisy machine disturbs
 all alike. Ratios are medians of the ratios within a turn.
 
-    python scripts/bench_attention.py --out results/attention
-    python scripts/bench_attention.py --parts decoder local --sizes tiny --frames 1500
+    python scripts/bench/attention.py --out results/attention
+    python scripts/bench/attention.py --parts decoder local --sizes tiny --frames 1500
 """
 
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from transformers import WhisperConfig
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.whisper.modeling_whisper import (
-    WhisperEncoder,
-)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from turns import Turns, header, line, median_ratio, now
 
 from echo.attention.local import block_sizes, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow, Window
 from echo.model.model import EchoConfig, EchoEncoder, EchoForConditionalGeneration
 from echo.support.memory import PeakMemory
-
-matplotlib.use("Agg")
 
 SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6)}  # dimensions, heads, layers
 FORMS: dict[str, dict[str, Any]] = {
@@ -69,41 +65,33 @@ def compare(
     """Runs all in turn until the time is up, three turns at the least, after one that warms up.
 
     Returns:
-        By contender, median seconds `forward` and `both` (with the backward pass, None where there
-        is no gradient), and the bytes that both took at their peak.
+        By contender, seconds of each turn: `forward` and `both` (with the backward pass, where
+        there is a gradient); and `peak_bytes`, what both took at their peak.
     """
-    rows: dict[str, Row] = {name: {"forward": [], "both": []} for name in contenders}
+    turns = Turns()
+    rows: dict[str, Row] = {name: {"forward": []} for name in contenders}
     for name, run in contenders.items():
         with PeakMemory(device) as peak:
-            turn(run, device)
+            step(run)
         rows[name]["peak_bytes"] = peak.added
-    started, turns = time.perf_counter(), 0
-    while turns < 3 or time.perf_counter() - started < seconds:
-        for name in list(contenders) if turns % 2 else reversed(contenders):
-            forward, both = turn(contenders[name], device)
+    started = now()
+    while turns.taken < 3 or now() - started < seconds:
+        found = turns.take({name: partial(step, run) for name, run in contenders.items()})
+        for name, forward in found.items():
             rows[name]["forward"].append(forward)
-            rows[name]["both"].append(both)
-        turns += 1
+    for name, row in rows.items():
+        row["both"] = turns.seconds[name]
     return rows
 
 
-def turn(run: Callable[[], torch.Tensor], device: torch.device) -> tuple[float, float]:
-    started = now(device)
+def step(run: Callable[[], torch.Tensor]) -> float:
+    """Runs forward, and backward if there is a gradient; returns the seconds of forward."""
+    started = now()
     output = run()
-    forward = now(device) - started
+    forward = now() - started
     if output.requires_grad:
         output.sum().backward()
-    return forward, now(device) - started
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def ratio(row: Row, baseline: Row, key: str) -> float:
-    return statistics.median(a / b for a, b in zip(row[key], baseline[key], strict=True))
+    return forward
 
 
 def layers(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Callable]:
@@ -258,57 +246,48 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> list[Row]:
                 torch.manual_seed(0)
                 contenders = PARTS[part](size, frames, arguments.forms, device)
                 found = compare(contenders, arguments.seconds, device)
-                for name, row in found.items():
-                    line = {
+                for name, own in found.items():
+                    row = {
                         "part": part,
                         "size": size,
                         "frames": frames,
                         "name": name,
-                        "forward_ms": 1e3 * statistics.median(row["forward"]),
-                        "both_ms": 1e3 * statistics.median(row["both"]),
-                        "forward_ratio": ratio(row, found[baseline], "forward"),
-                        "both_ratio": ratio(row, found[baseline], "both"),
-                        "peak_mb": row["peak_bytes"] / 1e6,
-                        "turns": len(row["both"]),
+                        "forward_ms": 1e3 * statistics.median(own["forward"]),
+                        "both_ms": 1e3 * statistics.median(own["both"]),
+                        "forward_ratio": median_ratio(own["forward"], found[baseline]["forward"]),
+                        "both_ratio": median_ratio(own["both"], found[baseline]["both"]),
+                        "peak_mb": own["peak_bytes"] / 1e6,
+                        "turns": len(own["both"]),
                     }
-                    rows.append(line)
-                    print(format_line(line), flush=True)
+                    rows.append(row)
+                    print(format_line(row), flush=True)
     return rows
 
 
-HEADER = (
-    "| part | size | frames | form | forward, ms | with backward, ms | ratio, forward "
-    "| ratio, both | peak, MB |\n| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+HEADER = header(
+    ["part", "size", "frames", "form"],
+    ["forward, ms", "with backward, ms", "ratio, forward", "ratio, both", "peak, MB"],
 )
 
 
 def format_line(row: Row) -> str:
-    return (
-        f"| {row['part']} | {row['size']} | {row['frames']} | {row['name']} "
-        f"| {row['forward_ms']:.2f} | {row['both_ms']:.2f} | {row['forward_ratio']:.2f} "
-        f"| {row['both_ratio']:.2f} | {row['peak_mb']:.0f} |"
-    )
+    return line(*(value for key, value in row.items() if key != "turns"))
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Seconds with the backward pass, and memory, against frames, one row of plots a part."""
-    import matplotlib.pyplot as plt
-
     kinds = sorted({(row["part"], row["size"]) for row in rows})
-    figure, axes = plt.subplots(
-        len(kinds), 2, figsize=(11, 4 * len(kinds)), squeeze=False, layout="constrained"
-    )
+    figure = Figure((11, 4 * len(kinds)), layout="constrained")
+    axes = figure.subplots(len(kinds), 2, squeeze=False)
+    labels = {"both_ms": "ms, forward and backward", "peak_mb": "peak MB"}
     for (part, size), pair in zip(kinds, axes, strict=True):
-        for axis, key, label in zip(
-            pair, ("both_ms", "peak_mb"), ("ms, forward and backward", "peak MB"), strict=True
-        ):
-            here = [row for row in rows if (row["part"], row["size"]) == (part, size)]
+        here = [row for row in rows if (row["part"], row["size"]) == (part, size)]
+        for axis, (key, label) in zip(pair, labels.items(), strict=True):
             for name in dict.fromkeys(row["name"] for row in here):
-                points = [(r["frames"], r[key]) for r in here if r["name"] == name]
-                axis.plot(*zip(*points, strict=True), marker="o", label=name)
-            axis.set(
-                xscale="log", yscale="log", xlabel="frames", ylabel=label, title=f"{part}, {size}"
-            )
+                own = [row for row in here if row["name"] == name]
+                frames = [row["frames"] for row in own]
+                axis.loglog(frames, [row[key] for row in own], marker="o", label=name)
+            axis.set(xlabel="frames", ylabel=label, title=f"{part}, {size}")
             axis.grid(alpha=0.3, which="both")
         pair[0].legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -1,6 +1,6 @@
 """What training with noise does to connected digits, in noise and without:
 
-python scripts/measure_noise.py --digits PATH_TO/fsdd --speech SPEECH.jsonl --out results/noise
+python scripts/measure/noise.py --digits PATH_TO/fsdd --speech SPEECH.jsonl --out results/noise
 
 Trains the Echo of configs/pilot_digits.yaml with and without `data.augment.noise`, in turn, and
 measures both on the test set, clean and in noise. The noises are made: coloured noise, and babble

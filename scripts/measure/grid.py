@@ -1,6 +1,6 @@
 """Trains one of a pilot's models with every combination of some settings, on the dev split.
 
-    python scripts/pilot_grid.py configs/pilot.yaml whisper --out runs/grid/whisper \
+    python scripts/measure/grid.py configs/pilot.yaml whisper --out runs/grid/whisper \
         --vary train.learning_rate=1.5e-3,3e-3 model.conv_gain=1,2,3 \
         --set train.max_steps=1000 data.root=PATH
 

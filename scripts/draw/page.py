@@ -2,7 +2,7 @@
 
 The page is opened in headless Chromium, as wide as a desk's screen, and its beginning is kept:
 
-    python scripts/screenshots.py runs/pilot/report.html --out docs/report.png
+    python scripts/draw/page.py runs/pilot/report.html --out docs/report.png
 
 Needs `playwright`, of the dev extra, and Debian's `chromium` or another.
 """

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_every_check_comes_to_a_result(tmp_path):
     """None crashes. One may fail, if a GPU is not needed to see what is to be mended."""
-    command = [sys.executable, ROOT / "scripts" / "check_gpu", "--quick", "--out", tmp_path]
+    command = [sys.executable, ROOT / "scripts" / "check" / "gpu", "--quick", "--out", tmp_path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 1), done.stderr[-2000:]
     rows = json.loads((tmp_path / "check_gpu.json").read_text())["rows"]

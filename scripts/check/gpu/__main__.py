@@ -2,8 +2,8 @@
 graphs, half precision, training and sharding are right, whether the host waits, and how fast and
 large a step is beside `transformers`. Models and recordings are made up, so nothing is needed.
 
-    python scripts/check_gpu --out results/gpu
-    python scripts/check_gpu --quick --out /tmp/gpu    # small, in seconds, also on a CPU
+    python scripts/check/gpu --out results/gpu
+    python scripts/check/gpu --quick --out /tmp/gpu    # small, in seconds, also on a CPU
 
 Writes check_gpu.json and check_gpu.md; exits with 1 if a check failed or crashed.
 """
@@ -18,15 +18,17 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+sys.path.extend(
+    str(Path(__file__).resolve().parents[up] / part) for up, part in ((3, ""), (2, "bench"))
+)
 
-import kernels  # noqa: E402
-import speed  # noqa: E402
-import torch  # noqa: E402
-import training  # noqa: E402
-from rows import CHECKS, Place, Row  # noqa: E402
+import kernels
+import speed
+import torch
+import training
+from rows import CHECKS, Place, Row
 
+ROOT = Path(__file__).resolve().parents[3]
 ORDER = [module.__name__ for module in (kernels, training, speed)]
 
 

@@ -1,15 +1,15 @@
 """How fast and how large: Echo beside `transformers`' Whisper, on the same device in turn."""
 
 import statistics
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from bench_finetuning import PLAIN, echo_steps, recipe_steps
+from finetuning import PLAIN, batch_size, echo_steps, recipe_steps
 from models import echo, inputs, manifest, size_here, whisper, whisper_folder
-from rows import Place, SkippedError, check, in_turn, now
+from rows import Place, SkippedError, check
 from torch.nn import functional as F
+from turns import Turns, now, speed
 
 from echo.checkpoints.convert import convert
 from echo.config import load_config
@@ -54,29 +54,24 @@ def step_time_and_memory(place: Place, size: str, seconds: int) -> dict[str, Any
     steps = {"transformers": stepper(whisper(size), padded)}
     for name in ("plain", "blocks") if place.quick else FORMS:
         steps[name] = stepper(echo(size, FORMS[name]), given)
-    medians = in_turn(steps, 1 if place.quick else 8, place.device)
+    turns = Turns(warm=2)
+    for _ in range(3 if place.quick else 10):
+        turns.take(steps)
     found: dict[str, Any] = {}
     for name, step in steps.items():
         with PeakMemory(place.device) as peak:
             step()
-            now(place.device)
-        found[f"{name}_ms"] = round(1000 * medians[name], 2)
+            now()
+        found[f"{name}_ms"] = round(1000 * turns.median(name), 2)
         found[f"{name}_mb"] = round(peak.added / 1e6)
-        found[f"{name}_ratio"] = round(medians[name] / medians["transformers"], 3)
+        found[f"{name}_ratio"] = round(turns.median(name) / turns.median("transformers"), 3)
     return found
-
-
-def speed(steps: Iterator[int], count: int, device: torch.device) -> float:
-    """Utterances per second over so many steps."""
-    started = now(device)
-    utterances = sum(islice(steps, count))
-    return utterances / (now(device) - started)
 
 
 @check()
 def utterances_per_second_beside_seq2seqtrainer(place: Place) -> dict[str, Any]:
     """Fine-tuning in bf16 on recordings of 2 to 15 s, decoding included, by as many workers; as
-    scripts/bench_finetuning.py, which measures it at length."""
+    scripts/bench/finetuning.py, which measures it at length."""
     data, source = manifest(place), whisper_folder(place)
     workers, rounds, steps = (0, 1, 1) if place.quick else (6, 4, 10)
     contenders = {}
@@ -93,15 +88,14 @@ def utterances_per_second_beside_seq2seqtrainer(place: Place) -> dict[str, Any]:
         }
         config = load_config("configs/finetune.yaml", [f"{k}={v}" for k, v in overrides.items()])
         contenders[name] = echo_steps(config)
-    drawn = [next(own) for own in contenders.values() for _ in range(2)]
-    size = max(1, round(statistics.mean(drawn)))
+    size = batch_size(contenders)
     folder = str(place.folder / "recipe")
     contenders["transformers"] = recipe_steps(source, data, size, folder, workers, bf16=True)
     next(contenders["transformers"])
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, own in contenders.items():
-            found[name].append(speed(own, steps, place.device))
+            found[name].append(speed(own, steps))
     medians = {name: round(statistics.median(values), 2) for name, values in found.items()}
     return {
         "batch_size": size,

@@ -5,7 +5,7 @@ Each model is measured without Whisper's padding (with a second of silence) and 
 is trained or measured already is kept in OUT, so a run that was stopped goes on. Steps and seconds
 of training are those of `configs/finetune.yaml` with the overrides given.
 
-    python scripts/measure_forgetting.py --model ../shared/models/whisper-tiny.en \
+    python scripts/measure/forgetting.py --model ../shared/models/whisper-tiny.en \
         --train ../shared/data/speechocean762/train.jsonl \
         --own ../shared/data/speechocean762/dev.jsonl \
         --replay ../shared/data/librispeech/train.jsonl \
@@ -37,7 +37,7 @@ from echo.train.run import resume_run, start_run
 
 SHARES = (0.25, 0.5, 0.75)  # of the fine-tuned model in its means with the start
 PADDINGS = {"natural": (0.0, 1.0), "30 s": (30.0, 0.0)}  # pad_to_seconds, added_silence
-FINETUNE = Path(__file__).parents[1] / "configs" / "finetune.yaml"
+FINETUNE = Path(__file__).parents[2] / "configs" / "finetune.yaml"
 SLOW_DECODER = "decoder at a tenth of the rate"
 # By the row's name: what the run changes, and whether its means with the start are measured too.
 RUNS: dict[str, tuple[list[str], bool]] = {

@@ -1,6 +1,6 @@
 """The memory of a training step with each setting that lowers it:
 
-python scripts/measure_memory.py configs/finetune.yaml init=MODEL data.train=TRAIN data.eval=DEV
+python scripts/measure/memory.py configs/finetune.yaml init=MODEL data.train=TRAIN data.eval=DEV
 
 Each row is measured on the costliest batches of the first epoch, as weights, optimiser state,
 gradients and activations at the peak. The loss is that of the first batch, before any step.
