@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from echo.checkpoints.model_bin import Variable, read_variables
-from echo.checkpoints.pretrained import StoredTensor
+from echo.checkpoints.stored import Checkpoint, StoredTensor
 from echo.support.errors import DataError
 from echo.support.files import read_json, read_object
 
@@ -54,13 +54,15 @@ FIELDS = {
 }
 
 
-class CTranslate2Folder:
+class CTranslate2Folder(Checkpoint):
     """A folder with `model.bin`, CTranslate2's own `config.json`, a vocabulary, and optionally
     `tokenizer.json` and `preprocessor_config.json`.
 
     Raises:
         DataError: a file is missing or damaged, or the model is not a Whisper.
     """
+
+    generation: GenerationConfig
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,7 +123,6 @@ class CTranslate2Folder:
         return ids
 
     def tokenizer(self) -> WhisperTokenizer | None:
-        """Loads the tokenizer. None if the folder has none."""
         path = self.folder / "tokenizer.json"
         if not path.exists():
             return None
@@ -137,7 +138,6 @@ class CTranslate2Folder:
             raise DataError(f"{path}: is no Whisper tokenizer ({error})") from None
 
     def write_companions(self, target: Path) -> None:
-        """Writes the generation config, the tokenizer and the feature extractor's settings."""
         self.generation.save_pretrained(target)
         path = self.folder / "preprocessor_config.json"
         settings = (

@@ -7,8 +7,7 @@ tokens would only show in the transcripts.
 import torch
 from transformers import PreTrainedModel, WhisperConfig, WhisperTokenizer
 
-from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.pretrained import TIED, PretrainedFolder
+from echo.checkpoints.stored import TIED, Checkpoint
 from echo.support.errors import DataError, reason
 
 SINGLE_IDS = (
@@ -20,9 +19,6 @@ SINGLE_IDS = (
     "prev_sot_token_id",
 )
 LISTED_IDS = ("suppress_tokens", "begin_suppress_tokens")
-
-
-Checkpoint = PretrainedFolder | CTranslate2Folder
 
 
 def check_parts(

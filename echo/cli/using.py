@@ -68,8 +68,8 @@ def transcribe(
     ] = 8,
 ) -> None:
     """Write down what is said in recordings of any length."""
-    from echo.checkpoints.named import check_model
     from echo.support.files import writable_folder
+    from echo.support.hub import check_model
     from echo.transcribe.formats import read_formats
 
     asked = {"line_width": max_line_width, "line_count": max_line_count}
@@ -113,7 +113,7 @@ def convert(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or one of plain blocks back."""
-    from echo.checkpoints.named import check_model
+    from echo.support.hub import check_model
     from echo.support.settings import apply_overrides
 
     check_model(source)
@@ -150,8 +150,8 @@ def export(
 ) -> None:
     """Write a model in the format of another tool, with a model card."""
     from echo.checkpoints.export.targets import check_target
-    from echo.checkpoints.named import check_model
     from echo.support.files import new_folder
+    from echo.support.hub import check_model
 
     check_target(target, quantization)
     check_model(source)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from transformers import WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.export.whisper import write_whisper
-from echo.checkpoints.validate import Checkpoint
+from echo.checkpoints.stored import Checkpoint
 from echo.support.errors import ConfigError
 
 # The prompts that CTranslate2 and faster-whisper make have these.

@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import WhisperForConditionalGeneration
 
 from echo.checkpoints.card import CARD_FILE
-from echo.checkpoints.convert import check_plain, open_checkpoint, untied_weights
+from echo.checkpoints.convert import check_plain
 from echo.checkpoints.export import ctranslate2, onnx
 from echo.checkpoints.export.card import (
     MeasuredWer,
@@ -20,8 +20,9 @@ from echo.checkpoints.export.ggml import MODEL_FILE, check_whisper_cpp, write_gg
 from echo.checkpoints.export.targets import TARGETS, check_target
 from echo.checkpoints.export.transcription import write_transcription
 from echo.checkpoints.export.whisper import write_whisper
-from echo.checkpoints.load import load_model, model_folder
-from echo.checkpoints.validate import Checkpoint, check_parts
+from echo.checkpoints.load import load_model, open_checkpoint
+from echo.checkpoints.stored import Checkpoint
+from echo.checkpoints.validate import check_parts
 from echo.model.language import language_of_text
 from echo.model.model import EchoConfig
 from echo.model.whisper import plain_config
@@ -63,8 +64,8 @@ def export(
     elif target == "ctranslate2":
         ctranslate2.check_installed()
     new_folder(out)
-    folder = model_folder(source, which)
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(source, which)
+    folder = checkpoint.folder
     precision = quantization or TARGETS[target][0]
     if target == "onnx":
         write = onnx_writer(source, which, precision)
@@ -117,7 +118,7 @@ def whisper_writer(
         raise DataError(f"{source}: holds no tokenizer, without which no other tool can use it")
     if target == "ggml":
         assert precision is not None
-        weights = untied_weights(checkpoint.weights, config)
+        weights = checkpoint.untied_weights(config)
         check_whisper_cpp(config, tokenizer, weights)
         return lambda folder: write_ggml(config, tokenizer, weights, folder / MODEL_FILE, precision)
     if target == "ctranslate2":

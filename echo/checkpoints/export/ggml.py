@@ -19,7 +19,7 @@ import torch
 from transformers import WhisperConfig, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from echo.checkpoints.pretrained import TIED, StoredTensor
+from echo.checkpoints.stored import TIED, StoredTensor
 from echo.data.features import filters
 from echo.support.errors import ConfigError
 

@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperTokenizer
 
-from echo.checkpoints.convert import untied_weights
-from echo.checkpoints.validate import Checkpoint
+from echo.checkpoints.stored import Checkpoint
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.files import read_object
 
@@ -18,10 +16,8 @@ def write_whisper(
     checkpoint: Checkpoint, config: WhisperConfig, tokenizer: WhisperTokenizer, folder: Path
 ) -> None:
     """Writes a checkpoint's weights and everything that goes with them into a folder."""
-    config.save_pretrained(folder)
-    tensors = {k: stored.load() for k, stored in untied_weights(checkpoint.weights, config).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    checkpoint.write_companions(folder)
+    tensors = {key: stored.load() for key, stored in checkpoint.untied_weights(config).items()}
+    checkpoint.write_model(folder, config, tensors)
     write_tokenizer(tokenizer, folder)
     write_preprocessor(config, folder)
     write_alignment_heads(config, folder)
