@@ -149,11 +149,11 @@ def export(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Write a model in the format of another tool, with a model card."""
-    from echo.checkpoints.export.targets import check_target
+    from echo.checkpoints.export.targets import find_target
     from echo.support.files import new_folder
     from echo.support.hub import check_model
 
-    check_target(target, quantization)
+    find_target(target, quantization)
     check_model(source)
     new_folder(out)
 

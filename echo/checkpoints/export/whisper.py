@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperTokenizer
 
+from echo.checkpoints.card import TASK
+from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.stored import Checkpoint
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.files import read_object
@@ -80,3 +82,23 @@ def write_alignment_heads(config: WhisperConfig, folder: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def prepare(source: Source, precision: str | None) -> Write:
+    """Raises EchoError where the model is not a Whisper."""
+    config, tokenizer = source.as_whisper()
+    return lambda folder: write_whisper(source.checkpoint, config, tokenizer, folder)
+
+
+TARGET = Target(
+    "whisper",
+    "Whisper",
+    "in OpenAI's format for `transformers`",
+    f"""\
+from transformers import pipeline
+
+pipeline("{TASK}", model=".")("recording.wav", return_timestamps="word")
+""",
+    prepare,
+    library="transformers",
+)
