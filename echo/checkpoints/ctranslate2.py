@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -75,12 +76,16 @@ class CTranslate2Folder(Checkpoint):
                 f"{folder}: its vocabulary has {len(self.vocabulary)} tokens, but its model.bin "
                 f"{self.config.vocab_size}"
             )
-        self.config.pad_token_id = self.token("<|endoftext|>")
-        self.config.bos_token_id = self.token("<|endoftext|>")
-        self.config.eos_token_id = self.token("<|endoftext|>")
-        self.config.decoder_start_token_id = self.token("<|startoftranscript|>")
-        self.config.begin_suppress_tokens = self.ids("suppress_ids_begin")
-        self.generation = self.read_generation_config()
+        end = self.token("<|endoftext|>")
+        shared = {
+            "pad_token_id": end,
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "decoder_start_token_id": self.token("<|startoftranscript|>"),
+            "begin_suppress_tokens": self.ids("suppress_ids_begin"),
+        }
+        self.config.update(shared)
+        self.generation = self.read_generation_config(shared)
         self.weights = dict(whisper_weights(variables, self.config))
 
     def token(self, text: str) -> int:
@@ -89,7 +94,7 @@ class CTranslate2Folder(Checkpoint):
             raise DataError(f"{self.folder}: its vocabulary lacks {text}")
         return self.vocabulary.index(text)
 
-    def read_generation_config(self) -> GenerationConfig:
+    def read_generation_config(self, shared: dict[str, Any]) -> GenerationConfig:
         multilingual = self.config.vocab_size >= MULTILINGUAL_SIZE
         languages = {}  # English-only models also list languages, but do not use them
         if multilingual:
@@ -99,18 +104,14 @@ class CTranslate2Folder(Checkpoint):
             }
         return GenerationConfig(
             alignment_heads=self.settings.get("alignment_heads"),
-            begin_suppress_tokens=self.ids("suppress_ids_begin"),
             suppress_tokens=self.ids("suppress_ids"),
-            bos_token_id=self.config.bos_token_id,
-            eos_token_id=self.config.eos_token_id,
-            pad_token_id=self.config.pad_token_id,
-            decoder_start_token_id=self.config.decoder_start_token_id,
             no_timestamps_token_id=self.token("<|notimestamps|>"),
             prev_sot_token_id=self.token("<|startofprev|>"),
             is_multilingual=multilingual,
             max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
             max_length=self.config.max_target_positions,
             return_timestamps=False,
+            **shared,
             **languages,
         )
 
@@ -140,14 +141,10 @@ class CTranslate2Folder(Checkpoint):
     def write_companions(self, target: Path) -> None:
         self.generation.save_pretrained(target)
         path = self.folder / "preprocessor_config.json"
-        settings = (
-            read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
-        )
-        extractor = WhisperFeatureExtractor(**settings)
-        if tokenizer := self.tokenizer():
-            WhisperProcessor(extractor, tokenizer).save_pretrained(target)
-        else:
-            extractor.save_pretrained(target)
+        told = read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
+        extractor, tokenizer = WhisperFeatureExtractor(**told), self.tokenizer()
+        both = WhisperProcessor(extractor, tokenizer) if tokenizer else extractor
+        both.save_pretrained(target)
 
 
 def read_vocabulary(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from echo.cli.options import Beams, Checkpoint, Overrides, Task
+from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task
 
 
 def transcribe(
@@ -126,10 +126,7 @@ def convert(
 
 
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A run's folder, a model's folder, or a hub id."),
-    ],
+    model: Model,
     out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
     target: Annotated[
         str,
@@ -154,11 +151,11 @@ def export(
     from echo.support.hub import check_model
 
     find_target(target, quantization)
-    check_model(source)
+    check_model(model)
     new_folder(out)
 
     from echo.checkpoints.export.export import export as export_model
     from echo.pilot.checkpoint_wer import measured_wer
 
-    export_model(source, out, target, quantization, checkpoint, measured_wer)
+    export_model(model, out, target, quantization, checkpoint, measured_wer)
     print(f"The {target} model is in {out}/")

@@ -56,7 +56,6 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "ctranslate2",
     "CTranslate2",
     "in the CTranslate2 format, for faster-whisper",
     """\

@@ -170,7 +170,6 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 TARGET = Target(
     "ggml",
-    "ggml",
     "in the ggml format, for whisper.cpp",
     f"""\
 from pywhispercpp.model import Model

@@ -314,7 +314,6 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "onnx",
     "ONNX",
     "as ONNX graphs, for onnxruntime",
     """\

@@ -47,7 +47,6 @@ class Source:
 class Target:
     """A format of another tool."""
 
-    name: str  # of the target and its module
     title: str
     about: str  # follows "A speech recogniser" on the card
     use: str  # Python code for the card

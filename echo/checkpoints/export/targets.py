@@ -8,13 +8,7 @@ from echo.support.errors import ConfigError
 if TYPE_CHECKING:
     from echo.checkpoints.export.target import Target
 
-# A module of this package for each, with its `TARGET`.
-TARGETS = (
-    "whisper",
-    "ctranslate2",
-    "ggml",
-    "onnx",
-)
+TARGETS = ("whisper", "ctranslate2", "ggml", "onnx")  # each a module here that holds a `TARGET`
 
 
 def find_target(name: str, quantization: str | None) -> "Target":

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperTokenizer
+from transformers import WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.card import TASK
 from echo.checkpoints.export.target import Source, Target, Write
+from echo.checkpoints.run import feature_extractor
 from echo.checkpoints.stored import Checkpoint
-from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.files import read_object
 
 
@@ -55,9 +55,7 @@ def write_tokenizer(tokenizer: WhisperTokenizer, folder: Path) -> None:
 def write_preprocessor(config: WhisperConfig, folder: Path) -> None:
     """Writes what faster-whisper and earlier versions read of the features."""
     path = folder / "preprocessor_config.json"
-    seconds = max(1, ENCODER_STRIDE * config.max_source_positions // FRAMES_PER_SECOND)
-    extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=seconds)
-    settings = extractor.to_dict() | {"processor_class": "WhisperProcessor"}
+    settings = feature_extractor(config).to_dict() | {"processor_class": "WhisperProcessor"}
     settings.pop("mel_filters", None)
     if (folder / "processor_config.json").exists():
         settings |= read_object(folder / "processor_config.json").get("feature_extractor", {})
@@ -91,7 +89,6 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "whisper",
     "Whisper",
     "in OpenAI's format for `transformers`",
     f"""\
