@@ -1,7 +1,6 @@
 """Model cards: a README.md as the Hugging Face Hub shows it."""
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,50 +150,6 @@ def merged_card(
         language=language,
         base_model=[found for source, _ in used if (found := hub_name(source))] or None,
     )
-
-
-def exported_card(
-    name: str,
-    about: str,
-    use: str,
-    command: Sequence[str],
-    measured: Sequence[MeasuredWer],
-    evaluated: str,
-    note: str,
-    **front: Any,
-) -> str:
-    """Returns the card of a model in another tool's format.
-
-    Args:
-        about: follows "A speech recogniser".
-        use: Python code.
-        command: what exported it; of a path it shows the last part alone.
-        evaluated: what WERs were measured on.
-        front: see `render`.
-    """
-    parts = [f"A speech recogniser {about}, exported by Echo.", note]
-    if measured:
-        rows = [
-            [
-                wer.name,
-                percent(wer.rate),
-                " to ".join(percent(end) for end in wer.interval or ()),
-                wer.utterances,
-            ]
-            for wer in measured
-        ]
-        parts += [
-            "## Word error rate",
-            f"Of the model before export, on {escape_markdown(evaluated)}:",
-            table(["", "WER", "95 % interval", "utterances"], rows),
-        ]
-    shown = " ".join(shlex.quote(without_folders(part)) for part in command)
-    parts += [
-        f"## Use\n\n```python\n{use}```",
-        f"## Made by\n\n```sh\n{one_line(shown)}\n```\n",
-    ]
-    results = [wer_result(evaluated, wer.rate, wer.name) for wer in measured]
-    return render(name, parts, results, **front)
 
 
 def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:

@@ -8,14 +8,14 @@ import torch
 from transformers import PreTrainedModel
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.pretrained import PretrainedFolder, fetch
+from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder
 from echo.checkpoints.stored import Checkpoint
 from echo.checkpoints.validate import check_generation_config, check_tokenizer, check_weights
 from echo.data.tokenizer import load_tokenizer
 from echo.model.language import Task, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
-from echo.support.errors import EchoError
+from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 
 
@@ -104,9 +104,13 @@ def model_folder(source: str, which: str = "best") -> Path:
     folder = Path(source)
     if (folder / "config.yaml").exists():
         return CheckpointFolder(folder).path(which)
-    if folder.is_dir() and not (folder / "config.json").exists():
+    if folder.is_dir():
+        if (folder / "config.json").exists():
+            return folder
         raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
-    return fetch(source)
+    if folder.exists():
+        raise DataError(f"{source}: is a file, not the folder of a model")
+    return download(source)
 
 
 def to_device(model: PreTrainedModel) -> None:

@@ -131,7 +131,7 @@ def merge_models(
         which: checkpoint of a run, "best" or "last".
 
     Returns:
-        The `leader`, by which the mean pads and generates.
+        The model by which the mean pads and generates, see `leader`.
 
     Raises:
         EchoError: the weights are wrong, a model cannot be read or is of another shape, or the

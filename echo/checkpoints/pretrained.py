@@ -63,17 +63,13 @@ class PretrainedFolder(Checkpoint):
                 shutil.copyfile(self.folder / name, target / name)
 
 
-def fetch(source: str) -> Path:
-    """The folder of a checkpoint: `source` itself, or where a model of the hub was downloaded to.
+def download(source: str) -> Path:
+    """Downloads a model of the hub, and returns its folder.
 
     Raises:
-        DataError: it is neither, or cannot be downloaded.
+        DataError: there is no such model, or it cannot be downloaded.
     """
     check_model(source)
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).exists():
-        raise DataError(f"{source}: is a file, not the folder of a model")
     try:
         folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
         # Repositories hold the same weights in several formats; the last here is CTranslate2's.

@@ -56,7 +56,7 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "CTranslate2",
+    "ctranslate2",
     "in the CTranslate2 format, for faster-whisper",
     """\
 from faster_whisper import WhisperModel

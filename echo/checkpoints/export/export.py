@@ -4,12 +4,11 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from echo.checkpoints.card import CARD_FILE, MeasuredWer, exported_card
-from echo.checkpoints.export.origin import find_origin, natural_length_note, training_wer
+from echo.checkpoints.card import CARD_FILE, MeasuredWer
+from echo.checkpoints.export.card import export_card, training_wer
 from echo.checkpoints.export.target import Source
 from echo.checkpoints.export.targets import find_target
 from echo.checkpoints.load import open_checkpoint
-from echo.model.language import language_of_text
 from echo.support.files import new_folder, whole_folder
 
 logger = logging.getLogger(__name__)
@@ -42,28 +41,14 @@ def export(
     found = find_target(target, quantization)
     found.check_installed()
     new_folder(out)
-    checkpoint = open_checkpoint(source, which)
-    write = found.prepare(Source(source, which, checkpoint), quantization or found.precisions[0])
-    note = "" if found.any_length else natural_length_note(checkpoint.config)
+    model = Source(source, which, open_checkpoint(source, which))
+    write = found.prepare(model, quantization or found.precisions[0])
+    note = found.natural_length_note(model.checkpoint.config)
     if note:
         logger.warning("%s: %s", source, note)
-    origin = find_origin(source, checkpoint.folder)
     command = ["echo-asr", "export", source, out.name, "--to", target]
     command += ["--quantization", quantization] if quantization else []
-    card = exported_card(
-        origin.name,
-        found.about,
-        found.use,
-        command,
-        measured(checkpoint.folder),
-        origin.evaluated,
-        note,
-        tags=["whisper", target],
-        library=found.library,
-        language=language_of_text(checkpoint.generation),
-        license=origin.licence,
-        base_model=origin.base_model,
-    )
+    card = export_card(model, found, command, measured(model.checkpoint.folder), note)
     with whole_folder(out) as new:
         write(new)
         (new / CARD_FILE).write_text(card, encoding="utf-8")

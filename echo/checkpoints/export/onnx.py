@@ -314,7 +314,7 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "ONNX",
+    "onnx",
     "as ONNX graphs, for onnxruntime",
     """\
 import onnxruntime

@@ -47,7 +47,7 @@ class Source:
 class Target:
     """A format of another tool."""
 
-    title: str
+    name: str  # of the target and its module
     about: str  # follows "A speech recogniser" on the card
     use: str  # Python code for the card
     # Checks that a model can be written in a precision, and returns what writes it.
@@ -59,11 +59,20 @@ class Target:
     install: str = ""  # what pip installs them by
     any_length: bool = False  # whether recordings need no padding to 30 s
 
+    def natural_length_note(self, config: WhisperConfig) -> str:
+        """Returns what users of a model trained without padding to 30 s must know; else nothing."""
+        if self.any_length or not isinstance(config, EchoConfig) or config.pad_to_seconds:
+            return ""
+        return (
+            "Trained on recordings at their natural length. Tools made for Whisper pad them to "
+            "30 s, so measure it with the tool that will run it."
+        )
+
     def check_installed(self) -> None:
         """Raises ConfigError where packages that the target needs are not installed."""
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise ConfigError(
-                f"exporting to {self.title} needs {', '.join(missing)}; install it with: "
+                f"export --to {self.name} needs {', '.join(missing)}; install it with: "
                 f"pip install {self.install}"
             )

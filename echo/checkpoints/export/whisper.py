@@ -34,18 +34,15 @@ def write_tokenizer(tokenizer: WhisperTokenizer, folder: Path) -> None:
     settings["additional_special_tokens"] = settings.pop("extra_special_tokens", [])
     write_json(path, settings)
 
-    content = read_object(folder / "tokenizer.json")
-    added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    vocabulary = {t: i for t, i in content["model"]["vocab"].items() if t not in added}
+    tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
+    added = tokenizer.get_added_vocab()
+    vocabulary = read_object(folder / "vocab.json")
+    vocabulary = {token: i for token, i in vocabulary.items() if token not in added}
     # OpenAI's vocab.json has the first special token too.
     end = str(tokenizer.eos_token)
     write_json(folder / "vocab.json", vocabulary | {end: tokenizer.eos_token_id})
     added.pop(end, None)
     write_json(folder / "added_tokens.json", added)
-    pairs = (m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"])
-    (folder / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8"
-    )
     special = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
     special["additional_special_tokens"] = settings["additional_special_tokens"]
     write_json(folder / "special_tokens_map.json", special)
@@ -89,7 +86,7 @@ def prepare(source: Source, precision: str | None) -> Write:
 
 
 TARGET = Target(
-    "Whisper",
+    "whisper",
     "in OpenAI's format for `transformers`",
     f"""\
 from transformers import pipeline

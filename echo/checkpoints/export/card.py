@@ -1,0 +1,104 @@
+"""The model card of an exported model."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from echo.checkpoints.card import CARD_FILE, MeasuredWer, render, wer_result, without_folders
+from echo.checkpoints.export.target import Source, Target
+from echo.checkpoints.run import read_progress
+from echo.config import load_run_config
+from echo.data.named import evaluation_sources
+from echo.model.language import language_of_text
+from echo.support.hub import hub_name
+from echo.support.text import escape_markdown, one_line, percent, table
+
+
+def export_card(
+    source: Source,
+    target: Target,
+    command: Sequence[str],
+    measured: Sequence[MeasuredWer],
+    note: str = "",
+) -> str:
+    """Returns the card's Markdown; of a path it holds the last part alone.
+
+    Args:
+        command: what exported it.
+        measured: error rates of the model before export.
+    """
+    name, evaluated, front = find_origin(source.name, source.checkpoint.folder)
+    parts = [f"A speech recogniser {target.about}, exported by Echo.", note]
+    if measured:
+        rows = [
+            [
+                wer.name,
+                percent(wer.rate),
+                " to ".join(percent(end) for end in wer.interval or ()),
+                wer.utterances,
+            ]
+            for wer in measured
+        ]
+        parts += [
+            "## Word error rate",
+            f"Of the model before export, on {escape_markdown(evaluated)}:",
+            table(["", "WER", "95 % interval", "utterances"], rows),
+        ]
+    shown = " ".join(shlex.quote(without_folders(part)) for part in command)
+    parts += [
+        f"## Use\n\n```python\n{target.use}```",
+        f"## Made by\n\n```sh\n{one_line(shown)}\n```\n",
+    ]
+    return render(
+        name,
+        parts,
+        [wer_result(evaluated, wer.rate, wer.name) for wer in measured],
+        tags=["whisper", target.name],
+        library=target.library,
+        language=language_of_text(source.checkpoint.generation),
+        **front,
+    )
+
+
+def find_origin(source: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
+    """Reads what the model's own card, its run's config, and the base model's card say.
+
+    Args:
+        source: as it was given: a run, a folder or a hub id.
+        folder: where the model lies.
+
+    Returns:
+        Its name, what its WER was measured on, and licence and base model as the hub reads them.
+    """
+    run = Path(source)
+    told = card_data(folder)
+    licence, base = told.get("license"), told.get("base_model")
+    if not (run / "config.yaml").exists():
+        found = hub_name(source)
+        name = source if found else run.resolve().name
+        return name, "evaluation", {"license": licence, "base_model": found or base}
+    config = load_run_config(run)
+    licence = licence or (config.init and card_data(Path(config.init)).get("license"))
+    sets = ", ".join(map(without_folders, evaluation_sources(config.data).values()))
+    front = {"license": licence, "base_model": hub_name(config.init)}
+    return run.resolve().name, sets or "evaluation", front
+
+
+def card_data(folder: Path) -> dict[str, Any]:
+    """Reads the front matter of a folder's card; empty where there is none that can be read."""
+    try:
+        return ModelCard.load(folder / CARD_FILE, ignore_metadata_errors=True).data.to_dict()
+    except (OSError, ValueError):
+        return {}
+
+
+def training_wer(checkpoint: Path) -> list[MeasuredWer]:
+    """Returns the WER that training measured of a run's checkpoint; none for other models."""
+    progress = read_progress(checkpoint)
+    if progress is None or progress.wer is None or progress.wer_step != progress.step:
+        return []
+    most = load_run_config(checkpoint.parent.parent).train.eval_utterances
+    return [MeasuredWer("WER in training", progress.wer, f"at most {most}")]
