@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -30,16 +29,6 @@ transcribe = pipeline("{TASK}", model=".")  # this folder, or its id on the hub
 transcribe("recording.wav")
 ```
 """
-
-
-@dataclass(frozen=True)
-class MeasuredWer:
-    """A word error rate of a checkpoint."""
-
-    name: str
-    rate: float  # 1 is 100 %
-    utterances: str  # their number, in words where only a bound is known
-    interval: tuple[float, float] | None = None  # in which it lies with 95 % confidence
 
 
 def render(

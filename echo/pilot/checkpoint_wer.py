@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from echo.checkpoints.card import MeasuredWer
-from echo.checkpoints.export.card import training_wer
+from echo.checkpoints.export.card import MeasuredWer, training_wer
 from echo.checkpoints.run import read_progress
 from echo.evaluate.differences import resampling_units
 from echo.evaluate.statistics import interval, resampled_rates

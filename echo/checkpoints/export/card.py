@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 
-from echo.checkpoints.card import CARD_FILE, MeasuredWer, render, wer_result, without_folders
+from echo.checkpoints.card import CARD_FILE, render, wer_result, without_folders
 from echo.checkpoints.export.target import Source, Target
 from echo.checkpoints.run import read_progress
 from echo.config import load_run_config
@@ -15,6 +16,16 @@ from echo.data.named import evaluation_sources
 from echo.model.language import language_of_text
 from echo.support.hub import hub_name
 from echo.support.text import escape_markdown, one_line, percent, table
+
+
+@dataclass(frozen=True)
+class MeasuredWer:
+    """A word error rate of a checkpoint."""
+
+    name: str
+    rate: float  # 1 is 100 %
+    utterances: str  # their number, in words where only a bound is known
+    interval: tuple[float, float] | None = None  # in which it lies with 95 % confidence
 
 
 def export_card(

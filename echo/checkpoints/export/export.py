@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from echo.checkpoints.card import CARD_FILE, MeasuredWer
-from echo.checkpoints.export.card import export_card, training_wer
+from echo.checkpoints.card import CARD_FILE
+from echo.checkpoints.export.card import MeasuredWer, export_card, training_wer
 from echo.checkpoints.export.target import Source
 from echo.checkpoints.export.targets import find_target
 from echo.checkpoints.load import open_checkpoint

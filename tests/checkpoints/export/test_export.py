@@ -6,9 +6,9 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from echo.checkpoints.card import MeasuredWer
 from echo.checkpoints.convert import convert
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
+from echo.checkpoints.export.card import MeasuredWer
 from echo.checkpoints.export.export import export
 from echo.support.errors import ConfigError, EchoError
 from tests.small_whisper import save_whisper, small_whisper, weights
