@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
-from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.load import model_folder
-from echo.checkpoints.pretrained import EMBEDDINGS, TIED, PretrainedFolder, StoredTensor
-from echo.checkpoints.validate import Checkpoint, check_parts
+from echo.checkpoints.load import open_checkpoint
+from echo.checkpoints.stored import StoredTensor
+from echo.checkpoints.validate import check_parts
 from echo.model.model import (
     WHISPER_SECONDS,
     EchoConfig,
@@ -30,7 +28,7 @@ from echo.model.model import (
 )
 from echo.model.whisper import plain_config, whisper_names
 from echo.support.errors import ConfigError
-from echo.support.files import new_folder, read_object, whole_folder
+from echo.support.files import new_folder, whole_folder
 from echo.support.settings import apply_overrides, merge
 
 logger = logging.getLogger(__name__)
@@ -72,7 +70,7 @@ def convert(
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}, but must be one of: {', '.join(DTYPES)}")
     precision = DTYPES[dtype] if dtype else None
-    checkpoint = open_checkpoint(model_folder(str(source), which))
+    checkpoint = open_checkpoint(source, which)
     whisper = plain_config(checkpoint.config)
     whisper.dtype = precision or whisper.dtype
     if isinstance(checkpoint.config, EchoConfig):
@@ -86,22 +84,14 @@ def convert(
         config = focused_config(whisper, read_attention(overrides))
     if check_parts(checkpoint, WhisperForConditionalGeneration, whisper) is None:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
-    weights = untied_weights(checkpoint.weights, whisper)
+    weights = checkpoint.untied_weights(whisper)
     if isinstance(config, EchoConfig):
         tensors = focused_weights(config, weights, precision)
     else:
         tensors = {key: stored.load(precision) for key, stored in weights.items()}
     with whole_folder(out) as folder:
-        config.save_pretrained(folder)
-        checkpoint.write_companions(folder)
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        checkpoint.write_model(folder, config, tensors)
     return config
-
-
-def open_checkpoint(folder: Path) -> Checkpoint:
-    if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
-        return CTranslate2Folder(folder)
-    return PretrainedFolder(folder)
 
 
 def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> EchoConfig:
@@ -195,19 +185,6 @@ def check_plain(config: EchoConfig, source: str) -> None:
     for has, what in ((config.ctc, "a CTC head"), (config.cross_positions, "cross_positions")):
         if has:
             raise ConfigError(f"{source}: cannot become a Whisper, because it has {what}")
-
-
-def untied_weights(
-    weights: Mapping[str, StoredTensor], config: WhisperConfig
-) -> dict[str, StoredTensor]:
-    """All weights but an output projection that only repeats the embeddings it is tied to: it is
-    tied again on loading, and `save_pretrained` leaves it out too."""
-    repeated = (
-        config.tie_word_embeddings
-        and TIED in weights
-        and torch.equal(weights[TIED].load(), weights[EMBEDDINGS].load())
-    )
-    return {key: tensor for key, tensor in weights.items() if not (repeated and key == TIED)}
 
 
 def focused_weights(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -15,7 +16,7 @@ from transformers import (
 )
 
 from echo.checkpoints.model_bin import Variable, read_variables
-from echo.checkpoints.pretrained import StoredTensor
+from echo.checkpoints.stored import Checkpoint, StoredTensor
 from echo.support.errors import DataError
 from echo.support.files import read_json, read_object
 
@@ -54,13 +55,15 @@ FIELDS = {
 }
 
 
-class CTranslate2Folder:
+class CTranslate2Folder(Checkpoint):
     """A folder with `model.bin`, CTranslate2's own `config.json`, a vocabulary, and optionally
     `tokenizer.json` and `preprocessor_config.json`.
 
     Raises:
         DataError: a file is missing or damaged, or the model is not a Whisper.
     """
+
+    generation: GenerationConfig
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,12 +76,16 @@ class CTranslate2Folder:
                 f"{folder}: its vocabulary has {len(self.vocabulary)} tokens, but its model.bin "
                 f"{self.config.vocab_size}"
             )
-        self.config.pad_token_id = self.token("<|endoftext|>")
-        self.config.bos_token_id = self.token("<|endoftext|>")
-        self.config.eos_token_id = self.token("<|endoftext|>")
-        self.config.decoder_start_token_id = self.token("<|startoftranscript|>")
-        self.config.begin_suppress_tokens = self.ids("suppress_ids_begin")
-        self.generation = self.read_generation_config()
+        end = self.token("<|endoftext|>")
+        shared = {
+            "pad_token_id": end,
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "decoder_start_token_id": self.token("<|startoftranscript|>"),
+            "begin_suppress_tokens": self.ids("suppress_ids_begin"),
+        }
+        self.config.update(shared)
+        self.generation = self.read_generation_config(shared)
         self.weights = dict(whisper_weights(variables, self.config))
 
     def token(self, text: str) -> int:
@@ -87,7 +94,7 @@ class CTranslate2Folder:
             raise DataError(f"{self.folder}: its vocabulary lacks {text}")
         return self.vocabulary.index(text)
 
-    def read_generation_config(self) -> GenerationConfig:
+    def read_generation_config(self, shared: dict[str, Any]) -> GenerationConfig:
         multilingual = self.config.vocab_size >= MULTILINGUAL_SIZE
         languages = {}  # English-only models also list languages, but do not use them
         if multilingual:
@@ -97,18 +104,14 @@ class CTranslate2Folder:
             }
         return GenerationConfig(
             alignment_heads=self.settings.get("alignment_heads"),
-            begin_suppress_tokens=self.ids("suppress_ids_begin"),
             suppress_tokens=self.ids("suppress_ids"),
-            bos_token_id=self.config.bos_token_id,
-            eos_token_id=self.config.eos_token_id,
-            pad_token_id=self.config.pad_token_id,
-            decoder_start_token_id=self.config.decoder_start_token_id,
             no_timestamps_token_id=self.token("<|notimestamps|>"),
             prev_sot_token_id=self.token("<|startofprev|>"),
             is_multilingual=multilingual,
             max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP,
             max_length=self.config.max_target_positions,
             return_timestamps=False,
+            **shared,
             **languages,
         )
 
@@ -121,7 +124,6 @@ class CTranslate2Folder:
         return ids
 
     def tokenizer(self) -> WhisperTokenizer | None:
-        """Loads the tokenizer. None if the folder has none."""
         path = self.folder / "tokenizer.json"
         if not path.exists():
             return None
@@ -137,17 +139,12 @@ class CTranslate2Folder:
             raise DataError(f"{path}: is not a Whisper tokenizer ({error})") from None
 
     def write_companions(self, target: Path) -> None:
-        """Writes the generation config, the tokenizer and the feature extractor's settings."""
         self.generation.save_pretrained(target)
         path = self.folder / "preprocessor_config.json"
-        settings = (
-            read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
-        )
-        extractor = WhisperFeatureExtractor(**settings)
-        if tokenizer := self.tokenizer():
-            WhisperProcessor(extractor, tokenizer).save_pretrained(target)
-        else:
-            extractor.save_pretrained(target)
+        told = read_object(path) if path.exists() else {"feature_size": self.config.num_mel_bins}
+        extractor, tokenizer = WhisperFeatureExtractor(**told), self.tokenizer()
+        both = WhisperProcessor(extractor, tokenizer) if tokenizer else extractor
+        both.save_pretrained(target)
 
 
 def read_vocabulary(folder: Path) -> list[str]:

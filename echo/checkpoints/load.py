@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, WhisperConfig
+from transformers import PreTrainedModel
 
-from echo.checkpoints.pretrained import PretrainedFolder, fetch
+from echo.checkpoints.ctranslate2 import CTranslate2Folder
+from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder
+from echo.checkpoints.stored import Checkpoint
 from echo.checkpoints.validate import check_generation_config, check_tokenizer, check_weights
 from echo.data.tokenizer import load_tokenizer
 from echo.model.language import Task, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
-from echo.support.errors import EchoError
+from echo.support.errors import DataError, EchoError
+from echo.support.files import read_object
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,7 @@ def load_model(
     source = str(source)
     folder = model_folder(source, which)
     name = folder.name if (Path(source) / "config.yaml").exists() else None
-    checkpoint = PretrainedFolder(folder)
-    config = echo_config(checkpoint.config)
-    check_weights(checkpoint, EchoForConditionalGeneration, config)
-    check_generation_config(checkpoint)
+    checkpoint, config = open_as_echo(folder)
     tokenizer = load_tokenizer(folder)
     check_tokenizer(checkpoint, tokenizer)
     # weights_only: a pytorch_model.bin is unpickled without running code.
@@ -60,21 +60,43 @@ def load_model(
     return LoadedModel(model.float().eval(), tokenizer, name)
 
 
-def echo_config(config: WhisperConfig) -> EchoConfig:
-    """A Whisper's config as that of an Echo model whose blocks are all plain; Echo's as it is."""
-    if isinstance(config, EchoConfig):
-        return config
-    own = {
-        "model_type": "echo",
-        "architectures": ["EchoForConditionalGeneration"],
-        "attention": {"encoder": "plain", "decoder": "plain"},
-        "pad_to_seconds": WHISPER_SECONDS,
-    }
-    return EchoConfig(**{**config.to_dict(), **own})
+def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:
+    """Opens a folder of `transformers`, and returns its config as an Echo model's: a Whisper's is
+    that of a model whose blocks are all plain.
+
+    Raises:
+        DataError: its files are damaged or do not fit together.
+    """
+    checkpoint = PretrainedFolder(folder)
+    config = checkpoint.config
+    if not isinstance(config, EchoConfig):
+        own = {
+            "model_type": "echo",
+            "architectures": ["EchoForConditionalGeneration"],
+            "attention": {"encoder": "plain", "decoder": "plain"},
+            "pad_to_seconds": WHISPER_SECONDS,
+        }
+        config = EchoConfig(**{**config.to_dict(), **own})
+    check_weights(checkpoint, EchoForConditionalGeneration, config)
+    check_generation_config(checkpoint)
+    return checkpoint, config
+
+
+def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
+    """Opens a run's checkpoint, or a model of `transformers` or of CTranslate2.
+
+    Raises:
+        EchoError: there is no such model, or its files are damaged.
+    """
+    folder = model_folder(str(source), which)
+    if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
+        return CTranslate2Folder(folder)
+    return PretrainedFolder(folder)
 
 
 def model_folder(source: str, which: str = "best") -> Path:
-    """The folder of a run's checkpoint, a model's own, or where one of the hub was downloaded to.
+    """Returns the folder of a run's checkpoint, a model's own, or that to which one of the hub was
+    downloaded.
 
     Raises:
         EchoError: there is no such model.
@@ -82,9 +104,13 @@ def model_folder(source: str, which: str = "best") -> Path:
     folder = Path(source)
     if (folder / "config.yaml").exists():
         return CheckpointFolder(folder).path(which)
-    if folder.is_dir() and not (folder / "config.json").exists():
+    if folder.is_dir():
+        if (folder / "config.json").exists():
+            return folder
         raise EchoError(f"{source}: is neither a run nor a model (it has no config.json)")
-    return fetch(source)
+    if folder.exists():
+        raise DataError(f"{source}: is a file, not the folder of a model")
+    return download(source)
 
 
 def to_device(model: PreTrainedModel) -> None:

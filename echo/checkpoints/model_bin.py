@@ -15,6 +15,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Variable:
 
 
 def read_variables(path: Path) -> dict[str, Variable]:
-    """The variables of a `model.bin` by their names and aliases.
+    """Returns the variables of a `model.bin` by their names and aliases.
 
     Raises:
         DataError: the file is missing or damaged, or holds something else than a Whisper.
@@ -61,48 +62,41 @@ def read_variables(path: Path) -> dict[str, Variable]:
             return Cursor(path, data).variables()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except struct.error:
+        raise DataError(f"{path}: is cut off at byte {path.stat().st_size}") from None
     except ValueError:  # what is empty cannot be mapped, nor what is no text be decoded
         raise DataError(f"{path}: is not a model.bin of CTranslate2") from None
 
 
 class Cursor:
-    """Walks through a mapped `model.bin`, and never past its end."""
+    """Walks through a mapped `model.bin`, and never past its end: there, `struct` raises."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path = path
         self.data = data
         self.offset = 0
 
-    def skip(self, size: int, what: str) -> int:
-        """Goes on by `size` bytes, and tells where it was."""
-        start, self.offset = self.offset, self.offset + size
-        if self.offset > len(self.data):
-            raise DataError(
-                f"{self.path}: is cut off: {brief(what)} ends at byte {self.offset}, and the file "
-                f"at {len(self.data)}"
-            )
-        return start
+    def take(self, form: str) -> tuple[Any, ...]:
+        found = struct.unpack_from(f"<{form}", self.data, self.offset)
+        self.offset += struct.calcsize(f"<{form}")
+        return found
 
-    def number(self, kind: str, what: str) -> int:
-        return struct.unpack_from(f"<{kind}", self.data, self.skip(struct.calcsize(kind), what))[0]
+    def number(self, kind: str = "I") -> int:
+        return self.take(kind)[0]
 
-    def string(self, what: str) -> str:
-        length = self.number("H", what)
-        start = self.skip(length, what)
-        return self.data[start : start + length].removesuffix(b"\0").decode()
+    def string(self) -> str:
+        return self.take(f"{self.number('H')}s")[0].removesuffix(b"\0").decode()
 
     def variables(self) -> dict[str, Variable]:
-        if (version := self.number("I", "the version")) != VERSION:
+        if (version := self.number()) != VERSION:
             raise DataError(f"{self.path}: is of version {version}, not {VERSION}")
-        if (name := self.string("the specification")) != SPECIFICATION:
+        if (name := self.string()) != SPECIFICATION:
             raise DataError(f"{self.path}: holds a {brief(name)}, not a {SPECIFICATION}")
-        self.number("I", "the revision")
-        variables = {}
-        for _ in range(self.number("I", "the number of variables")):
-            name = self.string("a variable's name")
-            variables[name] = self.variable(name)
-        for _ in range(self.number("I", "the number of aliases")):
-            alias, name = self.string("an alias"), self.string("an alias")
+        self.number()  # the revision
+        found = [self.variable() for _ in range(self.number())]
+        variables = {variable.name: variable for variable in found}
+        for _ in range(self.number()):
+            alias, name = self.string(), self.string()
             if name not in variables:
                 raise DataError(
                     f"{self.path}: {brief(alias)} is an alias of {brief(name)}, which is not there"
@@ -110,14 +104,16 @@ class Cursor:
             variables[alias] = variables[name]
         return variables
 
-    def variable(self, name: str) -> Variable:
-        shape = tuple(self.number("I", name) for _ in range(self.number("B", name)))
-        kind, size = self.number("B", name), self.number("I", name)
+    def variable(self) -> Variable:
+        name = self.string()
+        shape = self.take(f"{self.number('B')}I")
+        kind, size = self.take("BI")
         if kind >= len(DTYPES):
             raise DataError(f"{self.path}: {brief(name)} is of an unknown type, {kind}")
-        dtype = DTYPES[kind]
-        if not size or size != math.prod(shape) * dtype.itemsize:
+        if not size or size != math.prod(shape) * DTYPES[kind].itemsize:
             raise DataError(
                 f"{self.path}: {brief(name)} has {size} bytes, but its shape is {shape}"
             )
-        return Variable(self.path, name, self.skip(size, name), dtype, shape)
+        start = self.offset
+        self.take(f"{size}x")
+        return Variable(self.path, name, start, DTYPES[kind], shape)

@@ -1,10 +1,8 @@
-"""A Whisper or Echo checkpoint as `transformers` keeps it, read lazily: its weights stay where they
-lie until one of them is asked for."""
+"""Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +12,15 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
-from echo.checkpoints.named import check_model
+from echo.checkpoints.stored import WEIGHTS_FILE, Checkpoint, StoredTensor
 from echo.data.tokenizer import load_tokenizer
 from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
+from echo.support.hub import check_model
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
-TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
-EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # `transformers` takes the first there is
+WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
     "generation_config.json",
@@ -39,20 +36,7 @@ COMPANIONS = (
 )
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file: its shape, and how its numbers are read."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], torch.Tensor]
-
-    def load(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Reads it, in another precision where one is given."""
-        tensor = self.read()
-        return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-
-
-class PretrainedFolder:
+class PretrainedFolder(Checkpoint):
     """A folder that `from_pretrained` reads.
 
     Raises:
@@ -69,29 +53,23 @@ class PretrainedFolder:
         self.weights = read_weights(folder)
 
     def tokenizer(self) -> WhisperTokenizer | None:
-        """Loads the tokenizer, where there is one."""
         if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
             return load_tokenizer(self.folder)
         return None
 
     def write_companions(self, target: Path) -> None:
-        """Copies everything beside config and weights as it is."""
         for name in COMPANIONS:
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, target / name)
 
 
-def fetch(source: str) -> Path:
-    """The folder of a checkpoint: `source` itself, or where a model of the hub was downloaded to.
+def download(source: str) -> Path:
+    """Downloads a model of the hub, and returns its folder.
 
     Raises:
-        DataError: it is neither, or cannot be downloaded.
+        DataError: there is no such model, or it cannot be downloaded.
     """
     check_model(source)
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).exists():
-        raise DataError(f"{source}: is a file, not the folder of a model")
     try:
         folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
         # Repositories hold the same weights in several formats; the last here is CTranslate2's.

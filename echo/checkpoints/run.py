@@ -219,12 +219,16 @@ def read_progress(path: Path) -> Progress | None:
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Writes a folder that `from_pretrained` and `pipeline` read: weights, configs, tokenizer, and
     a feature extractor that fits the encoder."""
-    from transformers import WhisperFeatureExtractor, WhisperProcessor
+    from transformers import WhisperProcessor
 
     model.save_pretrained(folder)
-    seconds = ENCODER_STRIDE * model.config.max_source_positions // FRAMES_PER_SECOND
-    extractor = WhisperFeatureExtractor(
-        feature_size=model.config.num_mel_bins,
-        chunk_length=max(1, seconds),  # in whole seconds only
-    )
-    WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
+    WhisperProcessor(feature_extractor(model.config), tokenizer).save_pretrained(folder)
+
+
+def feature_extractor(config: Any) -> Any:
+    """Returns the `WhisperFeatureExtractor` that fits a Whisper's or an Echo model's encoder."""
+    from transformers import WhisperFeatureExtractor
+
+    seconds = ENCODER_STRIDE * config.max_source_positions // FRAMES_PER_SECOND
+    # chunk_length is in whole seconds only.
+    return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=max(1, seconds))

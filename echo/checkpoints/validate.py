@@ -7,22 +7,20 @@ tokens would only show in the transcripts.
 import torch
 from transformers import PreTrainedModel, WhisperConfig, WhisperTokenizer
 
-from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.pretrained import TIED, PretrainedFolder
+from echo.checkpoints.stored import TIED, Checkpoint
 from echo.support.errors import DataError, reason
 
-SINGLE_IDS = (
+# Settings of generation that are a token's id, or a list of them.
+TOKEN_IDS = (
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
     "decoder_start_token_id",
     "no_timestamps_token_id",
     "prev_sot_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
 )
-LISTED_IDS = ("suppress_tokens", "begin_suppress_tokens")
-
-
-Checkpoint = PretrainedFolder | CTranslate2Folder
 
 
 def check_parts(
@@ -90,7 +88,7 @@ def check_generation_config(checkpoint: Checkpoint) -> None:
         return
     size = checkpoint.config.vocab_size
     content = checkpoint.generation.to_dict()
-    for key in (*SINGLE_IDS, *LISTED_IDS):
+    for key in TOKEN_IDS:
         value = content.get(key)
         ids = value if isinstance(value, list) else [value]
         if value is not None and not all(type(i) is int and 0 <= i < size for i in ids):

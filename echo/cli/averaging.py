@@ -1,6 +1,5 @@
-"""The command that averages weights. Heavy imports stay inside."""
+"""The commands that average and merge weights. Heavy imports stay inside."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from echo.cli.options import (
     Beams,
     Checkpoint,
     Language,
+    RunFolder,
     SkipErrors,
     SpeakerColumn,
     Task,
@@ -21,26 +21,44 @@ from echo.cli.options import (
 from echo.support.errors import ConfigError
 from echo.support.text import brief, read_numbers
 
-CHECKPOINTS = {"models", "best", "out"}  # what averaging a run's checkpoints uses
-WEIGHTED = {"models", "best", "weights", "out", "checkpoint"}  # what --weights uses
+# Of `average`, so that it can answer what is now `merge`.
+TAKES_ALL = {"allow_extra_args": True, "ignore_unknown_options": True}
+WITHOUT_SWEEP = {"models", "weights", "out", "checkpoint"}  # what --weights uses
 
 
 def average(
     context: typer.Context,
+    run: RunFolder,
+    best: Annotated[
+        int, typer.Option(min=1, help="Number of the run's checkpoints to average, by WER.")
+    ] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; by default RUN/average-N.")
+    ] = None,
+) -> None:
+    """Average the weights of a run's best checkpoints."""
+    if context.args:
+        raise ConfigError(
+            f"average takes one run, --best and --out, not {brief(context.args[0])}; to mix "
+            "models, use: echo-asr merge A B --weights 0.5,0.5 --out OUT"
+        )
+
+    from echo.checkpoints.average import average_run
+
+    out = out or run / f"average-{best}"
+    checkpoints = average_run(run, best, out)
+    print(f"The mean of {', '.join(path.name for path in checkpoints)} is in {out}/")
+
+
+def merge(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|MODEL...",
-            help="A run, whose best checkpoints are averaged; or runs, models' folders or hub ids "
-            "of one shape, with --weights or --sweep.",
+            metavar="MODEL...", help="Runs, models' folders or hub ids, all of one shape."
         ),
     ],
-    best: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of a single run's checkpoints to average, by WER; by default 5."
-        ),
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write, which is new or empty.")],
     weights: Annotated[
         str | None,
         typer.Option(
@@ -77,10 +95,6 @@ def average(
             help="Number of utterances of each data set that --sweep decodes; by default all.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write; by default RUN/average-N of a single run."),
-    ] = None,
     checkpoint: Checkpoint = "best",
     language: Language = None,
     task: Task = None,
@@ -91,45 +105,40 @@ def average(
     skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Average the weights of a run's best checkpoints, or of several models.
+    """Mix models of one shape by the weighted mean of their weights.
 
-    'average A B --weights 0.5,0.5 --out OUT' writes the mean of two models. 'average A B --sweep
-    0,0.25,0.5,0.75,1 --data own=dev.jsonl --data general=libri.jsonl --out OUT' measures five
-    means and writes the best.
+    'merge A B --weights 0.5,0.5 --out OUT' writes one mean. 'merge A B --sweep 0,0.25,0.5,0.75,1
+    --data own=dev.jsonl --data general=libri.jsonl --out OUT' measures five and writes the best.
     """
-    from echo.checkpoints.named import check_model
+    from echo.support.hub import check_model
 
     if weights is not None and sweep is not None:
         raise ConfigError("--weights writes one mean and --sweep measures several: leave one out")
-    if sweep is None:
-        check_unused(context, WEIGHTED if weights is not None else CHECKPOINTS)
-    if weights is None and sweep is None:
-        if len(models) > 1:
-            raise ConfigError("several models need --weights, such as 0.5,0.5, or --sweep")
-        average_checkpoints(Path(models[0]), best or 5, out)
-        return
-    if best is not None:
-        raise ConfigError("--best is for a single run without --weights: leave it out")
-    if out is None:
-        raise ConfigError("--out must name the folder to write")
     for model in models:
         check_model(model)
-    if weights is not None:
-        write_average(models, read_numbers(weights, "--weights", float), out, checkpoint)
+    if sweep is None:
+        if weights is None:
+            raise ConfigError("merge needs --weights, as 0.5,0.5, or --sweep")
+        check_without_sweep(context)
+        shares = read_numbers(weights, "--weights", float)
+
+        from echo.checkpoints.merge import merge_models
+
+        leader = merge_models(models, shares, out, checkpoint)
+        print(f"The mean is in {out}/; it pads and generates as {leader.source} does")
         return
-    shares = read_numbers(sweep or "", "--sweep", float)
-    sources = read_sources(data or [])
 
     from echo.data.named import check_named
     from echo.evaluate.criterion import read_criterion
     from echo.support.files import new_folder
 
+    shares = read_numbers(sweep, "--sweep", float)
+    sources = read_sources(data or [])
     for source in sources.values():
         check_named(source)
     criterion = read_criterion(best_by, list(sources), "--best-by")
     new_folder(out)
 
-    from echo.checkpoints.interpolate import read_parents
     from echo.config import DecodeSettings
     from echo.data.loading import sample
     from echo.data.sources import Columns, read_source
@@ -141,55 +150,25 @@ def average(
     for name, source in sources.items():
         found = read_source(source, columns, on_error, allow_outside)
         sets[name] = sample(found, utterances or len(found))
+    settings = DecodeSettings(beams=beams)
     result = measure(
-        read_parents(models, checkpoint),
-        shares,
-        sets,
-        criterion,
-        out,
-        DecodeSettings(beams=beams),
-        on_error,
-        language,
-        task,
-        progress=True,
+        models, shares, sets, criterion, out, checkpoint, settings, on_error, language, task, True
     )
     print(result.render())
     print(f"The best, with sweep.json and sweep.md, is in {out}/")
 
 
-def check_unused(context: typer.Context, used: Collection[str]) -> None:
-    """Checks that no option was given but those that are used.
-
-    Raises:
-        ConfigError: one was.
-    """
+def check_without_sweep(context: typer.Context) -> None:
+    """Raises ConfigError where an option was given that only --sweep uses."""
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name not in used and source is not None and source.name == "COMMANDLINE":
-            wanted = "--weights or --sweep" if name == "checkpoint" else "--sweep"
-            raise ConfigError(f"{parameter.opts[0]} has no effect without {wanted}: leave it out")
-
-
-def average_checkpoints(run: Path, best: int, out: Path | None) -> None:
-    from echo.checkpoints.average import average_run
-
-    out = out or run / f"average-{best}"
-    checkpoints = average_run(run, best, out)
-    print(f"The mean of {', '.join(path.name for path in checkpoints)} is in {out}/")
-
-
-def write_average(models: list[str], shares: list[float], out: Path, checkpoint: str) -> None:
-    from echo.checkpoints.interpolate import check_shares, leader, read_parents, write_mean
-
-    check_shares(shares, len(models), "--weights")
-    parents = read_parents(models, checkpoint)
-    write_mean(parents, shares, out)
-    print(f"The mean is in {out}/; it pads and generates as {leader(parents, shares).source} does")
+        if name not in WITHOUT_SWEEP and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{parameter.opts[0]} has no effect without --sweep: leave it out")
 
 
 def read_sources(named: list[str]) -> dict[str, str]:
-    """Data sets by name, of NAME=SOURCE; a single one needs no name.
+    """Parses data sets of NAME=SOURCE by name; a single one needs no name.
 
     Raises:
         ConfigError: there is none, or one of several has no name of its own.

@@ -16,6 +16,7 @@ for command in (
     training.train,
     training.resume,
     averaging.average,
+    averaging.merge,
     measuring.evaluate,
     measuring.compare,
     measuring.inspect,
@@ -24,7 +25,9 @@ for command in (
     using.convert,
     using.export,
 ):
-    app.command()(command)
+    app.command(context_settings=averaging.TAKES_ALL if command is averaging.average else None)(
+        command
+    )
 data_app.command()(data.check)
 data_app.command()(data.explore)
 data_app.command()(data.shard)

@@ -77,10 +77,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure WER and CER on a data set."""
-    from echo.checkpoints.named import check_model
     from echo.config import DecodeSettings
     from echo.data.named import check_folder, check_named
     from echo.support.files import result_folder
+    from echo.support.hub import check_model
 
     snrs = read_snrs(noise, snr)
     if out:
@@ -204,9 +204,9 @@ def compare(
     allow_outside: AllowOutside = False,
 ) -> None:
     """Measure models on the same data, with intervals of their differences."""
-    from echo.checkpoints.named import check_model
     from echo.config import DecodeSettings
     from echo.data.named import check_named
+    from echo.support.hub import check_model
 
     for model in models:
         check_model(model)
@@ -254,8 +254,8 @@ def inspect(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw what a model attends to in a recording."""
-    from echo.checkpoints.named import check_model
     from echo.support.files import result_folder, writing
+    from echo.support.hub import check_model
 
     result_folder(out, "inspection.json")
     check_model(model)

@@ -81,10 +81,10 @@ def train(
     log_format: LogFormat = "text",
 ) -> None:
     """Train a model."""
-    from echo.checkpoints.named import check_model
     from echo.config import load_config
     from echo.data.named import check_data
     from echo.evaluate.criterion import run_criterion
+    from echo.support.hub import check_model
     from echo.train.trackers import check_trackers
 
     with together():

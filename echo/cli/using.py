@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from echo.cli.options import Beams, Checkpoint, Overrides, Task
+from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task
 
 
 def transcribe(
@@ -68,8 +68,8 @@ def transcribe(
     ] = 8,
 ) -> None:
     """Transcribe recordings of any length."""
-    from echo.checkpoints.named import check_model
     from echo.support.files import writable_folder
+    from echo.support.hub import check_model
     from echo.transcribe.formats import read_formats
 
     asked = {"line_width": max_line_width, "line_count": max_line_count}
@@ -113,7 +113,7 @@ def convert(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or an Echo model of plain blocks back."""
-    from echo.checkpoints.named import check_model
+    from echo.support.hub import check_model
     from echo.support.settings import apply_overrides
 
     check_model(source)
@@ -126,10 +126,7 @@ def convert(
 
 
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A run's folder, a model's folder, or a hub id."),
-    ],
+    model: Model,
     out: Annotated[Path, typer.Argument(help="Folder to write, which is new or empty.")],
     target: Annotated[
         str,
@@ -149,16 +146,16 @@ def export(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Write a model in the format of another tool, with a model card."""
-    from echo.checkpoints.export.targets import check_target
-    from echo.checkpoints.named import check_model
+    from echo.checkpoints.export.targets import find_target
     from echo.support.files import new_folder
+    from echo.support.hub import check_model
 
-    check_target(target, quantization)
-    check_model(source)
+    find_target(target, quantization)
+    check_model(model)
     new_folder(out)
 
     from echo.checkpoints.export.export import export as export_model
     from echo.pilot.checkpoint_wer import measured_wer
 
-    export_model(source, out, target, quantization, checkpoint, measured_wer)
+    export_model(model, out, target, quantization, checkpoint, measured_wer)
     print(f"The {target} model is in {out}/")

@@ -76,7 +76,7 @@ class AudioFile(Audio):
         try:
             return self.path.read_bytes()
         except (OSError, ValueError) as error:
-            raise DataError(f"{self}: {reason(self.path, error)}") from None
+            raise DataError(f"{self}: {unreadable(self.path, error)}") from None
 
     def identity(self) -> bytes | None:
         """Its path, size and time of change; None where it is gone."""
@@ -225,10 +225,10 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
                 raise DataError(f"{name}: the header gives no length: convert the recording again")
             yield file
     except UNREADABLE as error:
-        raise DataError(f"{name}: {reason(source, error)}") from None
+        raise DataError(f"{name}: {unreadable(source, error)}") from None
 
 
-def reason(source: Path | io.BytesIO, error: Exception) -> str:
+def unreadable(source: Path | io.BytesIO, error: Exception) -> str:
     if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
             source.open("rb").close()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echo.checkpoints.interpolate import Parent, leader, write_mean
 from echo.checkpoints.load import load_model
+from echo.checkpoints.merge import leader, read_parents, write_mean
 from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.criterion import Criterion
@@ -96,11 +96,12 @@ def padded(padding: tuple[float | None, float]) -> str:
 
 
 def sweep(
-    parents: Sequence[Parent],
+    models: Sequence[str],
     shares: Sequence[float],
     sets: Mapping[str, Sequence[Utterance]],
     criterion: Criterion,
     out: Path,
+    which: str = "best",
     settings: DecodeSettings = GREEDY,
     on_error: OnError = "raise",
     language: str | None = None,
@@ -114,21 +115,23 @@ def sweep(
     needs the 30 s that this was trained with, and near a fine-tuned model it does not.
 
     Args:
-        parents: two, see `read_parents`.
+        models: two runs, models' folders or hub ids.
         sets: data sets by name.
         criterion: what the best is chosen by, as normalised WER.
         out: a folder that is new or empty.
+        which: checkpoint of a run, "best" or "last".
         on_error: what to do with an utterance that cannot be used, see `evaluate_model`.
         language, task: of a multilingual model.
 
     Raises:
         EchoError: there are not two models, the folder is in use, or data cannot be used.
     """
-    if len(parents) != 2:
-        raise ConfigError(f"--sweep is between two models, not {len(parents)}")
+    if len(models) != 2:
+        raise ConfigError(f"--sweep is between two models, not {len(models)}")
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise ConfigError("--sweep must be numbers from 0 to 1")
     new_folder(out)
+    parents = read_parents(models, which)
     points = []
     for share in shares:
         both = (1 - share, share)
@@ -145,9 +148,9 @@ def sweep(
         wers = {name: found.wer_normalised.rate for name, found in evaluations.items()}
         padding = leader(parents, both).padding
         points.append(Point(share, padding, evaluations, criterion.wer(wers)))
-    found = Sweep([parent.source for parent in parents], criterion, points)
-    best = found.best.share
-    write_mean(parents, (1 - best, best), out, f"## Weights\n\n{found.table()}")
+    found = Sweep([*models], criterion, points)
+    best = (1 - found.best.share, found.best.share)
+    write_mean(parents, best, out, f"## Weights\n\n{found.table()}")
     replace_text(out / TABLE_FILE, found.render())
     replace_text(out / SWEEP_FILE, json.dumps(found.to_dict(), indent=2) + "\n")
     return found

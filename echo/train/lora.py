@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from echo.checkpoints.pretrained import EMBEDDINGS, TIED
+from echo.checkpoints.stored import EMBEDDINGS, TIED
 from echo.config import LoraSettings
 from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper import new_parameters

@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 import torch
 
-from echo.checkpoints.interpolate import read_parents, write_mean
 from echo.checkpoints.load import load_model
+from echo.checkpoints.merge import read_parents, write_mean
 from echo.config import TrainSettings, load_config
 from echo.data.loading import sample
 from echo.data.sources import read_source

@@ -9,10 +9,11 @@ import yaml
 from huggingface_hub import ModelCard
 
 from echo.checkpoints.average import average_run
-from echo.checkpoints.card import hub_id, model_card, without_folders
+from echo.checkpoints.card import model_card, without_folders
 from echo.checkpoints.run import CheckpointFolder
 from echo.config import RunConfig, load_config
 from echo.data.utterance import FixedCorpus, Utterance
+from echo.support.hub import hub_name
 from echo.support.settings import build
 from echo.train.recorder import read_metrics
 from echo.train.run import start_run
@@ -58,8 +59,8 @@ def test_a_card_counts_what_was_trained_on():
 def test_paths_lose_their_folders_and_hub_ids_keep_theirs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
-    assert hub_id("models/mine") is None
-    assert hub_id("models/other") == "models/other"
+    assert hub_name("models/mine") is None
+    assert hub_name("models/other") == "models/other"
     for source in ("/home/x/data", "../data", "~/data/", r"C:\Users\x\data", "./a/data"):
         assert without_folders(source) == "data"
 

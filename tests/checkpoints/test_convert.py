@@ -356,7 +356,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(whisper, tmp_path, mon
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("echo.checkpoints.convert.save_file", full)
+    monkeypatch.setattr("echo.checkpoints.stored.save_file", full)
     with pytest.raises(EchoError, match=r"echo: cannot be written .*No space left on device"):
         convert(whisper, tmp_path / "echo")
     assert [path.name for path in tmp_path.iterdir()] == ["whisper"]

@@ -40,9 +40,9 @@ def models(tmp_path_factory):
     return folder
 
 
-def average(models, out, *options):
+def merge(models, out, *options, command="merge"):
     names = [str(models / "start"), str(models / "tuned")]
-    return CliRunner().invoke(app, ["average", *names, "--out", str(out), *options])
+    return CliRunner().invoke(app, [command, *names, "--out", str(out), *options])
 
 
 def sets(models):
@@ -66,7 +66,7 @@ def test_each_weight_is_measured_and_the_best_is_written(models, tmp_path, monke
     monkeypatch.setattr(sweeping, "evaluate_model", measured)
     out = tmp_path / "out"
     options = ["--sweep=0,0.5,1", *sets(models), "--utterances=2", "--best-by=own + 3 general"]
-    result = average(models, out, *options)
+    result = merge(models, out, *options)
     assert result.exit_code == 0, result.output
     assert heard == [(30.0, 0.0)] * 2 + [(None, 1.0)] * 4
     found = json.loads((out / "sweep.json").read_text())
@@ -86,7 +86,7 @@ def test_each_weight_is_measured_and_the_best_is_written(models, tmp_path, monke
 
 
 def test_an_end_of_the_sweep_is_measured_as_the_model_itself(models, tmp_path):
-    result = average(models, tmp_path / "out", "--sweep=1", f"--data={models / 'own.jsonl'}")
+    result = merge(models, tmp_path / "out", "--sweep=1", f"--data={models / 'own.jsonl'}")
     assert result.exit_code == 0, result.output
     loaded = load_model(models / "tuned")
     expected = evaluate_model(
@@ -100,14 +100,12 @@ def test_an_end_of_the_sweep_is_measured_as_the_model_itself(models, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "several models need --weights"),
+        ([], "merge needs --weights, as 0.5,0.5, or --sweep"),
         (["--weights=1,0", "--sweep=0"], "leave one out"),
         (["--weights=1,0", "--beams=2"], "--beams has no effect without --sweep"),
         (["--weights=1,0", "--data=a"], "--data has no effect without --sweep"),
-        (["--checkpoint=last"], "--checkpoint has no effect without --weights or --sweep"),
         (["--weights=1,x"], "--weights: '1,x' must be numbers with commas"),
         (["--weights=1"], "--weights has 1 numbers for 2 models"),
-        (["--weights=1,0", "--best=2"], "--best is for a single run"),
         (["--sweep=0"], "--sweep needs --data"),
         (["--sweep=0,2", "--data=DATA"], "--sweep must be numbers from 0 to 1"),
         (["--sweep=0", "--data=a", "--data=own=b"], "each of several needs a name"),
@@ -116,7 +114,25 @@ def test_an_end_of_the_sweep_is_measured_as_the_model_itself(models, tmp_path):
 )
 def test_what_is_asked_wrongly_is_told_in_one_sentence(models, tmp_path, options, message):
     options = [option.replace("DATA", str(models / "own.jsonl")) for option in options]
-    result = average(models, tmp_path / "out", *options)
+    result = merge(models, tmp_path / "out", *options)
     assert isinstance(result.exception, EchoError), result.output
     assert message in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--weights", "0.5,0.5"], ["--sweep=0", "--data=a"]])
+def test_averaging_models_is_told_to_merge(models, tmp_path, options):
+    result = merge(models, tmp_path / "out", *options, command="average")
+    assert isinstance(result.exception, EchoError), result.output
+    assert "to mix models, use: echo-asr merge" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_mean_is_written_as_the_leader_generates(models, tmp_path):
+    result = merge(models, tmp_path / "out", "--weights=0.25,0.75")
+    assert result.exit_code == 0, result.output
+    assert f"pads and generates as {models / 'tuned'} does" in result.output
+    parents = [load_file(models / name / "model.safetensors") for name in ("start", "tuned")]
+    for name, weight in load_file(tmp_path / "out" / "model.safetensors").items():
+        expected = 0.25 * parents[0][name] + 0.75 * parents[1][name]
+        torch.testing.assert_close(weight, expected), name

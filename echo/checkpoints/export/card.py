@@ -1,4 +1,4 @@
-"""The model card of an exported model, as the Hugging Face Hub shows it."""
+"""The model card of an exported model."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,47 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import WhisperConfig
+from huggingface_hub import ModelCard
 
-from echo.checkpoints.card import CARD_FILE, TASK, hub_id, without_folders
+from echo.checkpoints.card import CARD_FILE, render, wer_result, without_folders
+from echo.checkpoints.export.target import Source, Target
 from echo.checkpoints.run import read_progress
-from echo.config import RunConfig, load_run_config
+from echo.config import load_run_config
 from echo.data.named import evaluation_sources
-from echo.model.model import EchoConfig
+from echo.model.language import language_of_text
+from echo.support.hub import hub_name
 from echo.support.text import escape_markdown, one_line, percent, table
-
-LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "onnx", "whisper": "transformers"}
-WHAT = {
-    "whisper": "in OpenAI's format for `transformers`",
-    "ctranslate2": "in the CTranslate2 format, for faster-whisper",
-    "ggml": "in the ggml format, for whisper.cpp",
-    "onnx": "as ONNX graphs, for onnxruntime",
-}
-USES = {
-    "whisper": f"""\
-from transformers import pipeline
-
-pipeline("{TASK}", model=".")("recording.wav", return_timestamps="word")
-""",
-    "ctranslate2": """\
-from faster_whisper import WhisperModel
-
-segments, _ = WhisperModel(".").transcribe("recording.wav")
-print("".join(segment.text for segment in segments))
-""",
-    "ggml": """\
-from pywhispercpp.model import Model
-
-print(" ".join(segment.text for segment in Model("ggml-model.bin").transcribe("recording.wav")))
-""",
-    "onnx": """\
-import onnxruntime
-
-# `transcribe.json` says how text is asked for; scripts/transcribe_onnx.py of Echo does it.
-encoder = onnxruntime.InferenceSession("encoder.onnx")
-""",
-}
 
 
 @dataclass(frozen=True)
@@ -59,105 +28,21 @@ class MeasuredWer:
     interval: tuple[float, float] | None = None  # in which it lies with 95 % confidence
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What is known of where a model comes from."""
-
-    name: str
-    base_model: str | None = None
-    licence: str | None = None
-    config: RunConfig | None = None  # of the run, if it is one's
-
-
-def find_origin(source: str, folder: Path) -> Origin:
-    """Reads what the model's own card, its run's config, and the base model's card say.
-
-    Args:
-        source: as it was given: a run, a folder or a hub id.
-        folder: where the model lies.
-    """
-    run = Path(source)
-    told = card_data(folder)
-    if (run / "config.yaml").exists():
-        config = load_run_config(run)
-        licence = told.get("license") or (
-            config.init and card_data(Path(config.init)).get("license")
-        )
-        return Origin(run.resolve().name, hub_id(config.init), licence, config)
-    name = source if hub_id(source) else run.resolve().name
-    return Origin(name, hub_id(source) or told.get("base_model"), told.get("license"))
-
-
-def card_data(folder: Path) -> dict[str, Any]:
-    """The front matter of a folder's card; empty where there is none that can be read."""
-    try:
-        return ModelCard.load(folder / CARD_FILE, ignore_metadata_errors=True).data.to_dict()
-    except (OSError, ValueError):
-        return {}
-
-
-def natural_length_note(config: WhisperConfig) -> str:
-    """What a model trained without padding to 30 s needs to be told; empty for others."""
-    if not isinstance(config, EchoConfig) or config.pad_to_seconds:
-        return ""
-    return (
-        "Trained on recordings at their natural length. Tools made for Whisper pad them to 30 s, "
-        "so measure it with the tool that will run it."
-    )
-
-
-def training_wer(checkpoint: Path) -> list[MeasuredWer]:
-    """The WER that training measured of a run's checkpoint; none of other models."""
-    progress = read_progress(checkpoint)
-    if progress is None or progress.wer is None or progress.wer_step != progress.step:
-        return []
-    most = load_run_config(checkpoint.parent.parent).train.eval_utterances
-    return [MeasuredWer("WER in training", progress.wer, f"at most {most}")]
-
-
 def export_card(
-    origin: Origin,
-    target: str,
+    source: Source,
+    target: Target,
     command: Sequence[str],
-    language: str | None,
     measured: Sequence[MeasuredWer],
     note: str = "",
 ) -> str:
-    """The card's Markdown with front matter; of a path it holds the last part alone.
+    """Returns the card's Markdown; of a path it holds the last part alone.
 
     Args:
         command: what exported it.
-        language: the code of what the model writes, where it is known.
+        measured: error rates of the model before export.
     """
-    sources = evaluation_sources(origin.config.data).values() if origin.config else ()
-    evaluated = one_line(", ".join(map(without_folders, sources)) or "evaluation")
-    results = [
-        EvalResult(
-            task_type=TASK,
-            dataset_type=evaluated,
-            dataset_name=evaluated,
-            metric_type="wer",
-            metric_name=f"{wer.name} (%)",
-            metric_value=round(100 * wer.rate, 2),
-        )
-        for wer in measured
-    ]
-    front = ModelCardData(
-        library_name=LIBRARIES.get(target),
-        pipeline_tag=TASK,
-        tags=["echo", "whisper", target],
-        language=language,
-        license=origin.licence,
-        base_model=origin.base_model,
-        metrics=["wer"] if results else None,
-        model_name=one_line(origin.name) if results else None,
-        eval_results=results or None,
-    ).to_yaml()
-    parts = [
-        f"# {escape_markdown(without_folders(origin.name))}",
-        f"A speech recogniser {WHAT[target]}, exported by Echo.",
-        note,
-    ]
+    name, evaluated, front = find_origin(source.name, source.checkpoint.folder)
+    parts = [f"A speech recogniser {target.about}, exported by Echo.", note]
     if measured:
         rows = [
             [
@@ -175,7 +60,56 @@ def export_card(
         ]
     shown = " ".join(shlex.quote(without_folders(part)) for part in command)
     parts += [
-        f"## Use\n\n```python\n{USES[target]}```",
+        f"## Use\n\n```python\n{target.use}```",
         f"## Made by\n\n```sh\n{one_line(shown)}\n```\n",
     ]
-    return f"---\n{front}\n---\n\n" + "\n\n".join(filter(None, parts))
+    return render(
+        name,
+        parts,
+        [wer_result(evaluated, wer.rate, wer.name) for wer in measured],
+        tags=["whisper", target.name],
+        library=target.library,
+        language=language_of_text(source.checkpoint.generation),
+        **front,
+    )
+
+
+def find_origin(source: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
+    """Reads what the model's own card, its run's config, and the base model's card say.
+
+    Args:
+        source: as it was given: a run, a folder or a hub id.
+        folder: where the model lies.
+
+    Returns:
+        Its name, what its WER was measured on, and licence and base model as the hub reads them.
+    """
+    run = Path(source)
+    told = card_data(folder)
+    licence, base = told.get("license"), told.get("base_model")
+    if not (run / "config.yaml").exists():
+        found = hub_name(source)
+        name = source if found else run.resolve().name
+        return name, "evaluation", {"license": licence, "base_model": found or base}
+    config = load_run_config(run)
+    licence = licence or (config.init and card_data(Path(config.init)).get("license"))
+    sets = ", ".join(map(without_folders, evaluation_sources(config.data).values()))
+    front = {"license": licence, "base_model": hub_name(config.init)}
+    return run.resolve().name, sets or "evaluation", front
+
+
+def card_data(folder: Path) -> dict[str, Any]:
+    """Reads the front matter of a folder's card; empty where there is none that can be read."""
+    try:
+        return ModelCard.load(folder / CARD_FILE, ignore_metadata_errors=True).data.to_dict()
+    except (OSError, ValueError):
+        return {}
+
+
+def training_wer(checkpoint: Path) -> list[MeasuredWer]:
+    """Returns the WER that training measured of a run's checkpoint; none for other models."""
+    progress = read_progress(checkpoint)
+    if progress is None or progress.wer is None or progress.wer_step != progress.step:
+        return []
+    most = load_run_config(checkpoint.parent.parent).train.eval_utterances
+    return [MeasuredWer("WER in training", progress.wer, f"at most {most}")]

@@ -1,26 +1,18 @@
 """CTranslate2's format, which faster-whisper reads, by its own converter."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transformers import WhisperConfig, WhisperTokenizer
 
+from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.export.whisper import write_whisper
-from echo.checkpoints.validate import Checkpoint
+from echo.checkpoints.stored import Checkpoint
 from echo.support.errors import ConfigError
 
 # The prompts that CTranslate2 and faster-whisper make have these.
 SPECIAL_TOKENS = ("<|startofprev|>", "<|transcribe|>", "<|notimestamps|>")
 COPIED = ["tokenizer.json", "preprocessor_config.json"]
-
-
-def check_installed() -> None:
-    """Raises ConfigError where the converter is not installed."""
-    if find_spec("ctranslate2") is None:
-        raise ConfigError(
-            "exporting to CTranslate2 needs it; install it with: pip install ctranslate2"
-        )
 
 
 def check_special_tokens(tokenizer: WhisperTokenizer) -> None:
@@ -54,3 +46,37 @@ def write_ctranslate2(
         )
         for path in converted.iterdir():
             path.rename(folder / path.name)
+
+
+def prepare(source: Source, precision: str | None) -> Write:
+    """Raises EchoError where the model is not a Whisper with all special tokens."""
+    config, tokenizer = source.as_whisper()
+    check_special_tokens(tokenizer)
+    return lambda folder: write_ctranslate2(source.checkpoint, config, tokenizer, folder, precision)
+
+
+TARGET = Target(
+    "ctranslate2",
+    "in the CTranslate2 format, for faster-whisper",
+    """\
+from faster_whisper import WhisperModel
+
+segments, _ = WhisperModel(".").transcribe("recording.wav")
+print("".join(segment.text for segment in segments))
+""",
+    prepare,
+    (
+        None,
+        "float32",
+        "float16",
+        "bfloat16",
+        "int8",
+        "int8_float32",
+        "int8_float16",
+        "int8_bfloat16",
+        "int16",
+    ),
+    library="ctranslate2",
+    packages=("ctranslate2",),
+    install="ctranslate2",
+)

@@ -19,7 +19,8 @@ import torch
 from transformers import WhisperConfig, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from echo.checkpoints.pretrained import TIED, StoredTensor
+from echo.checkpoints.export.target import Source, Target, Write
+from echo.checkpoints.stored import TIED, StoredTensor
 from echo.data.features import filters
 from echo.support.errors import ConfigError
 
@@ -158,3 +159,25 @@ def blocks(numbers: np.ndarray) -> bytes:
     packed = np.empty(len(rows), dtype=[("scale", "<f2"), ("numbers", "i1", BLOCK)])
     packed["scale"], packed["numbers"] = scales, whole
     return packed.tobytes()
+
+
+def prepare(source: Source, precision: str | None) -> Write:
+    """Raises EchoError where the model is not a Whisper that whisper.cpp can hold."""
+    assert precision is not None
+    config, tokenizer = source.as_whisper()
+    weights = source.checkpoint.untied_weights(config)
+    check_whisper_cpp(config, tokenizer, weights)
+    return lambda folder: write_ggml(config, tokenizer, weights, folder / MODEL_FILE, precision)
+
+
+TARGET = Target(
+    "ggml",
+    "in the ggml format, for whisper.cpp",
+    f"""\
+from pywhispercpp.model import Model
+
+print(" ".join(segment.text for segment in Model("{MODEL_FILE}").transcribe("recording.wav")))
+""",
+    prepare,
+    ("float16", "float32", "int8"),
+)

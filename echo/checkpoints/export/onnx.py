@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +24,19 @@ from torch.export import Dim
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.cache import LayerCache
+from echo.checkpoints.export.target import Source, Target, Write
+from echo.checkpoints.export.transcription import write_transcription
+from echo.checkpoints.load import load_model
 from echo.model.geometry import ENCODER_STRIDE
 from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
 from echo.support.errors import ConfigError, reason
 
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3  # how far outputs may be from the module's, as a share of the largest
 MOST_BYTES = 2**31 - 2**27  # an ONNX file is one protocol buffer, of less than 2 GiB
 # What a block keeps in a cache's layers `block`, `block + layers` and `block + 2 * layers`.
 KEPT = (("key", "value"), ("span", ""), ("local_key", "local_value"))
 
 Tensors = tuple[torch.Tensor, ...]
-
-
-def check_installed() -> None:
-    """Raises ConfigError where the libraries that export needs are not installed."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"exporting to ONNX needs {', '.join(missing)}; install it with: pip install "
-            "'echo-asr[onnx]'"
-        )
 
 
 class Encoder(nn.Module):
@@ -184,9 +175,8 @@ def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = F
         int8: whether the matrices become 8-bit numbers, quantised dynamically by onnxruntime.
 
     Raises:
-        ConfigError: what is needed is not installed, or a form of attention cannot be exported.
+        ConfigError: a form of attention cannot be exported.
     """
-    check_installed()
     longest = ENCODER_STRIDE * model.config.max_source_positions
     # Each graph is made from inputs of one length, and checked with those of another.
     frames, others = min(300, longest), min(10, longest)
@@ -310,3 +300,32 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def prepare(source: Source, precision: str | None) -> Write:
+    """Loads the model. Raises EchoError where it cannot be loaded."""
+    loaded = load_model(source.name, source.which)
+
+    def write(folder: Path) -> None:
+        write_onnx(loaded.model, folder, int8=precision == "int8")
+        write_transcription(loaded.model, loaded.tokenizer, folder)
+
+    return write
+
+
+TARGET = Target(
+    "onnx",
+    "as ONNX graphs, for onnxruntime",
+    """\
+import onnxruntime
+
+# `transcribe.json` says how text is asked for; scripts/transcribe_onnx.py of Echo does it.
+encoder = onnxruntime.InferenceSession("encoder.onnx")
+""",
+    prepare,
+    ("float32", "int8"),
+    library="onnx",
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    install="'echo-asr[onnx]'",
+    any_length=True,
+)

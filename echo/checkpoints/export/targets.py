@@ -1,37 +1,27 @@
-"""What a model can be exported to. Imports nothing heavy, so that a slip is answered at once."""
+"""Finds export targets by name. Imports nothing heavy before the name is known."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from echo.support.errors import ConfigError
 
-# The precisions of each target; without one named, the first, or the checkpoint's own where the
-# list begins with None.
-TARGETS: dict[str, tuple[str | None, ...]] = {
-    "whisper": (None,),
-    "ctranslate2": (
-        None,
-        "float32",
-        "float16",
-        "bfloat16",
-        "int8",
-        "int8_float32",
-        "int8_float16",
-        "int8_bfloat16",
-        "int16",
-    ),
-    "ggml": ("float16", "float32", "int8"),
-    "onnx": ("float32", "int8"),
-}
+if TYPE_CHECKING:
+    from echo.checkpoints.export.target import Target
+
+TARGETS = ("whisper", "ctranslate2", "ggml", "onnx")  # each a module here that holds a `TARGET`
 
 
-def check_target(target: str, quantization: str | None) -> None:
-    """
+def find_target(name: str, quantization: str | None) -> "Target":
+    """Returns the target of a name.
+
     Raises:
         ConfigError: there is no such target, or it has no such precision.
     """
-    if target not in TARGETS:
-        raise ConfigError(f"--to is {target!r}, but must be one of: {', '.join(TARGETS)}")
-    known = [precision for precision in TARGETS[target] if precision]
+    if name not in TARGETS:
+        raise ConfigError(f"--to is {name!r}, but must be one of: {', '.join(TARGETS)}")
+    target: Target = import_module(f"echo.checkpoints.export.{name}").TARGET
+    known = [precision for precision in target.precisions if precision]
     if quantization is not None and quantization not in known:
         choice = f"one of: {', '.join(known)}" if known else "left out"
-        raise ConfigError(
-            f"--quantization is {quantization!r}, but for {target} it must be {choice}"
-        )
+        raise ConfigError(f"--quantization is {quantization!r}, but for {name} it must be {choice}")
+    return target

@@ -8,6 +8,7 @@ import numpy as np
 
 from echo.checkpoints.export.whisper import write_json
 from echo.data.features import filters
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.language import known_languages
 from echo.model.model import EchoForConditionalGeneration
 
@@ -41,7 +42,7 @@ def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, fol
         "max_tokens": config.max_target_positions,
         "pad_to_seconds": config.pad_to_seconds or 0,
         "added_silence": config.added_silence,
-        "max_seconds": config.max_source_positions / 50,
+        "max_seconds": ENCODER_STRIDE * config.max_source_positions / FRAMES_PER_SECOND,
     }
     write_json(folder / SETTINGS_FILE, settings)
     np.save(folder / FILTERS_FILE, filters(config.num_mel_bins).numpy())

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperTokenizer
+from transformers import WhisperConfig, WhisperTokenizer
 
-from echo.checkpoints.convert import untied_weights
-from echo.checkpoints.validate import Checkpoint
-from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
+from echo.checkpoints.card import TASK
+from echo.checkpoints.export.target import Source, Target, Write
+from echo.checkpoints.run import feature_extractor
+from echo.checkpoints.stored import Checkpoint
 from echo.support.files import read_object
 
 
@@ -18,10 +18,8 @@ def write_whisper(
     checkpoint: Checkpoint, config: WhisperConfig, tokenizer: WhisperTokenizer, folder: Path
 ) -> None:
     """Writes a checkpoint's weights and everything that goes with them into a folder."""
-    config.save_pretrained(folder)
-    tensors = {k: stored.load() for k, stored in untied_weights(checkpoint.weights, config).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    checkpoint.write_companions(folder)
+    tensors = {key: stored.load() for key, stored in checkpoint.untied_weights(config).items()}
+    checkpoint.write_model(folder, config, tensors)
     write_tokenizer(tokenizer, folder)
     write_preprocessor(config, folder)
     write_alignment_heads(config, folder)
@@ -36,18 +34,15 @@ def write_tokenizer(tokenizer: WhisperTokenizer, folder: Path) -> None:
     settings["additional_special_tokens"] = settings.pop("extra_special_tokens", [])
     write_json(path, settings)
 
-    content = read_object(folder / "tokenizer.json")
-    added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    vocabulary = {t: i for t, i in content["model"]["vocab"].items() if t not in added}
+    tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
+    added = tokenizer.get_added_vocab()
+    vocabulary = read_object(folder / "vocab.json")
+    vocabulary = {token: i for token, i in vocabulary.items() if token not in added}
     # OpenAI's vocab.json has the first special token too.
     end = str(tokenizer.eos_token)
     write_json(folder / "vocab.json", vocabulary | {end: tokenizer.eos_token_id})
     added.pop(end, None)
     write_json(folder / "added_tokens.json", added)
-    pairs = (m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"])
-    (folder / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8"
-    )
     special = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
     special["additional_special_tokens"] = settings["additional_special_tokens"]
     write_json(folder / "special_tokens_map.json", special)
@@ -57,9 +52,7 @@ def write_tokenizer(tokenizer: WhisperTokenizer, folder: Path) -> None:
 def write_preprocessor(config: WhisperConfig, folder: Path) -> None:
     """Writes what faster-whisper and earlier versions read of the features."""
     path = folder / "preprocessor_config.json"
-    seconds = max(1, ENCODER_STRIDE * config.max_source_positions // FRAMES_PER_SECOND)
-    extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=seconds)
-    settings = extractor.to_dict() | {"processor_class": "WhisperProcessor"}
+    settings = feature_extractor(config).to_dict() | {"processor_class": "WhisperProcessor"}
     settings.pop("mel_filters", None)
     if (folder / "processor_config.json").exists():
         settings |= read_object(folder / "processor_config.json").get("feature_extractor", {})
@@ -84,3 +77,22 @@ def write_alignment_heads(config: WhisperConfig, folder: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def prepare(source: Source, precision: str | None) -> Write:
+    """Raises EchoError where the model is not a Whisper."""
+    config, tokenizer = source.as_whisper()
+    return lambda folder: write_whisper(source.checkpoint, config, tokenizer, folder)
+
+
+TARGET = Target(
+    "whisper",
+    "in OpenAI's format for `transformers`",
+    f"""\
+from transformers import pipeline
+
+pipeline("{TASK}", model=".")("recording.wav", return_timestamps="word")
+""",
+    prepare,
+    library="transformers",
+)

@@ -1,6 +1,5 @@
 """Data sets of the hub, downloaded or streamed: `org/name:config@split`."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from echo.data.sources.files import Recordings
 from echo.data.sources.reader import Reader, ShardReader
 from echo.data.sources.row import Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
+from echo.support.hub import DATASET
 
-HUB_ID = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?")
 FILES = MANIFESTS + TABLES  # a missing one is not looked for here
 
 
@@ -43,14 +42,14 @@ class HubStreamReader(ShardReader):
 def is_hub_id(spec: str) -> bool:
     """Whether a source is named as those of the hub, and is neither here nor named like a file."""
     path = Path(spec)
-    return bool(HUB_ID.fullmatch(spec)) and not path.exists() and path.suffix.lower() not in FILES
+    return bool(DATASET.fullmatch(spec)) and not path.exists() and path.suffix.lower() not in FILES
 
 
 def load(spec: str, **options: Any) -> tuple[Any, str]:
     """A data set of `datasets`, and its name with the split."""
     import datasets
 
-    match = HUB_ID.fullmatch(spec)
+    match = DATASET.fullmatch(spec)
     assert match
     name, config, split = match["name"], match["config"], match["split"]
     with library_errors(f"{name}: is no file or folder here, and cannot be loaded from the hub"):

@@ -52,7 +52,7 @@ def test_nothing_is_left_of_a_failure(source, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("echo.checkpoints.export.export.write_whisper", fail)
+    monkeypatch.setattr("echo.checkpoints.export.whisper.write_whisper", fail)
     with pytest.raises(EchoError, match="cannot be written"):
         export(source, tmp_path / "out", "whisper")
     assert [path.name for path in tmp_path.iterdir()] == ["small"]

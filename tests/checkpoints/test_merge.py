@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
 
 from echo.checkpoints.convert import convert
-from echo.checkpoints.interpolate import check_shares, read_parents, write_mean
 from echo.checkpoints.load import load_model
+from echo.checkpoints.merge import check_shares, read_parents, write_mean
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import ConfigError, EchoError
 from echo.train.run import start_run

@@ -1,4 +1,4 @@
-"""Weighted means of the weights of models of one shape.
+"""Merges models of one shape: the weighted mean of their weights.
 
 Between a model and what was fine-tuned from it lies one that keeps most of what both know (Wortsman
 et al. 2022, arXiv 2109.01903; for speech, Vander Eeckt and Van hamme 2022, arXiv 2210.15282).
@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import WhisperConfig
 
 from echo.checkpoints.card import CARD_FILE, merged_card
-from echo.checkpoints.convert import untied_weights
-from echo.checkpoints.load import echo_config, model_folder
-from echo.checkpoints.pretrained import PretrainedFolder, StoredTensor
-from echo.checkpoints.validate import check_generation_config, check_weights
+from echo.checkpoints.load import model_folder, open_as_echo
+from echo.checkpoints.pretrained import PretrainedFolder
+from echo.checkpoints.stored import StoredTensor
 from echo.model.language import language_of_text
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoConfig
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import new_folder, whole_folder
 
@@ -36,7 +34,7 @@ CLOSE_TO_1 = 1e-6
 
 @dataclass(frozen=True)
 class Parent:
-    """One of the models that are averaged."""
+    """One of the models that are merged."""
 
     source: str  # as it was named
     checkpoint: PretrainedFolder
@@ -48,9 +46,14 @@ class Parent:
         """Seconds to which it pads, None where it does not, and seconds of silence it adds."""
         return self.config.pad_to_seconds, self.config.added_silence
 
+    @property
+    def language(self) -> str | None:
+        """The code of the language that it writes, where it is known."""
+        return language_of_text(self.checkpoint.generation)
+
 
 def read_parents(sources: Sequence[str], which: str = "best") -> list[Parent]:
-    """Opens models to average: runs, folders of Echo or Whisper models, or hub ids.
+    """Opens models to merge: runs, folders of Echo or Whisper models, or hub ids.
 
     Args:
         which: checkpoint of a run, "best" or "last".
@@ -60,23 +63,19 @@ def read_parents(sources: Sequence[str], which: str = "best") -> list[Parent]:
     """
     parents = []
     for source in sources:
-        checkpoint = PretrainedFolder(model_folder(source, which))
-        config = echo_config(checkpoint.config)
-        check_weights(checkpoint, EchoForConditionalGeneration, config)
-        check_generation_config(checkpoint)
-        weights = untied_weights(checkpoint.weights, config)
-        parents.append(Parent(source, checkpoint, config, weights))
+        checkpoint, config = open_as_echo(model_folder(source, which))
+        parents.append(Parent(source, checkpoint, config, checkpoint.untied_weights(config)))
     for other in parents[1:]:
         difference = different(parents[0], other)
         if difference is not None:
             raise DataError(
-                f"{parents[0].source} and {other.source} cannot be averaged: {difference}"
+                f"{parents[0].source} and {other.source} cannot be merged: {difference}"
             )
     return parents
 
 
 def different(one: Parent, other: Parent) -> str | None:
-    """The first thing in which two models are not of one shape; None if they are."""
+    """Returns the first thing in which two models are not of one shape; None if they are."""
     for stack in ("encoder", "decoder"):
         layers = [getattr(p.config, f"{stack}_attention")() for p in (one, other)]
         if len(layers[0]) != len(layers[1]):
@@ -116,13 +115,41 @@ def check_shares(shares: Sequence[float], count: int, key: str) -> None:
 
 
 def leader(parents: Sequence[Parent], shares: Sequence[float]) -> Parent:
-    """The model with the largest share, of equal ones the last: the mean pads and generates as it
-    does. Near a Whisper, a mean still needs the 30 s that it was trained with."""
+    """Returns the model with the largest share, of equal ones the last: the mean pads and generates
+    as it does. Near a Whisper, a mean still needs the 30 s that it was trained with."""
     return parents[max(range(len(parents)), key=lambda i: (shares[i], i))]
 
 
+def merge_models(
+    sources: Sequence[str], shares: Sequence[float], out: Path, which: str = "best"
+) -> Parent:
+    """Writes the weighted mean of several models as a model's folder with a card.
+
+    Args:
+        sources: runs, models' folders or hub ids.
+        shares: the weight of each.
+        which: checkpoint of a run, "best" or "last".
+
+    Returns:
+        The model by which the mean pads and generates, see `leader`.
+
+    Raises:
+        EchoError: the weights are wrong, a model cannot be read or is of another shape, or the
+            folder is in use or cannot be written.
+    """
+    check_shares(shares, len(sources), "--weights")
+    new_folder(out)
+    parents = read_parents(sources, which)
+    write_mean(parents, shares, out)
+    return leader(parents, shares)
+
+
 def write_mean(
-    parents: Sequence[Parent], shares: Sequence[float], out: Path, note: str = ""
+    parents: Sequence[Parent],
+    shares: Sequence[float],
+    out: Path,
+    note: str = "",
+    card: str | None = None,
 ) -> None:
     """Writes the weighted mean of models as a folder: an Echo model, or if all are Whispers a
     Whisper. All but the weights is the `leader`'s.
@@ -131,6 +158,7 @@ def write_mean(
         shares: of the parents, which add up to 1; see `check_shares`. A share of 1 gives that
             model's weights, bit for bit.
         note: Markdown for the card.
+        card: another card than that of a merged model.
 
     Raises:
         EchoError: the folder is in use, or cannot be written.
@@ -143,19 +171,16 @@ def write_mean(
         config = chosen.checkpoint.config
     config = copy.deepcopy(config)
     config.dtype = tensors["model.encoder.layer_norm.weight"].dtype
-    language = language_of_text(chosen.checkpoint.generation)
     sources = [parent.source for parent in parents]
-    card = merged_card(out.resolve().name, sources, shares, language, note)
+    card = card or merged_card(out.resolve().name, sources, shares, chosen.language, note)
     with whole_folder(out) as folder:
-        config.save_pretrained(folder)
-        chosen.checkpoint.write_companions(folder)
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        chosen.checkpoint.write_model(folder, config, tensors)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str, torch.Tensor]:
-    """The weighted mean of each weight, in the least precision that holds those of all models. It
-    is summed in float32 or better."""
+    """Returns the weighted mean of each weight, in the least precision that holds those of all
+    models. It is summed in float32 or better."""
     means = {}
     used = [(p, share) for p, share in zip(parents, shares, strict=True) if share > 0]
     for name in parents[0].weights:
