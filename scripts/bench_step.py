@@ -17,7 +17,7 @@ import torch
 
 from echo.config import RunConfig
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.loading import Batch, ExampleReader, training_loader
 from echo.model.geometry import Limits
 from echo.pilot.contenders import read_pilot

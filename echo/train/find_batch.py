@@ -11,7 +11,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.config import RunConfig
 from echo.data.batching import Item
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.corpora.stream import StreamCorpus
 from echo.data.loading import Batch, Collator, TrainingSet
 from echo.data.utterance import Corpus, FixedCorpus

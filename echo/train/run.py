@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.describe import describe

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from echo.config import DataSettings
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.sources import Columns, read_source
 from echo.support.errors import DataError
 

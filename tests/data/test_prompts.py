@@ -13,7 +13,7 @@ from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings, PackSettings
 from echo.data.audio import AudioArray
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.loading import IGNORED, Collator, ExampleReader, evaluation_batches
 from echo.data.packing import Packer, Window
 from echo.data.sources import read_source

@@ -22,7 +22,7 @@ from accelerate.utils import DistributedType
 
 from echo.data.audio import AudioFile
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.loading import Batch
 from echo.data.utterance import FixedCorpus
 from echo.support.errors import EchoError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import echo.data.audio
 from echo.config import AugmentSettings, DataSettings, RunConfig, SourceSettings
 from echo.data.batching import Position
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
 from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
 from echo.data.loading import ExampleReader, training_loader

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from echo.config import DataSettings
+from echo.data.corpora.built_in import built_in_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
 from echo.data.named import check_data, training_sources
@@ -19,16 +20,8 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
         DataError: the data are not as they should be.
     """
     check_data(settings)
-    if settings.corpus == "fsdd":
-        from echo.data.corpora.fsdd import ConnectedDigits
-
-        assert settings.root is not None
-        return ConnectedDigits(Path(settings.root), seed, split=settings.split)
-    if settings.corpus == "espeak":
-        from echo.data.corpora.espeak import SpokenCommands
-
-        kept = Path(settings.root) if settings.root else None
-        return SpokenCommands(kept, split=settings.split)
+    if settings.corpus:
+        return built_in_corpus(settings, seed)
     assert settings.eval is not None
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
     cache = None
