@@ -9,7 +9,7 @@ import torch
 
 from echo.config import DataSettings, RunConfig
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.stream import AnyCorpus, StreamBatches, StreamCorpus
+from echo.data.corpora.stream import AnyCorpus
 from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
 from echo.data.packing import Packer
 from echo.support.distributed import Processes
@@ -107,12 +107,11 @@ def training_sampler(
     world: int = 1,
 ) -> EpochBatches:
     """What a run's batches are made of, from a position on; see `EpochBatches`."""
-    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
     packer = None
     if data.pack:
         packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens)
-    return order(
-        corpus,  # type: ignore[arg-type]  # each takes its own kind
+    return EpochBatches(
+        corpus,
         seed,
         data.max_batch_seconds,
         data.max_batch_size,

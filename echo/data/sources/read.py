@@ -13,8 +13,8 @@ from echo.data.sources.datasets import SavedReader
 from echo.data.sources.hub import HubReader, HubStreamReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
-from echo.data.sources.reader import Reader, RowShard, ShardReader
-from echo.data.sources.row import utterances
+from echo.data.sources.reader import Reader, ShardReader
+from echo.data.sources.row import Rows, utterances
 from echo.data.sources.shards import TarReader
 from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader
@@ -102,13 +102,12 @@ def scan_source(
 
 @dataclass(frozen=True)
 class UtteranceShard:
-    """A part of a source that is read as one."""
+    """A part of a source, whose rows are checked each time that it is iterated."""
 
-    rows: RowShard
+    rows: Rows
 
-    def read(self) -> Iterator[Utterance | DataError]:
-        """Every utterance in the shard's order, or the reason why a row is none."""
-        return utterances(self.rows.read())
+    def __iter__(self) -> Iterator[Utterance | DataError]:
+        return utterances(self.rows)
 
 
 def stream_source(

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from echo.data.sources.columns import Columns
 from echo.data.sources.row import Rows
@@ -42,20 +41,13 @@ class Reader(ABC):
         """
 
 
-class RowShard(Protocol):
-    """A part of a source that is read as one."""
-
-    def read(self) -> Rows:
-        """Every row in the shard's order, always the same, or the reason why it is none."""
-        ...
-
-
 class ShardReader(Reader):
     """Reads a kind of source that training streams, shard by shard."""
 
     @abstractmethod
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> Sequence[RowShard]:
-        """The shards of a source, none of them read. Arguments and errors as for `read`."""
+    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> Sequence[Rows]:
+        """Returns the shards of a source, none of them read: each yields its rows, always the
+        same, as often as it is iterated. Arguments and errors as for `read`."""
 
     def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        return (row for s in self.shards(spec, columns, allow_outside) for row in s.read())
+        return (row for s in self.shards(spec, columns, allow_outside) for row in s)

@@ -11,7 +11,7 @@ from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
 from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Rows
+from echo.data.sources.row import Row
 from echo.data.sources.tar import read_tar
 from echo.support.errors import DataError
 
@@ -47,7 +47,7 @@ class TarShard:
     columns: Columns
     entry: ShardEntry | None = None
 
-    def read(self) -> Rows:
+    def __iter__(self) -> Iterator[Row | DataError]:
         """Every row in the order of the shard, or the reason why it is none."""
         count = 0
         try:

@@ -1,5 +1,6 @@
 """Data sets that `datasets` reads part by part: Parquet and Arrow files, and those of the hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import cell_audio, library_errors
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.row import Row
 from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class DatasetShard:
     columns: Columns
     files: Recordings
 
-    def read(self) -> Rows:
+    def __iter__(self) -> Iterator[Row | DataError]:
         """Every row in order, and at last why there are no more, where the file is damaged."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
