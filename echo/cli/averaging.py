@@ -16,7 +16,7 @@ from echo.cli.options import (
     SpeakerColumn,
     Task,
     TextColumn,
-    on_error_of,
+    read_options,
 )
 from echo.support.errors import ConfigError
 from echo.support.text import brief, read_numbers
@@ -132,14 +132,13 @@ def average(
     from echo.checkpoints.interpolate import read_parents
     from echo.config import DecodeSettings
     from echo.data.loading import sample
-    from echo.data.sources import Columns, read_source
+    from echo.data.sources import read_source
     from echo.evaluate.sweep import sweep as measure
 
-    columns = Columns(audio_column, text_column, speaker_column)
-    on_error = on_error_of(skip_errors)
+    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
     sets = {}
     for name, source in sources.items():
-        found = read_source(source, columns, on_error, allow_outside)
+        found = read_source(source, options)
         sets[name] = sample(found, utterances or len(found))
     result = measure(
         read_parents(models, checkpoint),
@@ -148,7 +147,7 @@ def average(
         criterion,
         out,
         DecodeSettings(beams=beams),
-        on_error,
+        options.on_error,
         language,
         task,
         progress=True,

@@ -7,7 +7,7 @@ from echo.data.corpora.built_in import built_in_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
 from echo.data.named import check_data, training_sources
-from echo.data.sources import Columns, read_source, stream_source
+from echo.data.sources import Columns, ReadOptions, read_source, stream_source
 from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
 
@@ -24,6 +24,7 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
         return built_in_corpus(settings, seed)
     assert settings.eval is not None
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
+    options = ReadOptions(columns, settings.on_error, settings.allow_outside)
     cache = None
     if settings.cache is not None:
         from echo.data.cache import AudioCache
@@ -31,13 +32,13 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
         cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
 
     def held_whole(spec: str) -> list[Utterance]:
-        utterances = read_source(spec, columns, settings.on_error, settings.allow_outside)
+        utterances = read_source(spec, options)
         return cache.over(utterances) if cache else utterances
 
     streams: list[Weighted[Shard]] = []
     held: list[Weighted[Utterance]] = []
     for source in training_sources(settings):
-        shards = stream_source(source.source, columns, settings.allow_outside, settings.streaming)
+        shards = stream_source(source.source, options, settings.streaming)
         if shards is None:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:

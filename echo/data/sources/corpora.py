@@ -6,7 +6,7 @@ from typing import get_args
 
 from echo.config import DataSettings, Split
 from echo.data.corpora.built_in import built_in_corpus
-from echo.data.sources.columns import Columns
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.data.utterance import all_evaluated
@@ -23,7 +23,7 @@ class CorpusReader(Reader):
         name, colon, _ = spec.partition(":")
         return name in CORPORA and bool(colon) and not Path(spec).exists()
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         corpus = built_in_corpus(corpus_settings(spec), seed=0)
         for utterance in all_evaluated(corpus.eval_utterances()):
             record = {
@@ -33,7 +33,7 @@ class CorpusReader(Reader):
                 "duration": utterance.duration,
                 "speaker": utterance.speaker,
             }
-            yield Row(utterance.where, record, columns=columns)
+            yield Row(utterance.where, record, columns=options.columns)
 
 
 def corpus_settings(spec: str) -> DataSettings:

@@ -11,6 +11,7 @@ import numpy as np
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError, reason
@@ -42,7 +43,7 @@ class SavedReader(Reader):
     def takes(self, spec: str) -> bool:
         return super().takes(spec) or folder_and_split(spec)[1] is not None
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         from datasets import DatasetDict, load_from_disk
 
         path, split = folder_and_split(spec)
@@ -52,8 +53,9 @@ class SavedReader(Reader):
             dataset = dataset[choose_split(str(path), split, list(dataset))]
         elif split is not None:
             raise DataError(f"{path}: has no splits, so leave out '@{split}'")
-        files = Recordings((Path(),), (path.resolve(),), allow_outside)
-        yield from dataset_rows(dataset, f"{path}@{split}" if split else str(path), columns, files)
+        files = Recordings((Path(),), (path.resolve(),), options.allow_outside)
+        name = f"{path}@{split}" if split else str(path)
+        yield from dataset_rows(dataset, name, options.columns, files)
 
 
 def folder_and_split(spec: str) -> tuple[Path, str | None]:

@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.named import MANIFESTS, TABLES
-from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import choose_split, dataset_rows, library_errors
 from echo.data.sources.files import Recordings
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader, ShardReader
 from echo.data.sources.row import Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
@@ -24,9 +24,9 @@ class HubReader(Reader):
     def takes(self, spec: str) -> bool:
         return is_hub_id(spec)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         dataset, name = load(spec)
-        return dataset_rows(dataset, name, columns, hub_files(allow_outside))
+        return dataset_rows(dataset, name, options.columns, hub_files(options.allow_outside))
 
 
 class HubStreamReader(ShardReader):
@@ -35,9 +35,9 @@ class HubStreamReader(ShardReader):
     def takes(self, spec: str) -> bool:
         return is_hub_id(spec)
 
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[DatasetShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard]:
         dataset, name = load(spec, streaming=True)
-        return dataset_shards(dataset, name, columns, hub_files(allow_outside))
+        return dataset_shards(dataset, name, options.columns, hub_files(options.allow_outside))
 
 
 def is_hub_id(spec: str) -> bool:

@@ -5,8 +5,9 @@ import reprlib
 from typing import Any
 
 from echo.data.named import MANIFESTS
-from echo.data.sources.columns import Columns, Record
+from echo.data.sources.columns import Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
@@ -16,10 +17,10 @@ class ManifestReader(Reader):
     suffixes = MANIFESTS
     marks = ("metadata.jsonl",)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         """One row a line; paths are relative to the manifest, blank lines are passed over."""
         path = self.file(spec)
-        recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)
+        recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
         for number, line in enumerate(read_lines(path), 1):
             if line.strip():
                 where = f"{path}:{number}"
@@ -28,7 +29,7 @@ class ManifestReader(Reader):
                 except DataError as error:
                     yield DataError(f"{where}: {error}")
                 else:
-                    yield Row(where, record, recordings.of, columns)
+                    yield Row(where, record, recordings.of, options.columns)
 
 
 def parse(line: str) -> Record:

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from echo.data.sources.columns import USUAL, Columns
 from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import SavedReader
 from echo.data.sources.hub import HubReader, HubStreamReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
+from echo.data.sources.options import AS_USUAL, ReadOptions
 from echo.data.sources.reader import Reader, ShardReader
 from echo.data.sources.row import Rows, utterances
 from echo.data.sources.shards import TarReader
@@ -36,12 +35,7 @@ READERS: list[Reader] = [
 ]
 
 
-def read_source(
-    spec: str,
-    columns: Columns = USUAL,
-    on_error: Literal["raise", "skip"] = "raise",
-    allow_outside: bool = False,
-) -> list[Utterance]:
+def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
     """Reads the utterances of a source; recordings are not decoded yet.
 
     Args:
@@ -51,10 +45,7 @@ def read_source(
             with their manifest, `train-{000000..000123}.tar`), Parquet or Arrow
             files (`train-*.parquet`), or what runs on a built-in corpus are measured on
             (`fsdd:FOLDER`, `espeak:`, `fsdd:FOLDER@dev`).
-        columns: where the columns do not have one of their usual names.
-        on_error: "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
-        allow_outside: whether recordings may lie outside of the source's own folder, by an
-            absolute path, by "..", or through a link.
+        options: its columns, whether a bad row stops, and where recordings may lie.
 
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no row is left.
@@ -62,9 +53,9 @@ def read_source(
     good: list[Utterance] = []
     bad: list[DataError] = []
     ids: set[str] = set()
-    for row in scan_source(spec, columns, allow_outside):
+    for row in scan_source(spec, options):
         if isinstance(row, DataError):
-            if on_error == "raise":
+            if options.on_error == "raise":
                 raise row
             bad.append(row)
             if len(bad) <= MAX_WARNINGS:
@@ -82,7 +73,7 @@ def read_source(
 
 
 def scan_source(
-    spec: str, columns: Columns = USUAL, allow_outside: bool = False, hub_stream: bool = False
+    spec: str, options: ReadOptions = AS_USUAL, hub_stream: bool = False
 ) -> Iterator[Utterance | DataError]:
     """Yields every row in order: an utterance, or the reason why the row is none. Takes what
     `read_source` does. With `hub_stream`, a data set of the hub is read without being kept.
@@ -93,7 +84,7 @@ def scan_source(
     empty = True
     with system_errors(spec):
         reader = find_reader(spec, hub_stream)
-        for row in utterances(reader.read(spec, columns, allow_outside)):
+        for row in utterances(reader.read(spec, options)):
             empty = False
             yield row
     if empty:
@@ -111,7 +102,7 @@ class UtteranceShard:
 
 
 def stream_source(
-    spec: str, columns: Columns = USUAL, allow_outside: bool = False, hub: bool = False
+    spec: str, options: ReadOptions = AS_USUAL, hub: bool = False
 ) -> Sequence[UtteranceShard] | None:
     """The parts of a source that is read part by part: tar shards, Parquet and Arrow files, and
     with `hub` data sets of the hub. None for a source of another kind.
@@ -123,7 +114,7 @@ def stream_source(
         reader = find_reader(spec, hub)
         if not isinstance(reader, ShardReader):
             return None
-        return [UtteranceShard(rows) for rows in reader.shards(spec, columns, allow_outside)]
+        return [UtteranceShard(rows) for rows in reader.shards(spec, options)]
 
 
 def register_source(reader: Reader) -> None:

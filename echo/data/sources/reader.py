@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from echo.data.sources.columns import Columns
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.row import Rows
 
 
@@ -27,14 +27,13 @@ class Reader(ABC):
         return path / self.marks[0] if path.is_dir() else path
 
     @abstractmethod
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         """Yields every row in order, or the reason why it is none, naming its place.
 
         Args:
             spec: what the user wrote, which `takes` has taken.
-            columns: which columns the user says to read, for sources whose columns have names.
-            allow_outside: whether recordings may lie outside of the source's own folder; see
-                `Recordings`.
+            options: what the user says of it: `columns` goes to each `Row` of a source whose
+                columns have names, `allow_outside` to `Recordings`.
 
         Raises:
             DataError: the source as a whole cannot be read.
@@ -45,9 +44,9 @@ class ShardReader(Reader):
     """Reads a kind of source that training streams, shard by shard."""
 
     @abstractmethod
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> Sequence[Rows]:
+    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows]:
         """Returns the shards of a source, none of them read: each yields its rows, always the
         same, as often as it is iterated. Arguments and errors as for `read`."""
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        return (row for s in self.shards(spec, columns, allow_outside) for row in s)
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        return (row for s in self.shards(spec, options) for row in s)

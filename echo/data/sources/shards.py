@@ -10,6 +10,7 @@ from pathlib import Path
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import ShardReader
 from echo.data.sources.row import Row
 from echo.data.sources.tar import read_tar
@@ -74,16 +75,17 @@ class TarReader(ShardReader):
     def takes(self, spec: str) -> bool:
         return spec.endswith(SUFFIX) or super().takes(spec)
 
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[TarShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[TarShard]:
         """Raises DataError where a shard is missing, or not as the manifest says."""
         pattern = Path(spec)
         if not spec.endswith(SUFFIX):
-            return [checked(pattern, entry, columns) for entry in read_shard_manifest(pattern)]
+            entries = read_shard_manifest(pattern)
+            return [checked(pattern, entry, options.columns) for entry in entries]
         found = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else []
         paths = found or [Path(name) for name in expand(spec)]
         if missing := next((path for path in paths if not path.is_file()), None):
             raise DataError(f"{missing}: no such shard")
-        return [TarShard(path, columns) for path in paths]
+        return [TarShard(path, options.columns) for path in paths]
 
 
 def expand(pattern: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import cell_audio, library_errors
 from echo.data.sources.files import Recordings
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import ShardReader
 from echo.data.sources.row import Row
 from echo.support.errors import DataError, reason
@@ -53,7 +54,7 @@ class ParquetReader(ShardReader):
     def takes(self, spec: str) -> bool:
         return Path(spec).suffix.lower() in self.suffixes
 
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[DatasetShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard]:
         folder = Path(spec).parent
         paths = sorted(str(path) for path in folder.glob(Path(spec).name))
         if not paths:
@@ -63,8 +64,8 @@ class ParquetReader(ShardReader):
         kind = Path(spec).suffix[1:]
         with library_errors(f"{spec}: cannot be read"):
             dataset = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
-        files = Recordings((folder,), (folder.resolve(),), allow_outside)
-        return dataset_shards(dataset, spec, columns, files)
+        files = Recordings((folder,), (folder.resolve(),), options.allow_outside)
+        return dataset_shards(dataset, spec, options.columns, files)
 
 
 def dataset_shards(
