@@ -8,9 +8,11 @@ from itertools import islice
 import torch
 
 from echo.config import DataSettings, RunConfig
+from echo.data.batch import IGNORED, Batch
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.data.packing import Packer
 from echo.support.distributed import Processes
 from echo.support.errors import DataError

@@ -12,11 +12,13 @@ import torch
 
 from echo.config import AugmentSettings, DataSettings, PackSettings
 from echo.data.audio import AudioArray, AudioFile
+from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import StreamCorpus
+from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
-from echo.data.loading import IGNORED, Collator, ExampleReader, TrainingSet, training_loader
+from echo.data.loading import TrainingSet, training_loader
 from echo.data.packing import MIN_BEGUN, Packer, Window
 from echo.data.tokenizer import special_ids
 from echo.data.utterance import FixedCorpus, Utterance

@@ -16,7 +16,8 @@ from echo.data.batching import EpochBatches, Position
 from echo.data.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
 from echo.data.corpora.stream import StreamCorpus
-from echo.data.loading import ExampleReader, training_loader
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
 from echo.data.sources.shards import TarShard
