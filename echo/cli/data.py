@@ -1,6 +1,7 @@
 """Commands on data sets. Heavy imports stay inside."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,7 +102,7 @@ def shard(
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
     entries = write_shards(
-        scan_source(data, options, hub_stream=True),
+        scan_source(data, replace(options, streaming=True)),
         out,
         format,
         shard_size,

@@ -76,7 +76,7 @@ class AudioFile(Audio):
         try:
             return self.path.read_bytes()
         except (OSError, ValueError) as error:
-            raise DataError(f"{self}: {reason(self.path, error)}") from None
+            raise DataError(f"{self}: {refusal(self.path, error)}") from None
 
     def identity(self) -> bytes | None:
         """Its path, size and time of change; None where it is gone."""
@@ -173,8 +173,12 @@ def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
         DataError: the recording is missing, unreadable, damaged or empty.
     """
     with opened(source, name) as file:
-        samples = file.read(dtype="float32", always_2d=True)
-        return torch.from_numpy(samples.T), file.samplerate
+        return read_samples(file), file.samplerate
+
+
+def read_samples(file: soundfile.SoundFile, frames: int = -1) -> torch.Tensor:
+    """Returns (channels, samples) float32 from where the file stands: so many, or all."""
+    return torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
@@ -225,10 +229,11 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
                 raise DataError(f"{name}: the header gives no length: convert the recording again")
             yield file
     except UNREADABLE as error:
-        raise DataError(f"{name}: {reason(source, error)}") from None
+        raise DataError(f"{name}: {refusal(source, error)}") from None
 
 
-def reason(source: Path | io.BytesIO, error: Exception) -> str:
+def refusal(source: Path | io.BytesIO, error: Exception) -> str:
+    """Returns why a recording cannot be read, by what soundfile or the system raised."""
     if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
             source.open("rb").close()

@@ -3,7 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus, read_block
@@ -67,6 +67,7 @@ def bucket(
     return batches
 
 
+@dataclass(eq=False)
 class EpochBatches:
     """An endless sampler of training batches: epoch after epoch, from a position on.
 
@@ -77,37 +78,18 @@ class EpochBatches:
     well.
     """
 
-    def __init__(
-        self,
-        corpus: AnyCorpus,
-        seed: int,
-        max_batch_seconds: float,
-        max_batch_size: int,
-        speeds: Sequence[float],
-        start: Position,
-        rank: int = 0,
-        world: int = 1,
-        limits: Limits | None = None,
-        packer: Packer | None = None,
-    ) -> None:
-        """
-        Args:
-            start: where it begins.
-            rank, world: which of how many processes this is.
-            limits: the model's, which say how much silence is added; None adds none.
-            packer: joins utterances into windows; None leaves each alone.
-        """
-        self.corpus = corpus
-        self.seed = seed
-        self.max_batch_seconds = max_batch_seconds
-        self.max_batch_size = max_batch_size
-        self.speeds = speeds
-        self.start = start
-        self.rank = rank
-        self.world = world
-        self.limits = limits
-        self.packer = packer
-        self.ahead: deque[Position] = deque()  # of what is yielded and not yet taken
+    corpus: AnyCorpus
+    seed: int
+    max_batch_seconds: float
+    max_batch_size: int
+    speeds: Sequence[float]
+    start: Position  # where it begins
+    rank: int = 0  # which process this is
+    world: int = 1  # of how many
+    limits: Limits | None = None  # the model's: how much silence is added; None adds none
+    packer: Packer | None = None  # joins utterances into windows; None leaves each alone
+    # The positions of what is yielded and not yet taken.
+    ahead: deque[Position] = field(default_factory=deque, init=False)
 
     def blocks(self, epoch: int) -> int:
         """Returns the number of parts that an epoch is drawn in."""

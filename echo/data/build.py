@@ -1,5 +1,6 @@
 """A run's corpus, from its settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from echo.config import DataSettings
@@ -25,6 +26,7 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     assert settings.eval is not None
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
     options = ReadOptions(columns, settings.on_error, settings.allow_outside)
+    streamed = replace(options, streaming=settings.streaming)
     cache = None
     if settings.cache is not None:
         from echo.data.cache import AudioCache
@@ -38,7 +40,7 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     streams: list[Weighted[Shard]] = []
     held: list[Weighted[Utterance]] = []
     for source in training_sources(settings):
-        shards = stream_source(source.source, options, settings.streaming)
+        shards = stream_source(source.source, streamed)
         if shards is None:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:

@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -31,23 +31,19 @@ logger = logging.getLogger(__name__)
 MAX_EVALUATION_BATCH = 256
 
 
+@dataclass(eq=False)
 class TrainingSet(Dataset):
     """Reads and augments training examples. The draws for one depend on the run's seed, the
     epoch and the utterance alone: not on workers, batches or what was drawn before."""
 
-    def __init__(
-        self,
-        corpus: AnyCorpus,
-        reader: ExampleReader,
-        settings: DataSettings,
-        seed: int,
-    ) -> None:
-        self.corpus = corpus
-        self.reader = reader
-        self.settings = settings
-        self.seed = seed
-        self.waveform = WaveformAugment(settings.augment)
-        self.epoch: tuple[int, Sequence[Utterance]] = (-1, [])
+    corpus: AnyCorpus
+    reader: ExampleReader
+    settings: DataSettings
+    seed: int
+    epoch: tuple[int, Sequence[Utterance]] = field(default=(-1, ()), init=False)  # at hand
+
+    def __post_init__(self) -> None:
+        self.waveform = WaveformAugment(self.settings.augment)
 
     def __getitem__(self, item: Item) -> Example | DataError:
         if isinstance(item.row, DataError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import SUFFIXES, Audio, opened, to_mono_16k
+from echo.data.audio import SUFFIXES, Audio, opened, read_samples, to_mono_16k
 from echo.data.named import check_folder
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
@@ -63,9 +63,7 @@ def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:
         wanted = math.ceil(samples * file.samplerate / SAMPLE_RATE)
         if file.frames > wanted:
             file.seek(rng.randrange(file.frames - wanted + 1))
-        decoded = file.read(wanted, dtype="float32", always_2d=True)
-        rate = file.samplerate
-    noise = to_mono_16k(torch.from_numpy(decoded.T), rate, str(path))
+        noise = to_mono_16k(read_samples(file, wanted), file.samplerate, str(path))
     if len(noise) < samples:
         noise = noise.roll(-rng.randrange(len(noise))).repeat(math.ceil(samples / len(noise)))
     return noise[:samples]

@@ -9,7 +9,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from echo.config import PackSettings
@@ -57,18 +57,14 @@ class WindowError(DataError):
         return "; ".join(map(str, self.problems))
 
 
+@dataclass(eq=False)
 class Packer:
     """Joins the utterances of an epoch. It depends on nothing but them and the random numbers."""
 
-    def __init__(self, settings: PackSettings, tokenizer: Any, max_tokens: int) -> None:
-        """
-        Args:
-            max_tokens: the most that the decoder takes.
-        """
-        self.settings = settings
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
-        self.counts: dict[str, int] = {}  # tokens of a text, by the text
+    settings: PackSettings
+    tokenizer: Any
+    max_tokens: int  # the most that the decoder takes
+    counts: dict[str, int] = field(default_factory=dict, init=False)  # tokens of a text, by it
 
     def pack(
         self, utterances: Sequence[Utterance], speeds: Sequence[float], rng: random.Random

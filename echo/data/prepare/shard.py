@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -95,12 +95,12 @@ def write_shards(
     return entries
 
 
+@dataclass
 class Encoding(Dataset):
     """Encodes the row that it is asked for. Errors are returned: a worker would bury the sentence
     in its traceback."""
 
-    def __init__(self, format: Format) -> None:
-        self.format: Format = format
+    format: Format
 
     def __getitem__(self, row: Utterance | DataError) -> Encoded | DataError:
         if isinstance(row, DataError):
@@ -125,7 +125,6 @@ def encode_all(
         batch_size=None,
         sampler=rows,  # of rows, not of ints
         num_workers=workers,
-        collate_fn=unchanged,
         worker_init_fn=leave_signals_to_parent,
     )
     for found in loader:
@@ -138,10 +137,6 @@ def encode_all(
             logger.warning("skipped: %s", found)
     if skipped:
         logger.warning("%d utterances skipped", skipped)
-
-
-def unchanged(encoded: Any) -> Any:
-    return encoded
 
 
 def encode(row: Utterance, format: Format) -> Encoded:

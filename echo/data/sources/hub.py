@@ -1,6 +1,7 @@
 """Data sets of the hub, downloaded or streamed: `org/name:config@split`."""
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from echo.data.named import MANIFESTS, TABLES
 from echo.data.sources.datasets import choose_split, dataset_rows, library_errors
 from echo.data.sources.files import Recordings
 from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader, ShardReader
+from echo.data.sources.reader import Reader
 from echo.data.sources.row import Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
 
@@ -19,23 +20,19 @@ FILES = MANIFESTS + TABLES  # a missing one is not looked for here
 
 
 class HubReader(Reader):
-    """Downloads what is not in the library's cache."""
+    """Downloads what is not in the library's cache, or keeps nothing where it streams."""
 
     def takes(self, spec: str) -> bool:
         return is_hub_id(spec)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        dataset, name = load(spec)
-        return dataset_rows(dataset, name, options.columns, hub_files(options.allow_outside))
+        if (shards := self.shards(spec, options)) is not None:
+            return chain.from_iterable(shards)
+        return dataset_rows(*load(spec), options.columns, hub_files(options.allow_outside))
 
-
-class HubStreamReader(ShardReader):
-    """Keeps nothing."""
-
-    def takes(self, spec: str) -> bool:
-        return is_hub_id(spec)
-
-    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard] | None:
+        if not options.streaming:
+            return None
         dataset, name = load(spec, streaming=True)
         return dataset_shards(dataset, name, options.columns, hub_files(options.allow_outside))
 

@@ -16,6 +16,8 @@ class ReadOptions:
     # Whether recordings may lie outside of the source's own folder: by an absolute path, by "..",
     # or through a link.
     allow_outside: bool = False
+    # Whether a data set of the hub is read in passing, and not downloaded.
+    streaming: bool = False
 
 
 AS_USUAL = ReadOptions()

@@ -1,18 +1,18 @@
 """From one string to utterances: finds the reader of a source, or says why there is none."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import SavedReader
-from echo.data.sources.hub import HubReader, HubStreamReader
+from echo.data.sources.hub import HubReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.options import AS_USUAL, ReadOptions
-from echo.data.sources.reader import Reader, ShardReader
+from echo.data.sources.reader import Reader
 from echo.data.sources.row import Rows, utterances
 from echo.data.sources.shards import TarReader
 from echo.data.sources.streamed import ParquetReader
@@ -23,7 +23,7 @@ from echo.support.errors import DataError
 log = logging.getLogger(__name__)
 
 MAX_WARNINGS = 20
-# The first that takes a source reads it; the hub comes after all of them.
+# The first that takes a source reads it.
 READERS: list[Reader] = [
     CorpusReader(),
     TarReader(),
@@ -32,6 +32,7 @@ READERS: list[Reader] = [
     TableReader(),
     ManifestReader(),
     LibriSpeechReader(),
+    HubReader(),
 ]
 
 
@@ -72,18 +73,16 @@ def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
     return good
 
 
-def scan_source(
-    spec: str, options: ReadOptions = AS_USUAL, hub_stream: bool = False
-) -> Iterator[Utterance | DataError]:
+def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utterance | DataError]:
     """Yields every row in order: an utterance, or the reason why the row is none. Takes what
-    `read_source` does. With `hub_stream`, a data set of the hub is read without being kept.
+    `read_source` does.
 
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
     empty = True
     with system_errors(spec):
-        reader = find_reader(spec, hub_stream)
+        reader = find_reader(spec)
         for row in utterances(reader.read(spec, options)):
             empty = False
             yield row
@@ -101,20 +100,16 @@ class UtteranceShard:
         return utterances(self.rows)
 
 
-def stream_source(
-    spec: str, options: ReadOptions = AS_USUAL, hub: bool = False
-) -> Sequence[UtteranceShard] | None:
-    """The parts of a source that is read part by part: tar shards, Parquet and Arrow files, and
-    with `hub` data sets of the hub. None for a source of another kind.
+def stream_source(spec: str, options: ReadOptions = AS_USUAL) -> list[UtteranceShard] | None:
+    """Returns the parts of a source that is read part by part: tar shards, Parquet and Arrow files,
+    and with `options.streaming` data sets of the hub. None for a source of another kind.
 
     Raises:
         DataError: the source cannot be found or opened.
     """
     with system_errors(spec):
-        reader = find_reader(spec, hub)
-        if not isinstance(reader, ShardReader):
-            return None
-        return [UtteranceShard(rows) for rows in reader.shards(spec, options)]
+        shards = find_reader(spec).shards(spec, options)
+    return None if shards is None else [UtteranceShard(rows) for rows in shards]
 
 
 def register_source(reader: Reader) -> None:
@@ -122,14 +117,13 @@ def register_source(reader: Reader) -> None:
     READERS.insert(0, reader)
 
 
-def find_reader(spec: str, hub_stream: bool = False) -> Reader:
+def find_reader(spec: str) -> Reader:
     """The first reader that takes a source.
 
     Raises:
         DataError: none does.
     """
-    hub = HubStreamReader() if hub_stream else HubReader()
-    if found := next((reader for reader in (*READERS, hub) if reader.takes(spec)), None):
+    if found := next((reader for reader in READERS if reader.takes(spec)), None):
         return found
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]
     path = Path(spec)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from echo.data.sources.options import ReadOptions
@@ -39,14 +40,20 @@ class Reader(ABC):
             DataError: the source as a whole cannot be read.
         """
 
+    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows] | None:
+        """Returns the parts in which training streams a source, none of them read: each yields
+        its rows, always the same, as often as it is iterated. None if it is held whole.
+
+        Arguments and errors as for `read`.
+        """
+        return None
+
 
 class ShardReader(Reader):
-    """Reads a kind of source that training streams, shard by shard."""
+    """Reads a kind of source that training always streams, shard by shard."""
 
     @abstractmethod
-    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows]:
-        """Returns the shards of a source, none of them read: each yields its rows, always the
-        same, as often as it is iterated. Arguments and errors as for `read`."""
+    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows]: ...
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        return (row for s in self.shards(spec, options) for row in s)
+        return chain.from_iterable(self.shards(spec, options))
