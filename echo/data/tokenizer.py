@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from echo.support.errors import DataError, reason
 
@@ -198,10 +199,7 @@ def _as_spoken(text: str) -> str:
 
 def _byte_level(text: str) -> str:
     """Writes the text's UTF-8 bytes as the printable characters that stand for them in a BPE."""
-    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
-        text
-    )
-    return "".join(piece for piece, _ in pieces)
+    return "".join(map(bytes_to_unicode().__getitem__, text.encode()))
 
 
 def _characters(lines: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

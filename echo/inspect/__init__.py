@@ -1,0 +1,1 @@
+"""Inspecting what a model attends to in a recording."""

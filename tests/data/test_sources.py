@@ -15,7 +15,7 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from echo.data.sources import Columns, ReadOptions, read_source, scan_source
+from echo.data.sources import Columns, ReadOptions, read_source, scan_source, stream_source
 from echo.support.errors import DataError
 from tests.data.recordings import tone, write, write_manifest
 
@@ -284,6 +284,34 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("org/gone@test") == (
         "org/gone: is no file or folder here, and cannot be loaded from the hub (no network)"
     )
+
+
+def test_a_hub_data_set_is_streamed_only_where_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = write(tmp_path / "a.wav").read_bytes()
+    rows = [{"audio": {"bytes": content, "path": None}, "text": text} for text in "abc"]
+    asked = []
+
+    def load_dataset(name: str, config: str | None, split: str, streaming: bool = False) -> object:
+        asked.append(streaming)
+        whole = with_audio(rows)
+        return whole.to_iterable_dataset(num_shards=2) if streaming else whole
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert stream_source("org/name@train") is None
+    held = read_source("org/name@train")
+    assert asked == [False]
+    shards = stream_source("org/name@train", ReadOptions(streaming=True))
+    assert asked == [False, True]
+    assert len(shards) == 2
+    for _ in range(2):  # each time anew
+        streamed = [utterance for shard in shards for utterance in shard]
+        assert [u.text for u in streamed] == [u.text for u in held] == [*"abc"]
+        assert [u.where for u in streamed][-1] == "org/name@train[1][0]"
+    scanned = scan_source("org/name@train", ReadOptions(streaming=True))
+    assert [u.audio.load().tolist() for u in scanned] == [u.audio.load().tolist() for u in held]
+    assert asked == [False, True, True]
 
 
 # Where recordings may lie

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import get_type_hints
 
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
@@ -20,13 +21,6 @@ SUFFIX = ".tar"
 SHARD_MANIFEST = "shards.jsonl"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 1_000_000
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "shard": str,
-    "utterances": int,
-    "seconds": (int, float),
-    "bytes": int,
-    "sha256": str,
-}
 
 
 @dataclass(frozen=True)
@@ -110,15 +104,15 @@ def read_shard_manifest(folder: Path) -> Iterator[ShardEntry]:
     for number, line in enumerate(read_lines(path), 1):
         try:
             record = parse(line)
-            for key, kind in FIELDS.items():
-                if not isinstance(record.get(key), kind):
+            for key, kind in get_type_hints(ShardEntry).items():
+                if not isinstance(record.get(key), (int, float) if kind is float else kind):
                     raise DataError(f"{key!r} is missing or of the wrong kind")
             name = record["shard"]
             if Path(name).name != name or "\0" in name:
                 raise DataError(f"'shard' must be the name of a file beside it, not {name!r}")
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
-        yield ShardEntry(**{key: record[key] for key in FIELDS})
+        yield ShardEntry(**{key: record[key] for key in get_type_hints(ShardEntry)})
 
 
 def checked(folder: Path, entry: ShardEntry, columns: Columns) -> TarShard:
@@ -131,4 +125,4 @@ def checked(folder: Path, entry: ShardEntry, columns: Columns) -> TarShard:
 
 
 def manifest_line(entry: ShardEntry) -> str:
-    return json.dumps(entry.__dict__) + "\n"
+    return json.dumps(asdict(entry)) + "\n"
