@@ -42,20 +42,20 @@ class Audio(ABC):
         return to_mono_16k(*self.read(), str(self))
 
     def seconds(self) -> float:
-        """How long it is: by its header, without decoding, where it has one."""
+        """Returns its length in seconds: by its header, without decoding, where it has one."""
         samples, rate = self.read()
         return samples.shape[-1] / rate
 
     def encoded(self) -> bytes | None:
-        """The content of its file; None for plain samples."""
+        """Returns the content of its file; None for plain samples."""
         return None
 
     def identity(self) -> bytes | None:
-        """What its samples depend on, for caches; None where nothing is decoded."""
+        """Returns what its samples depend on, for caches; None where nothing is decoded."""
         return None
 
     def fetch(self) -> "Audio":
-        """Itself, or what it only refers to: so that who calls several methods opens it once."""
+        """Returns itself, or what it refers to: so that who calls several methods opens it once."""
         return self
 
 
@@ -202,12 +202,12 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
 
 @lru_cache(maxsize=32)
 def resampler(rate: int, new_rate: int) -> Resample:
-    """A resampler, cached because building its kernel costs more than using it."""
+    """Returns a resampler, cached because building its kernel costs more than using it."""
     return Resample(rate, new_rate)
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
-    """Seconds of audio by the recording's header, without decoding.
+    """Returns the seconds of audio by the recording's header, without decoding.
 
     Messages name a file by its path unless another name is given.
 

@@ -35,7 +35,8 @@ class Batch:
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """For the loader: copies from memory that is not pinned make the host wait for them."""
+        """Pins its tensors, for the loader: copies from memory that is not pinned make the host
+        wait for them."""
         return self.each(torch.Tensor.pin_memory)
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
@@ -44,7 +45,7 @@ class Batch:
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
     def halves(self) -> "list[Batch]":
-        """Two batches of half the utterances each, or this one where it has only one."""
+        """Returns two batches of half the utterances each, or this one where it has only one."""
         middle = len(self.utterances) // 2
         if not middle:
             return [self]
@@ -61,7 +62,7 @@ class Collator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
-        """A batch, or only what was wrong where no example is left."""
+        """Returns a batch, or only what was wrong where no example is left."""
         skipped = [problem for e in examples for problem in problems_of(e)]
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
@@ -86,7 +87,7 @@ class Collator:
 
 
 def problems_of(example: Example | DataError) -> Sequence[DataError]:
-    """What was wrong with each utterance left out."""
+    """Returns what was wrong with each utterance left out."""
     if isinstance(example, WindowError):
         return example.problems
     return [example] if isinstance(example, DataError) else example.skipped

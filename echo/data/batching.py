@@ -130,7 +130,7 @@ class EpochBatches:
         return self.limits.padded_seconds(seconds) if self.limits else seconds
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """This process's batches."""
+        """Yields this process's batches."""
         self.ahead.clear()
         walk = self.walk()
         while True:
@@ -139,13 +139,13 @@ class EpochBatches:
             yield dealt[self.rank][0]
 
     def positions(self) -> Iterator[Position]:
-        """The position after each batch that iteration has yielded. Read it in step with the
+        """Yields the position after each batch that iteration has yielded. Read it in step with the
         batches as they are used: a loader draws batches ahead of that."""
         while self.ahead:
             yield self.ahead.popleft()
 
     def walk(self) -> Iterator[tuple[list[Item], Position]]:
-        """The batches of all processes, each with the position after it."""
+        """Yields the batches of all processes, each with the position after it."""
         epoch, first, done = self.start.epoch, self.start.block, self.start.batch
         while True:
             for block in range(first, self.blocks(epoch)):

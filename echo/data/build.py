@@ -14,7 +14,8 @@ from echo.support.errors import ConfigError
 
 
 def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
-    """The built-in corpus that is named, or the sources `data.train` and `data.eval`.
+    """Returns the built-in corpus that is named, or that of the sources `data.train` and
+    `data.eval`.
 
     Raises:
         ConfigError: the settings name no data, or data of both kinds.

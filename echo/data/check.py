@@ -73,7 +73,7 @@ def check_source(
 
 
 def format_report(report: Report) -> str:
-    """The report as plain text, for a terminal."""
+    """Returns the report as plain text, for a terminal."""
     lines = [f"{visible(report.spec)}: {report.rows} rows, {report.hours:.2f} hours"]
     if report.durations:
         lines += [f"speakers: {len(report.speakers) or 'not named'}"]

@@ -72,7 +72,7 @@ class ExampleReader:
         speed: float = 1.0,
         change: SampleChange | None = None,
     ) -> Example:
-        """The example, at this speed unless that makes it too long for the encoder.
+        """Returns the example, at this speed unless that makes it too long for the encoder.
 
         Args:
             change: what is done to its samples then, which keeps their number.
@@ -93,14 +93,16 @@ class ExampleReader:
     def features(
         self, samples: torch.Tensor, change: SampleChange | None
     ) -> tuple[torch.Tensor, float]:
-        """The features of (samples,) with the silence that is added, and the seconds without it."""
+        """Returns the features of (samples,) with the silence that is added, and the seconds
+        without it."""
         self.check_frames(feature_frames(len(samples)))
         samples = samples if change is None else change(samples)
         padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
         return log_mel(padded, self.limits.n_mels), len(samples) / SAMPLE_RATE
 
     def read_window(self, window: Window, speed: float, change: SampleChange | None) -> Example:
-        """As `read`, for utterances that are joined. Parts that cannot be read are left out."""
+        """Does as `read` does, for utterances that are joined. Parts that cannot be read are left
+        out."""
         pieces: list[torch.Tensor] = []
         read: list[Utterance] = []
         segments: list[Segment] = []
@@ -137,9 +139,9 @@ class ExampleReader:
     def beginning(
         self, window: Window, length: int, speed: float
     ) -> tuple[torch.Tensor, float | None]:
-        """A pause and what then begins of the utterance after a window's parts, (samples,) up to
-        the window's end, and the time in seconds at which it begins. Nothing where its recording
-        cannot be read, which is an error where it is a part."""
+        """Returns a pause and what then begins of the utterance after a window's parts, (samples,)
+        up to the window's end, and the time in seconds at which it begins. Nothing where its
+        recording cannot be read, which is an error where it is a part."""
         assert window.begun is not None
         try:
             samples = at_speed(window.begun.audio.load(), speed)
@@ -152,13 +154,14 @@ class ExampleReader:
         return torch.cat([silence, samples])[:room], (length + len(silence)) / SAMPLE_RATE
 
     def check(self, utterance: Utterance) -> None:
-        """As `read`, by what is known without decoding the recording."""
+        """Checks as `read` does, by what is known without decoding the recording."""
         with naming(utterance):
             self.check_frames(feature_frames(round(utterance.duration * SAMPLE_RATE)))
             self.tokens(utterance)
 
     def tokens(self, utterance: Utterance) -> list[int]:
-        """The transcript's token ids, from decoder start to end of text; none if unlabelled."""
+        """Returns the transcript's token ids, from decoder start to end of text; none if
+        unlabelled."""
         if not self.labelled:
             self.prompts.told(utterance)  # refuses what cannot be decoded
             return []
@@ -180,7 +183,7 @@ class ExampleReader:
 
 
 def at_speed(samples: torch.Tensor, speed: float) -> torch.Tensor:
-    """(samples,) at 16 kHz, played faster by a factor."""
+    """Returns (samples,) at 16 kHz, played faster by a factor."""
     if speed == 1.0:
         return samples
     return to_mono_16k(samples[None], round(speed * SAMPLE_RATE), "")
@@ -198,7 +201,7 @@ def naming(utterance: Utterance) -> Iterator[None]:
 def check_utterances(
     utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
 ) -> list[Utterance]:
-    """The utterances that the model can take, by what is known without decoding.
+    """Returns the utterances that the model can take, by what is known without decoding.
 
     Raises:
         DataError: one does not fit and `on_error` is "raise", or none does.

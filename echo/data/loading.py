@@ -80,7 +80,7 @@ def training_loader(
     settings: DataSettings,
     seed: int,
 ) -> DataLoader:
-    """An endless loader over the sampler's batches."""
+    """Returns an endless loader over the sampler's batches."""
     return DataLoader(
         TrainingSet(corpus, reader, settings, seed),
         batch_sampler=batches,  # yields Items, not ints
@@ -134,7 +134,8 @@ def evaluation_batches(
 
 
 def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[Told, list[int]]:
-    """The indices of utterances by their language and task, which the rows of a batch share."""
+    """Returns the indices of utterances by their language and task, which the rows of a batch
+    share."""
     groups: dict[Told, list[int]] = defaultdict(list)
     for index, utterance in enumerate(utterances):
         told = AS_SET
@@ -145,7 +146,7 @@ def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[T
 
 
 def sample(utterances: Sequence[Utterance], count: int, seed: int = 0) -> list[Utterance]:
-    """A fixed random choice of `count` utterances, or all where there are no more."""
+    """Returns a fixed random choice of `count` utterances, or all where there are no more."""
     if count >= len(utterances):
         return list(utterances)
     return random.Random(seed).sample(list(utterances), count)

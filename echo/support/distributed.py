@@ -36,7 +36,7 @@ class Processes:
     @classmethod
     @cache
     def started(cls) -> "Processes":
-        """The processes that the launcher has started.
+        """Returns the processes that the launcher has started.
 
         Raises:
             ConfigError: accelerate does not see them all, so each would train on its own.
@@ -69,7 +69,7 @@ class Processes:
         return total.tolist()
 
     def highest(self, number: int) -> int:
-        """The highest of all processes' numbers."""
+        """Returns the highest of all processes' numbers."""
         if self.group is None:
             return number
         found = torch.tensor(number, dtype=torch.int64)
@@ -77,7 +77,7 @@ class Processes:
         return int(found)
 
     def gather(self, value: Told) -> list[Told]:
-        """The values of all processes, by rank."""
+        """Returns the values of all processes, by rank."""
         if self.group is None:
             return [value]
         values: list[Told] = [value] * self.world

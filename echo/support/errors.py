@@ -28,8 +28,9 @@ class StoppedElsewhere(EchoError):  # noqa: N818, because the error was another'
 
 
 def reason(error: BaseException) -> str:
-    """What another library's error says, in one line: the system's own words, or else the first
-    line of the message, without the advice that follows. A line that ends in a colon goes on."""
+    """Returns what another library's error says, in one line: the system's own words, or else the
+    first line of the message, without the advice that follows. A line that ends in a colon goes
+    on."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = ""

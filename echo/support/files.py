@@ -163,8 +163,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether this is a plain file name: no path, and no character that is special to a shell, a
-    terminal or another file system."""
+    """Tells whether this is a plain file name: no path, and no character that is special to a
+    shell, a terminal or another file system."""
     return (
         isinstance(name, str)
         and name.isprintable()
@@ -175,7 +175,7 @@ def is_file_name(name: object) -> bool:
 
 
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
-    """Whether a path stays below one of several folders, once all links are followed.
+    """Tells whether a path stays below one of several folders, once all links are followed.
 
     Args:
         roots: resolved folders.

@@ -19,8 +19,8 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within, no other process is in the block of the same folder, which is made where there is
-    none, and taken away again where it stays empty.
+    """Keeps other processes out of the block of the same folder, which is made where there is none,
+    and taken away again where it stays empty.
 
     The system holds the lock, not the file: it ends with the process, however that ends. Within one
     process nothing is locked.
@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def open_locked(folder: Path) -> IO[str]:
-    """The folder's lock file, locked, with the number of this process in it."""
+    """Returns the folder's lock file, locked, with the number of this process in it."""
     path = folder / LOCK_FILE
     while True:
         file = path.open("a+")

@@ -82,8 +82,8 @@ Settings = TypeVar("Settings")
 
 
 def read_override(override: str) -> tuple[dict[str, Any], str]:
-    """One argument that changes settings: a dotted key, `train.max_steps=100`, whose value is read
-    as YAML, or the name of a YAML file, `configs/attention/focus.yaml`.
+    """Reads one argument that changes settings: a dotted key, `train.max_steps=100`, whose value
+    is read as YAML, or the name of a YAML file, `configs/attention/focus.yaml`.
 
     Returns:
         The settings that it changes, and where errors say that they stand.
@@ -175,8 +175,8 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
 
 
 def given(settings: Any) -> frozenset[str]:
-    """The fields of a settings dataclass that were given: those in the mapping it was built from.
-    In Python one cannot see that; there they are those that are not at their defaults."""
+    """Returns the fields of a settings dataclass that were given: those in the mapping it was built
+    from. In Python one cannot see that; there they are those that are not at their defaults."""
     names: frozenset[str] | None = getattr(settings, GIVEN, None)
     if names is not None:
         return names
@@ -189,7 +189,8 @@ def given(settings: Any) -> frozenset[str]:
 
 
 def resolved(settings: Settings) -> Settings:
-    """The same settings, written in full by a program rather than given by a user: see `given`."""
+    """Returns the same settings, written in full by a program rather than given by a user: see
+    `given`."""
     fields = dataclasses.fields(settings)  # type: ignore[arg-type]
     inner = {f.name: getattr(settings, f.name) for f in fields}
     changes = {name: resolved(v) for name, v in inner.items() if dataclasses.is_dataclass(v)}
@@ -197,8 +198,8 @@ def resolved(settings: Settings) -> Settings:
 
 
 def hint(cls: type, name: str, key: str) -> str:
-    """What a user may have meant by an unknown key: the field of that name further down, or the
-    one whose name is nearest."""
+    """Returns what a user may have meant by an unknown key: the field of that name further down, or
+    the one whose name is nearest."""
     below = list(keys(cls, key))
     meant = [known for known in below if known.split(".")[-1] == name]
     beside = [f.name for f in dataclasses.fields(cls)]
@@ -209,7 +210,7 @@ def hint(cls: type, name: str, key: str) -> str:
 
 
 def keys(cls: type, key: str) -> Iterator[str]:
-    """The dotted keys of a settings dataclass and of those within it."""
+    """Yields the dotted keys of a settings dataclass and of those within it."""
     for name, kind in get_type_hints(cls).items():
         path = prefixed(key, name)
         yield path
@@ -271,7 +272,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
 
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
-    """The first of several types that takes the value."""
+    """Converts to the first of several types that takes the value."""
     for kind in kinds:  # errors within a list or mapping name the entry
         if isinstance(value, list) and get_origin(kind) is list:
             return convert(kind, value, source, key)
@@ -290,13 +291,13 @@ def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A settings dataclass as plain YAML values, everything resolved."""
+    """Returns a settings dataclass as plain YAML values, everything resolved."""
     return dataclasses.asdict(config)
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, str | float]:
-    """The fields of a settings dataclass and of those within it by their dotted keys. Numbers and
-    text are as they are, everything else is JSON."""
+    """Returns the fields of a settings dataclass and of those within it by their dotted keys.
+    Numbers and text are as they are, everything else is JSON."""
     found: dict[str, str | float] = {}
     for each in dataclasses.fields(config):
         key, value = f"{prefix}{each.name}", getattr(config, each.name)

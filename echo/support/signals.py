@@ -41,8 +41,8 @@ class StopRequest:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Within, signals to stop wait until the end, and processes are started with them blocked: one
-    that reached a worker before `leave_signals_to_parent` would kill it."""
+    """Makes signals to stop wait until the end, and starts processes with them blocked: one that
+    reached a worker before `leave_signals_to_parent` would kill it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -75,8 +75,8 @@ def load(text: str) -> Any:
 
 
 def find_config(path: str | Path) -> Path:
-    """The file itself, or else one that comes with Echo: `configs/train.yaml` is beside the package
-    in a checkout, and inside it where it is installed."""
+    """Returns the file itself, or else one that comes with Echo: `configs/train.yaml` is beside the
+    package in a checkout, and inside it where it is installed."""
     package = Path(__file__).parents[1]
     places = (Path(path), package / path, package.parent / path)
     return next((place for place in places if place.is_file()), Path(path))

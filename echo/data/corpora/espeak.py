@@ -119,7 +119,7 @@ def read_split(path: Path) -> list[Utterance]:
 
 
 def variant(utterance: Utterance) -> str:
-    """en-gb-x-rp+f3 -> f3"""
+    """Returns the variant in a speaker's name: f3 of en-gb-x-rp+f3."""
     assert utterance.speaker is not None
     return utterance.speaker.partition("+")[2]
 
@@ -155,7 +155,8 @@ def plan(split: str, variants: Sequence[str], utterances: int) -> list[Prompt]:
 
 
 def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Path:
-    """The corpus's folder in `cache`, with `train.jsonl` and `dev.jsonl`; synthesised if absent.
+    """Returns the corpus's folder in `cache`, with `train.jsonl` and `dev.jsonl`; synthesised if
+    absent.
 
     The folder appears under its name complete or not at all, also when several processes make
     it at once: each builds its own, and the first to finish is kept.
@@ -214,7 +215,7 @@ def render(prompt: Prompt, synthesise: "Synthesiser") -> torch.Tensor:
 
 
 def coloured_noise(length: int, tilt: float, seed: int) -> torch.Tensor:
-    """(length,) of noise whose spectrum falls with the frequency, as f ** -tilt."""
+    """Returns (length,) of noise whose spectrum falls with the frequency, as f ** -tilt."""
     n = 1 << (length - 1).bit_length()  # other lengths are slow to transform
     spectrum = torch.fft.rfft(torch.randn(n, generator=torch.Generator().manual_seed(seed)))
     spectrum *= torch.arange(len(spectrum)).clamp(min=1) ** -tilt

@@ -43,7 +43,8 @@ class StreamCorpus:
         return [shards[start : start + size] for start in range(0, len(shards), size)]
 
     def known_utterances(self) -> list[Utterance]:
-        """Those of the first block, for what must be known of the data before training.
+        """Returns the utterances of the first block, for what must be known of the data before
+        training.
 
         Raises:
             DataError: none of them can be used.

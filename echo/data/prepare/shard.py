@@ -114,7 +114,7 @@ class Encoding(Dataset):
 def encode_all(
     rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
 ) -> Iterator[Encoded]:
-    """The rows in their order, of which workers are a few ahead.
+    """Yields the rows in their order, of which workers are a few ahead.
 
     Raises:
         DataError: a row cannot be used and `on_error` is "raise".
@@ -140,8 +140,8 @@ def encode_all(
 
 
 def encode(row: Utterance, format: Format) -> Encoded:
-    """FLAC holds the recording's own samples, of lossy formats rounded to 16 bits; Opus is mono at
-    16 kHz. A recording that is in the format already stays as it is.
+    """Encodes a row's recording. FLAC holds the recording's own samples, of lossy formats rounded
+    to 16 bits; Opus is mono at 16 kHz. A recording that is in the format already stays as it is.
 
     Raises:
         DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
@@ -164,7 +164,7 @@ def encode(row: Utterance, format: Format) -> Encoded:
 
 
 def in_format(content: bytes, format: Format) -> bool:
-    """Whether a file's content is of this format."""
+    """Tells whether a file's content is of this format."""
     head = content[:64]
     if format == "flac":
         return head.startswith(b"fLaC")
@@ -172,8 +172,8 @@ def in_format(content: bytes, format: Format) -> bool:
 
 
 def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
-    """(channels, samples) floats as (samples, channels) of integers, and the FLAC subtype that
-    takes them; exact where they were integers of up to 24 bits."""
+    """Returns (channels, samples) floats as (samples, channels) of integers, and the FLAC subtype
+    that takes them; exact where they were integers of up to 24 bits."""
     scaled = samples.double().T * 2**23
     subtype = "PCM_24"
     if not torch.equal(scaled, scaled.round()) or not (scaled % 2**8).any():
@@ -185,8 +185,8 @@ def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
 
 
 def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
-    """A file's content; written a second at a time, for libsndfile's Opus encoder fails over long
-    pieces."""
+    """Returns a file's content; written a second at a time, for libsndfile's Opus encoder fails
+    over long pieces."""
     buffer = io.BytesIO()
     channels = samples.shape[1]
     with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=format) as file:

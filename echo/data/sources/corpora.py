@@ -37,7 +37,7 @@ class CorpusReader(Reader):
 
 
 def corpus_settings(spec: str) -> DataSettings:
-    """The settings of the corpus that a source names.
+    """Returns the settings of the corpus that a source names.
 
     Raises:
         DataError: it has no such split, or its folder is not named.

@@ -59,7 +59,8 @@ class SavedReader(Reader):
 
 
 def folder_and_split(spec: str) -> tuple[Path, str | None]:
-    """The parts of `path@split`; no split where the whole is a path, or `path` is no folder."""
+    """Returns the parts of `path@split`; no split where the whole is a path, or `path` is no
+    folder."""
     folder, _, split = spec.rpartition("@")
     if not Path(spec).exists() and folder and Path(folder).is_dir():
         return Path(folder), split
@@ -89,7 +90,7 @@ def library_errors(problem: str) -> Iterator[None]:
 
 
 def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordings) -> Rows:
-    """Every row of a data set, with its columns of single values.
+    """Yields every row of a data set, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
 
@@ -120,7 +121,8 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
 
 
 def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
-    """What one cell of an audio column holds, in any of the forms that data sets come in."""
+    """Returns what one cell of an audio column holds, in any of the forms that data sets come
+    in."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
     if isinstance(cell, dict):  # an `Audio` column, or what `Audio` decoded to in older versions

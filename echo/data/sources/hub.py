@@ -38,13 +38,14 @@ class HubReader(Reader):
 
 
 def is_hub_id(spec: str) -> bool:
-    """Whether a source is named as those of the hub, and is neither here nor named like a file."""
+    """Tells whether a source is named as those of the hub, and is neither here nor named like a
+    file."""
     path = Path(spec)
     return bool(HUB_ID.fullmatch(spec)) and not path.exists() and path.suffix.lower() not in FILES
 
 
 def load(spec: str, **options: Any) -> tuple[Any, str]:
-    """A data set of `datasets`, and its name with the split."""
+    """Returns a data set of `datasets`, and its name with the split."""
     import datasets
 
     match = HUB_ID.fullmatch(spec)

@@ -22,7 +22,7 @@ class LibriSpeechReader(Reader):
         return Path(spec).is_dir() and any(transcript_files(Path(spec)))
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """Every line of every transcript file below the folder, in the order of their paths.
+        """Yields every line of every transcript file below the folder, in the order of their paths.
 
         The corpus writes its transcripts in capitals. That says nothing about the speech, and a
         tokenizer learnt on ordinary text breaks capitals into single letters; so a file that is all
@@ -52,14 +52,16 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """The names of a folder's recordings by those without suffixes; the first suffix wins."""
+    """Returns the names of a folder's recordings by those without suffixes; the first suffix
+    wins."""
     return {
         path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
     }
 
 
 def transcript_files(folder: Path) -> Iterator[Path]:
-    """The transcript files below a folder, in order. Links to folders are followed, once each.
+    """Yields the transcript files below a folder, in order. Links to folders are followed, once
+    each.
 
     Raises:
         OSError: a folder cannot be read.

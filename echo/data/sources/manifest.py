@@ -18,7 +18,8 @@ class ManifestReader(Reader):
     marks = ("metadata.jsonl",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """One row a line; paths are relative to the manifest, blank lines are passed over."""
+        """Yields one row a line; paths are relative to the manifest, blank lines are passed
+        over."""
         path = self.file(spec)
         recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
         for number, line in enumerate(read_lines(path), 1):
@@ -46,7 +47,7 @@ def parse(line: str) -> Record:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which Python would keep the last of two values without a word."""
+    """Returns a JSON object, of which Python would keep the last of two values without a word."""
     record: dict[str, Any] = {}
     for key, value in pairs:
         if key in record:

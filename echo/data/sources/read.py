@@ -118,7 +118,7 @@ def register_source(reader: Reader) -> None:
 
 
 def find_reader(spec: str) -> Reader:
-    """The first reader that takes a source.
+    """Returns the first reader that takes a source.
 
     Raises:
         DataError: none does.

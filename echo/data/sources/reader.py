@@ -16,14 +16,15 @@ class Reader(ABC):
     marks: tuple[str, ...] = ()  # the files by which a folder of this kind is known
 
     def takes(self, spec: str) -> bool:
-        """Whether a source is of this kind: by its name and what is there, without reading it."""
+        """Tells whether a source is of this kind: by its name and what is there, without reading
+        it."""
         path = Path(spec)
         if path.is_dir():
             return any((path / mark).is_file() for mark in self.marks)
         return path.suffix.lower() in self.suffixes and path.exists()
 
     def file(self, spec: str) -> Path:
-        """The file that a source is, or the first of the marks in its folder."""
+        """Returns the file that a source is, or the first of the marks in its folder."""
         path = Path(spec)
         return path / self.marks[0] if path.is_dir() else path
 

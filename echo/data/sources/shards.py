@@ -43,7 +43,7 @@ class TarShard:
     entry: ShardEntry | None = None
 
     def __iter__(self) -> Iterator[Row | DataError]:
-        """Every row in the order of the shard, or the reason why it is none."""
+        """Yields every row in the order of the shard, or the reason why it is none."""
         count = 0
         try:
             for row in read_tar(self.path, self.columns):
@@ -83,7 +83,7 @@ class TarReader(ShardReader):
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """Every name that a pattern with ranges stands for; numbers are as wide as the first."""
+    """Yields every name that a pattern with ranges stands for; numbers are as wide as the first."""
     texts = RANGE.split(pattern)
     ranges = [
         (range(int(first), int(last) + 1), len(first))

@@ -30,7 +30,8 @@ class DatasetShard:
     files: Recordings
 
     def __iter__(self) -> Iterator[Row | DataError]:
-        """Every row in order, and at last why there are no more, where the file is damaged."""
+        """Yields every row in order, and at last why there are no more, where the file is
+        damaged."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
         find = partial(cell_audio, files=self.files)
@@ -71,7 +72,7 @@ class ParquetReader(ShardReader):
 def dataset_shards(
     dataset: "IterableDataset", name: str, columns: Columns, files: Recordings
 ) -> list[DatasetShard]:
-    """The parts of a streamed data set, as many as it can be read in.
+    """Returns the parts of a streamed data set, as many as it can be read in.
 
     Raises:
         DataError: it cannot be read, or is empty.
