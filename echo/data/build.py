@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from echo.config import DataSettings
+from echo.data.cache import AudioCache
 from echo.data.corpora.built_in import built_in_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
-from echo.data.named import check_data, training_sources
+from echo.data.named import check_data, evaluation_sources, training_sources
 from echo.data.sources import Columns, ReadOptions, read_source, stream_source
 from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
@@ -24,14 +25,11 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     check_data(settings)
     if settings.corpus:
         return built_in_corpus(settings, seed)
-    assert settings.eval is not None
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
     options = ReadOptions(columns, settings.on_error, settings.allow_outside)
     streamed = replace(options, streaming=settings.streaming)
     cache = None
     if settings.cache is not None:
-        from echo.data.cache import AudioCache
-
         cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
 
     def held_whole(spec: str) -> list[Utterance]:
@@ -46,11 +44,8 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:
             streams.append(Weighted(shards, source.weight))
-    evaluated: Evaluated
-    if isinstance(settings.eval, dict):
-        evaluated = {name: held_whole(spec) for name, spec in settings.eval.items()}
-    else:
-        evaluated = held_whole(settings.eval)
+    sets = {name: held_whole(spec) for name, spec in evaluation_sources(settings).items()}
+    evaluated: Evaluated = sets if isinstance(settings.eval, dict) else sets[""]
     if streams and cache:
         raise ConfigError("data.cache is for data that are held whole: leave it out for a stream")
     if streams:  # with what is held whole cut into shards beside them
