@@ -41,8 +41,13 @@ class Batch:
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         """Returns the batch with all its tensors changed."""
-        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+        return replace(
+            self,
+            input_features=change(self.input_features),
+            attention_mask=change(self.attention_mask),
+            decoder_input_ids=change(self.decoder_input_ids),
+            labels=change(self.labels),
+        )
 
     def halves(self) -> "list[Batch]":
         """Returns two batches of half the utterances each, or this one where it has only one."""
