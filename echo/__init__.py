@@ -20,6 +20,7 @@ __all__ = [
     "EchoConfig",
     "EchoError",
     "EchoForConditionalGeneration",
+    "ReadOptions",
     "RunConfig",
     "TranscribeSettings",
     "__version__",
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from echo.checkpoints.convert import convert as convert_checkpoint
     from echo.checkpoints.load import load_model
     from echo.config import DecodeSettings, RunConfig, load_config
-    from echo.data.sources import read_source
+    from echo.data.sources import ReadOptions, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.evaluation import evaluate_model
     from echo.model.model import EchoConfig, EchoForConditionalGeneration
@@ -53,6 +54,7 @@ else:
         "DecodeSettings": "echo.config.DecodeSettings",
         "RunConfig": "echo.config.RunConfig",
         "load_config": "echo.config.load_config",
+        "ReadOptions": "echo.data.sources.ReadOptions",
         "read_source": "echo.data.sources.read_source",
         "compare_models": "echo.evaluate.compare.compare_models",
         "evaluate_model": "echo.evaluate.evaluation.evaluate_model",

@@ -1,0 +1,1 @@
+"""Checkpoints: loading, saving, checking, converting, averaging and describing them."""

@@ -16,7 +16,7 @@ from echo.cli.options import (
     SpeakerColumn,
     Task,
     TextColumn,
-    on_error_of,
+    read_options,
 )
 from echo.support.errors import ConfigError
 from echo.support.text import brief, read_numbers
@@ -141,18 +141,27 @@ def merge(
 
     from echo.config import DecodeSettings
     from echo.data.loading import sample
-    from echo.data.sources import Columns, read_source
+    from echo.data.sources import read_source
     from echo.evaluate.sweep import sweep as measure
 
-    columns = Columns(audio_column, text_column, speaker_column)
-    on_error = on_error_of(skip_errors)
+    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
     sets = {}
     for name, source in sources.items():
-        found = read_source(source, columns, on_error, allow_outside)
+        found = read_source(source, options)
         sets[name] = sample(found, utterances or len(found))
     settings = DecodeSettings(beams=beams)
     result = measure(
-        models, shares, sets, criterion, out, checkpoint, settings, on_error, language, task, True
+        models,
+        shares,
+        sets,
+        criterion,
+        out,
+        checkpoint,
+        settings,
+        options.on_error,
+        language,
+        task,
+        True,
     )
     print(result.render())
     print(f"The best, with sweep.json and sweep.md, is in {out}/")

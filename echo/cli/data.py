@@ -1,6 +1,7 @@
 """Commands on data sets. Heavy imports stay inside."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from echo.cli.options import (
     SkipErrors,
     SpeakerColumn,
     TextColumn,
-    on_error_of,
+    read_options,
 )
 from echo.support.errors import ConfigError
 from echo.support.text import brief
@@ -34,10 +35,9 @@ def check(
     check_named(data)
 
     from echo.data.check import check_source, format_report
-    from echo.data.sources import Columns
 
-    columns = Columns(audio_column, text_column, speaker_column)
-    report = check_source(data, columns, max_seconds, allow_outside=allow_outside)
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    report = check_source(data, options, max_seconds)
     print(format_report(report))
     if report.problems:
         raise typer.Exit(2)
@@ -61,11 +61,10 @@ def explore(
     writable_folder(out.parent)
     check_named(data)
 
-    from echo.data.sources import Columns
     from echo.report.explore import write_exploration
 
-    columns = Columns(audio_column, text_column, speaker_column)
-    report = write_exploration(data, out, columns, max_seconds, allow_outside)
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    report = write_exploration(data, out, options, max_seconds)
     problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
     print(f"{report.rows} rows, {report.hours:.2f} hours, {problems}; look at {out}")
 
@@ -99,17 +98,16 @@ def shard(
     check_named(data)
 
     from echo.data.prepare.shard import write_shards
-    from echo.data.sources import Columns, scan_source
+    from echo.data.sources import scan_source
 
-    columns = Columns(audio_column, text_column, speaker_column)
-    rows = scan_source(data, columns, allow_outside, hub_stream=True)
+    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
     entries = write_shards(
-        rows,
+        scan_source(data, replace(options, streaming=True)),
         out,
         format,
         shard_size,
         shard_seconds,
-        on_error_of(skip_errors),
+        options.on_error,
         workers=(os.cpu_count() or 1) if workers is None else workers,
         progress=True,
     )

@@ -18,7 +18,7 @@ from echo.cli.options import (
     SpeakerColumn,
     Task,
     TextColumn,
-    on_error_of,
+    read_options,
 )
 from echo.support.errors import ConfigError
 from echo.support.text import brief, read_numbers, visible
@@ -93,7 +93,7 @@ def evaluate(
     from echo.checkpoints.load import load_model
     from echo.data.describe import describe
     from echo.data.noise import AudioFolder
-    from echo.data.sources import Columns, read_source
+    from echo.data.sources import read_source
     from echo.evaluate.evaluation import evaluate_model, padded_limits
     from echo.evaluate.noise import measure_noise
     from echo.report.readers.source import source_of
@@ -101,9 +101,8 @@ def evaluate(
     from echo.support.provenance import write_provenance
 
     noises = AudioFolder.at(noise, "--noise") if noise else None
-    on_error = on_error_of(skip_errors)
-    columns = Columns(audio_column, text_column, speaker_column)
-    utterances = read_source(data, columns, on_error, allow_outside)
+    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
+    utterances = read_source(data, options)
     loaded = load_model(model, checkpoint, language, task)
     settings = DecodeSettings(beams=beams, ctc_weight=ctc_weight)
     evaluation = evaluate_model(
@@ -111,7 +110,7 @@ def evaluate(
         loaded.tokenizer,
         utterances,
         settings,
-        on_error,
+        options.on_error,
         progress=True,
         pad_to_seconds=pad_to,
         added_silence=added_silence,
@@ -138,7 +137,7 @@ def evaluate(
             noises,
             snrs,
             settings,
-            on_error,
+            options.on_error,
             progress=True,
             limits=padded_limits(loaded.model, pad_to, added_silence),
         )
@@ -154,7 +153,7 @@ def evaluate(
             checkpoint=loaded.checkpoint,
             parameters=loaded.model.num_parameters(),
             config=loaded.model.config.to_diff_dict(),
-            source=source_of(data, columns, allow_outside),
+            source=source_of(data, options),
             data={"evaluation": describe(utterances)},
         )
         print(f"Transcripts are in {out}/; look at {write_report(out, utterances)}")
@@ -213,16 +212,15 @@ def compare(
     check_named(data)
 
     from echo.data.describe import describe
-    from echo.data.sources import Columns, read_source
+    from echo.data.sources import read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.compare_report import render_summary
     from echo.report.readers.source import source_of
     from echo.report.write import write_report
     from echo.support.provenance import write_provenance
 
-    on_error = on_error_of(skip_errors)
-    columns = Columns(audio_column, text_column, speaker_column)
-    utterances = read_source(data, columns, on_error, allow_outside)
+    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
+    utterances = read_source(data, options)
     settings = DecodeSettings(beams=beams)
     comparison = compare_models(
         models,
@@ -232,14 +230,14 @@ def compare(
         settings,
         by or [],
         checkpoint,
-        on_error,
+        options.on_error,
         language,
         task,
     )
     write_provenance(
         out,
         which=checkpoint,
-        source=source_of(data, columns, allow_outside),
+        source=source_of(data, options),
         data={"evaluation": describe(utterances)},
     )
     print("\n" + render_summary(comparison))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from echo.config import OnError
+    from echo.data.sources import ReadOptions
 
 
 Overrides = Annotated[
@@ -68,5 +68,10 @@ AllowOutside = Annotated[
 MaxSeconds = Annotated[float, typer.Option(min=0, help="Longest recording to accept, in seconds.")]
 
 
-def on_error_of(skip_errors: bool) -> "OnError":
-    return "skip" if skip_errors else "raise"
+def read_options(
+    audio: str | None, text: str | None, speaker: str | None, skip_errors: bool, outside: bool
+) -> "ReadOptions":
+    """Returns how a data set is read by the options above. Imports what reads it."""
+    from echo.data.sources import Columns, ReadOptions
+
+    return ReadOptions(Columns(audio, text, speaker), "skip" if skip_errors else "raise", outside)

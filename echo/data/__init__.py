@@ -1,0 +1,1 @@
+"""Data: from sources of recordings and texts to batches of tensors."""

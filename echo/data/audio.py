@@ -42,20 +42,20 @@ class Audio(ABC):
         return to_mono_16k(*self.read(), str(self))
 
     def seconds(self) -> float:
-        """How long it is: by its header, without decoding, where it has one."""
+        """Returns its length in seconds: by its header, without decoding, where it has one."""
         samples, rate = self.read()
         return samples.shape[-1] / rate
 
     def encoded(self) -> bytes | None:
-        """The content of its file; None for plain samples."""
+        """Returns the content of its file; None for plain samples."""
         return None
 
     def identity(self) -> bytes | None:
-        """What its samples depend on, for caches; None where nothing is decoded."""
+        """Returns what its samples depend on, for caches; None where nothing is decoded."""
         return None
 
     def fetch(self) -> "Audio":
-        """Itself, or what it only refers to: so that who calls several methods opens it once."""
+        """Returns itself, or what it refers to: so that who calls several methods opens it once."""
         return self
 
 
@@ -76,7 +76,7 @@ class AudioFile(Audio):
         try:
             return self.path.read_bytes()
         except (OSError, ValueError) as error:
-            raise DataError(f"{self}: {unreadable(self.path, error)}") from None
+            raise DataError(f"{self}: {refusal(self.path, error)}") from None
 
     def identity(self) -> bytes | None:
         """Its path, size and time of change; None where it is gone."""
@@ -173,8 +173,12 @@ def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
         DataError: the recording is missing, unreadable, damaged or empty.
     """
     with opened(source, name) as file:
-        samples = file.read(dtype="float32", always_2d=True)
-        return torch.from_numpy(samples.T), file.samplerate
+        return read_samples(file), file.samplerate
+
+
+def read_samples(file: soundfile.SoundFile, frames: int = -1) -> torch.Tensor:
+    """Returns (channels, samples) float32 from where the file stands: so many, or all."""
+    return torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
@@ -198,12 +202,12 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
 
 @lru_cache(maxsize=32)
 def resampler(rate: int, new_rate: int) -> Resample:
-    """A resampler, cached because building its kernel costs more than using it."""
+    """Returns a resampler, cached because building its kernel costs more than using it."""
     return Resample(rate, new_rate)
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
-    """Seconds of audio by the recording's header, without decoding.
+    """Returns the seconds of audio by the recording's header, without decoding.
 
     Messages name a file by its path unless another name is given.
 
@@ -225,10 +229,11 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
                 raise DataError(f"{name}: the header gives no length: convert the recording again")
             yield file
     except UNREADABLE as error:
-        raise DataError(f"{name}: {unreadable(source, error)}") from None
+        raise DataError(f"{name}: {refusal(source, error)}") from None
 
 
-def unreadable(source: Path | io.BytesIO, error: Exception) -> str:
+def refusal(source: Path | io.BytesIO, error: Exception) -> str:
+    """Returns why a recording cannot be read, by what soundfile or the system raised."""
     if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
             source.open("rb").close()

@@ -3,11 +3,12 @@
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
+from echo.data.corpora.stream import AnyCorpus, StreamCorpus, read_block
 from echo.data.packing import Packer
-from echo.data.utterance import Corpus, Utterance
+from echo.data.utterance import Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
 
@@ -66,6 +67,7 @@ def bucket(
     return batches
 
 
+@dataclass(eq=False)
 class EpochBatches:
     """An endless sampler of training batches: epoch after epoch, from a position on.
 
@@ -76,73 +78,59 @@ class EpochBatches:
     well.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        seed: int,
-        max_batch_seconds: float,
-        max_batch_size: int,
-        speeds: Sequence[float],
-        start: Position,
-        rank: int = 0,
-        world: int = 1,
-        limits: Limits | None = None,
-        packer: Packer | None = None,
-    ) -> None:
-        """
-        Args:
-            start: where it begins.
-            rank, world: which of how many processes this is.
-            limits: the model's, which say how much silence is added; None adds none.
-            packer: joins utterances into windows; None leaves each alone.
-        """
-        self.corpus = corpus
-        self.seed = seed
-        self.max_batch_seconds = max_batch_seconds
-        self.max_batch_size = max_batch_size
-        self.speeds = speeds
-        self.start = start
-        self.rank = rank
-        self.world = world
-        self.limits = limits
-        self.packer = packer
-        self.ahead: deque[Position] = deque()  # of what is yielded and not yet taken
+    corpus: AnyCorpus
+    seed: int
+    max_batch_seconds: float
+    max_batch_size: int
+    speeds: Sequence[float]
+    start: Position  # where it begins
+    rank: int = 0  # which process this is
+    world: int = 1  # of how many
+    limits: Limits | None = None  # the model's: how much silence is added; None adds none
+    packer: Packer | None = None  # joins utterances into windows; None leaves each alone
+    # The positions of what is yielded and not yet taken.
+    ahead: deque[Position] = field(default_factory=deque, init=False)
 
     def blocks(self, epoch: int) -> int:
-        """How many parts an epoch is drawn in."""
-        return 1
+        """Returns the number of parts that an epoch is drawn in."""
+        return len(self.corpus.blocks(epoch)) if isinstance(self.corpus, StreamCorpus) else 1
 
     def block_batches(self, epoch: int, block: int) -> list[list[Item]]:
-        """All batches of one part of an epoch."""
-        rng = random.Random(f"{self.seed}-{epoch}")
-        utterances = self.corpus.train_epoch(epoch)
-        if self.packer:
-            return self.in_packed_batches(epoch, utterances, rng)
-        items = [Item(epoch, i, rng.choice(self.speeds)) for i in range(len(utterances))]
-        return self.in_batches(items, utterances, rng)
-
-    def in_packed_batches(
-        self, epoch: int, utterances: Sequence[Utterance], rng: random.Random
-    ) -> list[list[Item]]:
-        assert self.packer is not None
-        packed = self.packer.pack(utterances, self.speeds, rng)
-        items = [Item(epoch, i, speed, row) for i, (row, speed) in enumerate(packed)]
-        return self.in_batches(items, [row for row, _ in packed], rng)
+        """Returns all batches of one part of an epoch."""
+        if isinstance(self.corpus, StreamCorpus):
+            # Every process reads all metadata, so that all have the same order; a recording in a
+            # shard is read only by the worker that needs it.
+            utterances, problems = read_block(self.corpus.blocks(epoch)[block])
+            batches = self.in_batches(epoch, utterances, f"{self.seed}-{epoch}-{block}", True)
+            # Errors travel with the first batch and are counted with it.
+            bad = [Item(epoch, -1, 1.0, problem) for problem in problems]
+            return [bad + batches[0], *batches[1:]] if batches else [bad] * bool(bad)
+        whole = self.corpus.train_epoch(epoch)
+        return self.in_batches(epoch, whole, f"{self.seed}-{epoch}", self.packer is not None)
 
     def in_batches(
-        self, items: Sequence[Item], utterances: Sequence[Utterance], rng: random.Random
+        self, epoch: int, utterances: Sequence[Utterance], seed: str, carried: bool
     ) -> list[list[Item]]:
-        durations = [self.seconds(u, i) for u, i in zip(utterances, items, strict=True)]
+        """Draws the speed and the batch of each utterance, which its item carries or not."""
+        rng = random.Random(seed)
+        if self.packer:
+            drawn = self.packer.pack(utterances, self.speeds, rng)
+        else:
+            drawn = [(utterance, rng.choice(self.speeds)) for utterance in utterances]
+        durations = [self.seconds(utterance.duration / speed) for utterance, speed in drawn]
+        items = [
+            Item(epoch, i, speed, utterance if carried else None)
+            for i, (utterance, speed) in enumerate(drawn)
+        ]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
         return [[items[i] for i in batch] for batch in batches]
 
-    def seconds(self, utterance: Utterance, item: Item) -> float:
-        """How long an example is, with the silence that is added to it."""
-        seconds = utterance.duration / item.speed
+    def seconds(self, seconds: float) -> float:
+        """Returns how long an example is, with the silence that is added to it."""
         return self.limits.padded_seconds(seconds) if self.limits else seconds
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """This process's batches."""
+        """Yields this process's batches."""
         self.ahead.clear()
         walk = self.walk()
         while True:
@@ -151,13 +139,13 @@ class EpochBatches:
             yield dealt[self.rank][0]
 
     def positions(self) -> Iterator[Position]:
-        """The position after each batch that iteration has yielded. Read it in step with the
+        """Yields the position after each batch that iteration has yielded. Read it in step with the
         batches as they are used: a loader draws batches ahead of that."""
         while self.ahead:
             yield self.ahead.popleft()
 
     def walk(self) -> Iterator[tuple[list[Item], Position]]:
-        """The batches of all processes, each with the position after it."""
+        """Yields the batches of all processes, each with the position after it."""
         epoch, first, done = self.start.epoch, self.start.block, self.start.batch
         while True:
             for block in range(first, self.blocks(epoch)):

@@ -69,7 +69,7 @@ class AudioCache:
         return cache_of_process, (self.folder.parent, self.limit)
 
     def over(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """The same utterances, decoded only when their samples are not in the cache."""
+        """Returns the same utterances, decoded only when their samples are not in the cache."""
         return [replace(u, audio=CachedAudio(u.audio, self)) for u in utterances]
 
     def load(self, audio: Audio) -> torch.Tensor:
@@ -100,7 +100,7 @@ class AudioCache:
             self.evict()
 
     def evict(self) -> None:
-        """Above the limit, deletes the least recently used entries until well below it."""
+        """Deletes, above the limit, the least recently used entries until well below it."""
         self.written = 0
         entries = []
         for path in self.folder.glob("??/*"):
@@ -139,7 +139,7 @@ class CachedAudio(AudioReference):
 
 
 def read_entry(path: Path) -> torch.Tensor | None:
-    """The samples of an entry; None where it is missing or damaged."""
+    """Returns the samples of an entry; None where it is missing or damaged."""
     try:
         stored = np.fromfile(path, "<f4")
     except OSError:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from echo.data.check_rows import MAX_CHARS, MAX_SECONDS, CheckedRow, check_rows
-from echo.data.sources import Columns
-from echo.data.sources.columns import USUAL
+from echo.data.sources.options import AS_USUAL, ReadOptions
 from echo.support.text import visible
 
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
@@ -58,10 +57,9 @@ class Report:
 
 def check_source(
     spec: str,
-    columns: Columns = USUAL,
+    options: ReadOptions = AS_USUAL,
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
-    allow_outside: bool = False,
 ) -> Report:
     """Reads every row and decodes every recording of a source; see `check_rows`.
 
@@ -69,13 +67,13 @@ def check_source(
         DataError: the source as a whole cannot be read, or holds no row.
     """
     report = Report(spec)
-    for row in check_rows(spec, columns, max_seconds, max_chars, allow_outside):
+    for row in check_rows(spec, options, max_seconds, max_chars):
         report.add(row)
     return report
 
 
 def format_report(report: Report) -> str:
-    """The report as plain text, for a terminal."""
+    """Returns the report as plain text, for a terminal."""
     lines = [f"{visible(report.spec)}: {report.rows} rows, {report.hours:.2f} hours"]
     if report.durations:
         lines += [f"speakers: {len(report.speakers) or 'not named'}"]

@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from echo.data.audio import to_mono_16k
-from echo.data.sources import Columns, scan_source
-from echo.data.sources.columns import USUAL
+from echo.data.sources import scan_source
+from echo.data.sources.options import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
@@ -56,15 +56,14 @@ class CheckedRow:
 
 def check_rows(
     spec: str,
-    columns: Columns = USUAL,
+    options: ReadOptions = AS_USUAL,
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
-    allow_outside: bool = False,
 ) -> Iterator[CheckedRow]:
     """Checks every row of a source that `read_source` takes, in order.
 
     Args:
-        spec, columns, allow_outside: as for `read_source`.
+        spec, options: as for `read_source`.
         max_seconds: the longest recording to accept.
         max_chars: the longest text to accept.
 
@@ -72,7 +71,7 @@ def check_rows(
         DataError: the source as a whole cannot be read, or holds no row.
     """
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
-    rows = scan_source(spec, columns, allow_outside)
+    rows = scan_source(spec, options)
     for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
         if isinstance(row, DataError):
             yield CheckedRow(None, None, [Flaw("unusable rows", str(row))])

@@ -15,7 +15,7 @@ BLOCK = 30_000  # frames: spectra held at once, for those of hours would take gi
 
 @lru_cache(maxsize=4)
 def filters(n_mels: int) -> torch.Tensor:
-    """(n_mels, 201): the weight of each frequency of the spectrum in each mel band."""
+    """Returns (n_mels, 201): the weight of each frequency of the spectrum in each mel band."""
     # torchaudio's are worked out in float32, and so are off by 1e-5 of a feature.
     bank = mel_filter_bank(
         num_frequency_bins=N_FFT // 2 + 1,
@@ -54,7 +54,7 @@ def log_mel(samples: torch.Tensor, n_mels: int) -> torch.Tensor:
 
 
 def mel_powers(frames: torch.Tensor, n_mels: int) -> torch.Tensor:
-    """The power of frames (T, 400) in each mel band: (n_mels, T), at least 1e-10."""
+    """Returns the power of frames (T, 400) in each mel band: (n_mels, T), at least 1e-10."""
     # As torch.stft(...).abs() ** 2, which takes twice as long: it draws roots to square them again.
     squares = torch.view_as_real(torch.fft.rfft(frames * hann_window())).square_()
     power = squares[..., 0] + squares[..., 1]

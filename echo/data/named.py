@@ -48,7 +48,8 @@ def check_named(spec: str) -> None:
 
 
 def evaluation_sources(settings: DataSettings) -> dict[str, str]:
-    """The sources of `data.eval` by name, or the built-in corpus; a single one has the name ""."""
+    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one has the name
+    ""."""
     if isinstance(settings.eval, dict):
         return settings.eval
     return {"": settings.eval or settings.corpus or ""}
@@ -68,6 +69,6 @@ def check_folder(folder: Path, setting: str) -> None:
 
 
 def training_sources(settings: DataSettings) -> list[SourceSettings]:
-    """The sources of `data.train` with their weights."""
+    """Returns the sources of `data.train` with their weights."""
     train = [settings.train] if isinstance(settings.train, str) else settings.train or []
     return [SourceSettings(each) if isinstance(each, str) else each for each in train]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import SUFFIXES, Audio, opened, to_mono_16k
+from echo.data.audio import SUFFIXES, Audio, opened, read_samples, to_mono_16k
 from echo.data.named import check_folder
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
@@ -43,8 +43,8 @@ class AudioFolder:
         return rng.choice(self.paths)
 
     def stretch(self, samples: int, rng: random.Random) -> torch.Tensor:
-        """(samples,) float32 at 16 kHz from a recording and a place drawn at random. Only this
-        stretch is decoded. A recording that is shorter is repeated.
+        """Returns (samples,) float32 at 16 kHz from a recording and a place drawn at random. Only
+        this stretch is decoded. A recording that is shorter is repeated.
 
         Raises:
             DataError: the recording cannot be read, or is digital silence wherever it is tried.
@@ -58,29 +58,27 @@ class AudioFolder:
 
 
 def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:
-    """One stretch of a recording, which may be silent; see `AudioFolder.stretch`."""
+    """Returns one stretch of a recording, which may be silent; see `AudioFolder.stretch`."""
     with opened(path, str(path)) as file:
         wanted = math.ceil(samples * file.samplerate / SAMPLE_RATE)
         if file.frames > wanted:
             file.seek(rng.randrange(file.frames - wanted + 1))
-        decoded = file.read(wanted, dtype="float32", always_2d=True)
-        rate = file.samplerate
-    noise = to_mono_16k(torch.from_numpy(decoded.T), rate, str(path))
+        noise = to_mono_16k(read_samples(file, wanted), file.samplerate, str(path))
     if len(noise) < samples:
         noise = noise.roll(-rng.randrange(len(noise))).repeat(math.ceil(samples / len(noise)))
     return noise[:samples]
 
 
 def power(samples: torch.Tensor) -> float:
-    """The mean square of samples."""
+    """Returns the mean square of samples."""
     # By numpy, because torch's sums differ in their last bits with the number of threads, and
     # workers have one.
     return float(np.square(samples.numpy(), dtype=np.float64).mean())
 
 
 def add_noise(speech: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
-    """Speech and noise, both (samples,), at an SNR in dB: the ratio of their powers over the whole
-    utterance, pauses included. The speech keeps its level."""
+    """Returns speech and noise, both (samples,), at an SNR in dB: the ratio of their powers over
+    the whole utterance, pauses included. The speech keeps its level."""
     return speech + noise * math.sqrt(power(speech) / power(noise) / 10 ** (snr / 10))
 
 

@@ -9,7 +9,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from echo.config import PackSettings
@@ -38,7 +38,7 @@ class Window(Utterance):
 
 
 def parts_of(utterance: Utterance) -> tuple[Utterance, ...]:
-    """The utterances that one of a batch is joined from: itself, unless it is a window."""
+    """Returns the utterances that one of a batch is joined from: itself, unless it is a window."""
     return utterance.parts if isinstance(utterance, Window) else (utterance,)
 
 
@@ -57,24 +57,20 @@ class WindowError(DataError):
         return "; ".join(map(str, self.problems))
 
 
+@dataclass(eq=False)
 class Packer:
     """Joins the utterances of an epoch. It depends on nothing but them and the random numbers."""
 
-    def __init__(self, settings: PackSettings, tokenizer: Any, max_tokens: int) -> None:
-        """
-        Args:
-            max_tokens: the most that the decoder takes.
-        """
-        self.settings = settings
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
-        self.counts: dict[str, int] = {}  # tokens of a text, by the text
+    settings: PackSettings
+    tokenizer: Any
+    max_tokens: int  # the most that the decoder takes
+    counts: dict[str, int] = field(default_factory=dict, init=False)  # tokens of a text, by it
 
     def pack(
         self, utterances: Sequence[Utterance], speeds: Sequence[float], rng: random.Random
     ) -> list[tuple[Utterance, float]]:
-        """Every utterance exactly once, alone or as a part of a `Window`, each with the speed it
-        is played at.
+        """Returns every utterance exactly once, alone or as a part of a `Window`, each with the
+        speed it is played at.
 
         Utterances of a group follow one another as they do in their source. The window that a
         group begins with has a random length, so that an epoch's windows are not those of another.
@@ -102,7 +98,7 @@ class Packer:
         speed: float,
         rng: random.Random,
     ) -> Window:
-        """As many utterances as go into so many seconds, at least one."""
+        """Joins as many utterances as go into so many seconds, at least one."""
         pauses = [rng.uniform(0, MAX_PAUSE)]
         length = pauses[0] + group[first].duration + TOLERANCE  # before the speed is changed
         # With two times for each part, and one for the start of what has only begun.
@@ -142,7 +138,7 @@ class Packer:
         )
 
     def before(self, utterances: Sequence[Utterance]) -> str:
-        """The last of what was said, as long as a prompt can be."""
+        """Returns the last of what was said, as long as a prompt can be."""
         texts: list[str] = []
         tokens = 0
         for utterance in reversed(utterances):
@@ -163,8 +159,8 @@ class Packer:
 
 
 def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    """The utterances of each recording or speaker, in the order of their source; each of those
-    that name neither, or in which nobody speaks, is a group of its own."""
+    """Returns the utterances of each recording or speaker, in the order of their source; each of
+    those that name neither, or in which nobody speaks, is a group of its own."""
     found: dict[Hashable, list[Utterance]] = defaultdict(list)
     for number, utterance in enumerate(utterances):
         group = group_of(utterance)
@@ -173,7 +169,7 @@ def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
 
 
 def group_of(utterance: Utterance) -> Hashable:
-    """What utterances of one window have in common; None where nothing is known, or nobody
+    """Returns what utterances of one window have in common; None where nothing is known, or nobody
     speaks."""
     recording = utterance.extra.get("recording")
     if not utterance.text or (recording is None and utterance.speaker is None):
@@ -182,7 +178,7 @@ def group_of(utterance: Utterance) -> Hashable:
 
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:
-    """By places in the source, whose numbers count as numbers. What comes several times in an
+    """Sorts by places in the source, whose numbers count as numbers. What comes several times in an
     epoch, because its source weighs more, comes again after all others."""
     seen: Counter[tuple[str, str]] = Counter()
     keyed = []
@@ -194,6 +190,6 @@ def in_order(group: Sequence[Utterance]) -> list[Utterance]:
 
 
 def numbers_apart(name: str) -> Iterator[tuple[str, int]]:
-    """The parts of a name by which "train.jsonl:9" comes before "train.jsonl:10"."""
+    """Yields the parts of a name by which "train.jsonl:9" comes before "train.jsonl:10"."""
     for text, digits in re.findall(r"(\D*)(\d*)", name):
         yield text, int(digits or -1)

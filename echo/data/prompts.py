@@ -35,7 +35,7 @@ class Prompts:
         self.languages = known_languages(generation) if generation else {}
 
     def told(self, utterance: Utterance) -> Told:
-        """What its row says, completed by the checkpoint's settings.
+        """Returns what its row says, completed by the checkpoint's settings.
 
         Raises:
             DataError: the model does not know the language or the task.
@@ -66,7 +66,7 @@ class Prompts:
             raise DataError(f"'task' is {task!r}, but an English-only model can only transcribe")
 
     def ids(self, utterance: Utterance) -> list[int]:
-        """The tokens before its transcript, from the decoder's start token on.
+        """Returns the tokens before its transcript, from the decoder's start token on.
 
         Raises:
             DataError: as for `told`; or the model is multilingual and no language is given.

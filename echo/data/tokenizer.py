@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from echo.support.errors import DataError, reason
 
@@ -74,8 +75,8 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
 def encode_transcript(
     tokenizer: WhisperTokenizer, text: str, prompt: Sequence[int] | None = None
 ) -> list[int]:
-    """The decoder's whole target sequence, from the decoder's start token to end-of-text. Of an
-    empty text it is the prompt and the end.
+    """Returns the decoder's whole target sequence, from the decoder's start token to end-of-text.
+    Of an empty text it is the prompt and the end.
 
     A trained tokenizer gives [<|startoftranscript|>, text..., <|endoftext|>]; a Whisper
     checkpoint's puts its further prompt (language, task, <|notimestamps|>) after the first. The
@@ -99,7 +100,7 @@ def encode_transcript(
 
 
 def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
-    """A checkpoint's target sequence as one segment with its times: in the place of
+    """Returns a checkpoint's target sequence as one segment with its times: in the place of
     <|notimestamps|> its beginning, 0 s, and before the end of text its end, in steps of 20 ms.
 
     Raises:
@@ -119,8 +120,8 @@ class Segment(NamedTuple):
 def join_segments(
     tokenizer: WhisperTokenizer, segments: Sequence[Segment], begun: float | None = None
 ) -> list[int]:
-    """The target sequence of several segments with their times, in steps of 20 ms, after the prompt
-    of the first.
+    """Returns the target sequence of several segments with their times, in steps of 20 ms, after
+    the prompt of the first.
 
     Args:
         begun: the time in seconds at which one more segment begins, whose end is not heard.
@@ -143,25 +144,25 @@ def join_segments(
 
 
 def no_timestamps_id(tokenizer: WhisperTokenizer) -> int:
-    """The token after which the ids of timestamps come, where a tokenizer has them."""
+    """Returns the token after which the ids of timestamps come, where a tokenizer has them."""
     return token_id(tokenizer, "<|notimestamps|>")
 
 
 def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
-    """The id of a special token."""
+    """Returns the id of a special token."""
     found = tokenizer.convert_tokens_to_ids(token)
     assert isinstance(found, int)
     return found
 
 
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
-    """Whether a tokenizer has timestamps: a checkpoint's, whose prompt says where there are
+    """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt says where there are
     none."""
     return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
 
 
 def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str = "") -> list[int]:
-    """Text that comes before what is heard, as the decoder reads it before its start token:
+    """Returns text that comes before what is heard, as the decoder reads it before its start token:
     <|startofprev|>, the hotwords, and the text's last tokens, `most` in all; none where there is
     neither. Where both do not fit, hotwords stay and the text is cut."""
     words, before = (
@@ -175,7 +176,7 @@ def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str 
 
 
 def special_ids(tokenizer: Any) -> torch.Tensor:
-    """The tokens that are not part of a text, sorted: timestamps too."""
+    """Returns the tokens that are not part of a text, sorted: timestamps too."""
     ids = set(tokenizer.all_special_ids)
     if has_timestamps(tokenizer):
         first = no_timestamps_id(tokenizer) + 1
@@ -186,7 +187,7 @@ def special_ids(tokenizer: Any) -> torch.Tensor:
 def decode_transcripts(
     tokenizer: WhisperTokenizer, ids: list[list[int]] | np.ndarray | torch.Tensor
 ) -> list[str]:
-    """The text of each sequence of (batch, tokens) ids, without special tokens."""
+    """Returns the text of each sequence of (batch, tokens) ids, without special tokens."""
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
@@ -198,10 +199,7 @@ def _as_spoken(text: str) -> str:
 
 def _byte_level(text: str) -> str:
     """Writes the text's UTF-8 bytes as the printable characters that stand for them in a BPE."""
-    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
-        text
-    )
-    return "".join(piece for piece, _ in pieces)
+    return "".join(map(bytes_to_unicode().__getitem__, text.encode()))
 
 
 def _characters(lines: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -27,12 +27,12 @@ Evaluated = Sequence[Utterance] | Mapping[str, Sequence[Utterance]]
 
 
 def evaluation_sets(evaluated: Evaluated) -> dict[str, Sequence[Utterance]]:
-    """All sets by name; a single one has the name ""."""
+    """Returns all sets by name; a single one has the name ""."""
     return dict(evaluated) if isinstance(evaluated, Mapping) else {"": evaluated}
 
 
 def all_evaluated(evaluated: Evaluated) -> list[Utterance]:
-    """The utterances of all sets, one set after another."""
+    """Returns the utterances of all sets, one set after another."""
     return [utterance for each in evaluation_sets(evaluated).values() for utterance in each]
 
 
@@ -40,11 +40,11 @@ class Corpus(Protocol):
     """What a run trains and is measured on."""
 
     def train_epoch(self, epoch: int) -> Sequence[Utterance]:
-        """The training utterances of one epoch: always the same for the same number."""
+        """Returns the training utterances of one epoch: always the same for the same number."""
         ...
 
     def eval_utterances(self) -> Evaluated:
-        """The utterances that WER is measured on, or several sets of them by name."""
+        """Returns the utterances that WER is measured on, or several sets of them by name."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Evaluating: decoding, error rates, and comparisons of models with their intervals."""

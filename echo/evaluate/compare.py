@@ -13,7 +13,7 @@ import torch
 from echo.checkpoints.load import load_model, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.audio import AudioArray
-from echo.data.loading import ExampleReader, check_utterances
+from echo.data.examples import ExampleReader, check_utterances
 from echo.data.utterance import Utterance
 from echo.evaluate.compare_report import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
@@ -148,8 +148,7 @@ def prepare(
     tokenizers, written = [], set()
     for source in sources:
         loaded = load_model(source, which, language, task)
-        limits = Limits.of(loaded.model.config)
-        reader = ExampleReader(loaded.tokenizer, limits, False, loaded.model.generation_config)
+        reader = ExampleReader.of(loaded.model, loaded.tokenizer, labelled=False)
         try:
             fitting = check_utterances(fitting, reader, on_error)
         except DataError as error:

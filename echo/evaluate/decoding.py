@@ -11,7 +11,9 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList
 
 from echo.config import DecodeSettings, OnError
-from echo.data.loading import Batch, ExampleReader, evaluation_batches
+from echo.data.batch import Batch
+from echo.data.examples import ExampleReader
+from echo.data.loading import evaluation_batches
 from echo.data.tokenizer import decode_transcripts, special_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
@@ -66,9 +68,7 @@ def transcribe_set(
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
-    reader = ExampleReader(
-        tokenizer, limits or Limits.of(model.config), False, model.generation_config
-    )
+    reader = ExampleReader.of(model, tokenizer, labelled=False, limits=limits)
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}

@@ -8,11 +8,11 @@ from typing import Any
 
 from echo.checkpoints.load import to_device
 from echo.config import DecodeSettings, OnError
-from echo.data.loading import Limits
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
 from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
+from echo.model.geometry import Limits
 from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing

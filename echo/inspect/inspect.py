@@ -15,13 +15,13 @@ from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray, AudioFile, header_duration
-from echo.data.loading import Batch, Collator, Example, ExampleReader
+from echo.data.batch import Batch, Collator
+from echo.data.examples import Example, ExampleReader
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch
 from echo.model.geometry import (
     ENCODER_FRAME_SECONDS,
     SAMPLE_RATE,
-    Limits,
     encoder_frames,
     feature_frames,
 )
@@ -179,9 +179,7 @@ def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
         DataError: the recording cannot be read, or is longer than the encoder accepts.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
-    example = read_recording(
-        ExampleReader(tokenizer, Limits.of(model.config), labelled=False), utterance
-    )
+    example = read_recording(ExampleReader.of(model, tokenizer, labelled=False), utterance)
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
     assert isinstance(batch, Batch)

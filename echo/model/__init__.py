@@ -1,0 +1,1 @@
+"""The model: encoder, decoder, generation and the geometry of its frames."""

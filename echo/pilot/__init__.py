@@ -1,0 +1,1 @@
+"""Pilots: several models trained in turn and compared."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.utterance import evaluation_sets
 from echo.pilot.contenders import Pilot
 from echo.pilot.curves import draw_curves

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.config import RunConfig, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.loop import Trainer

@@ -8,8 +8,8 @@ import numpy as np
 
 from echo.data.check import Report
 from echo.data.check_rows import MAX_SECONDS, check_rows
-from echo.data.sources import Columns, scan_source
-from echo.data.sources.columns import USUAL
+from echo.data.sources import scan_source
+from echo.data.sources.options import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.report.dataset import (
     Entry,
@@ -33,14 +33,13 @@ LEAST_RATE = 3_000  # bytes of the page that a second of a recording takes, at l
 def write_exploration(
     spec: str,
     page: Path,
-    columns: Columns = USUAL,
+    options: ReadOptions = AS_USUAL,
     max_seconds: float | None = MAX_SECONDS,
-    allow_outside: bool = False,
 ) -> Report:
     """Writes a page that shows a data set.
 
     Args:
-        spec, columns, allow_outside: as for `read_source`.
+        spec, options: as for `read_source`.
         page: the HTML file to write.
         max_seconds: the longest recording that is no problem.
 
@@ -53,7 +52,7 @@ def write_exploration(
     """
     report = Report(spec)
     entries: list[Entry] = []
-    for row in check_rows(spec, columns, max_seconds, allow_outside=allow_outside):
+    for row in check_rows(spec, options, max_seconds):
         report.add(row)
         entries.append(entry_of(len(entries), row, page))
     order = in_turn(entries)
@@ -62,7 +61,7 @@ def write_exploration(
     chosen = {*wanted}
     found = {
         i: row.audio
-        for i, row in enumerate(scan_source(spec, columns, allow_outside))
+        for i, row in enumerate(scan_source(spec, options))
         if i in chosen and isinstance(row, Utterance)
     }
     sounds = embedded((i, found[i]) for i in wanted if i in found)

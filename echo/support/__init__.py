@@ -1,0 +1,1 @@
+"""Support for all other packages, which knows nothing of speech."""

@@ -26,15 +26,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         EchoError: the file cannot be written.
     """
-    temporary = temporary_name(path)
-    with writing(path):
-        try:
-            yield temporary
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):  # the first error is the one to report
-                temporary.unlink(missing_ok=True)
-            raise
+    with unfinished(path) as temporary:
+        yield temporary
+        temporary.replace(path)
 
 
 @contextmanager
@@ -45,20 +39,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         EchoError: the folder cannot be written.
     """
-    temporary = temporary_name(path)
+    with unfinished(path) as temporary:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(path)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Yields a hidden name beside `path` that no other process uses, and that is never too long.
+    What bears it is deleted where the block fails."""
+    temporary = path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}{UNFINISHED}")
     with writing(path):
         try:
-            temporary.mkdir(parents=True)
             yield temporary
-            temporary.rename(path)
         except BaseException:
+            # The first error is the one to report.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-
-
-def temporary_name(path: Path) -> Path:
-    """Returns a hidden name beside `path` that no other process uses and is never too long."""
-    return path.with_name(f".{path.name[:40]}.{uuid4().hex[:12]}{UNFINISHED}")
 
 
 def replace_text(path: Path, text: str) -> None:

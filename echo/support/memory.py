@@ -4,7 +4,6 @@ import ctypes
 import gc
 import sys
 import threading
-from types import TracebackType
 
 import psutil
 import torch
@@ -37,12 +36,7 @@ class PeakMemory:
             self.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self.device.type == "cuda":
             self.added = torch.cuda.max_memory_allocated(self.device) - self.start
         else:

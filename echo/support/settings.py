@@ -152,9 +152,7 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     if content is None:
         content = {}
     if not isinstance(content, Mapping):
-        raise ConfigError(
-            f"{source}: {key or 'the config'} is {reprlib.repr(content)}, but must be a mapping"
-        )
+        raise misfit(source, key or "the config", content, "a mapping")
     kinds = get_type_hints(cls, include_extras=True)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
@@ -229,7 +227,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
         converted = convert(plain, value, source, key)
         for bound in bounds:
             if not bound.allows(converted):
-                raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {bound}")
+                raise misfit(source, key, value, bound)
         return converted
     if dataclasses.is_dataclass(kind):
         return build(kind, value, source, key)  # type: ignore[arg-type]
@@ -241,10 +239,7 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        allowed = ", ".join(map(str, arguments))
-        raise ConfigError(
-            f"{source}: {key} is {reprlib.repr(value)}, but must be one of: {allowed}"
-        )
+        raise misfit(source, key, value, f"one of: {', '.join(map(str, arguments))}")
     if origin is list and isinstance(value, list):
         return [convert(arguments[0], v, source, f"{key}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -252,22 +247,20 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
         if entry is Any:
             return value
         return {k: convert(entry, v, source, prefixed(key, str(k))) for k, v in value.items()}
-    if kind is float and isinstance(value, str):
-        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as a string
+    is_bool = isinstance(value, bool)  # which Python takes for an int
+    if kind is float and isinstance(value, str | int) and not is_bool:
+        with suppress(ValueError, OverflowError):  # YAML 1.1 reads 1e-3 as a string
             return float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            return float(value)
-    if (
-        isinstance(kind, type)
-        and isinstance(value, kind)
-        and not (kind is int and isinstance(value, bool))
-    ):
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and is_bool):
         return value
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
         kind, "a list" if origin is list else "a mapping"
     )
-    raise ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {wanted}")
+    raise misfit(source, key, value, wanted)
+
+
+def misfit(source: str, key: str, value: Any, wanted: object) -> ConfigError:
+    return ConfigError(f"{source}: {key} is {reprlib.repr(value)}, but must be {wanted}")
 
 
 def convert_union(kinds: list[Any], value: Any, source: str, key: str) -> Any:

@@ -1,0 +1,1 @@
+"""Training: a run's loop, steps, losses, optimiser and records."""

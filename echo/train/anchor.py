@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from echo.data.loading import IGNORED, Batch
+from echo.data.batch import IGNORED, Batch
 from echo.model.model import EchoForConditionalGeneration
 
 

@@ -8,9 +8,11 @@ from itertools import islice
 import torch
 
 from echo.config import DataSettings, RunConfig
+from echo.data.batch import IGNORED, Batch
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.stream import AnyCorpus, StreamBatches, StreamCorpus
-from echo.data.loading import IGNORED, Batch, ExampleReader, training_loader
+from echo.data.corpora.stream import AnyCorpus
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.data.packing import Packer
 from echo.support.distributed import Processes
 from echo.support.errors import DataError
@@ -107,12 +109,11 @@ def training_sampler(
     world: int = 1,
 ) -> EpochBatches:
     """What a run's batches are made of, from a position on; see `EpochBatches`."""
-    order = StreamBatches if isinstance(corpus, StreamCorpus) else EpochBatches
     packer = None
     if data.pack:
         packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens)
-    return order(
-        corpus,  # type: ignore[arg-type]  # each takes its own kind
+    return EpochBatches(
+        corpus,
         seed,
         data.max_batch_seconds,
         data.max_batch_size,

@@ -9,12 +9,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from echo.attention.settings import AttentionSettings
 from echo.checkpoints.load import LoadedModel
-from echo.data.loading import ExampleReader
+from echo.data.examples import ExampleReader
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
 from echo.inspect.figures import draw_layer
 from echo.inspect.inspect import STACKS, inspect_example
-from echo.model.geometry import SAMPLE_RATE, Limits
+from echo.model.geometry import SAMPLE_RATE
 from echo.support.text import one_line
 
 SHOWN = 5  # utterances of each evaluation set
@@ -52,7 +52,7 @@ def show_attention(
     last, while the model reads the shortest shown utterance and its reference."""
     utterance = shortest(next(iter(heard.values())).utterances)
     model = loaded.model
-    reader = ExampleReader(loaded.tokenizer, Limits.of(model.config), labelled=False)
+    reader = ExampleReader.of(model, loaded.tokenizer, labelled=False)
     training = model.training
     model.eval()
     try:

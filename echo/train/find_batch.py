@@ -10,10 +10,11 @@ import psutil
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.config import RunConfig
+from echo.data.batch import Batch, Collator
 from echo.data.batching import Item
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.corpora.stream import StreamCorpus
-from echo.data.loading import Batch, Collator, TrainingSet
+from echo.data.loading import TrainingSet
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
 from echo.support.memory import PeakMemory

@@ -23,7 +23,8 @@ from echo.checkpoints.load import LoadedModel
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.loading import ExampleReader, sample
+from echo.data.examples import ExampleReader
+from echo.data.loading import sample
 from echo.data.utterance import evaluation_sets
 from echo.data.waveform import WaveformAugment
 from echo.evaluate.criterion import read_criterion
@@ -104,9 +105,7 @@ class Trainer:
             checkpoint_layers(model)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
-        self.reader = ExampleReader(
-            tokenizer, Limits.of(model.config), generation=model.generation_config
-        )
+        self.reader = ExampleReader.of(model, tokenizer)
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoOutput
 

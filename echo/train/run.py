@@ -14,14 +14,13 @@ from accelerate.utils import set_seed
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.describe import describe
-from echo.data.loading import ExampleReader, check_utterances
+from echo.data.examples import ExampleReader, check_utterances
 from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, evaluation_sets
 from echo.evaluate.criterion import read_criterion
-from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
@@ -212,9 +211,8 @@ def fit_corpus(
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
     on_error = config.data.on_error
-    limits = Limits.of(model.config)
-    reader = ExampleReader(tokenizer, limits, generation=model.generation_config)
-    unlabelled = ExampleReader(tokenizer, limits, False, model.generation_config)
+    reader = ExampleReader.of(model, tokenizer)
+    unlabelled = ExampleReader.of(model, tokenizer, labelled=False)
     evaluated: Evaluated
     if isinstance(corpus.eval, Mapping):
         evaluated = {

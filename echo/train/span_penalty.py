@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from echo.attention.base import FocusedAttention
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 
 
 class SpanPenalty:

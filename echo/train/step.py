@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from echo.data.loading import IGNORED, Batch
+from echo.data.batch import IGNORED, Batch
 from echo.data.tokenizer import special_ids
 from echo.model.geometry import FRAMES_PER_SECOND
 from echo.model.model import EchoForConditionalGeneration

@@ -13,7 +13,7 @@ from echo.attention.settings import AttentionSettings
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.data.loading import ExampleReader
+from echo.data.examples import ExampleReader
 from echo.data.packing import Window
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError, StoppedError

@@ -1,0 +1,1 @@
+"""Transcribing recordings of any length, and writing transcripts as text and subtitles."""

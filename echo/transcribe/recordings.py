@@ -6,7 +6,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from echo.data.audio import AudioFile, header_duration, unreadable
+from echo.data.audio import AudioFile, header_duration, refusal
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
@@ -28,7 +28,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
         try:
             path.stat()
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: {unreadable(path, error)}") from None
+            raise DataError(f"{path}: {refusal(path, error)}") from None
         files = sorted(filter(is_audio, path.rglob("*"))) if path.is_dir() else [path]
         if not files:
             raise DataError(f"{path}: holds no recordings")

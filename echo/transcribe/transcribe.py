@@ -26,8 +26,9 @@ from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray, header_duration
 from echo.data.batching import bucket
+from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
-from echo.data.loading import ExampleReader, evaluation_batches
+from echo.data.loading import evaluation_batches
 from echo.data.tokenizer import prompt_ids
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
@@ -261,7 +262,7 @@ class Transcriber:
                     place = {"recording": i, "start": begin / SAMPLE_RATE}
                     pieces.append(Utterance(f"{i}-{begin}", audio, "", seconds, extra=place))
         settings = DecodeSettings(beams=self.settings.beams)
-        reader = ExampleReader(self.tokenizer, self.limits, labelled=False)
+        reader = ExampleReader.of(self.model, self.tokenizer, labelled=False)
         found: list[list[Segment]] = [[] for _ in recordings]
         done = 0.0
         for batch in evaluation_batches(pieces, reader, settings.max_batch_seconds):

@@ -29,7 +29,7 @@ from turns import speed
 
 from echo.checkpoints.convert import convert
 from echo.config import RunConfig, load_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
 from echo.train.loop import Trainer

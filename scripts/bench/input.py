@@ -22,10 +22,12 @@ from turns import Turns
 
 from echo.config import DataSettings
 from echo.data.audio import AudioArray
+from echo.data.batch import Collator
 from echo.data.batching import Item
 from echo.data.cache import AudioCache
+from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
-from echo.data.loading import Collator, ExampleReader, TrainingSet
+from echo.data.loading import TrainingSet
 from echo.data.sources import read_source
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance

@@ -17,9 +17,11 @@ import torch
 from turns import Turns, median_ratio
 
 from echo.config import RunConfig
+from echo.data.batch import Batch
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
-from echo.data.loading import Batch, ExampleReader, training_loader
+from echo.data.build import build_corpus
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.model.geometry import Limits
 from echo.pilot.contenders import read_pilot
 from echo.support.settings import merge

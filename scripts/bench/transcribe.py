@@ -22,7 +22,7 @@ from turns import Turns, header, line
 
 from echo.checkpoints.load import load_model
 from echo.data.audio import AudioFile, JoinedAudio, header_duration
-from echo.data.sources import Columns, read_source
+from echo.data.sources import read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance
 from echo.evaluate.normaliser import normaliser
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    utterances = read_source(arguments.data, Columns())
+    utterances = read_source(arguments.data)
     loaded = load_model(arguments.model)
     recognise = pipeline(
         "automatic-speech-recognition",

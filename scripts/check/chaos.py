@@ -31,7 +31,7 @@ import torch
 from echo.checkpoints.checksums import damage
 from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder
 from echo.config import RunConfig
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.utterance import Corpus
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import build

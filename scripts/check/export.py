@@ -35,7 +35,7 @@ from turns import Turns
 from echo.checkpoints.export.export import export
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
-from echo.data.sources import read_source
+from echo.data.sources import ReadOptions, read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.normaliser import normaliser
@@ -113,7 +113,7 @@ def main() -> int:
 
     loaded = load_model(asked.model)
     language = spoken_language(loaded.model.generation_config)
-    utterances = read_source(asked.data, allow_outside=True)
+    utterances = read_source(asked.data, ReadOptions(allow_outside=True))
     utterances = utterances[:: max(1, len(utterances) // asked.utterances)][: asked.utterances]
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
     settings = DecodeSettings(ctc_weight=0.0)

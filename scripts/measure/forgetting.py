@@ -26,7 +26,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.merge import read_parents, write_mean
 from echo.config import TrainSettings, load_config
 from echo.data.loading import sample
-from echo.data.sources import read_source
+from echo.data.sources import ReadOptions, read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
 from echo.model.model import EchoForConditionalGeneration
@@ -154,7 +154,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     sets: dict[str, Sequence[Utterance]] = {}
     for name in ("own", "general"):
-        found = read_source(getattr(arguments, name), allow_outside=True)
+        found = read_source(getattr(arguments, name), ReadOptions(allow_outside=True))
         sets[name] = sample(found, arguments.utterances)
     path = arguments.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from echo.config import load_config
-from echo.data.loading import Batch, Collator
+from echo.data.batch import Batch, Collator
 from echo.pilot.memory import resident
 from echo.train.find_batch import Probe, sample_corpus
 from echo.train.run import new_trainer

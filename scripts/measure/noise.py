@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 from echo.checkpoints.load import load_model
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.noise import AudioFolder
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance

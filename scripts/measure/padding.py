@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.mixed import Weighted
-from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
+from echo.data.corpora.stream import StreamCorpus
 from echo.data.sources import read_source
 from echo.data.utterance import FixedCorpus, Utterance
 
@@ -40,8 +40,8 @@ def main() -> None:
         print(f"{limit:g} s a batch, held whole: {padding(whole, utterances):.1%}")
         for size in arguments.shard_size:
             starts = range(0, len(utterances), size)
-            shards = [HeldShard(utterances[start : start + size]) for start in starts]
-            stream = StreamBatches(StreamCorpus([Weighted(shards)], [], 1, 8), *rest)
+            shards = [utterances[start : start + size] for start in starts]
+            stream = EpochBatches(StreamCorpus([Weighted(shards)], [], 1, 8), *rest)
             share = padding(stream, utterances)
             print(f"{limit:g} s a batch, streamed, {8 * size} utterances a block: {share:.1%}")
 

@@ -16,8 +16,8 @@ import torch
 from echo.config import DataSettings
 from echo.data import cache as cache_module
 from echo.data.audio import AudioArray, AudioBytes, AudioFile
+from echo.data.build import build_corpus
 from echo.data.cache import AudioCache, CachedAudio, read_entry
-from echo.data.corpora.build import build_corpus
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, read_source
 from echo.data.sources.datasets import DatasetAudio, dataset_rows

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from echo.config import DataSettings
-from echo.data.corpora.build import build_corpus
-from echo.data.sources import Columns, read_source
+from echo.data.build import build_corpus
+from echo.data.sources import Columns, ReadOptions, read_source
 from echo.support.errors import DataError
 
 
@@ -34,9 +34,9 @@ def test_a_source_is_what_a_run_on_the_corpus_is_measured_on(shared, split):
 )
 def test_what_is_wrong_with_one_is_said(source, columns, message):
     with pytest.raises(DataError, match=message):
-        read_source(source, columns)
+        read_source(source, ReadOptions(columns))
 
 
 def test_columns_of_a_corpus_cannot_be_chosen(shared):
     with pytest.raises(DataError, match="no text column: expected 'words'"):
-        read_source(f"fsdd:{shared / 'data' / 'fsdd'}", Columns(text="words"))
+        read_source(f"fsdd:{shared / 'data' / 'fsdd'}", ReadOptions(Columns(text="words")))

@@ -11,14 +11,10 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from echo.config import AugmentSettings, DataSettings
 from echo.data import audio
 from echo.data.audio import AudioArray, AudioFile
+from echo.data.batch import IGNORED
 from echo.data.batching import EpochBatches, Position
-from echo.data.loading import (
-    IGNORED,
-    ExampleReader,
-    check_utterances,
-    evaluation_batches,
-    training_loader,
-)
+from echo.data.examples import ExampleReader, check_utterances
+from echo.data.loading import evaluation_batches, training_loader
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import Limits

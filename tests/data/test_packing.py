@@ -12,11 +12,13 @@ import torch
 
 from echo.config import AugmentSettings, DataSettings, PackSettings
 from echo.data.audio import AudioArray, AudioFile
+from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.mixed import MixedCorpus, Weighted
-from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
+from echo.data.corpora.stream import StreamCorpus
+from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
-from echo.data.loading import IGNORED, Collator, ExampleReader, TrainingSet, training_loader
+from echo.data.loading import TrainingSet, training_loader
 from echo.data.packing import MIN_BEGUN, Packer, Window
 from echo.data.tokenizer import special_ids
 from echo.data.utterance import FixedCorpus, Utterance
@@ -259,9 +261,9 @@ def test_batches_depend_on_seed_and_epoch_alone_and_go_on_from_a_position():
 
 
 def test_a_stream_is_packed_block_by_block():
-    shards = [HeldShard([*speech(80)][start : start + 10]) for start in range(0, 80, 10)]
+    shards = [[*speech(80)][start : start + 10] for start in range(0, 80, 10)]
     corpus = StreamCorpus([Weighted(shards)], [], seed=1, shards_per_block=4)
-    sampler = StreamBatches(corpus, 1, 60, 4, [1.0], Position(), packer=packer(share=0.7))
+    sampler = EpochBatches(corpus, 1, 60, 4, [1.0], Position(), packer=packer(share=0.7))
     found = [i for block in range(2) for b in sampler.block_batches(0, block) for i in b]
     assert Counter(p.id for i in found for p in parts(i.row)) == Counter(u.id for u in speech(80))
     assert any(isinstance(item.row, Window) for item in found)

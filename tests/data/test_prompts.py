@@ -12,9 +12,11 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings, PackSettings
 from echo.data.audio import AudioArray
+from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
-from echo.data.loading import IGNORED, Collator, ExampleReader, evaluation_batches
+from echo.data.build import build_corpus
+from echo.data.examples import ExampleReader
+from echo.data.loading import evaluation_batches
 from echo.data.packing import Packer, Window
 from echo.data.sources import read_source
 from echo.data.tokenizer import train_tokenizer

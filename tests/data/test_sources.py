@@ -15,7 +15,7 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from echo.data.sources import Columns, read_source, scan_source
+from echo.data.sources import Columns, ReadOptions, read_source, scan_source, stream_source
 from echo.support.errors import DataError
 from tests.data.recordings import tone, write, write_manifest
 
@@ -25,7 +25,7 @@ ROW = {"audio_filepath": "a.wav", "text": "hello"}
 def refusal(spec: str, columns: Columns | None = None) -> str:
     """The message with which a source is refused; one line, as all are."""
     with pytest.raises(DataError) as caught:
-        read_source(spec, columns or Columns())
+        read_source(spec, ReadOptions(columns or Columns()))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -93,7 +93,7 @@ def test_manifest_paths_durations_and_ids(tmp_path: Path) -> None:
         {"audio_filepath": str(outside), "text": "two", "id": "second"},
         {"audio_filepath": "a.wav", "text": "again"},
     )
-    first, second, third = read_source(spec, allow_outside=True)
+    first, second, third = read_source(spec, ReadOptions(allow_outside=True))
     assert (first.text, first.speaker, first.duration) == ("one", "7", 3.0)
     assert (first.audio.path, first.extra) == (inside, {"lang": "en"})
     assert (second.id, second.duration, second.where) == ("second", 1.0, f"{spec}:3")
@@ -126,7 +126,7 @@ def test_a_recording_is_not_opened_where_its_duration_is_given(tmp_path: Path) -
 def test_columns_name_other_keys(tmp_path: Path) -> None:
     write(tmp_path / "a.wav")
     spec = write_manifest(tmp_path / "m.json", {"wav": "a.wav", "said": "hi", "who": "x"})
-    (utterance,) = read_source(spec, Columns("wav", "said", "who"))
+    (utterance,) = read_source(spec, ReadOptions(Columns("wav", "said", "who")))
     assert (utterance.text, utterance.speaker, utterance.extra) == ("hi", "x", {})
 
 
@@ -175,7 +175,7 @@ def test_librispeech_follows_links(tmp_path: Path) -> None:
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/1").symlink_to(tmp_path / "corpus/1")
     assert [u.id for u in read_source(str(tmp_path / "corpus"))] == ["1-2-0"]
-    (utterance,) = read_source(str(tmp_path / "linked"), allow_outside=True)
+    (utterance,) = read_source(str(tmp_path / "linked"), ReadOptions(allow_outside=True))
     assert utterance.id == "1-2-0"
     assert "1-2-0.flac' is outside of" in refusal(str(tmp_path / "linked"))
 
@@ -208,7 +208,7 @@ def test_saved_dataset(tmp_path: Path) -> None:
     spec = str(tmp_path / "set")
     # Plain structs: an Audio column would make `save_to_disk` look for the missing file.
     datasets.Dataset.from_list(rows).save_to_disk(spec)
-    first, second, *problems = scan_source(spec, allow_outside=True)
+    first, second, *problems = scan_source(spec, ReadOptions(allow_outside=True))
     for utterance, text, speaker in ((first, "a", "5"), (second, "b", "6")):
         assert (utterance.text, utterance.speaker, utterance.duration) == (text, speaker, 2.0)
         assert utterance.audio.load().shape == (32_000,)
@@ -284,6 +284,34 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_hub_data_set_is_streamed_only_where_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = write(tmp_path / "a.wav").read_bytes()
+    rows = [{"audio": {"bytes": content, "path": None}, "text": text} for text in "abc"]
+    asked = []
+
+    def load_dataset(name: str, config: str | None, split: str, streaming: bool = False) -> object:
+        asked.append(streaming)
+        whole = with_audio(rows)
+        return whole.to_iterable_dataset(num_shards=2) if streaming else whole
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert stream_source("org/name@train") is None
+    held = read_source("org/name@train")
+    assert asked == [False]
+    shards = stream_source("org/name@train", ReadOptions(streaming=True))
+    assert asked == [False, True]
+    assert len(shards) == 2
+    for _ in range(2):  # each time anew
+        streamed = [utterance for shard in shards for utterance in shard]
+        assert [u.text for u in streamed] == [u.text for u in held] == [*"abc"]
+        assert [u.where for u in streamed][-1] == "org/name@train[1][0]"
+    scanned = scan_source("org/name@train", ReadOptions(streaming=True))
+    assert [u.audio.load().tolist() for u in scanned] == [u.audio.load().tolist() for u in held]
+    assert asked == [False, True, True]
+
+
 # Where recordings may lie
 
 
@@ -308,7 +336,7 @@ def test_recordings_stay_in_the_folder_unless_allowed(tmp_path: Path) -> None:
                 else:
                     assert str(row).startswith(f"{spec}:{line}: the recording '")
                     assert "data.allow_outside=true, or give --allow-outside" in str(row)
-            allowed = read_source(spec, allow_outside=True)
+            allowed = read_source(spec, ReadOptions(allow_outside=True))
             assert [utterance.audio.load().shape for utterance in allowed] == [(16_000,)] * 11
 
 
@@ -320,7 +348,7 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
     (utterance,) = read_source(spec)
     with pytest.raises(DataError, match="is outside of"):
         utterance.audio.load()
-    (utterance,) = read_source(spec, allow_outside=True)
+    (utterance,) = read_source(spec, ReadOptions(allow_outside=True))
     assert utterance.audio.load().shape == (16_000,)
 
 
@@ -476,13 +504,13 @@ def test_skipping(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a.wav")
     spec = write_manifest(tmp_path / "m.jsonl", *[{}] * 25, ROW)
     with caplog.at_level(logging.WARNING):
-        assert len(read_source(spec, on_error="skip")) == 1
+        assert len(read_source(spec, ReadOptions(on_error="skip"))) == 1
     assert len(caplog.messages) == 21
     assert caplog.messages[0].startswith(f"skipped: {spec}:1: no audio column")
     assert caplog.messages[-1] == f"{spec}: skipped 25 of 26 rows"
     spec = write_manifest(tmp_path / "m.jsonl", {}, {})
     with pytest.raises(DataError, match=f"none of its 2 rows can be used.*{re.escape(spec)}:1"):
-        read_source(spec, on_error="skip")
+        read_source(spec, ReadOptions(on_error="skip"))
 
 
 json_values = st.recursive(

@@ -16,7 +16,8 @@ from echo.config import (
 )
 from echo.data.audio import AudioFile
 from echo.data.batching import EpochBatches, Position
-from echo.data.loading import ExampleReader, training_loader
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.data.waveform import WaveformAugment, over_telephone, reverberate

@@ -11,7 +11,8 @@ from transformers.utils import logging as transformers_logging
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray
-from echo.data.loading import ExampleReader, evaluation_batches
+from echo.data.examples import ExampleReader
+from echo.data.loading import evaluation_batches
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate
 from echo.model.geometry import SAMPLE_RATE, Limits

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from echo.data.describe import describe
-from echo.data.sources import Columns, read_source
+from echo.data.sources import ReadOptions, read_source
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.differences import error_rates, most_changed
 from echo.evaluate.evaluation import score
@@ -91,7 +91,7 @@ def comparison(folder, data, **heard):
     write_provenance(
         folder,
         which="best",
-        source=source_of(data, Columns(), False),
+        source=source_of(data, ReadOptions()),
         data={"evaluation": describe(utterances)},
     )
     return folder

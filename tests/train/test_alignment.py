@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.train.alignment import WIDTH, AlignmentLoss, ctc_alignment

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from echo.config import RunConfig
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge
 from echo.train.build import build_model

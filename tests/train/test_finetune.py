@@ -9,8 +9,8 @@ from transformers import AutoModelForSpeechSeq2Seq
 
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
-from echo.data.corpora.build import build_corpus
-from echo.data.loading import ExampleReader
+from echo.data.build import build_corpus
+from echo.data.examples import ExampleReader
 from echo.data.tokenizer import add_timestamps, encode_transcript, load_tokenizer
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.whisper import new_parameters

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from echo.checkpoints.run import CheckpointFolder
 from echo.config import LossSettings, RunConfig
 from echo.data.audio import AudioFile
-from echo.data.corpora.build import build_corpus
-from echo.data.loading import ExampleReader, evaluation_batches
+from echo.data.build import build_corpus
+from echo.data.examples import ExampleReader
+from echo.data.loading import evaluation_batches
 from echo.data.utterance import FixedCorpus
 from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError, EchoError

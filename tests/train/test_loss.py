@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 from echo.model.model import EchoOutput
 from echo.train.loss import joint_loss
 

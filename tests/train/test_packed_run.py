@@ -8,7 +8,7 @@ import torch
 
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge
 from echo.train.find_batch import Probe

@@ -6,7 +6,7 @@ import pytest
 
 from echo.checkpoints.load import load_model
 from echo.config import RunConfig
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.evaluate.evaluation import evaluate_model
 from echo.support.settings import apply_overrides, build, merge
 from echo.train.recorder import read_metrics

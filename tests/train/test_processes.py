@@ -21,9 +21,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from echo.data.audio import AudioFile
+from echo.data.batch import Batch
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.build import build_corpus
-from echo.data.loading import Batch
+from echo.data.build import build_corpus
 from echo.data.utterance import FixedCorpus
 from echo.support.errors import EchoError
 from echo.train.recorder import read_metrics

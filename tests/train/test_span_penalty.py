@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echo.data.loading import IGNORED
+from echo.data.batch import IGNORED
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.train.recorder import read_metrics
 from echo.train.run import started_trainer

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.config import RunConfig, TrainSettings
+from echo.data.batch import IGNORED, Batch
 from echo.data.batching import Position
-from echo.data.loading import IGNORED, Batch
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.support.settings import build, merge

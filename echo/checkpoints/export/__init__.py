@@ -1,0 +1,1 @@
+"""Exports of a model for other programs, one target a file."""

@@ -1,0 +1,1 @@
+"""Corpora: the built-in ones, and those mixed or streamed from sources."""

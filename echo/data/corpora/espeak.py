@@ -16,11 +16,11 @@ import torch
 from tqdm import tqdm
 
 from echo.config import Split
-from echo.data.audio import to_mono_16k
+from echo.data.audio import AudioFile, to_mono_16k
 from echo.data.corpora.phrases import draw_phrase
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import DataError, EchoError
+from echo.support.errors import DataError, EchoError, reason
 from echo.support.files import whole_folder
 
 VERSION = "v1"  # raise it when the sound of the same plan changes
@@ -84,12 +84,10 @@ class SpokenCommands(FixedCorpus):
         eval_utterances: int = 1000,  # with fewer, 1 % of WER is hardly told from 2 %
         split: Split = "test",
     ) -> None:
-        from echo.data.sources import read_source
-
         folder = make_corpus(cache or default_cache(), train_utterances, eval_utterances)
-        train = read_source(str(folder / "train.jsonl"))
+        train = read_split(folder / "train.jsonl")
         if split == "test":
-            super().__init__(train, eval=read_source(str(folder / "dev.jsonl")))
+            super().__init__(train, eval=read_split(folder / "dev.jsonl"))
         else:
             held_out = [u for u in train if variant(u) in DEV_VARIANTS]
             super().__init__(
@@ -97,8 +95,31 @@ class SpokenCommands(FixedCorpus):
             )
 
 
+def read_split(path: Path) -> list[Utterance]:
+    """Returns what `write_corpus` wrote of one split.
+
+    Raises:
+        DataError: the list of its utterances is missing or damaged.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
+    return [
+        Utterance(
+            id=line["audio_filepath"],
+            audio=AudioFile(path.parent / line["audio_filepath"]),
+            text=line["text"],
+            duration=line["duration"],
+            speaker=line["speaker"],
+            where=f"{path}:{number}",
+        )
+        for number, line in enumerate(lines, 1)
+    ]
+
+
 def variant(utterance: Utterance) -> str:
-    """en-gb-x-rp+f3 -> f3"""
+    """Returns the variant in a speaker's name: f3 of en-gb-x-rp+f3."""
     assert utterance.speaker is not None
     return utterance.speaker.partition("+")[2]
 
@@ -134,7 +155,8 @@ def plan(split: str, variants: Sequence[str], utterances: int) -> list[Prompt]:
 
 
 def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Path:
-    """The corpus's folder in `cache`, with `train.jsonl` and `dev.jsonl`; synthesised if absent.
+    """Returns the corpus's folder in `cache`, with `train.jsonl` and `dev.jsonl`; synthesised if
+    absent.
 
     The folder appears under its name complete or not at all, also when several processes make
     it at once: each builds its own, and the first to finish is kept.
@@ -193,7 +215,7 @@ def render(prompt: Prompt, synthesise: "Synthesiser") -> torch.Tensor:
 
 
 def coloured_noise(length: int, tilt: float, seed: int) -> torch.Tensor:
-    """(length,) of noise whose spectrum falls with the frequency, as f ** -tilt."""
+    """Returns (length,) of noise whose spectrum falls with the frequency, as f ** -tilt."""
     n = 1 << (length - 1).bit_length()  # other lengths are slow to transform
     spectrum = torch.fft.rfft(torch.randn(n, generator=torch.Generator().manual_seed(seed)))
     spectrum *= torch.arange(len(spectrum)).clamp(min=1) ** -tilt

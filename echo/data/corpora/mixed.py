@@ -22,7 +22,7 @@ class Weighted(Generic[Part]):
 
 
 def mix(sources: Sequence[Weighted[Part]], seed: int, epoch: int) -> list[Part]:
-    """The parts that make up an epoch, source by source.
+    """Returns the parts that make up an epoch, source by source.
 
     Each source goes round and round, every time in another order, and an epoch takes up where the
     one before has stopped: so no part comes again before all others of its source have come.

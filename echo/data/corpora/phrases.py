@@ -41,7 +41,7 @@ SLOTS = {
 
 
 def draw_phrase(rng: random.Random) -> str:
-    """One phrase in lower case: 1 to 6 digits half of the time, else a command."""
+    """Returns one phrase in lower case: 1 to 6 digits half of the time, else a command."""
     if rng.random() < 0.5:
         return " ".join(rng.choice(DIGITS) for _ in range(rng.randint(1, 6)))
     return re.sub(r"\{(\w+)\}", lambda slot: rng.choice(SLOTS[slot[1]]), rng.choice(COMMANDS))

@@ -1,0 +1,1 @@
+"""Preparing training data from raw data, without a model."""

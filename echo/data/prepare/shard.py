@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -95,12 +95,12 @@ def write_shards(
     return entries
 
 
+@dataclass
 class Encoding(Dataset):
     """Encodes the row that it is asked for. Errors are returned: a worker would bury the sentence
     in its traceback."""
 
-    def __init__(self, format: Format) -> None:
-        self.format: Format = format
+    format: Format
 
     def __getitem__(self, row: Utterance | DataError) -> Encoded | DataError:
         if isinstance(row, DataError):
@@ -114,7 +114,7 @@ class Encoding(Dataset):
 def encode_all(
     rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
 ) -> Iterator[Encoded]:
-    """The rows in their order, of which workers are a few ahead.
+    """Yields the rows in their order, of which workers are a few ahead.
 
     Raises:
         DataError: a row cannot be used and `on_error` is "raise".
@@ -125,7 +125,6 @@ def encode_all(
         batch_size=None,
         sampler=rows,  # of rows, not of ints
         num_workers=workers,
-        collate_fn=unchanged,
         worker_init_fn=leave_signals_to_parent,
     )
     for found in loader:
@@ -140,13 +139,9 @@ def encode_all(
         logger.warning("%d utterances skipped", skipped)
 
 
-def unchanged(encoded: Any) -> Any:
-    return encoded
-
-
 def encode(row: Utterance, format: Format) -> Encoded:
-    """FLAC holds the recording's own samples, of lossy formats rounded to 16 bits; Opus is mono at
-    16 kHz. A recording that is in the format already stays as it is.
+    """Encodes a row's recording. FLAC holds the recording's own samples, of lossy formats rounded
+    to 16 bits; Opus is mono at 16 kHz. A recording that is in the format already stays as it is.
 
     Raises:
         DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
@@ -169,7 +164,7 @@ def encode(row: Utterance, format: Format) -> Encoded:
 
 
 def in_format(content: bytes, format: Format) -> bool:
-    """Whether a file's content is of this format."""
+    """Tells whether a file's content is of this format."""
     head = content[:64]
     if format == "flac":
         return head.startswith(b"fLaC")
@@ -177,8 +172,8 @@ def in_format(content: bytes, format: Format) -> bool:
 
 
 def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
-    """(channels, samples) floats as (samples, channels) of integers, and the FLAC subtype that
-    takes them; exact where they were integers of up to 24 bits."""
+    """Returns (channels, samples) floats as (samples, channels) of integers, and the FLAC subtype
+    that takes them; exact where they were integers of up to 24 bits."""
     scaled = samples.double().T * 2**23
     subtype = "PCM_24"
     if not torch.equal(scaled, scaled.round()) or not (scaled % 2**8).any():
@@ -190,8 +185,8 @@ def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
 
 
 def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
-    """A file's content; written a second at a time, for libsndfile's Opus encoder fails over long
-    pieces."""
+    """Returns a file's content; written a second at a time, for libsndfile's Opus encoder fails
+    over long pieces."""
     buffer = io.BytesIO()
     channels = samples.shape[1]
     with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=format) as file:

@@ -67,7 +67,8 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
 
 
 def text_of(record: Record, key: str) -> str:
-    """The transcript. An empty string says that nobody speaks; a missing text says nothing."""
+    """Returns the transcript. An empty string says that nobody speaks; a missing text says
+    nothing."""
     text = record[key]
     if text is None:
         raise DataError(f"{key!r} is missing")
@@ -79,7 +80,7 @@ def text_of(record: Record, key: str) -> str:
 
 
 def label_of(record: Record, key: str | None) -> str | None:
-    """A name such as a speaker's or an utterance's; corpora often number them."""
+    """Returns a name such as a speaker's or an utterance's; corpora often number them."""
     label = None if key is None else record.get(key)
     if label is None or label == "":
         return None
@@ -89,7 +90,7 @@ def label_of(record: Record, key: str | None) -> str | None:
 
 
 def storable(text: str, key: str | None) -> str:
-    """The text itself, where files and logs can hold it."""
+    """Returns the text itself, where files and logs can hold it."""
     if "\0" in text:  # UTF-16 read as UTF-8, or a damaged file
         raise DataError(f"{key!r} holds a NUL character: {reprlib.repr(text)}")
     try:
@@ -100,7 +101,7 @@ def storable(text: str, key: str | None) -> str:
 
 
 def duration_of(record: Record) -> float | None:
-    """Seconds, if the record says so."""
+    """Returns the seconds, if the record says so."""
     seconds = record.get("duration")
     if seconds is None or seconds == "":
         return None
@@ -111,7 +112,7 @@ def duration_of(record: Record) -> float | None:
 
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
-    """The further columns that hold a single value."""
+    """Returns the further columns that hold a single value."""
     used = {*keys, "duration", "id"}
     return {
         key: value

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import get_args
 
 from echo.config import DataSettings, Split
-from echo.data.sources.columns import Columns
+from echo.data.corpora.built_in import built_in_corpus
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
-from echo.data.utterance import evaluation_sets
-from echo.support.errors import ConfigError, DataError
+from echo.data.utterance import all_evaluated
+from echo.support.errors import DataError
+from echo.support.settings import build
 
 CORPORA = ("fsdd", "espeak")
 
@@ -21,16 +23,9 @@ class CorpusReader(Reader):
         name, colon, _ = spec.partition(":")
         return name in CORPORA and bool(colon) and not Path(spec).exists()
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        from echo.data.corpora.build import build_corpus  # which reads sources itself
-
-        settings = corpus_settings(spec)
-        try:
-            corpus = build_corpus(settings, seed=0)
-        except ConfigError:
-            raise DataError(f"{spec}: must name the corpus's folder, as fsdd:FOLDER") from None
-        [utterances] = evaluation_sets(corpus.eval_utterances()).values()
-        for utterance in utterances:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        corpus = built_in_corpus(corpus_settings(spec), seed=0)
+        for utterance in all_evaluated(corpus.eval_utterances()):
             record = {
                 "id": utterance.id,
                 "audio": utterance.audio,
@@ -38,14 +33,14 @@ class CorpusReader(Reader):
                 "duration": utterance.duration,
                 "speaker": utterance.speaker,
             }
-            yield Row(utterance.where, record, columns=columns)
+            yield Row(utterance.where, record, columns=options.columns)
 
 
 def corpus_settings(spec: str) -> DataSettings:
-    """The settings of the corpus that a source names.
+    """Returns the settings of the corpus that a source names.
 
     Raises:
-        DataError: it has no such split.
+        DataError: it has no such split, or its folder is not named.
     """
     name, _, rest = spec.partition(":")
     root, _, split = rest.rpartition("@")
@@ -54,4 +49,6 @@ def corpus_settings(spec: str) -> DataSettings:
     if split not in get_args(Split):
         known = " and ".join(get_args(Split))
         raise DataError(f"{spec}: the corpus has no split {split!r}; it has {known}")
-    return DataSettings(corpus=name, root=root or None, split=split)  # type: ignore[arg-type]
+    if name == "fsdd" and not root:
+        raise DataError(f"{spec}: must name the corpus's folder, as fsdd:FOLDER")
+    return build(DataSettings, {"corpus": name, "root": root or None, "split": split}, spec)

@@ -11,6 +11,7 @@ import numpy as np
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError, reason
@@ -42,7 +43,7 @@ class SavedReader(Reader):
     def takes(self, spec: str) -> bool:
         return super().takes(spec) or folder_and_split(spec)[1] is not None
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         from datasets import DatasetDict, load_from_disk
 
         path, split = folder_and_split(spec)
@@ -52,12 +53,14 @@ class SavedReader(Reader):
             dataset = dataset[choose_split(str(path), split, list(dataset))]
         elif split is not None:
             raise DataError(f"{path}: has no splits, so leave out '@{split}'")
-        files = Recordings((Path(),), (path.resolve(),), allow_outside)
-        yield from dataset_rows(dataset, f"{path}@{split}" if split else str(path), columns, files)
+        files = Recordings((Path(),), (path.resolve(),), options.allow_outside)
+        name = f"{path}@{split}" if split else str(path)
+        yield from dataset_rows(dataset, name, options.columns, files)
 
 
 def folder_and_split(spec: str) -> tuple[Path, str | None]:
-    """The parts of `path@split`; no split where the whole is a path, or `path` is no folder."""
+    """Returns the parts of `path@split`; no split where the whole is a path, or `path` is no
+    folder."""
     folder, _, split = spec.rpartition("@")
     if not Path(spec).exists() and folder and Path(folder).is_dir():
         return Path(folder), split
@@ -87,7 +90,7 @@ def library_errors(problem: str) -> Iterator[None]:
 
 
 def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordings) -> Rows:
-    """Every row of a data set, with its columns of single values.
+    """Yields every row of a data set, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
 
@@ -118,7 +121,8 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
 
 
 def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
-    """What one cell of an audio column holds, in any of the forms that data sets come in."""
+    """Returns what one cell of an audio column holds, in any of the forms that data sets come
+    in."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
     if isinstance(cell, dict):  # an `Audio` column, or what `Audio` decoded to in older versions

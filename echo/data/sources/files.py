@@ -23,7 +23,7 @@ class Recordings:
     allow_outside: bool = False
 
     def of(self, record: Record, column: str) -> AudioFile:
-        """The recording whose path the record's audio column gives.
+        """Returns the recording whose path the record's audio column gives.
 
         Raises:
             DataError: the column gives no path, or `find` finds nothing there.
@@ -39,7 +39,7 @@ class Recordings:
         return AudioFile(path)
 
     def find(self, name: str) -> Path:
-        """The recording of that name, relative to one of the folders or absolute.
+        """Returns the recording of that name, relative to one of the folders or absolute.
 
         Raises:
             DataError: there is none, it is empty, or it lies outside.
@@ -69,7 +69,7 @@ class Recordings:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, each with its end.
+    """Yields the lines of a UTF-8 file, each with its end.
 
     Bytes that are not UTF-8 come as half surrogate pairs: `check_encoding` finds them, so that
     one bad line does not lose the others.

@@ -1,15 +1,16 @@
 """Data sets of the hub, downloaded or streamed: `org/name:config@split`."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.named import MANIFESTS, TABLES
-from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import choose_split, dataset_rows, library_errors
 from echo.data.sources.files import Recordings
-from echo.data.sources.reader import Reader, ShardReader
+from echo.data.sources.options import ReadOptions
+from echo.data.sources.reader import Reader
 from echo.data.sources.row import Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
 from echo.support.hub import DATASET
@@ -18,35 +19,32 @@ FILES = MANIFESTS + TABLES  # a missing one is not looked for here
 
 
 class HubReader(Reader):
-    """Downloads what is not in the library's cache."""
+    """Downloads what is not in the library's cache, or keeps nothing where it streams."""
 
     def takes(self, spec: str) -> bool:
         return is_hub_id(spec)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        dataset, name = load(spec)
-        return dataset_rows(dataset, name, columns, hub_files(allow_outside))
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        if (shards := self.shards(spec, options)) is not None:
+            return chain.from_iterable(shards)
+        return dataset_rows(*load(spec), options.columns, hub_files(options.allow_outside))
 
-
-class HubStreamReader(ShardReader):
-    """Keeps nothing."""
-
-    def takes(self, spec: str) -> bool:
-        return is_hub_id(spec)
-
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[DatasetShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard] | None:
+        if not options.streaming:
+            return None
         dataset, name = load(spec, streaming=True)
-        return dataset_shards(dataset, name, columns, hub_files(allow_outside))
+        return dataset_shards(dataset, name, options.columns, hub_files(options.allow_outside))
 
 
 def is_hub_id(spec: str) -> bool:
-    """Whether a source is named as those of the hub, and is neither here nor named like a file."""
+    """Tells whether a source is named as those of the hub, and is neither here nor named like a
+    file."""
     path = Path(spec)
     return bool(DATASET.fullmatch(spec)) and not path.exists() and path.suffix.lower() not in FILES
 
 
 def load(spec: str, **options: Any) -> tuple[Any, str]:
-    """A data set of `datasets`, and its name with the split."""
+    """Returns a data set of `datasets`, and its name with the split."""
     import datasets
 
     match = DATASET.fullmatch(spec)

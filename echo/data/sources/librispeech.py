@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from echo.data.audio import SUFFIXES
-from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, read_lines
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
@@ -21,8 +21,8 @@ class LibriSpeechReader(Reader):
     def takes(self, spec: str) -> bool:
         return Path(spec).is_dir() and any(transcript_files(Path(spec)))
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        """Every line of every transcript file below the folder, in the order of their paths.
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        """Yields every line of every transcript file below the folder, in the order of their paths.
 
         The corpus writes its transcripts in capitals. That says nothing about the speech, and a
         tokenizer learnt on ordinary text breaks capitals into single letters; so a file that is all
@@ -37,7 +37,7 @@ class LibriSpeechReader(Reader):
                 continue
             capitals = " ".join(text for _, _, text in lines).isupper()
             names = recordings_in(path.parent)
-            recordings = Recordings((path.parent,), (folder.resolve(),), allow_outside)
+            recordings = Recordings((path.parent,), (folder.resolve(),), options.allow_outside)
             for number, (utterance_id, _, text) in enumerate(lines, 1):
                 if not utterance_id:  # a blank line
                     continue
@@ -52,14 +52,16 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """The names of a folder's recordings by those without suffixes; the first suffix wins."""
+    """Returns the names of a folder's recordings by those without suffixes; the first suffix
+    wins."""
     return {
         path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
     }
 
 
 def transcript_files(folder: Path) -> Iterator[Path]:
-    """The transcript files below a folder, in order. Links to folders are followed, once each.
+    """Yields the transcript files below a folder, in order. Links to folders are followed, once
+    each.
 
     Raises:
         OSError: a folder cannot be read.

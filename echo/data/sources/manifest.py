@@ -5,8 +5,9 @@ import reprlib
 from typing import Any
 
 from echo.data.named import MANIFESTS
-from echo.data.sources.columns import Columns, Record
+from echo.data.sources.columns import Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
@@ -16,10 +17,11 @@ class ManifestReader(Reader):
     suffixes = MANIFESTS
     marks = ("metadata.jsonl",)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        """One row a line; paths are relative to the manifest, blank lines are passed over."""
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        """Yields one row a line; paths are relative to the manifest, blank lines are passed
+        over."""
         path = self.file(spec)
-        recordings = Recordings((path.parent,), (path.parent.resolve(),), allow_outside)
+        recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
         for number, line in enumerate(read_lines(path), 1):
             if line.strip():
                 where = f"{path}:{number}"
@@ -28,7 +30,7 @@ class ManifestReader(Reader):
                 except DataError as error:
                     yield DataError(f"{where}: {error}")
                 else:
-                    yield Row(where, record, recordings.of, columns)
+                    yield Row(where, record, recordings.of, options.columns)
 
 
 def parse(line: str) -> Record:
@@ -45,7 +47,7 @@ def parse(line: str) -> Record:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which Python would keep the last of two values without a word."""
+    """Returns a JSON object, of which Python would keep the last of two values without a word."""
     record: dict[str, Any] = {}
     for key, value in pairs:
         if key in record:

@@ -1,20 +1,19 @@
 """From one string to utterances: finds the reader of a source, or says why there is none."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from echo.data.sources.columns import USUAL, Columns
 from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import SavedReader
-from echo.data.sources.hub import HubReader, HubStreamReader
+from echo.data.sources.hub import HubReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
-from echo.data.sources.reader import Reader, RowShard, ShardReader
-from echo.data.sources.row import utterances
+from echo.data.sources.options import AS_USUAL, ReadOptions
+from echo.data.sources.reader import Reader
+from echo.data.sources.row import Rows, utterances
 from echo.data.sources.shards import TarReader
 from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader
@@ -24,7 +23,7 @@ from echo.support.errors import DataError
 log = logging.getLogger(__name__)
 
 MAX_WARNINGS = 20
-# The first that takes a source reads it; the hub comes after all of them.
+# The first that takes a source reads it.
 READERS: list[Reader] = [
     CorpusReader(),
     TarReader(),
@@ -33,15 +32,11 @@ READERS: list[Reader] = [
     TableReader(),
     ManifestReader(),
     LibriSpeechReader(),
+    HubReader(),
 ]
 
 
-def read_source(
-    spec: str,
-    columns: Columns = USUAL,
-    on_error: Literal["raise", "skip"] = "raise",
-    allow_outside: bool = False,
-) -> list[Utterance]:
+def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
     """Reads the utterances of a source; recordings are not decoded yet.
 
     Args:
@@ -51,10 +46,7 @@ def read_source(
             with their manifest, `train-{000000..000123}.tar`), Parquet or Arrow
             files (`train-*.parquet`), or what runs on a built-in corpus are measured on
             (`fsdd:FOLDER`, `espeak:`, `fsdd:FOLDER@dev`).
-        columns: where the columns do not have one of their usual names.
-        on_error: "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
-        allow_outside: whether recordings may lie outside of the source's own folder, by an
-            absolute path, by "..", or through a link.
+        options: its columns, whether a bad row stops, and where recordings may lie.
 
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no row is left.
@@ -62,9 +54,9 @@ def read_source(
     good: list[Utterance] = []
     bad: list[DataError] = []
     ids: set[str] = set()
-    for row in scan_source(spec, columns, allow_outside):
+    for row in scan_source(spec, options):
         if isinstance(row, DataError):
-            if on_error == "raise":
+            if options.on_error == "raise":
                 raise row
             bad.append(row)
             if len(bad) <= MAX_WARNINGS:
@@ -81,19 +73,17 @@ def read_source(
     return good
 
 
-def scan_source(
-    spec: str, columns: Columns = USUAL, allow_outside: bool = False, hub_stream: bool = False
-) -> Iterator[Utterance | DataError]:
+def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utterance | DataError]:
     """Yields every row in order: an utterance, or the reason why the row is none. Takes what
-    `read_source` does. With `hub_stream`, a data set of the hub is read without being kept.
+    `read_source` does.
 
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
     empty = True
     with system_errors(spec):
-        reader = find_reader(spec, hub_stream)
-        for row in utterances(reader.read(spec, columns, allow_outside)):
+        reader = find_reader(spec)
+        for row in utterances(reader.read(spec, options)):
             empty = False
             yield row
     if empty:
@@ -102,29 +92,24 @@ def scan_source(
 
 @dataclass(frozen=True)
 class UtteranceShard:
-    """A part of a source that is read as one."""
+    """A part of a source, whose rows are checked each time that it is iterated."""
 
-    rows: RowShard
+    rows: Rows
 
-    def read(self) -> Iterator[Utterance | DataError]:
-        """Every utterance in the shard's order, or the reason why a row is none."""
-        return utterances(self.rows.read())
+    def __iter__(self) -> Iterator[Utterance | DataError]:
+        return utterances(self.rows)
 
 
-def stream_source(
-    spec: str, columns: Columns = USUAL, allow_outside: bool = False, hub: bool = False
-) -> Sequence[UtteranceShard] | None:
-    """The parts of a source that is read part by part: tar shards, Parquet and Arrow files, and
-    with `hub` data sets of the hub. None for a source of another kind.
+def stream_source(spec: str, options: ReadOptions = AS_USUAL) -> list[UtteranceShard] | None:
+    """Returns the parts of a source that is read part by part: tar shards, Parquet and Arrow files,
+    and with `options.streaming` data sets of the hub. None for a source of another kind.
 
     Raises:
         DataError: the source cannot be found or opened.
     """
     with system_errors(spec):
-        reader = find_reader(spec, hub)
-        if not isinstance(reader, ShardReader):
-            return None
-        return [UtteranceShard(rows) for rows in reader.shards(spec, columns, allow_outside)]
+        shards = find_reader(spec).shards(spec, options)
+    return None if shards is None else [UtteranceShard(rows) for rows in shards]
 
 
 def register_source(reader: Reader) -> None:
@@ -132,14 +117,13 @@ def register_source(reader: Reader) -> None:
     READERS.insert(0, reader)
 
 
-def find_reader(spec: str, hub_stream: bool = False) -> Reader:
-    """The first reader that takes a source.
+def find_reader(spec: str) -> Reader:
+    """Returns the first reader that takes a source.
 
     Raises:
         DataError: none does.
     """
-    hub = HubStreamReader() if hub_stream else HubReader()
-    if found := next((reader for reader in (*READERS, hub) if reader.takes(spec)), None):
+    if found := next((reader for reader in READERS if reader.takes(spec)), None):
         return found
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]
     path = Path(spec)

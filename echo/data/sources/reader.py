@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
-from echo.data.sources.columns import Columns
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.row import Rows
 
 
@@ -16,46 +16,45 @@ class Reader(ABC):
     marks: tuple[str, ...] = ()  # the files by which a folder of this kind is known
 
     def takes(self, spec: str) -> bool:
-        """Whether a source is of this kind: by its name and what is there, without reading it."""
+        """Tells whether a source is of this kind: by its name and what is there, without reading
+        it."""
         path = Path(spec)
         if path.is_dir():
             return any((path / mark).is_file() for mark in self.marks)
         return path.suffix.lower() in self.suffixes and path.exists()
 
     def file(self, spec: str) -> Path:
-        """The file that a source is, or the first of the marks in its folder."""
+        """Returns the file that a source is, or the first of the marks in its folder."""
         path = Path(spec)
         return path / self.marks[0] if path.is_dir() else path
 
     @abstractmethod
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         """Yields every row in order, or the reason why it is none, naming its place.
 
         Args:
             spec: what the user wrote, which `takes` has taken.
-            columns: which columns the user says to read, for sources whose columns have names.
-            allow_outside: whether recordings may lie outside of the source's own folder; see
-                `Recordings`.
+            options: what the user says of it: `columns` goes to each `Row` of a source whose
+                columns have names, `allow_outside` to `Recordings`.
 
         Raises:
             DataError: the source as a whole cannot be read.
         """
 
+    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows] | None:
+        """Returns the parts in which training streams a source, none of them read: each yields
+        its rows, always the same, as often as it is iterated. None if it is held whole.
 
-class RowShard(Protocol):
-    """A part of a source that is read as one."""
-
-    def read(self) -> Rows:
-        """Every row in the shard's order, always the same, or the reason why it is none."""
-        ...
+        Arguments and errors as for `read`.
+        """
+        return None
 
 
 class ShardReader(Reader):
-    """Reads a kind of source that training streams, shard by shard."""
+    """Reads a kind of source that training always streams, shard by shard."""
 
     @abstractmethod
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> Sequence[RowShard]:
-        """The shards of a source, none of them read. Arguments and errors as for `read`."""
+    def shards(self, spec: str, options: ReadOptions) -> Sequence[Rows]: ...
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
-        return (row for s in self.shards(spec, columns, allow_outside) for row in s.read())
+    def read(self, spec: str, options: ReadOptions) -> Rows:
+        return chain.from_iterable(self.shards(spec, options))

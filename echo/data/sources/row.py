@@ -18,7 +18,7 @@ from echo.support.errors import DataError
 
 
 def in_record(record: Record, column: str) -> Audio:
-    """The recording of a row that holds it in its audio column."""
+    """Returns the recording of a row that holds it in its audio column."""
     audio = record[column]
     assert isinstance(audio, Audio), f"{column!r} holds no Audio, so the Row needs a `find`"
     return audio

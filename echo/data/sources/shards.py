@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import get_type_hints
 
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Rows
+from echo.data.sources.row import Row
 from echo.data.sources.tar import read_tar
 from echo.support.errors import DataError
 
@@ -19,13 +21,6 @@ SUFFIX = ".tar"
 SHARD_MANIFEST = "shards.jsonl"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 1_000_000
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "shard": str,
-    "utterances": int,
-    "seconds": (int, float),
-    "bytes": int,
-    "sha256": str,
-}
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,8 @@ class TarShard:
     columns: Columns
     entry: ShardEntry | None = None
 
-    def read(self) -> Rows:
-        """Every row in the order of the shard, or the reason why it is none."""
+    def __iter__(self) -> Iterator[Row | DataError]:
+        """Yields every row in the order of the shard, or the reason why it is none."""
         count = 0
         try:
             for row in read_tar(self.path, self.columns):
@@ -74,20 +69,21 @@ class TarReader(ShardReader):
     def takes(self, spec: str) -> bool:
         return spec.endswith(SUFFIX) or super().takes(spec)
 
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[TarShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[TarShard]:
         """Raises DataError where a shard is missing, or not as the manifest says."""
         pattern = Path(spec)
         if not spec.endswith(SUFFIX):
-            return [checked(pattern, entry, columns) for entry in read_shard_manifest(pattern)]
+            entries = read_shard_manifest(pattern)
+            return [checked(pattern, entry, options.columns) for entry in entries]
         found = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else []
         paths = found or [Path(name) for name in expand(spec)]
         if missing := next((path for path in paths if not path.is_file()), None):
             raise DataError(f"{missing}: no such shard")
-        return [TarShard(path, columns) for path in paths]
+        return [TarShard(path, options.columns) for path in paths]
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """Every name that a pattern with ranges stands for; numbers are as wide as the first."""
+    """Yields every name that a pattern with ranges stands for; numbers are as wide as the first."""
     texts = RANGE.split(pattern)
     ranges = [
         (range(int(first), int(last) + 1), len(first))
@@ -108,15 +104,15 @@ def read_shard_manifest(folder: Path) -> Iterator[ShardEntry]:
     for number, line in enumerate(read_lines(path), 1):
         try:
             record = parse(line)
-            for key, kind in FIELDS.items():
-                if not isinstance(record.get(key), kind):
+            for key, kind in get_type_hints(ShardEntry).items():
+                if not isinstance(record.get(key), (int, float) if kind is float else kind):
                     raise DataError(f"{key!r} is missing or of the wrong kind")
             name = record["shard"]
             if Path(name).name != name or "\0" in name:
                 raise DataError(f"'shard' must be the name of a file beside it, not {name!r}")
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
-        yield ShardEntry(**{key: record[key] for key in FIELDS})
+        yield ShardEntry(**{key: record[key] for key in get_type_hints(ShardEntry)})
 
 
 def checked(folder: Path, entry: ShardEntry, columns: Columns) -> TarShard:
@@ -129,4 +125,4 @@ def checked(folder: Path, entry: ShardEntry, columns: Columns) -> TarShard:
 
 
 def manifest_line(entry: ShardEntry) -> str:
-    return json.dumps(entry.__dict__) + "\n"
+    return json.dumps(asdict(entry)) + "\n"

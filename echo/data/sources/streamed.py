@@ -1,5 +1,6 @@
 """Data sets that `datasets` reads part by part: Parquet and Arrow files, and those of the hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING
 from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import cell_audio, library_errors
 from echo.data.sources.files import Recordings
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.row import Row
 from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ class DatasetShard:
     columns: Columns
     files: Recordings
 
-    def read(self) -> Rows:
-        """Every row in order, and at last why there are no more, where the file is damaged."""
+    def __iter__(self) -> Iterator[Row | DataError]:
+        """Yields every row in order, and at last why there are no more, where the file is
+        damaged."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
         find = partial(cell_audio, files=self.files)
@@ -52,7 +55,7 @@ class ParquetReader(ShardReader):
     def takes(self, spec: str) -> bool:
         return Path(spec).suffix.lower() in self.suffixes
 
-    def shards(self, spec: str, columns: Columns, allow_outside: bool) -> list[DatasetShard]:
+    def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard]:
         folder = Path(spec).parent
         paths = sorted(str(path) for path in folder.glob(Path(spec).name))
         if not paths:
@@ -62,14 +65,14 @@ class ParquetReader(ShardReader):
         kind = Path(spec).suffix[1:]
         with library_errors(f"{spec}: cannot be read"):
             dataset = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
-        files = Recordings((folder,), (folder.resolve(),), allow_outside)
-        return dataset_shards(dataset, spec, columns, files)
+        files = Recordings((folder,), (folder.resolve(),), options.allow_outside)
+        return dataset_shards(dataset, spec, options.columns, files)
 
 
 def dataset_shards(
     dataset: "IterableDataset", name: str, columns: Columns, files: Recordings
 ) -> list[DatasetShard]:
-    """The parts of a streamed data set, as many as it can be read in.
+    """Returns the parts of a streamed data set, as many as it can be read in.
 
     Raises:
         DataError: it cannot be read, or is empty.

@@ -9,6 +9,7 @@ from typing import Any
 from echo.data.named import TABLES
 from echo.data.sources.columns import Columns, Keys
 from echo.data.sources.files import Recordings, check_encoding, read_lines
+from echo.data.sources.options import ReadOptions
 from echo.data.sources.reader import Reader
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
@@ -18,7 +19,7 @@ class TableReader(Reader):
     suffixes = TABLES
     marks = ("metadata.csv",)
 
-    def read(self, spec: str, columns: Columns, allow_outside: bool) -> Rows:
+    def read(self, spec: str, options: ReadOptions) -> Rows:
         """Recordings lie in `clips/` beside the table, or beside it.
 
         Raises:
@@ -31,9 +32,9 @@ class TableReader(Reader):
         else:
             # Strict, or an unclosed quote would swallow the rows after it without a word.
             reader = csv.reader(read_lines(path), strict=True)
-        header, keys = read_header(path, reader, columns)
+        header, keys = read_header(path, reader, options.columns)
         folders = (path.parent / "clips", path.parent)
-        recordings = Recordings(folders, (path.parent.resolve(),), allow_outside)
+        recordings = Recordings(folders, (path.parent.resolve(),), options.allow_outside)
         while True:
             where = f"{path}:{reader.line_num + 1}"  # a quoted cell may go on over further lines
             try:
@@ -62,7 +63,7 @@ class TableReader(Reader):
             for key in ("duration", "offset"):
                 with suppress(KeyError, ValueError):  # what is no number is refused later
                     record[key] = float(record[key])
-            yield Row(where, record, recordings.of, columns)
+            yield Row(where, record, recordings.of, options.columns)
 
 
 def read_header(

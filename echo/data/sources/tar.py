@@ -63,7 +63,7 @@ class Member:
 
 
 def read_tar(path: Path, columns: Columns) -> Rows:
-    """One row for each key. What is wrong with members or the shard comes last, and does not
+    """Yields one row for each key. What is wrong with members or the shard comes last, and does not
     keep the rest from being read.
 
     Raises:
@@ -98,7 +98,7 @@ def read_tar(path: Path, columns: Columns) -> Rows:
 
 
 def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
-    """The plain files of a shard; its folders are passed over, anything else is an error."""
+    """Yields the plain files of a shard; its folders are passed over, anything else is an error."""
     end = os.fstat(file.fileno()).st_size
     last = "its start"
     try:

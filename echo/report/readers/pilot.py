@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from echo.config import load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.utterance import all_evaluated
 from echo.pilot.measure import FOLDERS, JOINT
 from echo.pilot.results import run_folder

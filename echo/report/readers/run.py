@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from echo.config import DataSettings, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import all_evaluated
 from echo.pilot.measure import FOLDERS, JOINT

@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from echo.data.sources import Columns, read_source
+from echo.data.sources import Columns, ReadOptions, read_source
 from echo.data.utterance import Utterance
 
 
-def source_of(data: str, columns: Columns, allow_outside: bool) -> dict[str, Any]:
+def source_of(data: str, options: ReadOptions) -> dict[str, Any]:
     """What `read_again` needs, as `provenance.json` keeps it."""
-    return {"data": data, "columns": asdict(columns), "allow_outside": allow_outside}
+    return {
+        "data": data,
+        "columns": asdict(options.columns),
+        "allow_outside": options.allow_outside,
+    }
 
 
 def read_again(source: Mapping[str, Any]) -> Sequence[Utterance]:
@@ -20,4 +24,5 @@ def read_again(source: Mapping[str, Any]) -> Sequence[Utterance]:
         EchoError: there is no such data set any more.
     """
     columns = Columns(**source.get("columns", {}))
-    return read_source(source["data"], columns, "skip", source.get("allow_outside", False))
+    options = ReadOptions(columns, "skip", source.get("allow_outside", False))
+    return read_source(source["data"], options)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import echo.data.audio
 from echo.config import AugmentSettings, DataSettings, RunConfig, SourceSettings
-from echo.data.batching import Position
-from echo.data.corpora.build import build_corpus
+from echo.data.batching import EpochBatches, Position
+from echo.data.build import build_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
-from echo.data.corpora.stream import HeldShard, StreamBatches, StreamCorpus
-from echo.data.loading import ExampleReader, training_loader
+from echo.data.corpora.stream import StreamCorpus
+from echo.data.examples import ExampleReader
+from echo.data.loading import training_loader
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
 from echo.data.sources.shards import TarShard
@@ -78,7 +79,7 @@ def data_settings(train, manifest, **changes):
 
 
 def batches_of(corpus, start=Position(), rank=0, world=1):  # noqa: B008
-    return StreamBatches(corpus, 1, 4, 4, [0.9, 1.0, 1.1], start, rank, world)
+    return EpochBatches(corpus, 1, 4, 4, [0.9, 1.0, 1.1], start, rank, world)
 
 
 def load(data, corpus, count, start=Position()):  # noqa: B008
@@ -162,7 +163,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
     corpus = build_corpus(data_settings(str(shards), manifest), 1)
     last = len(corpus.blocks(0)) - 1
     read, decoded = [], []
-    read_shard, decode = TarShard.read, echo.data.audio.decode
+    read_shard, decode = TarShard.__iter__, echo.data.audio.decode
 
     def counting_read(self):
         read.append(self.path)
@@ -172,7 +173,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
         decoded.append(name)
         return decode(source, name)
 
-    monkeypatch.setattr(TarShard, "read", counting_read)
+    monkeypatch.setattr(TarShard, "__iter__", counting_read)
     monkeypatch.setattr(echo.data.audio, "decode", counting_decode)
     next(iter(batches_of(corpus, Position(0, 1, last))))
     assert read == [shard.rows.path for shard in corpus.blocks(0)[last]]
@@ -183,7 +184,7 @@ def test_going_on_decodes_nothing_and_reads_no_shard_of_earlier_blocks(
 
 def test_a_bad_row_comes_with_a_batch_to_be_counted(manifest):
     (good, *_) = read_source(manifest)
-    held = HeldShard([DataError("x.tar: is cut off"), good])  # type: ignore[list-item]
+    held = [DataError("x.tar: is cut off"), good]
     corpus = StreamCorpus([Weighted([held])], [], 1, 8)
     assert corpus.known_utterances() == [good]
     reader = ExampleReader(train_tokenizer(["one two"]), Limits(80, 300, 12))

@@ -11,7 +11,7 @@ import torch
 
 from echo.data.audio import AudioFile, header_duration
 from echo.data.prepare.shard import write_shards
-from echo.data.sources import Columns, read_source, scan_source
+from echo.data.sources import Columns, ReadOptions, read_source, scan_source
 from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
@@ -197,7 +197,7 @@ def test_what_is_wrong_in_a_shard_is_named_and_the_rest_read(tmp_path, members, 
     assert str(path) in str(error)
     assert "\n" not in str(error)
     assert [p.name for p in tmp_path.iterdir()] == ["x.tar"]  # nothing is extracted
-    assert len(read_source(str(path), on_error="skip")) == 1
+    assert len(read_source(str(path), ReadOptions(on_error="skip"))) == 1
 
 
 def damaged(path, damage):

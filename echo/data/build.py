@@ -1,59 +1,51 @@
 """A run's corpus, from its settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from echo.config import DataSettings
+from echo.data.cache import AudioCache
+from echo.data.corpora.built_in import built_in_corpus
 from echo.data.corpora.mixed import MixedCorpus, Weighted
 from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
-from echo.data.named import check_data, training_sources
-from echo.data.sources import Columns, read_source, stream_source
+from echo.data.named import check_data, evaluation_sources, training_sources
+from echo.data.sources import Columns, ReadOptions, read_source, stream_source
 from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
 
 
 def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
-    """The built-in corpus that is named, or the sources `data.train` and `data.eval`.
+    """Returns the built-in corpus that is named, or that of the sources `data.train` and
+    `data.eval`.
 
     Raises:
         ConfigError: the settings name no data, or data of both kinds.
         DataError: the data are not as they should be.
     """
     check_data(settings)
-    if settings.corpus == "fsdd":
-        from echo.data.corpora.fsdd import ConnectedDigits
-
-        assert settings.root is not None
-        return ConnectedDigits(Path(settings.root), seed, split=settings.split)
-    if settings.corpus == "espeak":
-        from echo.data.corpora.espeak import SpokenCommands
-
-        kept = Path(settings.root) if settings.root else None
-        return SpokenCommands(kept, split=settings.split)
-    assert settings.eval is not None
+    if settings.corpus:
+        return built_in_corpus(settings, seed)
     columns = Columns(settings.audio_column, settings.text_column, settings.speaker_column)
+    options = ReadOptions(columns, settings.on_error, settings.allow_outside)
+    streamed = replace(options, streaming=settings.streaming)
     cache = None
     if settings.cache is not None:
-        from echo.data.cache import AudioCache
-
         cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
 
     def held_whole(spec: str) -> list[Utterance]:
-        utterances = read_source(spec, columns, settings.on_error, settings.allow_outside)
+        utterances = read_source(spec, options)
         return cache.over(utterances) if cache else utterances
 
     streams: list[Weighted[Shard]] = []
     held: list[Weighted[Utterance]] = []
     for source in training_sources(settings):
-        shards = stream_source(source.source, columns, settings.allow_outside, settings.streaming)
+        shards = stream_source(source.source, streamed)
         if shards is None:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:
             streams.append(Weighted(shards, source.weight))
-    evaluated: Evaluated
-    if isinstance(settings.eval, dict):
-        evaluated = {name: held_whole(spec) for name, spec in settings.eval.items()}
-    else:
-        evaluated = held_whole(settings.eval)
+    sets = {name: held_whole(spec) for name, spec in evaluation_sources(settings).items()}
+    evaluated: Evaluated = sets if isinstance(settings.eval, dict) else sets[""]
     if streams and cache:
         raise ConfigError("data.cache does not work with streams: leave it out")
     if streams:  # with what is held whole cut into shards beside them

@@ -1,0 +1,98 @@
+"""From examples to a batch of tensors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from echo.data.examples import Example
+from echo.data.packing import WindowError, parts_of
+from echo.data.prompts import AS_SET, Told
+from echo.data.utterance import Utterance
+from echo.support.errors import DataError
+
+IGNORED = -100  # the label without a loss
+
+
+@dataclass(frozen=True)
+class Batch:
+    utterances: list[Utterance]
+    input_features: torch.Tensor  # (B, n_mels, frames)
+    attention_mask: torch.Tensor  # (B, frames), 1 at valid frames
+    decoder_input_ids: torch.Tensor  # (B, tokens)
+    labels: torch.Tensor  # (B, tokens), IGNORED at padding
+    skipped: list[DataError]  # what was wrong with utterances left out
+    told: Told = AS_SET  # the language and task to decode with
+
+    @property
+    def size(self) -> int:
+        """The number of utterances, of which a window holds several."""
+        return sum(len(parts_of(utterance)) for utterance in self.utterances)
+
+    def to(self, device: torch.device) -> "Batch":
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Pins its tensors, for the loader: copies from memory that is not pinned make the host
+        wait for them."""
+        return self.each(torch.Tensor.pin_memory)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """Returns the batch with all its tensors changed."""
+        return replace(
+            self,
+            input_features=change(self.input_features),
+            attention_mask=change(self.attention_mask),
+            decoder_input_ids=change(self.decoder_input_ids),
+            labels=change(self.labels),
+        )
+
+    def halves(self) -> "list[Batch]":
+        """Returns two batches of half the utterances each, or this one where it has only one."""
+        middle = len(self.utterances) // 2
+        if not middle:
+            return [self]
+        parts = (slice(None, middle), slice(middle, None))
+        return [
+            replace(self.each(itemgetter(part)), utterances=self.utterances[part]) for part in parts
+        ]
+
+
+class Collator:
+    """Pads examples to one batch."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
+        """Returns a batch, or only what was wrong where no example is left."""
+        skipped = [problem for e in examples for problem in problems_of(e)]
+        good = [e for e in examples if isinstance(e, Example)]
+        if not good:
+            return skipped
+        lengths = torch.tensor([e.features.shape[1] for e in good])
+        frames = int(lengths.max())
+        features = torch.zeros(len(good), good[0].features.shape[0], frames)
+        for row, example in zip(features, good, strict=True):
+            row[:, : example.features.shape[1]] = example.features
+        tokens = [torch.tensor(e.prompt + e.tokens, dtype=torch.long) for e in good]
+        labels = [t[1:].clone() for t in tokens]
+        for row, example in zip(labels, good, strict=True):
+            row[: len(example.prompt)] = IGNORED
+        return Batch(
+            utterances=[e.utterance for e in good],
+            input_features=features,
+            attention_mask=(torch.arange(frames) < lengths[:, None]).long(),
+            decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
+            labels=pad_sequence(labels, True, IGNORED),
+            skipped=skipped,
+        )
+
+
+def problems_of(example: Example | DataError) -> Sequence[DataError]:
+    """Returns what was wrong with each utterance left out."""
+    if isinstance(example, WindowError):
+        return example.problems
+    return [example] if isinstance(example, DataError) else example.skipped

@@ -1,0 +1,225 @@
+"""From an utterance to an example: decoded, as features and tokens, or what is wrong with it."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from echo.config import OnError
+from echo.data.audio import to_mono_16k
+from echo.data.features import log_mel
+from echo.data.packing import Window, WindowError
+from echo.data.prompts import Prompts
+from echo.data.tokenizer import Segment, encode_transcript, join_segments, prompt_ids
+from echo.data.utterance import Utterance
+from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SampleChange = Callable[[torch.Tensor], torch.Tensor]  # of (samples,), which keeps their number
+
+
+@dataclass(frozen=True)
+class Example:
+    utterance: Utterance
+    features: torch.Tensor  # (n_mels, frames)
+    tokens: list[int]  # from decoder start to end of text; none where unlabelled
+    seconds: float  # without the silence that was added
+    prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
+    skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
+
+
+class ExampleReader:
+    """Decodes an utterance into an example, or says why it cannot be one.
+
+    Unless `labelled`, transcripts are not tokenised: references may hold characters that the
+    model cannot write.
+    """
+
+    def __init__(
+        self, tokenizer: Any, limits: Limits, labelled: bool = True, generation: Any = None
+    ) -> None:
+        """
+        Args:
+            generation: the model's generation config, by which rows tell language and task.
+        """
+        self.tokenizer = tokenizer
+        self.limits = limits
+        self.labelled = labelled
+        self.prompts = Prompts(tokenizer, generation)
+
+    @classmethod
+    def of(
+        cls,
+        model: EchoForConditionalGeneration,
+        tokenizer: Any,
+        labelled: bool = True,
+        limits: Limits | None = None,
+    ) -> "ExampleReader":
+        """Returns the reader of a model's examples, with its own limits unless others are given."""
+        limits = limits or Limits.of(model.config)
+        return cls(tokenizer, limits, labelled, model.generation_config)
+
+    def read(
+        self,
+        utterance: Utterance,
+        speed: float = 1.0,
+        change: SampleChange | None = None,
+    ) -> Example:
+        """Returns the example, at this speed unless that makes it too long for the encoder.
+
+        Args:
+            change: what is done to its samples then, which keeps their number.
+
+        Raises:
+            DataError: naming the place, for audio or text that the model cannot take.
+        """
+        if isinstance(utterance, Window):
+            return self.read_window(utterance, speed, change)
+        with naming(utterance):
+            samples = utterance.audio.load()
+            changed = at_speed(samples, speed)
+            if feature_frames(len(changed)) <= self.limits.max_frames:
+                samples = changed
+            features, seconds = self.features(samples, change)
+            return Example(utterance, features, self.tokens(utterance), seconds)
+
+    def features(
+        self, samples: torch.Tensor, change: SampleChange | None
+    ) -> tuple[torch.Tensor, float]:
+        """Returns the features of (samples,) with the silence that is added, and the seconds
+        without it."""
+        self.check_frames(feature_frames(len(samples)))
+        samples = samples if change is None else change(samples)
+        padded = F.pad(samples, (0, self.limits.padded(len(samples)) - len(samples)))
+        return log_mel(padded, self.limits.n_mels), len(samples) / SAMPLE_RATE
+
+    def read_window(self, window: Window, speed: float, change: SampleChange | None) -> Example:
+        """Does as `read` does, for utterances that are joined. Parts that cannot be read are left
+        out."""
+        pieces: list[torch.Tensor] = []
+        read: list[Utterance] = []
+        segments: list[Segment] = []
+        problems: list[DataError] = []
+        length = 0  # samples at this speed
+        for part, pause in zip(window.parts, window.pauses, strict=False):
+            try:
+                with naming(part):
+                    samples = at_speed(part.audio.load(), speed)
+                    tokens = self.tokens(part)
+            except DataError as error:
+                problems.append(error)
+                continue
+            silence = torch.zeros(round(pause / speed * SAMPLE_RATE))
+            start = (length + len(silence)) / SAMPLE_RATE
+            pieces += [silence, samples]
+            read.append(part)
+            length += len(silence) + len(samples)
+            segments.append(Segment(start, length / SAMPLE_RATE, tokens))
+        if not segments:
+            raise WindowError(tuple(problems))
+        begun = None
+        if window.begun and not problems:  # a gap would let all of it in
+            samples, begun = self.beginning(window, length, speed)
+            pieces.append(samples)
+        with naming(window):
+            features, seconds = self.features(torch.cat(pieces), change)
+        ids = join_segments(self.tokenizer, segments, begun)
+        room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
+        prompt = prompt_ids(self.tokenizer, window.previous, room)
+        heard = replace(window, parts=tuple(read))
+        return Example(heard, features, ids, seconds, prompt, tuple(problems))
+
+    def beginning(
+        self, window: Window, length: int, speed: float
+    ) -> tuple[torch.Tensor, float | None]:
+        """Returns a pause and what then begins of the utterance after a window's parts, (samples,)
+        up to the window's end, and the time in seconds at which it begins. Nothing where its
+        recording cannot be read, which is an error where it is a part."""
+        assert window.begun is not None
+        try:
+            samples = at_speed(window.begun.audio.load(), speed)
+        except DataError:
+            return torch.zeros(0), None
+        silence = torch.zeros(round(window.pauses[-1] / speed * SAMPLE_RATE))
+        room = round(window.seconds * SAMPLE_RATE) - length
+        if len(silence) + len(samples) <= room or room <= len(silence):
+            return torch.zeros(0), None  # its row gives a wrong duration
+        return torch.cat([silence, samples])[:room], (length + len(silence)) / SAMPLE_RATE
+
+    def check(self, utterance: Utterance) -> None:
+        """Checks as `read` does, by what is known without decoding the recording."""
+        with naming(utterance):
+            self.check_frames(feature_frames(round(utterance.duration * SAMPLE_RATE)))
+            self.tokens(utterance)
+
+    def tokens(self, utterance: Utterance) -> list[int]:
+        """Returns the transcript's token ids, from decoder start to end of text; none if
+        unlabelled."""
+        if not self.labelled:
+            self.prompts.told(utterance)  # refuses what cannot be decoded
+            return []
+        prompt = self.prompts.ids(utterance)
+        tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
+        if len(tokens) - 1 > self.limits.max_tokens:
+            raise DataError(
+                f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
+                f"{self.limits.max_tokens}"
+            )
+        return tokens
+
+    def check_frames(self, frames: int) -> None:
+        if frames > self.limits.max_frames:
+            raise DataError(
+                f"the audio is {frames / FRAMES_PER_SECOND} s long, but the encoder takes "
+                f"{self.limits.max_frames / FRAMES_PER_SECOND} s"
+            )
+
+
+def at_speed(samples: torch.Tensor, speed: float) -> torch.Tensor:
+    """Returns (samples,) at 16 kHz, played faster by a factor."""
+    if speed == 1.0:
+        return samples
+    return to_mono_16k(samples[None], round(speed * SAMPLE_RATE), "")
+
+
+@contextmanager
+def naming(utterance: Utterance) -> Iterator[None]:
+    """Puts the utterance's place before what is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{utterance.where or utterance.id}: {error}") from None
+
+
+def check_utterances(
+    utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
+) -> list[Utterance]:
+    """Returns the utterances that the model can take, by what is known without decoding.
+
+    Raises:
+        DataError: one does not fit and `on_error` is "raise", or none does.
+    """
+    fitting = []
+    for utterance in utterances:
+        try:
+            reader.check(utterance)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            logger.warning("skipped: %s", error)
+        else:
+            fitting.append(utterance)
+    if not fitting:
+        raise DataError("no utterance is left that fits the model")
+    if len(fitting) < len(utterances):
+        logger.warning(
+            "%d of %d utterances skipped", len(utterances) - len(fitting), len(utterances)
+        )
+    return fitting
