@@ -36,7 +36,7 @@ def main() -> None:
         part = utterances[start : start + PART]
         for name, padded in lengths.items():
             started = time.process_time()
-            found = evaluate_model(loaded.model, loaded.tokenizer, part, pad_to_seconds=padded)
+            found = evaluate_model(loaded, part, pad_to_seconds=padded)
             seconds[name].append(time.process_time() - started)
             errors[name] += found.wer_normalised
     audio = sum(u.duration for u in utterances)

@@ -138,7 +138,7 @@ def main() -> int:
             # Of this process: what others do on the machine does not count.
             started = time.process_time()
             if name == "echo":
-                found = transcribe_set(loaded.model, loaded.tokenizer, [utterance], settings)
+                found = transcribe_set(loaded, [utterance], settings)
                 texts[name].append(found.texts[0])
             else:
                 texts[name].append(systems[name](samples))

@@ -105,8 +105,7 @@ def evaluate(
     loaded = load_model(model, checkpoint, language, task)
     settings = DecodeSettings(beams=beams, ctc_weight=ctc_weight)
     evaluation = evaluate_model(
-        loaded.model,
-        loaded.tokenizer,
+        loaded,
         utterances,
         settings,
         on_error,
@@ -130,8 +129,7 @@ def evaluate(
     in_noise = None
     if noises:
         in_noise = measure_noise(
-            loaded.model,
-            loaded.tokenizer,
+            loaded,
             evaluation.transcripts.utterances,
             noises,
             snrs,
