@@ -189,8 +189,9 @@ def test_a_segment_says_how_it_was_decoded(whisper, commons):
         heard = [times[0], *body, times[-1], end]
         logits = model(features, decoder_input_ids=torch.tensor([[start, *heard]])).logits[0]
     said = logits.log_softmax(-1)[torch.arange(len(heard)), heard]
-    assert segment.decoding.avg_logprob == pytest.approx(float(said.mean()), abs=0.1)
-    quiet = logits[0].softmax(-1)[tokenizer.convert_tokens_to_ids("<|nospeech|>")]
+    # Some tokens may not be written, which makes the others more probable.
+    assert 0 <= segment.decoding.avg_logprob - float(said.mean()) < 0.2
+    quiet = logits[0].softmax(-1)[tokenizer.convert_tokens_to_ids("<|nocaptions|>")]
     assert segment.decoding.no_speech_prob == pytest.approx(float(quiet), abs=1e-3)
 
 
