@@ -44,11 +44,13 @@ class Evaluation:
             "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
             "rtfx": self.transcripts.rtfx,
             "normaliser": self.normaliser,
-            "wer": self.wer.to_dict(),
-            "cer": self.cer.to_dict(),
-            "wer_normalised": self.wer_normalised.to_dict(),
-            "cer_normalised": self.cer_normalised.to_dict(),
+            **self.rates(),
         }
+
+    def rates(self) -> dict[str, Any]:
+        """Returns the error rates with their counts, in a form that JSON can store."""
+        names = ("wer", "cer", "wer_normalised", "cer_normalised")
+        return {name: getattr(self, name).to_dict() for name in names}
 
     def write(self, folder: Path, further: Mapping[str, Any] | None = None) -> None:
         """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`,

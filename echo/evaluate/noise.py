@@ -41,16 +41,7 @@ class NoiseCurve:
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures in a form that JSON can store."""
         return {
-            "curve": [
-                {
-                    "snr": snr,
-                    "wer": evaluation.wer.to_dict(),
-                    "cer": evaluation.cer.to_dict(),
-                    "wer_normalised": evaluation.wer_normalised.to_dict(),
-                    "cer_normalised": evaluation.cer_normalised.to_dict(),
-                }
-                for snr, evaluation in self.curve.items()
-            ],
+            "curve": [{"snr": snr, **evaluation.rates()} for snr, evaluation in self.curve.items()],
             "non_speech": {
                 "minutes": self.minutes,
                 "words": self.alone.wer.insertions,

@@ -1,11 +1,11 @@
 """Judges the text of a segment: whether to decode it again, or to drop it because nobody speaks."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
 from echo.model.runaway import StopRunaway
 
@@ -78,12 +78,11 @@ def read_row(
     # After a stop, the rest is padding up to the length of the batch's longest row.
     judged = tokens[:stopped] if stopped else tokens
     scores = output.get("scores") if isinstance(output, dict) else None
-    size = vocabulary.bit_length() // 8 + 1  # bytes of a token
     return Decoded(
         tokens[:-1] if tokens[-1] == config.eos_token_id else tokens,
         output,
         temperature,
-        compression_ratio(b"".join(t.to_bytes(size, "little") for t in judged.tolist())),
+        WhisperGenerationMixin._retrieve_compression_ratio(judged, vocabulary),
         stopped is not None,
         token_logprobs(scores, judged, temperature) if scores else None,
     )
@@ -97,8 +96,3 @@ def token_logprobs(
     scaled = torch.stack(list(scores[: len(tokens)])).float() * (temperature or 1.0)
     chosen = tokens[: len(scaled)].to(scaled.device)
     return scaled.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-
-
-def compression_ratio(content: bytes) -> float:
-    """Returns how many times shorter zlib makes bytes, which is much if they repeat themselves."""
-    return len(content) / len(zlib.compress(content))

@@ -133,26 +133,22 @@ class EchoGeneration(WhisperForConditionalGeneration):
         )
 
     def _retrieve_max_frames_and_seek(  # type: ignore[override]
-        self,
-        batch_size: int,
-        attention_mask: torch.Tensor | None,
-        total_input_frames: int,
-        is_shortform: bool,
+        self, *, attention_mask: torch.Tensor | None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # If all recordings are short, Whisper's method runs to the end of the batch's longest.
         frames, seek = super()._retrieve_max_frames_and_seek(
-            batch_size, attention_mask, total_input_frames, is_shortform
+            attention_mask=attention_mask, **kwargs
         )
         return frames if attention_mask is None else attention_mask.sum(-1).cpu(), seek
 
     def _get_input_segment(  # type: ignore[override]
         self,
+        *,
         input_features: torch.Tensor | None,
         seek: torch.Tensor,
         seek_num_frames: torch.Tensor,
-        num_segment_frames: int,
-        cur_bsz: int,
         batch_idx_map: list[int],
+        **_: Any,
     ) -> torch.Tensor | None:
         # Whisper's method pads every segment to 30 s.
         if input_features is None:
@@ -166,12 +162,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
         return torch.stack([F.pad(s, (0, int(heard.max()) - s.shape[-1])) for s in segments])
 
     def _prepare_decoder_input_ids_for_generation(  # type: ignore[override]
-        self,
-        batch_size: int,
-        model_input_name: str,
-        model_kwargs: dict[str, Any],
-        *args: Any,
-        **kwargs: Any,
+        self, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         # transformers would put the decoder's start token first, but Whisper's prompt comes before.
         return model_kwargs.pop("decoder_input_ids"), model_kwargs
@@ -289,7 +280,7 @@ class EchoGeneration(WhisperForConditionalGeneration):
                     skip[i] = found[i].nobody_speaks(p, config)
                     if skip[i] or not found[i].needs_fallback(config):
                         break
-                else:
+                else:  # it stayed improbable, or repeats itself
                     skip[i] = found[i].is_improbable(config.logprob_threshold)
         sequences = [d.tokens for d in found]
         outputs = [

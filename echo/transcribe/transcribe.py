@@ -8,6 +8,7 @@ and else in pieces cut at its quietest moments; a segment is then such a piece.
 import logging
 import math
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,6 @@ from echo.data.tokenizer import prompt_ids
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_with_confidence
-from echo.model.fallback import compression_ratio
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.language import known_languages, language_code, spoken_language
 from echo.support.errors import ConfigError, DataError
@@ -349,11 +349,12 @@ class Transcriber:
 
     def decoding(self, result: dict[str, Any]) -> Decoding:
         """Returns how a window was decoded, from what `generate` found in it."""
-        text = self.tokenizer.decode(result["sequences"], skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(result["sequences"], skip_special_tokens=True)
+        content = text.strip().encode()
         return Decoding(
             result["temperature"],
             result["avg_logprob"],
-            compression_ratio(text.encode()),
+            len(content) / len(zlib.compress(content)),
             result["no_speech_prob"],
         )
 

@@ -195,6 +195,20 @@ def test_a_segment_says_how_it_was_decoded(whisper, commons):
     assert segment.decoding.no_speech_prob == pytest.approx(float(quiet), abs=1e-3)
 
 
+def test_the_probability_that_nobody_speaks_does_not_depend_on_beams(whisper, commons):
+    """Also where the text is drawn at a temperature, which is done without beams."""
+    speech = AudioFile(commons).load()
+    noise = torch.randn(speech.shape, generator=torch.Generator().manual_seed(1))
+    found = []
+    for beams in (1, 3):
+        transcriber = Transcriber(whisper, TranscribeSettings(beams=beams))
+        (heard,) = transcriber.transcribe([speech + 2 * speech.std() * noise], lambda _: None)
+        (segment,) = heard.segments
+        assert segment.decoding.temperature > 0
+        found.append(segment.decoding.no_speech_prob)
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
 def plain(text):
     return re.sub(r"[^a-z ]", "", text.lower()).strip()
 
