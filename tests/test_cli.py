@@ -260,10 +260,11 @@ def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, 
     heard = {}
     transcribe = evaluation.transcribe_set
 
-    def spy(model, *rest, limits):
+    def spy(loaded, *rest, limits):
         heard["padded"] = limits.padded(16_000)
-        heard["config"] = (model.config.pad_to_seconds, model.config.added_silence)
-        return transcribe(model, *rest, limits=limits)
+        config = loaded.model.config
+        heard["config"] = (config.pad_to_seconds, config.added_silence)
+        return transcribe(loaded, *rest, limits=limits)
 
     monkeypatch.setattr(evaluation, "transcribe_set", spy)
     write(tmp_path / "a.wav")

@@ -106,8 +106,7 @@ def evaluate(
     loaded = load_model(model, checkpoint, language, task)
     settings = DecodeSettings(beams=beams, ctc_weight=ctc_weight)
     evaluation = evaluate_model(
-        loaded.model,
-        loaded.tokenizer,
+        loaded,
         utterances,
         settings,
         options.on_error,
@@ -131,8 +130,7 @@ def evaluate(
     in_noise = None
     if noises:
         in_noise = measure_noise(
-            loaded.model,
-            loaded.tokenizer,
+            loaded,
             evaluation.transcripts.utterances,
             noises,
             snrs,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from echo.checkpoints.load import load_model, to_device
+from echo.checkpoints.load import LoadedModel, load_model, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.audio import AudioArray
 from echo.data.examples import ExampleReader, check_utterances
@@ -20,7 +20,7 @@ from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
-from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
+from echo.evaluate.normaliser import Normaliser, RowNormalisers, shared_normalisers
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
@@ -160,7 +160,7 @@ def prepare(
     # The English normaliser would corrupt text in any other language. So another language wins: a
     # model that writes only English is wrong there anyway.
     language = min(written - {"en", None}, key=str, default=None)
-    return fitting, row_normalisers(model, most, fitting, language)
+    return fitting, shared_normalisers(LoadedModel(model, most), fitting, language)
 
 
 def measure(
@@ -184,15 +184,13 @@ def measure(
             `rtfx_equal_padding` is None if the model's input is too short for this padding.
     """
     loaded = load_model(source, which, language, task)
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model = loaded.model
     to_device(model)
     # Warm up, or the one-off setup would count towards the first model's time and memory.
     silence = AudioArray(np.zeros(SAMPLE_RATE), SAMPLE_RATE, "silence")
-    transcribe_set(model, tokenizer, [Utterance("silence", silence, "", 1.0)], settings)
+    transcribe_set(loaded, [Utterance("silence", silence, "", 1.0)], settings)
     with PeakMemory(model.device) as peak:
-        transcripts = transcribe_set(
-            model, tokenizer, utterances, settings, on_error, progress=True
-        )
+        transcripts = transcribe_set(loaded, utterances, settings, on_error, progress=True)
     limits = Limits.of(model.config)
     own = Padding(limits.pad_to_seconds, limits.added_silence)
     rtfx: float | None = transcripts.rtfx
@@ -202,7 +200,7 @@ def measure(
         rtfx = None
         if equal.seconds(longest) * FRAMES_PER_SECOND <= limits.max_frames:
             rtfx = transcribe_set(
-                model, tokenizer, transcripts.utterances, settings, progress=True, limits=limits
+                loaded, transcripts.utterances, settings, progress=True, limits=limits
             ).rtfx
     return transcripts, {
         "checkpoint": loaded.checkpoint,

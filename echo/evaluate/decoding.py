@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 from transformers import LogitsProcessorList
 
+from echo.checkpoints.load import LoadedModel
 from echo.config import DecodeSettings, OnError
 from echo.data.batch import Batch
 from echo.data.examples import ExampleReader
@@ -18,7 +19,7 @@ from echo.data.tokenizer import decode_transcripts, special_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
-from echo.model.generation import token_logprobs
+from echo.model.fallback import token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.model.runaway import most_tokens
@@ -48,8 +49,7 @@ def real_time_factor(several: Sequence["Transcripts"]) -> float:
 
 
 def transcribe_set(
-    model: EchoForConditionalGeneration,
-    tokenizer: Any,
+    loaded: LoadedModel,
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
     on_error: OnError = "raise",
@@ -68,7 +68,8 @@ def transcribe_set(
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.
     """
-    reader = ExampleReader.of(model, tokenizer, labelled=False, limits=limits)
+    model = loaded.model
+    reader = ExampleReader.of(model, loaded.tokenizer, labelled=False, limits=limits)
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}
@@ -86,7 +87,7 @@ def transcribe_set(
             processes.rank,
             processes.world,
         ):
-            decoded = decode_with_times(model, tokenizer, batch, settings)
+            decoded = decode_with_times(loaded, batch, settings)
             found |= {number[id(u)]: d for u, d in zip(batch.utterances, decoded, strict=True)}
             bar.update(len(decoded))
     parts = processes.gather((found, time.perf_counter() - started))
@@ -94,46 +95,40 @@ def transcribe_set(
     heard = {i: decoded for part, _ in parts for i, decoded in part.items()}
     if utterances and not heard:
         raise DataError(f"none of {len(utterances)} utterances can be read")
-    kept = [u for u in utterances if number[id(u)] in heard]
-    texts, times = zip(*(heard[number[id(u)]] for u in kept), strict=True) if kept else ((), ())
+    kept = sorted(heard)
     return Transcripts(
-        kept,
-        [*texts],
+        [utterances[i] for i in kept],
+        [heard[i][0] for i in kept],
         max(seconds for _, seconds in parts),
-        {u.id: t for u, t in zip(kept, times, strict=True) if t is not None},
+        {utterances[i].id: times for i in kept if (times := heard[i][1]) is not None},
     )
 
 
-def decode_batch(
-    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
-) -> list[str]:
+def decode_batch(loaded: LoadedModel, batch: Batch, settings: DecodeSettings) -> list[str]:
     """Transcribes one batch."""
-    return decode_transcripts(tokenizer, generate(model, tokenizer, batch, settings))
+    return decode_transcripts(loaded.tokenizer, generate(loaded, batch, settings))
 
 
 def decode_with_times(
-    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
+    loaded: LoadedModel, batch: Batch, settings: DecodeSettings
 ) -> list[tuple[str, WordTimes | None]]:
     """Transcribes one batch. Each transcript comes with the times of its words, if the model has a
     CTC head that can have heard it."""
-    encoded = encode(model, batch)
-    ids = generate(model, tokenizer, batch, settings, encoded)
-    texts = decode_transcripts(tokenizer, ids)
-    if not model.config.ctc:
+    encoded = encode(loaded.model, batch)
+    ids = generate(loaded, batch, settings, encoded)
+    texts = decode_transcripts(loaded.tokenizer, ids)
+    if not loaded.model.config.ctc:
         return [(text, None) for text in texts]
-    return [*zip(texts, times_of(model, tokenizer, batch, encoded, ids.cpu()), strict=True)]
+    return [*zip(texts, times_of(loaded, batch, encoded, ids.cpu()), strict=True)]
 
 
 @torch.inference_mode()
 def times_of(
-    model: EchoForConditionalGeneration,
-    tokenizer: Any,
-    batch: Batch,
-    encoded: EncoderOutput,
-    ids: torch.Tensor,
+    loaded: LoadedModel, batch: Batch, encoded: EncoderOutput, ids: torch.Tensor
 ) -> Iterator[WordTimes | None]:
     """Yields the times of the words of each sequence of `ids` (B, tokens)."""
-    log_probs = model.ctc_head(encoded.last_hidden_state).float().log_softmax(-1).cpu()
+    tokenizer = loaded.tokenizer
+    log_probs = loaded.model.ctc_head(encoded.last_hidden_state).float().log_softmax(-1).cpu()
     frames = encoder_lengths(batch.attention_mask).tolist()
     special = special_ids(tokenizer)
     for log, count, row in zip(log_probs, frames, ids, strict=True):
@@ -142,21 +137,14 @@ def times_of(
 
 
 def decode_with_confidence(
-    model: EchoForConditionalGeneration, tokenizer: Any, batch: Batch, settings: DecodeSettings
+    loaded: LoadedModel, batch: Batch, settings: DecodeSettings
 ) -> list[tuple[str, float]]:
     """Transcribes one batch. Each transcript comes with a confidence: the geometric mean of its
     token probabilities."""
-    output = generate(
-        model,
-        tokenizer,
-        batch,
-        settings,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
+    output = generate(loaded, batch, settings, return_dict_in_generate=True, output_scores=True)
     tokens = output.sequences[:, -len(output.scores) :].cpu()
-    texts = decode_transcripts(tokenizer, tokens)
-    special = special_ids(tokenizer)
+    texts = decode_transcripts(loaded.tokenizer, tokens)
+    special = special_ids(loaded.tokenizer)
     found = []
     for i, text in enumerate(texts):
         logprobs = token_logprobs([step[i].cpu() for step in output.scores], tokens[i], None)
@@ -175,8 +163,7 @@ def encode(model: EchoForConditionalGeneration, batch: Batch) -> EncoderOutput:
 
 @torch.inference_mode()
 def generate(
-    model: EchoForConditionalGeneration,
-    tokenizer: Any,
+    loaded: LoadedModel,
     batch: Batch,
     settings: DecodeSettings,
     encoded: EncoderOutput | None = None,
@@ -185,9 +172,10 @@ def generate(
     """Runs `generate` on one batch.
 
     Args:
-        encoded: the encoder's output for the batch, where it is known already.
+        encoded: the encoder's output for the batch, if it is known already.
         options: are passed on, and may change what is returned.
     """
+    model, tokenizer = loaded.model, loaded.tokenizer
     if encoded is None:
         encoded = encode(model, batch)
     batch = batch.to(model.device)

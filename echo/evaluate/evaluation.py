@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from echo.checkpoints.load import to_device
+from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
 from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
 from echo.model.geometry import Limits
-from echo.model.language import written_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
 
@@ -45,11 +44,13 @@ class Evaluation:
             "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
             "rtfx": self.transcripts.rtfx,
             "normaliser": self.normaliser,
-            "wer": self.wer.to_dict(),
-            "cer": self.cer.to_dict(),
-            "wer_normalised": self.wer_normalised.to_dict(),
-            "cer_normalised": self.cer_normalised.to_dict(),
+            **self.rates(),
         }
+
+    def rates(self) -> dict[str, Any]:
+        """Returns the error rates with their counts, in a form that JSON can store."""
+        names = ("wer", "cer", "wer_normalised", "cer_normalised")
+        return {name: getattr(self, name).to_dict() for name in names}
 
     def write(self, folder: Path, further: Mapping[str, Any] | None = None) -> None:
         """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`,
@@ -93,8 +94,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: EchoForConditionalGeneration,
-    tokenizer: Any,
+    loaded: LoadedModel,
     utterances: Sequence[Utterance],
     settings: DecodeSettings = GREEDY,
     on_error: OnError = "raise",
@@ -115,13 +115,10 @@ def evaluate_model(
     Raises:
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
-    to_device(model)
-    limits = padded_limits(model, pad_to_seconds, added_silence)
-    transcripts = transcribe_set(
-        model, tokenizer, utterances, settings, on_error, progress, limits=limits
-    )
-    usual = written_language(model)
-    return score(transcripts, row_normalisers(model, tokenizer, transcripts.utterances, usual))
+    to_device(loaded.model)
+    limits = padded_limits(loaded.model, pad_to_seconds, added_silence)
+    transcripts = transcribe_set(loaded, utterances, settings, on_error, progress, limits=limits)
+    return score(transcripts, row_normalisers(loaded, transcripts.utterances))
 
 
 def padded_limits(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from echo.checkpoints.load import to_device
+from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
 from echo.data.utterance import Utterance
@@ -14,8 +14,6 @@ from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
-from echo.model.language import written_language
-from echo.model.model import EchoForConditionalGeneration
 
 SEED = "noise"  # always the same, so that every model hears the same noise
 
@@ -43,16 +41,7 @@ class NoiseCurve:
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures in a form that JSON can store."""
         return {
-            "curve": [
-                {
-                    "snr": snr,
-                    "wer": evaluation.wer.to_dict(),
-                    "cer": evaluation.cer.to_dict(),
-                    "wer_normalised": evaluation.wer_normalised.to_dict(),
-                    "cer_normalised": evaluation.cer_normalised.to_dict(),
-                }
-                for snr, evaluation in self.curve.items()
-            ],
+            "curve": [{"snr": snr, **evaluation.rates()} for snr, evaluation in self.curve.items()],
             "non_speech": {
                 "minutes": self.minutes,
                 "words": self.alone.wer.insertions,
@@ -85,8 +74,7 @@ class NoiseCurve:
 
 
 def measure_noise(
-    model: EchoForConditionalGeneration,
-    tokenizer: Any,
+    loaded: LoadedModel,
     utterances: Sequence[Utterance],
     noises: AudioFolder,
     snrs: Sequence[float],
@@ -104,14 +92,12 @@ def measure_noise(
     Raises:
         DataError: an utterance or a noise cannot be used and `on_error` is "raise".
     """
-    to_device(model)
+    to_device(loaded.model)
     # By the rows as they are: those of noise alone have no text to tell a language by.
-    normalise = row_normalisers(model, tokenizer, utterances, written_language(model))
+    normalise = row_normalisers(loaded, utterances)
 
     def measured(noisy: list[Utterance]) -> Evaluation:
-        transcripts = transcribe_set(
-            model, tokenizer, noisy, settings, on_error, progress, limits=limits
-        )
+        transcripts = transcribe_set(loaded, noisy, settings, on_error, progress, limits=limits)
         return score(transcripts, normalise)
 
     curve = {snr: measured([noisy(u, noises, snr) for u in utterances]) for snr in snrs}

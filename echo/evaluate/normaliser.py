@@ -9,6 +9,7 @@ from typing import Any
 import regex
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
+from echo.checkpoints.load import LoadedModel
 from echo.data.utterance import Utterance
 from echo.model.language import written_language
 
@@ -57,15 +58,24 @@ class RowNormalisers:
 
 
 def row_normalisers(
-    model: Any, tokenizer: Any, utterances: Sequence[Utterance], usual: str | None
+    loaded: LoadedModel, utterances: Sequence[Utterance]
 ) -> Normaliser | RowNormalisers:
-    """Returns the normaliser of a set, or of each of its rows where some say what language or task
-    they are.
+    """Returns the normaliser of a set that a model transcribes, or of each row if some rows name
+    their language or task."""
+    return shared_normalisers(loaded, utterances, written_language(loaded.model))
+
+
+def shared_normalisers(
+    loaded: LoadedModel, utterances: Sequence[Utterance], usual: str | None
+) -> Normaliser | RowNormalisers:
+    """Like `row_normalisers`, for transcripts of several models.
 
     Args:
-        model: whose settings complete what a row says.
+        loaded: the model whose settings complete what a row says, and the tokenizer with the
+            spelling rules.
         usual: the language of the other rows; see `normaliser`.
     """
+    model, tokenizer = loaded.model, loaded.tokenizer
     told = {u.id: u for u in utterances if u.language is not None or u.task is not None}
     silent = [u.text for u in utterances if u.id not in told]
     written = {id: written_language(model, u.language, u.task) for id, u in told.items()}

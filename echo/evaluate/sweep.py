@@ -140,9 +140,7 @@ def sweep(
             write_mean(parents, both, mean)
             loaded = load_model(mean, language=language, task=task)
             evaluations = {
-                name: evaluate_model(
-                    loaded.model, loaded.tokenizer, utterances, settings, on_error, progress
-                )
+                name: evaluate_model(loaded, utterances, settings, on_error, progress)
                 for name, utterances in sets.items()
             }
         wers = {name: found.wer_normalised.rate for name, found in evaluations.items()}

@@ -188,7 +188,7 @@ def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
         features = batch.input_features.to(model.device, model.dtype)
         language = detected_language(model, tokenizer, features)
         set_language(model, tokenizer, utterance.id, language, None)
-    [transcript] = decode_batch(model, tokenizer, batch, DecodeSettings())
+    [transcript] = decode_batch(loaded, batch, DecodeSettings())
     return inspect_example(loaded, example, utterance.id, transcript)
 
 

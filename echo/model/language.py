@@ -136,18 +136,16 @@ def written_language(
     Args:
         language, task: of a row that says so itself, as its source names them.
     """
-    generation = model.generation_config
-    if language is not None or task is not None:
-        if (task or getattr(generation, "task", None)) == "translate":
-            return "en"
-        return known_code(language or "") or spoken_language(generation)
-    return language_of_text(generation)
+    return language_of_text(model.generation_config, language, task)
 
 
-def language_of_text(generation: Any) -> str | None:
+def language_of_text(
+    generation: Any, language: str | None = None, task: str | None = None
+) -> str | None:
     """Like `written_language`, from a generation config."""
-    translates = getattr(generation, "task", None) == "translate"
-    return "en" if translates else spoken_language(generation)
+    if (task or getattr(generation, "task", None)) == "translate":
+        return "en"
+    return known_code(language or "") or spoken_language(generation)
 
 
 def spoken_language(generation: Any) -> str | None:

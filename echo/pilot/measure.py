@@ -67,8 +67,7 @@ def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -
     }
     for decoding, weight in weights.items():
         evaluation = evaluate_model(
-            loaded.model,
-            loaded.tokenizer,
+            loaded,
             utterances,
             replace(config.decode, ctc_weight=weight),
             config.data.on_error,

@@ -32,7 +32,7 @@ from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
 from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
-from echo.model.language import language_of_text, written_language
+from echo.model.language import language_of_text
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import EchoError, StoppedError
@@ -333,8 +333,7 @@ class Trainer:
             decoded = merged(model) if config.lora else whole_model(model)
             for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():
                 heard[name] = transcribe_set(
-                    decoded,
-                    self.tokenizer,
+                    LoadedModel(decoded, self.tokenizer),
                     sample(utterances, config.train.eval_utterances),
                     config.decode,
                     config.data.on_error,
@@ -357,10 +356,8 @@ class Trainer:
         return wer
 
     def wer(self, transcripts: Transcripts) -> float:
-        model = self.state.unwrapped
-        usual = written_language(model)
-        rows = row_normalisers(model, self.tokenizer, transcripts.utterances, usual)
-        return score(transcripts, rows).wer.rate
+        loaded = LoadedModel(self.state.unwrapped, self.tokenizer)
+        return score(transcripts, row_normalisers(loaded, transcripts.utterances)).wer.rate
 
     def show(
         self,

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from echo.support.errors import ConfigError
@@ -48,6 +49,9 @@ def render_json(transcript: Transcript) -> str:
     segments = []
     for segment in transcript.segments:
         entry = timed(segment)
+        if segment.decoding is not None:
+            known = asdict(segment.decoding).items()
+            entry |= {name: round(value, 3) for name, value in known if value is not None}
         if segment.words is not None:
             entry["words"] = [timed(word) for word in segment.words]
         segments.append(entry)

@@ -8,6 +8,7 @@ and else in pieces cut at its quietest moments; a segment is then such a piece.
 import logging
 import math
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,13 +36,12 @@ from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_with_confidence
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.language import known_languages, language_code, spoken_language
-from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.int8 import int8_copy
 from echo.transcribe.recordings import load_whole
 from echo.transcribe.subtitles import Layout
-from echo.transcribe.transcript import Segment, Transcript, Word
+from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
 
@@ -190,11 +190,10 @@ class Transcriber:
     """
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
-        self.model: EchoForConditionalGeneration = loaded.model
         self.tokenizer = loaded.tokenizer
         self.settings = settings
-        self.limits = Limits.of(self.model.config)
-        known = self.model.generation_config
+        self.limits = Limits.of(loaded.model.config)
+        known = loaded.model.generation_config
         self.has_timestamps = hasattr(known, "no_timestamps_token_id")
         self.languages = known_languages(known)
         self.language = settings.language and language_code(known, settings.language, "the model")
@@ -206,9 +205,8 @@ class Transcriber:
                 "the model cannot time words: its generation config names no alignment_heads"
             )
         self.prompt = self.prompt_ids()
-        to_device(self.model)
-        if settings.int8:
-            self.model = int8_copy(self.model)
+        to_device(loaded.model)
+        self.loaded = replace(loaded, model=int8_copy(loaded.model)) if settings.int8 else loaded
 
     def prompt_ids(self) -> list[int]:
         """The prompt and hotwords before every window, up to half of what the decoder takes."""
@@ -262,11 +260,11 @@ class Transcriber:
                     place = {"recording": i, "start": begin / SAMPLE_RATE}
                     pieces.append(Utterance(f"{i}-{begin}", audio, "", seconds, extra=place))
         settings = DecodeSettings(beams=self.settings.beams)
-        reader = ExampleReader.of(self.model, self.tokenizer, labelled=False)
+        reader = ExampleReader.of(self.loaded.model, self.loaded.tokenizer, labelled=False)
         found: list[list[Segment]] = [[] for _ in recordings]
         done = 0.0
         for batch in evaluation_batches(pieces, reader, settings.max_batch_seconds):
-            heard = decode_with_confidence(self.model, self.tokenizer, batch, settings)
+            heard = decode_with_confidence(self.loaded, batch, settings)
             for utterance, (text, confidence) in zip(batch.utterances, heard, strict=True):
                 start = utterance.extra["start"]
                 if is_text(text):
@@ -290,6 +288,7 @@ class Transcriber:
     ) -> list[Transcript]:
         if not recordings:
             return []
+        model = self.loaded.model
         features = [
             log_mel(F.pad(x, (0, self.limits.padded(len(x)) - len(x))), self.limits.n_mels)
             for x in recordings
@@ -299,12 +298,11 @@ class Transcriber:
         options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
         if self.prompt:
             # Without conditioning on what the window before said, it comes before every window.
-            options["prompt_ids"] = torch.tensor(self.prompt, device=self.model.device)
-        output = self.model.generate(
-            batch.to(self.model.device),
-            attention_mask=(torch.arange(batch.shape[2]) < lengths[:, None])
-            .long()
-            .to(self.model.device),
+            options["prompt_ids"] = torch.tensor(self.prompt, device=model.device)
+        mask = (torch.arange(batch.shape[2]) < lengths[:, None]).long()
+        output = model.generate(
+            batch.to(model.device),
+            attention_mask=mask.to(model.device),
             return_timestamps=True,
             return_token_timestamps=self.settings.words,
             return_segments=True,
@@ -331,23 +329,35 @@ class Transcriber:
         for segment in found:
             start, end = (min(float(segment[key]), duration) for key in ("start", "end"))
             text = self.tokenizer.decode(segment["tokens"], skip_special_tokens=True)
-            around = samples[
-                max(0, round(start * SAMPLE_RATE) - AROUND) : round(end * SAMPLE_RATE) + AROUND
-            ]
-            if start < end and is_text(text) and has_voice(around):
-                words = None
-                if self.settings.words:
-                    words = tuple(
-                        replace(word, start=begin, end=finish)
-                        for word in self.words(segment, spoken, duration, language)
-                        for begin, finish in [trim(word.start, word.end, voice)]
-                    )
-                    spoken = words[-1].end
-                start, end = trim(start, end, voice)
-                is_spoken = segment["tokens"] < self.tokenizer.eos_token_id
-                sure = confidence(token_logprobs(segment)[is_spoken].tolist())
-                segments.append(Segment(start, end, " ".join(text.split()), words, sure))
+            first, last = (round(second * SAMPLE_RATE) for second in (start, end))
+            around = samples[max(0, first - AROUND) : last + AROUND]
+            if not (start < end and is_text(text) and has_voice(around)):
+                continue
+            words = None
+            if self.settings.words:
+                words = tuple(
+                    replace(word, start=begin, end=finish)
+                    for word in self.words(segment, spoken, duration, language)
+                    for begin, finish in [trim(word.start, word.end, voice)]
+                )
+                spoken = words[-1].end
+            is_spoken = segment["tokens"] < self.tokenizer.eos_token_id
+            sure = confidence(token_logprobs(segment)[is_spoken].tolist())
+            text = " ".join(text.split())
+            decoding = self.decoding(segment["result"])
+            segments.append(Segment(*trim(start, end, voice), text, words, sure, decoding))
         return Transcript(duration, tuple(segments), language)
+
+    def decoding(self, result: dict[str, Any]) -> Decoding:
+        """Returns how a window was decoded, from what `generate` found in it."""
+        text = self.tokenizer.decode(result["sequences"], skip_special_tokens=True)
+        content = text.strip().encode()
+        return Decoding(
+            result["temperature"],
+            result["avg_logprob"],
+            len(content) / len(zlib.compress(content)),
+            result["no_speech_prob"],
+        )
 
     def heard_language(self, ids: torch.Tensor) -> str | None:
         """The language that a sequence's prompt names."""

@@ -12,6 +12,16 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How a window of a recording was decoded, as OpenAI's Whisper names it."""
+
+    temperature: float
+    avg_logprob: float  # the mean over its tokens, the end token among them
+    compression_ratio: float  # of its text: much above 2 if the text repeats itself
+    no_speech_prob: float | None  # None if it was not measured
+
+
+@dataclass(frozen=True)
 class Segment:
     """About a sentence; its text is one line."""
 
@@ -21,6 +31,8 @@ class Segment:
     words: tuple[Word, ...] | None = None  # None where no times were asked for
     # The probability that the model gives to the tokens, as their geometric mean.
     confidence: float | None = None
+    # Of the window that the segment is in. None for a model that produces no timestamps.
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True)

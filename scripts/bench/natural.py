@@ -29,7 +29,6 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     loaded = load_model(arguments.model)
-    model = loaded.model, loaded.tokenizer
     utterances = sample(read_source(arguments.data), arguments.utterances)
     lengths = {"natural": None, "30 s": 30.0}
     errors = {name: ErrorCounts(0, 0, 0, 0) for name in lengths}
@@ -38,7 +37,7 @@ def main() -> None:
         part = utterances[start : start + PART]
         found = turns.take(
             {
-                name: partial(evaluate_model, *model, part, pad_to_seconds=padded)
+                name: partial(evaluate_model, loaded, part, pad_to_seconds=padded)
                 for name, padded in lengths.items()
             }
         )

@@ -132,7 +132,7 @@ def main() -> int:
             print(f"{name}: {error}", flush=True)
 
     def by_echo(utterance: Utterance) -> str:
-        return transcribe_set(loaded.model, loaded.tokenizer, [utterance], settings).texts[0]
+        return transcribe_set(loaded, [utterance], settings).texts[0]
 
     turns = Turns(clock=time.process_time)  # what others do on the machine does not count
     found: list[dict[str, str]] = []

@@ -99,7 +99,7 @@ def main() -> None:
     heard = [normalise_basic(transcript.text) for transcript in transcripts]
     # An utterance can be in the long recording and in a shorter one.
     alone = {id(u): u for parts in joined for u in parts}
-    evaluation = evaluate_model(loaded.model, loaded.tokenizer, [*alone.values()])
+    evaluation = evaluate_model(loaded, [*alone.values()])
     texts = {
         id(u): text
         for u, text in zip(evaluation.transcripts.utterances, evaluation.hypotheses, strict=True)

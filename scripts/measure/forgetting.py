@@ -120,13 +120,7 @@ def measure(
             if f"{name}, {padding}" in known:
                 continue
             loaded = loaded or load_model(folder, which)
-            found = evaluate_model(
-                loaded.model,
-                loaded.tokenizer,
-                utterances,
-                pad_to_seconds=pad_to,
-                added_silence=silence,
-            )
+            found = evaluate_model(loaded, utterances, pad_to_seconds=pad_to, added_silence=silence)
             known = {**known, f"{name}, {padding}": found.wer_normalised.rate}
             yield known
 

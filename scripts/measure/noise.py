@@ -119,9 +119,8 @@ def main() -> None:
             config = contender.with_seed(seed)
             utterances = build_corpus(config.data, seed).eval_utterances()
             loaded = load_model(str(run_folder(arguments.out, contender.name, seed)), "last")
-            model = loaded.model, loaded.tokenizer
-            clean = evaluate_model(*model, utterances, config.decode)
-            noisy = measure_noise(*model, utterances, folder, SNRS, config.decode)
+            clean = evaluate_model(loaded, utterances, config.decode)
+            noisy = measure_noise(loaded, utterances, folder, SNRS, config.decode)
             rates = [100 * e.wer.rate for e in (clean, *noisy.curve.values())]
             rows.append([*rates, noisy.words_per_minute])
             print(row(contender.name, str(seed), rows[-1]), flush=True)

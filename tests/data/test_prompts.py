@@ -149,11 +149,11 @@ def test_decoding_is_that_of_a_model_with_these_settings(folder, german):
     """Row by row as one by one."""
     said = [("de", "translate"), ("fr", "transcribe"), ("en", "transcribe")]
     rows = [row(f"{n}", 1 + n / 4, language=said[n % 3][0], task=said[n % 3][1]) for n in range(6)]
-    found = transcribe_set(german.model, german.tokenizer, rows, DecodeSettings()).texts
+    found = transcribe_set(german, rows, DecodeSettings()).texts
     for utterance, text in zip(rows, found, strict=True):
         alone = load_model(folder, language=utterance.language, task=utterance.task)
         silent = replace(utterance, language=None, task=None)
-        expected = transcribe_set(alone.model, alone.tokenizer, [silent], DecodeSettings()).texts
+        expected = transcribe_set(alone, [silent], DecodeSettings()).texts
         assert [text] == expected
     assert len({found[0], found[1]}) == 2  # or the prompt would make no difference
 
@@ -173,10 +173,10 @@ def test_errors_are_counted_as_the_language_of_each_row_is(german, monkeypatch):
     }
     monkeypatch.setattr(
         "echo.evaluate.decoding.decode_with_times",
-        lambda model, tokenizer, batch, settings: [(heard[u.id], None) for u in batch.utterances],
+        lambda loaded, batch, settings: [(heard[u.id], None) for u in batch.utterances],
     )
     german.tokenizer.english_spelling_normalizer = {"colour": "color"}
-    found = evaluate_model(german.model, german.tokenizer, rows)
+    found = evaluate_model(german, rows)
     errors = [counts.errors for counts in found.words_normalised]
     assert errors == [0, 1, 0, 1]
     assert [c.reference for c in found.words_normalised] == [5, 2, 2, 4]

@@ -162,10 +162,10 @@ def test_speed_is_measured_at_the_first_models_padding_too(
     heard = []
     transcribe = compare.transcribe_set
 
-    def spy(model, tokenizer, utterances, *rest, limits=None, **options):
+    def spy(loaded, utterances, *rest, limits=None, **options):
         if utterances[0].id != "silence":
             heard.append(limits and (limits.pad_to_seconds, limits.added_silence))
-        return transcribe(model, tokenizer, utterances, *rest, limits=limits, **options)
+        return transcribe(loaded, utterances, *rest, limits=limits, **options)
 
     monkeypatch.setattr(compare, "transcribe_set", spy)
     long = models[0]
@@ -220,10 +220,10 @@ def test_what_was_measured_stays_when_the_next_model_fails(
 ):
     transcribe = compare.transcribe_set
 
-    def failing(model, *rest, **settings):
-        if model.config.max_source_positions < 200:
+    def failing(loaded, *rest, **settings):
+        if loaded.model.config.max_source_positions < 200:
             raise EchoError("no more")
-        return transcribe(model, *rest, **settings)
+        return transcribe(loaded, *rest, **settings)
 
     monkeypatch.setattr(compare, "transcribe_set", failing)
     with pytest.raises(EchoError, match="no more"):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from echo.checkpoints.load import LoadedModel
 from echo.config import RunConfig
 from echo.data.audio import AudioArray
 from echo.data.tokenizer import decode_transcripts, special_ids, train_tokenizer
@@ -79,7 +80,7 @@ def test_an_evaluation_writes_the_times_that_it_knows(has_head, tmp_path):
         Utterance(f"tone {n}", AudioArray(tone(n), SAMPLE_RATE, ""), "one", float(n))
         for n in (1, 2, 3)
     ]
-    evaluate_model(model, tokenizer, utterances).write(tmp_path)
+    evaluate_model(LoadedModel(model, tokenizer), utterances).write(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "utterances.jsonl").open()]
     assert any(line["hypothesis"] for line in lines)
     for line in lines:

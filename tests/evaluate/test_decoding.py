@@ -32,9 +32,9 @@ def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams)
     settings = DecodeSettings(beams=beams, ctc_weight=0)
     reader = ExampleReader(tokenizer, Limits.of(model.config), labelled=False)
     (batch,) = evaluation_batches(utterances, reader, settings.max_batch_seconds)
-    found = decode_with_confidence(model, tokenizer, batch, settings)
-    assert [text for text, _ in found] == decode_batch(model, tokenizer, batch, settings)
-    ids = generate(model, tokenizer, batch, settings, return_dict_in_generate=True).sequences
+    found = decode_with_confidence(loaded, batch, settings)
+    assert [text for text, _ in found] == decode_batch(loaded, batch, settings)
+    ids = generate(loaded, batch, settings, return_dict_in_generate=True).sequences
     with torch.no_grad():
         logits = model(
             batch.input_features, attention_mask=batch.attention_mask, decoder_input_ids=ids[:, :-1]
@@ -69,7 +69,7 @@ def test_transformers_has_nothing_to_warn_of(tmp_path, warnings_of_transformers,
     (batch,) = evaluation_batches(utterances, reader, 100)
     assert batch.attention_mask.min() == 0
     assert model.generation_config.pad_token_id == model.generation_config.eos_token_id
-    decode_batch(model, tokenizer, batch, DecodeSettings(beams=beams))
+    decode_batch(loaded, batch, DecodeSettings(beams=beams))
     transcriber = Transcriber(loaded, TranscribeSettings(beams=beams))
     transcriber.transcribe([utterance.audio.load() for utterance in utterances], lambda _: None)
     assert [record.getMessage() for record in warnings_of_transformers.records] == []

@@ -37,15 +37,14 @@ def utterances():
 
 def test_each_snr_is_measured_and_what_is_written_in_noise_alone(folder, utterances):
     loaded = untrained()
-    model = loaded.model, loaded.tokenizer
     noises = AudioFolder.at(folder, "--noise")
-    found = measure_noise(*model, utterances, noises, [10.0, -5.0])
+    found = measure_noise(loaded, utterances, noises, [10.0, -5.0])
     assert list(found.curve) == [10.0, -5.0]
     for snr, evaluation in found.curve.items():
-        alone = evaluate_model(*model, [noisy(u, noises, snr) for u in utterances])
+        alone = evaluate_model(loaded, [noisy(u, noises, snr) for u in utterances])
         assert evaluation.hypotheses == alone.hypotheses
         assert evaluation.wer == alone.wer
-    written = evaluate_model(*model, [noise_alone(u, noises) for u in utterances]).hypotheses
+    written = evaluate_model(loaded, [noise_alone(u, noises) for u in utterances]).hypotheses
     minutes = (0.5 + 0.75 + 1.0 + 1.25) / 60
     assert found.words_per_minute == pytest.approx(
         sum(len(text.split()) for text in written) / minutes
@@ -55,14 +54,13 @@ def test_each_snr_is_measured_and_what_is_written_in_noise_alone(folder, utteran
 
 def test_rows_are_normalised_in_their_own_languages_in_noise_too(folder, utterances):
     loaded = untrained()
-    model = loaded.model, loaded.tokenizer
     said = {"hi": "रही है", "ja": "一 二", "en": "Twenty colours", None: "Mr. Smith"}
     rows = [
         replace(row, text=text, language=code)
         for row, (code, text) in zip(utterances, said.items(), strict=True)
     ]
-    clean = evaluate_model(*model, rows)
-    found = measure_noise(*model, rows, AudioFolder.at(folder, "--noise"), [0.0])
+    clean = evaluate_model(loaded, rows)
+    found = measure_noise(loaded, rows, AudioFolder.at(folder, "--noise"), [0.0])
     assert found.curve[0.0].normaliser == found.alone.normaliser == clean.normaliser
     assert found.curve[0.0].references_normalised == clean.references_normalised
     assert clean.references_normalised == ["रही है", "一 二", "20 colours", "mister smith"]
@@ -73,8 +71,8 @@ def test_rows_are_normalised_in_their_own_languages_in_noise_too(folder, utteran
         assert set(map(len, letters)) == {1}  # letters, in Japanese alone
         assert any(len(word) > 1 for word in evaluation.hypotheses[0].split())
     assert found.unit == "words and letters"
-    assert measure_noise(*model, rows[:1], AudioFolder.at(folder, ""), [0.0]).unit == "words"
-    assert measure_noise(*model, rows[1:2], AudioFolder.at(folder, ""), [0.0]).unit == "letters"
+    assert measure_noise(loaded, rows[:1], AudioFolder.at(folder, ""), [0.0]).unit == "words"
+    assert measure_noise(loaded, rows[1:2], AudioFolder.at(folder, ""), [0.0]).unit == "letters"
 
 
 def test_the_noise_depends_on_the_utterance_alone(folder, utterances):

@@ -54,14 +54,16 @@ def test_each_weight_is_measured_and_the_best_is_written(models, tmp_path, monke
     # Wrong words of own (4) and of general (2), at weights 0, 0.5 and 1.
     wrong = iter([4, 0, 2, 1, 0, 2])
 
-    def measured(model, tokenizer, utterances, *rest):
-        heard.append((model.config.pad_to_seconds, model.config.added_silence))
+    def measured(loaded, utterances, *rest):
+        config = loaded.model.config
+        heard.append((config.pad_to_seconds, config.added_silence))
         left, texts = next(wrong), []
         for utterance in utterances:
             words = utterance.text.split()
             texts.append(" ".join("wrong" if i < left else w for i, w in enumerate(words)))
             left -= len(words)
-        return score(Transcripts(list(utterances), texts, 1.0), normaliser("en", tokenizer, []))
+        english = normaliser("en", loaded.tokenizer, [])
+        return score(Transcripts(list(utterances), texts, 1.0), english)
 
     monkeypatch.setattr(sweeping, "evaluate_model", measured)
     out = tmp_path / "out"
@@ -89,9 +91,7 @@ def test_an_end_of_the_sweep_is_measured_as_the_model_itself(models, tmp_path):
     result = merge(models, tmp_path / "out", "--sweep=1", f"--data={models / 'own.jsonl'}")
     assert result.exit_code == 0, result.output
     loaded = load_model(models / "tuned")
-    expected = evaluate_model(
-        loaded.model, loaded.tokenizer, read_source(str(models / "own.jsonl"))
-    )
+    expected = evaluate_model(loaded, read_source(str(models / "own.jsonl")))
     [point] = json.loads((tmp_path / "out" / "sweep.json").read_text())["weights"]
     assert point["sets"][""]["wer_normalised"] == expected.wer_normalised.to_dict()
     assert (point["pad_to_seconds"], point["added_silence"]) == (None, 1.0)

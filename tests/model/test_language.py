@@ -151,7 +151,7 @@ def test_a_model_from_scratch_names_the_language_that_it_was_told(from_scratch, 
     [found] = transcribe_recordings(loaded, [tmp_path / "tone.wav"])
     assert found.language == "de"
     rows = read_source(str(tmp_path / "data.jsonl"))
-    measured = evaluate_model(loaded.model, loaded.tokenizer, rows)
+    measured = evaluate_model(loaded, rows)
     assert measured.normaliser == "Whisper's basic normaliser, with marks kept"
     assert measured.references_normalised == ["zwölf bären hören twenty colours"]
     for wanted in ({"language": "en"}, {"task": "translate"}):
@@ -168,7 +168,7 @@ def test_a_model_from_scratch_that_was_told_no_language_is_not_taken_for_english
     [found] = transcribe_recordings(loaded, [tmp_path / "tone.wav"])
     assert found.language is None
     rows = read_source(str(tmp_path / "data.jsonl"))
-    measured = evaluate_model(loaded.model, loaded.tokenizer, rows)
+    measured = evaluate_model(loaded, rows)
     assert measured.references_normalised == [HINDI]  # the English one would drop its vowels
     hindi = TranscribeSettings(language="Hindi")
     assert transcribe_recordings(loaded, [tmp_path / "tone.wav"], hindi)[0].language == "hi"

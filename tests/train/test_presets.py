@@ -28,9 +28,7 @@ def test_a_preset_trains_and_is_evaluated(shared, tmp_path, preset):
     loaded = load_model(str(tmp_path), "last")
     forms = {layer.form for layer in loaded.model.config.encoder_attention()}
     assert forms == {form}
-    evaluation = evaluate_model(
-        loaded.model, loaded.tokenizer, corpus.eval_utterances()[:2], config.decode
-    )
+    evaluation = evaluate_model(loaded, corpus.eval_utterances()[:2], config.decode)
     assert evaluation.wer.reference > 0
     logged = next(event for event in read_metrics(tmp_path) if event["kind"] == "train")
     assert ("span/encoder.0" in logged) == (form != "plain")

@@ -212,9 +212,9 @@ def test_evaluation_computes_in_the_precision_of_the_weights(
     transcribe = loop.transcribe_set
 
     @torch.no_grad()
-    def spy(model, *rest, **options):
-        found["logits"] = model.eval()(features, decoder_input_ids=ids).logits
-        return transcribe(model, *rest, **options)
+    def spy(loaded, *rest, **options):
+        found["logits"] = loaded.model.eval()(features, decoder_input_ids=ids).logits
+        return transcribe(loaded, *rest, **options)
 
     monkeypatch.setattr(loop, "transcribe_set", spy)
     trainer = started_trainer(tiny(shared, train={"max_steps": 2, "precision": "bf16"}), tmp_path)

@@ -47,9 +47,9 @@ def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monk
     heard, rates = [], []
     transcribe, count = loop.transcribe_set, loop.Trainer.wer
 
-    def transcribed(model, tokenizer, utterances, *rest, **options):
+    def transcribed(loaded, utterances, *rest, **options):
         heard.append(len(utterances))
-        return transcribe(model, tokenizer, utterances, *rest, **options)
+        return transcribe(loaded, utterances, *rest, **options)
 
     wanted = [0.9, 0.9, 0.5, 0.1, 0.2, 0.8, 0.4, 0.2]  # own, general of steps 0, 3, 6, 7
 

@@ -18,7 +18,7 @@ from echo.transcribe.formats import (
     write_transcript,
 )
 from echo.transcribe.subtitles import Layout
-from echo.transcribe.transcript import Segment, Transcript, Word
+from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
 
 CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d\d\d) --> (\d+):(\d\d):(\d\d)[,.](\d\d\d)")
 SAMPLE = Transcript(
@@ -30,6 +30,7 @@ SAMPLE = Transcript(
             "One & <two>",
             (Word(0.0, 0.5, "One"), Word(0.5, 1.25, "<two>", 0.98765)),
             0.5,
+            Decoding(0.2, -0.34567, 1.5, None),
         ),
         Segment(3661.002, 3662.9996, 'a --> b, "c"'),
     ),
@@ -94,6 +95,15 @@ def test_json_has_everything():
     first, second = found["segments"]
     assert first["words"][1] == {"start": 0.5, "end": 1.25, "text": "<two>", "confidence": 0.988}
     assert first["confidence"] == 0.5
+    decoding = {key: first[key] for key in first if key not in ("words", "confidence")}
+    assert decoding == {
+        "start": 0.0,
+        "end": 1.25,
+        "text": "One & <two>",
+        "temperature": 0.2,
+        "avg_logprob": -0.346,
+        "compression_ratio": 1.5,
+    }
     assert second == {"start": 3661.002, "end": 3663.0, "text": 'a --> b, "c"'}
 
 

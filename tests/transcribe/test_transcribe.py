@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -19,6 +20,7 @@ from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
+from echo.transcribe.formats import render_json
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings, transcribe_files
 from echo.transcribe.transcript import Transcript
 from tests.data.recordings import tone, write
@@ -161,6 +163,50 @@ def test_confidence_is_the_probability_of_what_was_heard(whisper, commons):
     logs = [n * math.log(w.confidence) for n, w in zip(counts, segment.words, strict=True)]
     assert math.exp(sum(logs) / sum(counts)) == pytest.approx(segment.confidence, rel=1e-3)
     assert all(s.confidence < segment.confidence for s in faint.segments)
+
+
+def test_a_segment_says_how_it_was_decoded(whisper, commons):
+    """As OpenAI's Whisper computes it: the text is probable at once, there is speech in it, and it
+    does not repeat itself."""
+    speech = AudioFile(commons).load()
+    transcriber = Transcriber(whisper, TranscribeSettings())
+    (found,) = transcriber.transcribe([speech], lambda seconds: None)
+    (segment,) = found.segments
+    written = json.loads(render_json(found))["segments"][0]
+    assert written["temperature"] == 0.0
+    text = segment.text.encode()
+    expected = len(text) / len(zlib.compress(text))
+    assert written["compression_ratio"] == pytest.approx(expected, abs=1e-3)
+    # The model is given the whole window, times and end, and asked how probable it is.
+    tokenizer, model = whisper.tokenizer, whisper.model
+    features = log_mel(F.pad(speech, (0, 30 * SAMPLE_RATE - len(speech))), 80)[None]
+    mask = (torch.arange(3000) < len(speech) // 160).long()[None]
+    with torch.no_grad():
+        (ids,) = model.generate(features, attention_mask=mask, return_timestamps=True)
+        start, end = tokenizer.convert_tokens_to_ids(["<|startoftranscript|>", "<|endoftext|>"])
+        times = [i for i in ids.tolist() if i > tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
+        body = tokenizer(f" {segment.text}", add_special_tokens=False).input_ids
+        heard = [times[0], *body, times[-1], end]
+        logits = model(features, decoder_input_ids=torch.tensor([[start, *heard]])).logits[0]
+    said = logits.log_softmax(-1)[torch.arange(len(heard)), heard]
+    # Some tokens may not be written, which makes the others more probable.
+    assert 0 <= segment.decoding.avg_logprob - float(said.mean()) < 0.2
+    quiet = logits[0].softmax(-1)[tokenizer.convert_tokens_to_ids("<|nocaptions|>")]
+    assert segment.decoding.no_speech_prob == pytest.approx(float(quiet), abs=1e-3)
+
+
+def test_the_probability_that_nobody_speaks_does_not_depend_on_beams(whisper, commons):
+    """Also where the text is drawn at a temperature, which is done without beams."""
+    speech = AudioFile(commons).load()
+    noise = torch.randn(speech.shape, generator=torch.Generator().manual_seed(1))
+    found = []
+    for beams in (1, 3):
+        transcriber = Transcriber(whisper, TranscribeSettings(beams=beams))
+        (heard,) = transcriber.transcribe([speech + 2 * speech.std() * noise], lambda _: None)
+        (segment,) = heard.segments
+        assert segment.decoding.temperature > 0
+        found.append(segment.decoding.no_speech_prob)
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def plain(text):
@@ -351,7 +397,7 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     samples[int(1.5 * SAMPLE_RATE) : int(1.9 * SAMPLE_RATE)] *= 0.01
     heard = []
 
-    def decode_batch(model, tokenizer, batch, settings):
+    def decode_batch(loaded, batch, settings):
         assert settings.ctc_weight > 0
         heard.extend(batch.utterances)
         return [(f"piece at {u.extra['start']:.1f}", 0.5) for u in batch.utterances]

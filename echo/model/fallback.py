@@ -1,0 +1,98 @@
+"""Judges the text of a segment: whether to decode it again, or to drop it because nobody speaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
+
+from echo.model.runaway import StopRunaway
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A row of a segment, decoded at one temperature."""
+
+    tokens: torch.Tensor  # (length,), without padding and end token
+    output: Any  # what transformers' `generate` returns: a tensor, or a mapping with the scores
+    temperature: float | None
+    compression: float  # of the token ids, as transformers measures it
+    runaway: bool  # was stopped, because it did not end by itself
+    # (length,), of the tokens and the end token, up to where decoding was stopped. None if the
+    # output has no scores.
+    logprobs: torch.Tensor | None
+
+    @property
+    def avg_logprob(self) -> float | None:
+        return None if self.logprobs is None else float(self.logprobs.mean())
+
+    def needs_fallback(self, config: Any) -> bool:
+        """Returns whether to decode again at the next temperature, by the thresholds of a
+        generation config."""
+        most = config.compression_ratio_threshold
+        repeats_itself = most is not None and self.compression > most
+        return self.runaway or repeats_itself or self.is_improbable(config.logprob_threshold)
+
+    def nobody_speaks(self, no_speech: float | None, config: Any) -> bool:
+        """Returns whether to drop the text, by the thresholds of a generation config.
+
+        On silence and music a model says "Thank you" with a confidence above Whisper's threshold.
+        On speech between them it is more confident still, so half the threshold is the limit.
+
+        Args:
+            no_speech: the probability that nobody speaks. None if it was not measured.
+        """
+        if no_speech is None or no_speech <= config.no_speech_threshold:
+            return False
+        return self.is_improbable(config.logprob_threshold / 2)
+
+    def is_improbable(self, threshold: float | None) -> bool:
+        mean = self.avg_logprob
+        return threshold is not None and mean is not None and mean < threshold
+
+
+def read_row(
+    row: int,
+    tokens: torch.Tensor,
+    output: Any,
+    config: Any,
+    temperature: float | None,
+    runaway: StopRunaway | None,
+    vocabulary: int,
+) -> Decoded:
+    """Reads a row of what transformers' `generate` returned.
+
+    Args:
+        row: its index among the rows that `runaway` watched.
+        tokens: (length,), those that were generated, with padding.
+        output: the row's part of what was returned.
+        config: the generation config of this call.
+    """
+    if tokens[-1] == config.pad_token_id:
+        padding = int((tokens == config.pad_token_id).sum())
+        if config.pad_token_id == config.eos_token_id:
+            padding -= 1  # the end token counts in the mean probability
+        tokens = tokens[: len(tokens) - padding]
+    stopped = runaway and runaway.stopped_at(row, tokens[tokens != config.eos_token_id])
+    # After a stop, the rest is padding up to the length of the batch's longest row.
+    judged = tokens[:stopped] if stopped else tokens
+    scores = output.get("scores") if isinstance(output, dict) else None
+    return Decoded(
+        tokens[:-1] if tokens[-1] == config.eos_token_id else tokens,
+        output,
+        temperature,
+        WhisperGenerationMixin._retrieve_compression_ratio(judged, vocabulary),
+        stopped is not None,
+        token_logprobs(scores, judged, temperature) if scores else None,
+    )
+
+
+def token_logprobs(
+    scores: Sequence[torch.Tensor], tokens: torch.Tensor, temperature: float | None
+) -> torch.Tensor:
+    """Returns the log probabilities (length,) of generated tokens (length,), with the sampling
+    temperature undone."""
+    scaled = torch.stack(list(scores[: len(tokens)])).float() * (temperature or 1.0)
+    chosen = tokens[: len(scaled)].to(scaled.device)
+    return scaled.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
