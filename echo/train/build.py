@@ -55,7 +55,7 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             begin_suppress_tokens=None,
             attention=model.attention,
             cross_positions=model.cross_positions,
-            ctc=ctc_weight(config) > 0,
+            ctc=config.ctc_weight > 0,
             **padding(config.data),
         )
         built = fresh_model(echo_config, model.conv_gain)
@@ -108,13 +108,6 @@ def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGener
         {key: whisper[name] for key, name in names.items() if name in whisper}, strict=False
     )
     return model
-
-
-def ctc_weight(config: RunConfig) -> float:
-    """The weight of the CTC loss: by default 0.3 from scratch, 0 from a checkpoint."""
-    if config.loss.ctc_weight is not None:
-        return config.loss.ctc_weight
-    return 0.0 if config.init else 0.3
 
 
 def with_weights(

@@ -37,7 +37,6 @@ from echo.support.distributed import Processes
 from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, step_batches
-from echo.train.build import ctc_weight
 from echo.train.compile import compile_layers, not_compiled
 from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import add_adapters, merged, save_adapter
@@ -96,7 +95,7 @@ class Trainer:
             if config.lora:
                 add_adapters(model, config.lora)
             freeze(model, config.train.freeze)
-            if model.config.ctc and ctc_weight(config) == 0:
+            if model.config.ctc and config.ctc_weight == 0:
                 freeze(model, ["ctc_head"])
             if config.train.compile:
                 compile_layers(model, self.accelerator.device)

@@ -13,6 +13,7 @@ from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.train.build import with_weights
+from echo.train.losses.registry import weighted_losses
 
 ALLOWED = (
     DistributedType.NO,
@@ -47,8 +48,9 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         raise ConfigError("FSDP does not support train.ema_decay; launch with DDP")
     if config.train.compile:
         raise ConfigError("FSDP does not support train.compile; launch with DDP")
-    if config.loss.span_penalty:
-        raise ConfigError("FSDP does not support loss.span_penalty; launch with DDP")
+    for loss in weighted_losses(config):
+        if not loss.is_for_fsdp:
+            raise ConfigError(f"FSDP does not support {loss.setting}; launch with DDP")
 
 
 def whole(value: Any) -> Any:

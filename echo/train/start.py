@@ -19,7 +19,8 @@ from echo.model.language import is_multilingual
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import given
-from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
+from echo.train.build import build_model, build_tokenizer, padding
+from echo.train.losses.registry import weighted_losses
 
 Layers = dict[str, int]  # how many, by the stack's name
 OF_FIRST_WEIGHTS = ("conv_gain",)  # settings of the model that a checkpoint does not keep
@@ -43,10 +44,9 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         EchoError: the checkpoint cannot be loaded.
     """
     data = config.data
-    if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
-        raise ConfigError(
-            "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
-        )
+    for loss in weighted_losses(config):
+        if problem := loss.problem(config):
+            raise ConfigError(problem)
     if config.init is None:
         if setting := setting_for_timestamps(data):
             raise ConfigError(
@@ -57,8 +57,6 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
             raise ConfigError("data.task is for a multilingual init alone: leave it out")
         if config.lora is not None:
             raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
-        if config.loss.anchor_kl > 0:
-            raise ConfigError("loss.anchor_kl needs init: it keeps what a checkpoint knows")
         if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
             raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
         tokenizer = build_tokenizer(config, known_utterances(corpus))
@@ -71,7 +69,7 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
                 f"data.language must be given, because {config.init} is multilingual and "
                 f"{unnamed.where or unnamed.id} has no language"
             )
-    if ctc_weight(config) > 0 and not loaded.model.config.ctc:
+    if config.ctc_weight > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
     setting = setting_for_timestamps(data)
