@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -29,6 +29,7 @@ class StepBatches:
     own: list[Batch]  # this process's; one whose recordings cannot be read has no utterances
     utterances: int  # in the batches of all processes, each of a window counted
     skipped: int  # utterances left out of them, and of batches before that made no step
+    start: Position  # of them
     position: Position  # after them
 
 
@@ -48,9 +49,9 @@ def step_batches(
             epoch can be read.
     """
     own = own_batches(config, corpus, reader, start, processes)
-    fruitful, lost = start.epoch, 0
+    fruitful, lost, position = start.epoch, 0, start
     while True:
-        taken = list(islice(own, config.train.accumulation))
+        before, taken = position, list(islice(own, config.train.accumulation))
         batches = [batch for batch, _ in taken]
         position = taken[-1][1]
         problems = [problem for batch in batches for problem in batch.skipped]
@@ -70,7 +71,7 @@ def step_batches(
         if tokens:
             fruitful = position.epoch
             own_here = [batch.to(device) for batch in batches]
-            yield StepBatches(own_here, utterances, lost, position)
+            yield StepBatches(own_here, utterances, lost, before, position)
             lost = 0
         elif position.epoch > fruitful + 1:
             with processes.together():
@@ -83,12 +84,18 @@ def own_batches(
     reader: ExampleReader,
     start: Position,
     processes: Processes,
+    workers: int | None = None,
 ) -> Iterator[tuple[Batch, Position]]:
-    """This process's batches, each with the position after all processes have taken theirs."""
+    """Yields this process's batches, each with the position after all processes have taken theirs.
+
+    Args:
+        workers: how many processes read them, by default `data.workers`.
+    """
+    data = config.data if workers is None else replace(config.data, workers=workers)
     sampler = training_sampler(
-        config.seed, config.data, corpus, reader, start, processes.rank, processes.world
+        config.seed, data, corpus, reader, start, processes.rank, processes.world
     )
-    loader = training_loader(corpus, sampler, reader, config.data, config.seed)
+    loader = training_loader(corpus, sampler, reader, data, config.seed)
     with signals_held():  # while workers start
         batches = iter(loader)
     for batch, position in zip(batches, sampler.positions(), strict=False):

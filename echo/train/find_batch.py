@@ -18,6 +18,7 @@ from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
 from echo.support.memory import PeakMemory
 from echo.train.batches import training_sampler
+from echo.train.check import check_run
 from echo.train.loop import Trainer
 from echo.train.run import new_trainer
 
@@ -33,8 +34,10 @@ def find_max_batch_seconds(config: RunConfig) -> float:
     into memory, less a margin. Nothing is written.
 
     Raises:
+        ConfigError: the settings contradict each other.
         EchoError: not even the longest utterance alone fits.
     """
+    check_run(config)
     corpus = sample_corpus(config)
     with tempfile.TemporaryDirectory() as run:
         trainer = new_trainer(config, Path(run), corpus)

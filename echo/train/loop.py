@@ -6,7 +6,9 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,36 +21,42 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.attention.base import FocusedAttention
 from echo.checkpoints.card import model_card, without_folders
-from echo.checkpoints.load import LoadedModel
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
+from echo.data.batching import Position
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.loading import ExampleReader, sample
-from echo.data.utterance import evaluation_sets
+from echo.data.loading import Batch, ExampleReader
 from echo.data.waveform import WaveformAugment
-from echo.evaluate.criterion import read_criterion
-from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
-from echo.evaluate.evaluation import score
-from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
-from echo.model.language import language_of_text, written_language
+from echo.model.language import language_of_text
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import EchoError, StoppedError
 from echo.support.signals import StopRequest
-from echo.train.batches import StepBatches, step_batches
-from echo.train.compile import compile_layers, not_compiled
-from echo.train.examples import show_attention, show_audio, show_transcripts
+from echo.train.batches import StepBatches, own_batches, step_batches
+from echo.train.compile import compile_layers
 from echo.train.lora import add_adapters, merged, save_adapter
+from echo.train.measuring import Measuring
+from echo.train.not_finite import NOT_FINITE, Inquiry
 from echo.train.optimiser import freeze
 from echo.train.recorder import SET_WER, Recorder, measured_wers, read_metrics
 from echo.train.sharding import check_strategy, whole_model
-from echo.train.state import TrainState, full_precision, random_state, restore_random_state
+from echo.train.state import TrainState, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
 from echo.train.summary import beginning, end_facts, evaluated, start_facts
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A step whose outcome `Trainer.read_outcomes` has not read yet."""
+
+    number: int
+    start: Position  # of its batches
+    ids: list[str]  # of this process's utterances
+    outcome: Done | Skipped
 
 
 class Trainer:
@@ -106,13 +114,14 @@ class Trainer:
         self.reader = ExampleReader(
             tokenizer, Limits.of(model.config), generation=model.generation_config
         )
+        self.measuring = Measuring(config, self.state, corpus, tokenizer)
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
-        # Number, utterances and outcome of the steps that `read_outcomes` has not read yet.
-        self.unread: list[tuple[int, str, Done | Skipped]] = []
+        self.unread: list[Unread] = []
+        self.inquiry = Inquiry(run / NOT_FINITE, self.step, self.batches_from)
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -215,6 +224,12 @@ class Trainer:
             self.accelerator.device,
         )
 
+    def batches_from(self, start: Position) -> list[Batch]:
+        """This process's batches of the step that begins at a position, made once more."""
+        batches = own_batches(self.config, self.corpus, self.reader, start, self.processes, 0)
+        device = self.accelerator.device
+        return [b.to(device) for b, _ in islice(batches, self.config.train.accumulation)]
+
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
         """Evaluates and writes a checkpoint, each if it is due.
 
@@ -254,8 +269,8 @@ class Trainer:
         progress.position = taken.position
         progress.utterances += taken.utterances
         progress.skipped += taken.skipped
-        ids = ", ".join(u.id for b in taken.own for u in b.utterances)
-        self.unread.append((progress.step, ids, outcome))
+        ids = [u.id for b in taken.own for u in b.utterances]
+        self.unread.append(Unread(progress.step, taken.start, ids, outcome))
 
     def read_outcomes(self) -> None:
         """Adds the outcomes of the steps since the last call to the progress and the metrics.
@@ -265,22 +280,29 @@ class Trainer:
         """
         progress, limit = self.progress, self.config.train.max_skipped_steps
         unread, self.unread = self.unread, []
-        for step, ids, outcome in unread:
-            if isinstance(outcome, Done):
-                if outcome.finite:  # waits for the device
+        for step in unread:
+            why = step.outcome
+            if isinstance(why, Done):
+                if why.finite:  # waits for the device
                     progress.skipped_in_row = 0
-                    self.state.recent.append(outcome.values)
+                    self.state.recent.append(why.values)
                     continue
-                outcome = Skipped.NUMBERS
+                self.inquiry(step.number, step.start, why.values)
+                why = Skipped.NUMBERS
             progress.skipped_steps += 1
             progress.skipped_in_row += 1
-            logger.warning("step %d is skipped: %s; utterances: %s", step, outcome.value, ids)
+            logger.warning(
+                "step %d is skipped: %s; utterances: %s",
+                step.number,
+                why.value,
+                ", ".join(step.ids),
+            )
             if progress.skipped_in_row >= limit:
                 last = self.checkpoints.last_good() or "none yet"
                 with self.processes.together():
                     raise EchoError(
                         f"{self.run}: stopped after {limit} skipped steps in a row, of which the "
-                        f"last is {step}: {outcome.value}; the last good checkpoint is {last}"
+                        f"last is {step.number}: {why.value}; the last good checkpoint is {last}"
                     )
 
     def log(self, recorder: Recorder | None) -> None:
@@ -319,68 +341,19 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """The WER on a fixed part of the evaluation set, as `evaluate` counts it; of several sets,
-        the mean that `train.best` asks for.
-
-        Args:
-            limits: what audio is padded by, in place of the model's own.
-        """
-        config = self.config
-        model = self.state.unwrapped
-        heard: dict[str, Transcripts] = {}
-        with self.state.averaged(), full_precision(model), not_compiled():
-            # Adapters are decoded as they are written.
-            decoded = merged(model) if config.lora else whole_model(model)
-            for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():
-                heard[name] = transcribe_set(
-                    decoded,
-                    self.tokenizer,
-                    sample(utterances, config.train.eval_utterances),
-                    config.decode,
-                    config.data.on_error,
-                    processes=self.processes,
-                    limits=limits,
-                )
-            if recorder is not None:
-                self.show(recorder, heard, decoded)
-        wers = {name: self.wer(transcripts) for name, transcripts in heard.items()}
-        wer = read_criterion(config.train.best, [*wers], "train.best").wer(wers)
+        """Measures the WER, see `Measuring`, and records and shows it; returns that of
+        `train.best`."""
+        found = self.measuring(recorder, limits)
         if recorder is not None:
-            named = {f"{SET_WER}{name}": value for name, value in wers.items() if name}
-            rtfx = real_time_factor([*heard.values()])
-            values = {"wer": wer, **named, "rtfx": rtfx, "seconds": self.progress.seconds}
+            named = {f"{SET_WER}{name}": value for name, value in found.sets.items() if name}
+            seconds = self.progress.seconds
+            values = {"wer": found.wer, **named, "rtfx": found.rtfx, "seconds": seconds}
             recorder.record("eval", self.progress.step, values)
             rate = float(self.state.schedule.get_last_lr()[0])
             line = evaluated(recorder.evaluations, self.config, self.loss, rate)
             logger.info("%s: %s", self.title, line)
-        self.show_wers(wers)
-        return wer
-
-    def wer(self, transcripts: Transcripts) -> float:
-        model = self.state.unwrapped
-        usual = written_language(model)
-        rows = row_normalisers(model, self.tokenizer, transcripts.utterances, usual)
-        return score(transcripts, rows).wer.rate
-
-    def show(
-        self,
-        recorder: Recorder,
-        heard: Mapping[str, Transcripts],
-        model: EchoForConditionalGeneration,
-    ) -> None:
-        """Adds to TensorBoard what the model heard.
-
-        Args:
-            heard: transcripts by the name of their evaluation set; a single set has the name "".
-        """
-        step = self.progress.step
-        recorder.show(partial(show_transcripts, step=step, heard=heard))
-        if not recorder.evaluations:
-            recorder.show(partial(show_audio, step=step, heard=heard))
-        count = len(recorder.evaluations) + 1
-        if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
-            loaded = LoadedModel(model, self.tokenizer)
-            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
+        self.show_wers(found.sets)
+        return found.wer
 
     def show_wers(self, wers: Mapping[str, float]) -> None:
         for name, wer in wers.items():

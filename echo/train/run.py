@@ -29,6 +29,7 @@ from echo.support.lock import locked
 from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
+from echo.train.check import check_run
 from echo.train.loop import Trainer
 from echo.train.start import described, known_utterances, starting_point
 
@@ -39,8 +40,11 @@ def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = Non
     """Trains a new model in a new folder; see `started_trainer`.
 
     Raises:
+        ConfigError: the settings contradict each other; nothing is read or written then.
         EchoError: another process works in the folder, or it cannot be written to.
     """
+    with Processes.started().together():
+        check_run(config)
     with folder_of_its_own(Path(run)):
         return started_trainer(config, Path(run), corpus).train()
 

@@ -16,7 +16,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import to_dict
-from echo.train import loop
+from echo.train import measuring
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
 from echo.train.step import Skipped, TrainStep
@@ -209,14 +209,14 @@ def test_evaluation_computes_in_the_precision_of_the_weights(
     """As `evaluate` does with the checkpoint, encoder and decoder alike; training stays in bf16."""
     features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5]])
     found = {}
-    transcribe = loop.transcribe_set
+    transcribe = measuring.transcribe_set
 
     @torch.no_grad()
     def spy(model, *rest, **options):
         found["logits"] = model.eval()(features, decoder_input_ids=ids).logits
         return transcribe(model, *rest, **options)
 
-    monkeypatch.setattr(loop, "transcribe_set", spy)
+    monkeypatch.setattr(measuring, "transcribe_set", spy)
     trainer = started_trainer(tiny(shared, train={"max_steps": 2, "precision": "bf16"}), tmp_path)
     trainer.train()
     model = trainer.state.unwrapped.eval()

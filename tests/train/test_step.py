@@ -159,7 +159,7 @@ def test_the_host_reads_nothing_between_logged_steps(tmp_path, monkeypatch, deca
         train={"log_every": 5, "max_steps": 10, "checkpoint_every": 5, "ema_decay": decay},
         loss={"ctc_weight": 0.3},
     )
-    batch = StepBatches([make_batch()], 2, 0, Position())
+    batch = StepBatches([make_batch()], 2, 0, Position(), Position())
     monkeypatch.setattr("echo.train.loop.beginning", lambda *_: {})
     monkeypatch.setattr(trainer, "batches", lambda: repeat(batch))
     monkeypatch.setattr(trainer, "evaluate", lambda _: False)
