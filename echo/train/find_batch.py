@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
 from echo.config import RunConfig
 from echo.data.batching import Item
@@ -141,16 +141,14 @@ class Probe:
         )
         if not isinstance(batch, Batch):
             raise batch[0]
-        try:
+
+        def train() -> int:
             with PeakMemory(device) as memory:
                 self.trainer.step.accumulate([batch.to(device)])
                 self.trainer.state.optimiser.step()
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            added = None
-        else:
-            added = memory.added
+            return memory.added
+
+        added = self.trainer.step.within_memory(train)
         self.trainer.state.optimiser.zero_grad()
         clear_device_cache(garbage_collection=True)
         return added

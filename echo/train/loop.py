@@ -3,60 +3,41 @@
 import logging
 import signal
 import time
-import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from echo.attention.base import FocusedAttention
 from echo.checkpoints.card import model_card, without_folders
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
-from echo.data.batching import Position
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.loading import Batch, ExampleReader
-from echo.data.waveform import WaveformAugment
+from echo.data.loading import ExampleReader
 from echo.model.geometry import Limits
 from echo.model.language import language_of_text
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.support.errors import EchoError, StoppedError
+from echo.support.errors import StoppedError
 from echo.support.signals import StopRequest
-from echo.train.batches import StepBatches, own_batches, step_batches
-from echo.train.compile import compile_layers
-from echo.train.lora import add_adapters, merged, save_adapter
+from echo.train.batches import StepBatches, TrainingBatches
+from echo.train.lora import merged, save_adapter
 from echo.train.measuring import Measuring
 from echo.train.not_finite import NOT_FINITE, Inquiry
-from echo.train.optimiser import freeze
-from echo.train.recorder import SET_WER, Recorder, measured_wers, read_metrics
-from echo.train.sharding import check_strategy, whole_model
+from echo.train.outcomes import Outcomes
+from echo.train.prepare import new_accelerator, prepare
+from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
+from echo.train.sharding import whole_model
 from echo.train.state import TrainState, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
 from echo.train.summary import beginning, end_facts, evaluated, start_facts
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A step whose outcome `Trainer.read_outcomes` has not read yet."""
-
-    number: int
-    start: Position  # of its batches
-    ids: list[str]  # of this process's utterances
-    outcome: Done | Skipped
 
 
 class Trainer:
@@ -83,36 +64,17 @@ class Trainer:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.processes = Processes.started()
-        self.accelerator = Accelerator(
-            mixed_precision=mixed_precision(config),
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
-            ],
-        )
+        self.accelerator = new_accelerator(config, model)
         self.watch = AttentionWatch(model)
         self.data_watch = DataWatch()
-        # A loaded weight lies where it lay in its file. Kernels round differently for differently
-        # aligned memory, so a resumed run would drift from the unbroken one.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
-        # Whisper's sinusoids are fixed; loading a checkpoint makes them trainable.
-        model.model.encoder.embed_positions.requires_grad_(False)
-        with self.processes.together():
-            check_strategy(self.accelerator, config)
-            WaveformAugment(config.data.augment)  # whose folders must exist before the run's does
-            if config.lora:
-                add_adapters(model, config.lora)
-            freeze(model, config.train.freeze)
-            if model.config.ctc and config.ctc_weight == 0:
-                freeze(model, ["ctc_head"])
-            if config.train.compile:
-                compile_layers(model, self.accelerator.device)
-        if config.train.gradient_checkpointing:
-            checkpoint_layers(model)
+        prepare(model, config, self.accelerator, self.processes)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
         self.reader = ExampleReader(
             tokenizer, Limits.of(model.config), generation=model.generation_config
+        )
+        self.source = TrainingBatches(
+            config, corpus, self.reader, self.processes, self.accelerator.device
         )
         self.measuring = Measuring(config, self.state, corpus, tokenizer)
         self.heard = heard
@@ -120,8 +82,8 @@ class Trainer:
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
-        self.unread: list[Unread] = []
-        self.inquiry = Inquiry(run / NOT_FINITE, self.step, self.batches_from)
+        inquiry = Inquiry(run / NOT_FINITE, self.step, self.source.again)
+        self.outcomes = Outcomes(self.state, self.checkpoints, inquiry)
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -165,7 +127,7 @@ class Trainer:
                     )
                     stack.push(partial(self.end, recorder))
                     self.begin(recorder)
-            if measured := [e for e in read_metrics(self.run) if e["kind"] == "eval"]:
+            if measured := read_evaluations(self.run):
                 self.show_wers(measured_wers(measured[-1]))
             self.measure_first(recorder)
             batches = self.batches()
@@ -215,20 +177,7 @@ class Trainer:
 
     def batches(self) -> Iterator[StepBatches]:
         """The batches of each step, from the run's position on."""
-        return step_batches(
-            self.config,
-            self.corpus,
-            self.reader,
-            self.progress.position,
-            self.processes,
-            self.accelerator.device,
-        )
-
-    def batches_from(self, start: Position) -> list[Batch]:
-        """This process's batches of the step that begins at a position, made once more."""
-        batches = own_batches(self.config, self.corpus, self.reader, start, self.processes, 0)
-        device = self.accelerator.device
-        return [b.to(device) for b, _ in islice(batches, self.config.train.accumulation)]
+        return self.source.steps(self.progress.position)
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
         """Evaluates and writes a checkpoint, each if it is due.
@@ -264,46 +213,15 @@ class Trainer:
         return any(self.progress.step % n == 0 for n in every) or self.state.finished
 
     def count(self, taken: StepBatches, outcome: Done | Skipped) -> None:
-        """Adds a step to the progress, but for what `read_outcomes` adds."""
+        """Adds a step to the progress, but for what `Outcomes.read` adds."""
         progress = self.progress
         progress.position = taken.position
         progress.utterances += taken.utterances
         progress.skipped += taken.skipped
-        ids = [u.id for b in taken.own for u in b.utterances]
-        self.unread.append(Unread(progress.step, taken.start, ids, outcome))
+        self.outcomes.add(progress.step, taken, outcome)
 
     def read_outcomes(self) -> None:
-        """Adds the outcomes of the steps since the last call to the progress and the metrics.
-
-        Raises:
-            EchoError: too many steps in a row were skipped.
-        """
-        progress, limit = self.progress, self.config.train.max_skipped_steps
-        unread, self.unread = self.unread, []
-        for step in unread:
-            why = step.outcome
-            if isinstance(why, Done):
-                if why.finite:  # waits for the device
-                    progress.skipped_in_row = 0
-                    self.state.recent.append(why.values)
-                    continue
-                self.inquiry(step.number, step.start, why.values)
-                why = Skipped.NUMBERS
-            progress.skipped_steps += 1
-            progress.skipped_in_row += 1
-            logger.warning(
-                "step %d is skipped: %s; utterances: %s",
-                step.number,
-                why.value,
-                ", ".join(step.ids),
-            )
-            if progress.skipped_in_row >= limit:
-                last = self.checkpoints.last_good() or "none yet"
-                with self.processes.together():
-                    raise EchoError(
-                        f"{self.run}: stopped after {limit} skipped steps in a row, of which the "
-                        f"last is {step.number}: {why.value}; the last good checkpoint is {last}"
-                    )
+        self.outcomes.read()
 
     def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
@@ -380,35 +298,13 @@ class Trainer:
 
     def card(self) -> str:
         """The model card of a checkpoint of this step."""
-        events = [event for event in read_metrics(self.run) if event["kind"] == "eval"]
         return model_card(
             self.config,
             self.run.resolve().name,
             language=language_of_text(self.state.unwrapped.generation_config),
             corpus=self.corpus,
-            evaluations=[(event["step"], measured_wers(event)) for event in events],
+            evaluations=[
+                (event["step"], measured_wers(event)) for event in read_evaluations(self.run)
+            ],
             step=self.progress.step,
         )
-
-
-def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
-    """Makes training compute the activations of layers again for the gradients."""
-    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
-    # name that every supported version of transformers has.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-def has_unused(model: EchoForConditionalGeneration) -> bool:
-    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
-    predict a span which is not learned."""
-    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
-
-
-def mixed_precision(config: RunConfig) -> str:
-    """accelerate's name for the run's precision."""
-    if config.train.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16" if bf16 else "no"
-    return {"fp32": "no", "bf16": "bf16"}[config.train.precision]

@@ -1,10 +1,12 @@
 """One optimiser step."""
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -19,6 +21,8 @@ from echo.train.sharding import whole
 from echo.train.state import TrainState
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,9 @@ class TrainStep:
         Raises:
             EchoError: memory ran out, and other processes wait for this one's gradients.
         """
-        try:
-            return self.accumulate(batches)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-        # Only now is the error gone, and with it what its traceback kept in memory.
-        self.state.optimiser.zero_grad()
-        clear_device_cache(garbage_collection=True)
+        values = self.within_memory(partial(self.accumulate, batches))
+        if values is not None:
+            return values
         seconds = max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND
         problem = (
             f"step {self.state.progress.step + 1} ran out of memory on {seconds:.0f} s of audio; "
@@ -113,6 +112,18 @@ class TrainStep:
         if self.accelerator.num_processes > 1:
             raise EchoError(problem)
         logger.warning(problem)
+        return None
+
+    def within_memory(self, action: Callable[[], Result]) -> Result | None:
+        """Returns what the action does; None, without gradients, where memory ran out."""
+        try:
+            return action()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # Only now is the error gone, and with it what its traceback kept in memory.
+        self.state.optimiser.zero_grad()
+        clear_device_cache(garbage_collection=True)
         return None
 
     def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:

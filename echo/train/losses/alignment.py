@@ -26,7 +26,7 @@ class AlignmentLoss(Loss):
     """How little the guided heads of cross-attention look where CTC hears each token."""
 
     name = "alignment_loss"
-    setting = "loss.alignment_weight"
+    setting = "alignment_weight"
     calls: CallRecorder[int, torch.Tensor]  # by layer, (B, guided heads, tokens, frames)
 
     def __init__(self, setup: Setup) -> None:
@@ -39,10 +39,6 @@ class AlignmentLoss(Loss):
                 **arguments, heads=max(1, block.num_heads // 2)
             ),
         )
-
-    @classmethod
-    def weight_in(cls, config: RunConfig) -> float:
-        return config.loss.alignment_weight
 
     @classmethod
     def problem(cls, config: RunConfig) -> str | None:

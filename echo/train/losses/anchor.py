@@ -15,7 +15,7 @@ class AnchorLoss(Loss):
     frozen copy of the starting model, which hears the same batch."""
 
     name = "anchor_kl"
-    setting = "loss.anchor_kl"
+    setting = "anchor_kl"
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -25,10 +25,6 @@ class AnchorLoss(Loss):
         # Aligned alike in a new run and a resumed one, as the trained model's weights are.
         for parameter in self.model.parameters():
             parameter.data = parameter.data.clone()
-
-    @classmethod
-    def weight_in(cls, config: RunConfig) -> float:
-        return config.loss.anchor_kl
 
     @classmethod
     def problem(cls, config: RunConfig) -> str | None:

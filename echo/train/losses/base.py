@@ -29,7 +29,7 @@ class Loss(ABC):
     normalised by all of its tokens at once."""
 
     name: ClassVar[str]  # of its metric, the mean per target token, not weighted
-    setting: ClassVar[str]  # by which a config asks for it
+    setting: ClassVar[str]  # of `LossSettings`, its weight
     # Whether the metric `loss` includes it. Such a term is always computed; the others regularise,
     # and are only where their weight is above 0.
     is_joint: ClassVar[bool] = False
@@ -40,9 +40,9 @@ class Loss(ABC):
         self.weight = self.weight_in(setup.config)
 
     @classmethod
-    @abstractmethod
     def weight_in(cls, config: RunConfig) -> float:
         """Returns the term's weight in a run."""
+        return getattr(config.loss, cls.setting)
 
     @classmethod
     def problem(cls, config: RunConfig) -> str | None:

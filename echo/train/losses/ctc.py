@@ -16,7 +16,7 @@ class CTCLoss(Loss):
     """The CTC loss of the transcripts' text; 0 where its weight is 0."""
 
     name = "ctc_loss"
-    setting = "loss.ctc_weight"
+    setting = "ctc_weight"
     is_joint = True
 
     def __init__(self, setup: Setup) -> None:

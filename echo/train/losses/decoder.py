@@ -13,7 +13,7 @@ class DecoderLoss(Loss):
     """The cross-entropy of the decoder's next tokens, with smoothed labels."""
 
     name = "decoder_loss"
-    setting = "loss.ctc_weight"
+    setting = "ctc_weight"
     is_joint = True
 
     def __init__(self, setup: Setup) -> None:

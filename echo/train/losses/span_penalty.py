@@ -3,7 +3,6 @@
 import torch
 
 from echo.attention.base import FocusedAttention
-from echo.config import RunConfig
 from echo.data.loading import IGNORED, Batch
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoOutput
@@ -14,7 +13,7 @@ class SpanPenalty(Loss):
     """The mean span scale of focused blocks."""
 
     name = "span_penalty"
-    setting = "loss.span_penalty"
+    setting = "span_penalty"
     is_for_fsdp = False
     calls: CallRecorder[str, torch.Tensor]  # the spans of blocks; see `FocusedAttention.forward`
 
@@ -26,10 +25,6 @@ class SpanPenalty(Loss):
             if isinstance(block, FocusedAttention)
         }
         self.calls = CallRecorder(self.blocks, lambda _block, _arguments, output: output[1])
-
-    @classmethod
-    def weight_in(cls, config: RunConfig) -> float:
-        return config.loss.span_penalty
 
     def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
         """Returns the sum over target tokens of their utterance's mean span scale: the mean over
