@@ -62,7 +62,7 @@ class Outcomes:
                 last = self.checkpoints.last_good() or "none yet"
                 with self.state.processes.together():
                     raise EchoError(
-                        f"{self.checkpoints.folder.parent}: stopped after {limit} skipped steps in a row, of "
-                        f"which the last is {step.number}: {why.value}; the last good checkpoint "
-                        f"is {last}"
+                        f"{self.checkpoints.folder.parent}: stopped after {limit} skipped steps in "
+                        f"a row, of which the last is {step.number}: {why.value}; the last good "
+                        f"checkpoint is {last}"
                     )
