@@ -140,7 +140,7 @@ class Trainer:
                 outcome = self.step(taken.own)
                 self.count(taken, outcome)
                 if self.is_reading_step or isinstance(outcome, Skipped):
-                    self.read_outcomes()  # within the step's time: it waits for the device
+                    self.outcomes.read()  # within the step's time: it waits for the device
                 self.add_seconds(waited, time.perf_counter() - started)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.state.finished:
@@ -220,12 +220,9 @@ class Trainer:
         progress.skipped += taken.skipped
         self.outcomes.add(progress.step, taken, outcome)
 
-    def read_outcomes(self) -> None:
-        self.outcomes.read()
-
     def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
-        self.read_outcomes()
+        self.outcomes.read()
         values, progress = self.state.take_metrics(), self.progress
         if recorder is None or not values:
             return
@@ -279,7 +276,7 @@ class Trainer:
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
-        self.read_outcomes()
+        self.outcomes.read()
         started = time.perf_counter()
         model = whole_model(self.state.unwrapped)
         state = self.state.state_dict()

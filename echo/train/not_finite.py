@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from echo.data.batching import Position
 from echo.data.loading import Batch
 from echo.model.hooks import CallRecorder
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError
 from echo.support.files import writing
 from echo.train.compile import not_compiled
 from echo.train.state import random_state, restore_random_state
-from echo.train.step import TrainStep
+from echo.train.step import TrainStep, forward
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class Inquiry:
         self.step = step
         self.batches = batches
         self.rank = step.state.processes.rank
-        self.count = len([*folder.glob(f"*-{self.rank}.safetensors")])
+        kept = len([*folder.glob(f"*-{self.rank}.safetensors")])
+        self.count = step.state.processes.highest(kept)  # on which all must agree
 
     def __call__(self, number: int, start: Position, values: Mapping[str, torch.Tensor]) -> None:
         """Names the first module whose output is not finite, with the weights as they are now, and
@@ -57,7 +59,8 @@ class Inquiry:
         wrong = ", ".join(name for name, value in values.items() if not torch.isfinite(value))
         random = random_state()
         batches = self.batches(start)
-        place = first_not_finite(self.step, batches)
+        model = self.step.state.unwrapped
+        place = self.step.within_memory(lambda: first_not_finite(model, batches))
         restore_random_state(random)
         path = self.folder / f"step-{number:06}-{self.rank}.safetensors"
         logger.warning(
@@ -73,22 +76,23 @@ class Inquiry:
             logger.warning("step %d: its batch is not kept: %s", number, error)
 
 
-def first_not_finite(step: TrainStep, batches: Sequence[Batch]) -> str | None:
-    """Returns what is first not finite where the model hears these batches, without dropout: the
-    features, or the output of a module, by its name; None if all are finite."""
-    model = step.state.unwrapped
+def first_not_finite(model: EchoForConditionalGeneration, batches: Sequence[Batch]) -> str | None:
+    """Returns what is first not finite where a model that is trained hears these batches, without
+    dropout: the features, or the output of a module, by its name; None if all are finite."""
     modules = {name: module for name, module in model.named_modules() if name}
     found = []
     recorder = CallRecorder(modules, lambda _, __, output: is_finite(output), training_only=False)
     model.eval()
-    with recorder, torch.no_grad(), not_compiled():
-        for batch in batches:
-            recorder.forget()
-            step.forward(batch)
-            if not is_finite(batch.input_features):
-                found.append("the feature extractor")
-            found += [name for name, finite in recorder.kept.items() if not finite]
-    model.train()
+    try:
+        with recorder, torch.no_grad(), not_compiled():
+            for batch in batches:
+                recorder.forget()
+                forward(model, batch)
+                if not is_finite(batch.input_features):
+                    found.append("the feature extractor")
+                found += [name for name, finite in recorder.kept.items() if not finite]
+    finally:
+        model.train()
     return found[0] if found else None
 
 

@@ -155,7 +155,7 @@ class TrainStep:
             (1 + losses,): the metric "loss", then each of `self.losses`, summed over the batch.
         """
         try:
-            output = self.forward(batch)
+            output = forward(self.state.model, batch)
             values = [loss(output, batch) for loss in self.losses]
             terms = [loss.weight * v for loss, v in zip(self.losses, values, strict=True)]
             objective = sum(terms[1:], start=terms[0])
@@ -170,14 +170,16 @@ class TrainStep:
             for loss in self.losses:
                 loss.forget()
 
-    def forward(self, batch: Batch) -> EchoOutput:
-        return self.state.model(
-            batch.input_features,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            # In silence no token is real; elsewhere padding comes last, where none looks at it.
-            decoder_attention_mask=None
-            if batch.utterances
-            else torch.zeros_like(batch.decoder_input_ids),
-            use_cache=False,
-        )
+
+def forward(model: Any, batch: Batch) -> EchoOutput:
+    """Returns what a model, in its wrapper or without, makes of a training batch."""
+    return model(
+        batch.input_features,
+        attention_mask=batch.attention_mask,
+        decoder_input_ids=batch.decoder_input_ids,
+        # In silence no token is real; elsewhere padding comes last, where none looks at it.
+        decoder_attention_mask=None
+        if batch.utterances
+        else torch.zeros_like(batch.decoder_input_ids),
+        use_cache=False,
+    )

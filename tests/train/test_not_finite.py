@@ -26,17 +26,19 @@ def test_the_first_module_in_order_of_computing_is_named(tmp_path):
     trainer = make_trainer(tmp_path, model={"encoder_layers": 2})
     random = torch.get_rng_state()
     before = {name: value.clone() for name, value in trainer.state.unwrapped.state_dict().items()}
-    assert first_not_finite(trainer.step, [make_batch()]) is None
+    assert first_not_finite(trainer.state.unwrapped, [make_batch()]) is None
     assert torch.equal(torch.get_rng_state(), random)
     assert trainer.state.unwrapped.training
     assert all(torch.equal(v, before[n]) for n, v in trainer.state.unwrapped.state_dict().items())
     batch = make_batch()
     batch.input_features[1, 3, 5] = math.nan
-    assert first_not_finite(trainer.step, [make_batch(), batch]) == "the feature extractor"
+    assert (
+        first_not_finite(trainer.state.unwrapped, [make_batch(), batch]) == "the feature extractor"
+    )
     for name in ("model.decoder.layers.0.fc1", "model.encoder.layers.1.fc2"):
         with torch.no_grad():
             trainer.state.unwrapped.get_submodule(name).bias[0] = math.inf
-        assert first_not_finite(trainer.step, [make_batch()]) == name
+        assert first_not_finite(trainer.state.unwrapped, [make_batch()]) == name
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
