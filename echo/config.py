@@ -377,6 +377,13 @@ class RunConfig:
     # How transcripts are decoded for WER.
     decode: DecodeSettings = field(default_factory=DecodeSettings)
 
+    @property
+    def ctc_weight(self) -> float:
+        """The weight of the CTC loss: by default 0.3 from scratch, 0 from a checkpoint."""
+        if self.loss.ctc_weight is not None:
+            return self.loss.ctc_weight
+        return 0.0 if self.init else 0.3
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's YAML file and applies `key=value` overrides.

@@ -10,7 +10,13 @@ from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.base import FocusedAttention
 from echo.attention.focus import FocusAttention
 from echo.attention.hybrid import HybridAttention, ScaledAttention
-from echo.attention.settings import DEFAULT_FORM, AttentionSettings, PlainSettings
+from echo.attention.settings import (
+    DEFAULT_FORM,
+    STACK_FORMS,
+    AttentionSettings,
+    FocusedSettings,
+    PlainSettings,
+)
 from echo.support.errors import ConfigError
 from echo.support.settings import build
 
@@ -44,6 +50,30 @@ register_form(HybridAttention)
 register_form(ScaledAttention)
 register_form(FocusAttention)
 register_form(AdaptiveAttention)
+
+
+def resolve_attention(
+    attention: Mapping[str, Any] | None, layers: Mapping[str, int]
+) -> dict[str, list[AttentionSettings]]:
+    """Returns the settings of each layer of each stack.
+
+    Args:
+        attention: the value of each stack, see `resolve_layers`; by default `STACK_FORMS`.
+        layers: the number of layers of each stack.
+
+    Raises:
+        ValueError: there is no such stack, or a value is not allowed.
+    """
+    for key in attention or {}:
+        if key not in STACK_FORMS:
+            raise ValueError(f"attention has no stack {key!r}; it has: {', '.join(STACK_FORMS)}")
+    stacks = {
+        stack: resolve_layers(value, layers[stack], stack)
+        for stack, value in {**STACK_FORMS, **(attention or {})}.items()
+    }
+    if any(isinstance(s, FocusedSettings) and s.global_stride > 1 for s in stacks["decoder"]):
+        raise ValueError("attention.decoder has a global_stride, which only an encoder can have")
+    return stacks
 
 
 def resolve_layers(value: Any, layers: int, stack: str) -> list[AttentionSettings]:

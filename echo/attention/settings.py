@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal
 from echo.support.settings import Positive, Range
 
 DEFAULT_FORM = "adaptive"  # used if a mapping has no form
+# The stacks that have attention, and the form of each if a config does not name it.
+STACK_FORMS: Mapping[str, str] = {"encoder": DEFAULT_FORM, "decoder": "plain"}
 LocalKernel = Literal["blocks", "flex"]
 TempScale = Annotated[float, Range(0, 0.999999)]
 

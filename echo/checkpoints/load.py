@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.pretrained import PretrainedFolder, download
@@ -61,25 +61,30 @@ def load_model(
 
 
 def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:
-    """Opens a folder of `transformers`, and returns its config as an Echo model's: a Whisper's is
-    that of a model whose blocks are all plain.
+    """Opens a folder of `transformers`, and returns its config as an Echo model's.
 
     Raises:
         DataError: its files are damaged or do not fit together.
     """
     checkpoint = PretrainedFolder(folder)
-    config = checkpoint.config
-    if not isinstance(config, EchoConfig):
-        own = {
-            "model_type": "echo",
-            "architectures": ["EchoForConditionalGeneration"],
-            "attention": {"encoder": "plain", "decoder": "plain"},
-            "pad_to_seconds": WHISPER_SECONDS,
-        }
-        config = EchoConfig(**{**config.to_dict(), **own})
+    config = echo_config(checkpoint.config)
     check_weights(checkpoint, EchoForConditionalGeneration, config)
     check_generation_config(checkpoint)
     return checkpoint, config
+
+
+def echo_config(config: WhisperConfig) -> EchoConfig:
+    """Returns a Whisper's config as that of an Echo model whose blocks are all plain, and Echo's
+    unchanged."""
+    if isinstance(config, EchoConfig):
+        return config
+    own = {
+        "model_type": "echo",
+        "architectures": ["EchoForConditionalGeneration"],
+        "attention": {"encoder": "plain", "decoder": "plain"},
+        "pad_to_seconds": WHISPER_SECONDS,
+    }
+    return EchoConfig(**{**config.to_dict(), **own})
 
 
 def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from echo.model.geometry import (
     encoder_frames,
     feature_frames,
 )
+from echo.model.hooks import CallRecorder
 from echo.model.language import detected_language, is_multilingual, set_language
 from echo.model.model import EchoForConditionalGeneration
 
@@ -208,7 +208,8 @@ def inspect_example(
     layers = [*model.model.encoder.layers, *model.model.decoder.layers]
     blocks = [layer.self_attn for layer in layers]
     blocks += [layer.encoder_attn for layer in model.model.decoder.layers]
-    with remembered_inputs(blocks) as inputs, torch.inference_mode():
+    recorder = CallRecorder({block: block for block in blocks}, lambda _, given, __: given, False)
+    with recorder, torch.inference_mode():
         # A batch of one has no padding, and needs no masks.
         model(
             example.features[None].to(model.device, model.dtype),
@@ -222,7 +223,7 @@ def inspect_example(
         example.features[:, : feature_frames(round(example.seconds * SAMPLE_RATE))],
         transcript,
         [tokenizer.decode([i]) for i in ids],
-        inputs,
+        recorder.kept,
     )
 
 
@@ -231,23 +232,6 @@ def read_recording(reader: ExampleReader, utterance: Utterance) -> Example:
     samples = utterance.audio.load()
     audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(utterance.audio))
     return reader.read(replace(utterance, audio=audio))
-
-
-@contextmanager
-def remembered_inputs(blocks: list[nn.Module]) -> Iterator[dict[nn.Module, dict[str, Any]]]:
-    """Records the arguments, by name, of each attention block that is called in this context:
-    `hidden_states` (B, T, D) and, in cross-attention, the states it attends to."""
-    inputs = {}
-
-    def remember(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs[block] = {"hidden_states": args[0], **kwargs} if args else kwargs
-
-    handles = [block.register_forward_pre_hook(remember, with_kwargs=True) for block in blocks]
-    try:
-        yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def layer_of(

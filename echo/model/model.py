@@ -31,9 +31,9 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from echo.attention.cache import LayerCache
-from echo.attention.forms import FORMS, resolve_layers
+from echo.attention.forms import FORMS, resolve_attention
 from echo.attention.global_branch import AttentionMap, attention_weights, split_heads
-from echo.attention.settings import DEFAULT_FORM, AttentionSettings, FocusedSettings
+from echo.attention.settings import AttentionSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
@@ -74,26 +74,20 @@ class EchoConfig(WhisperConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        for key in self.attention or {}:
-            if key not in ("encoder", "decoder"):
-                raise ValueError(f"attention has no stack {key!r}; it has: encoder, decoder")
-        self.encoder_attention()  # raises an error if a setting is not allowed
-        self.decoder_attention()
+        self.resolved_attention()  # raises an error if a setting is not allowed
+
+    def resolved_attention(self) -> dict[str, list[AttentionSettings]]:
+        """Returns the attention settings of each layer of the encoder and the decoder."""
+        layers = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
+        return resolve_attention(self.attention, layers)
 
     def encoder_attention(self) -> list[AttentionSettings]:
         """Returns the attention settings of each encoder layer."""
-        value = (self.attention or {}).get("encoder", DEFAULT_FORM)
-        return resolve_layers(value, self.encoder_layers, "encoder")
+        return self.resolved_attention()["encoder"]
 
     def decoder_attention(self) -> list[AttentionSettings]:
         """Returns the attention settings of each decoder layer."""
-        value = (self.attention or {}).get("decoder", "plain")
-        layers = resolve_layers(value, self.decoder_layers, "decoder")
-        if any(isinstance(layer, FocusedSettings) and layer.global_stride > 1 for layer in layers):
-            raise ValueError(
-                "attention.decoder has a global_stride, which only an encoder can have"
-            )
-        return layers
+        return self.resolved_attention()["decoder"]
 
 
 class EchoPreTrainedModel(WhisperPreTrainedModel):

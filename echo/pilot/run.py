@@ -16,6 +16,7 @@ from echo.pilot.turns import check_folder, train_in_turn
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
 from echo.support.lock import locked
+from echo.train.check import check_run
 from echo.train.recorder import read_metrics
 
 
@@ -29,15 +30,32 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
         The content of `pilot.json`; see `echo.pilot.results.collect`.
 
     Raises:
-        ConfigError: the folder holds runs with other settings.
+        ConfigError: the settings of a model are not allowed, which is known before data are read
+            and folders written; or the folder holds runs with other settings.
         EchoError: another process works in the folder, or it cannot be written to.
         StoppedError: a signal arrived; each contender has written a checkpoint.
     """
+    check_models(pilot, out)
     with locked(out):
         train_and_measure(pilot, out)
         result = collect(pilot, out)
         write_outputs(pilot, result, out)
     return result
+
+
+def check_models(pilot: Pilot, out: Path) -> None:
+    """Checks the settings of every contender that has a training yet to begin, before any begins.
+
+    Raises:
+        ConfigError: naming the contender, whose settings contradict each other or are not allowed.
+    """
+    for contender in pilot.contenders:
+        runs = [run_folder(out, contender.name, seed) for seed in pilot.seeds]
+        if not all((run / "config.yaml").exists() for run in runs):
+            try:
+                check_run(contender.config)
+            except ConfigError as error:
+                raise ConfigError(f"models.{contender.name}: {error}") from None
 
 
 def train_and_measure(pilot: Pilot, out: Path) -> None:

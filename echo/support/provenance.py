@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -40,12 +41,14 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """Returns the `command` (None outside the command line), the `date` in UTC, the `versions` of
-    Python, Echo and the packages that figures depend on, and the `hardware`."""
+    """The `command` (None in a program of one's own), the `date` in UTC, the `versions` of Python,
+    Echo and the packages that figures depend on, the `commit` (None unless Echo runs from a git
+    checkout), and the `hardware`."""
     return {
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
+        "commit": commit(),
         "hardware": hardware(),
     }
 
@@ -69,6 +72,20 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:  # imported from a folder that was never installed
             continue
     return found
+
+
+def commit() -> str | None:
+    """Returns the commit of the checkout that Echo runs from, with "-dirty" if files that git knows
+    have changed since; None where there is no checkout or no git."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        done = subprocess.run(["git", "-C", str(root), *describe], capture_output=True, text=True)
+    except OSError:  # git is not installed
+        return None
+    return done.stdout.strip() or None
 
 
 def hardware() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -31,72 +31,77 @@ class StepBatches:
     own: list[Batch]  # this process's; one whose recordings cannot be read has no utterances
     utterances: int  # in the batches of all processes, each of a window counted
     skipped: int  # utterances left out of them, and of batches before that made no step
+    start: Position  # of them
     position: Position  # after them
 
 
-def step_batches(
-    config: RunConfig,
-    corpus: AnyCorpus,
-    reader: ExampleReader,
-    start: Position,
-    processes: Processes,
-    device: torch.device,
-) -> Iterator[StepBatches]:
-    """Yields the batches of each step from a position on, on the device, without end. Batches
-    without any token make no step.
+@dataclass(frozen=True)
+class TrainingBatches:
+    """What the batches of a run are made of, and who shares them."""
 
-    Raises:
-        DataError: a recording cannot be read and `on_error` is "raise"; or no recording of an
-            epoch can be read.
-    """
-    own = own_batches(config, corpus, reader, start, processes)
-    fruitful, lost = start.epoch, 0
-    while True:
-        taken = list(islice(own, config.train.accumulation))
-        batches = [batch for batch, _ in taken]
-        position = taken[-1][1]
-        problems = [problem for batch in batches for problem in batch.skipped]
-        tokens, utterances, skipped = processes.sum(
-            sum(int((batch.labels != IGNORED).sum()) for batch in batches),
-            sum(batch.size for batch in batches),
-            len(problems),
-        )
-        lost += skipped
-        if skipped:
-            if config.data.on_error == "raise":
+    config: RunConfig
+    corpus: AnyCorpus
+    reader: ExampleReader
+    processes: Processes
+    device: torch.device
+
+    def steps(self, start: Position) -> Iterator[StepBatches]:
+        """Yields the batches of each step from a position on, on the device, without end. Batches
+        without any token make no step.
+
+        Raises:
+            DataError: a recording cannot be read and `on_error` is "raise"; or no recording of an
+                epoch can be read.
+        """
+        processes = self.processes
+        own = self.own(start, self.config.data)
+        fruitful, lost, position = start.epoch, 0, start
+        while True:
+            before, taken = position, list(islice(own, self.config.train.accumulation))
+            batches = [batch for batch, _ in taken]
+            position = taken[-1][1]
+            problems = [problem for batch in batches for problem in batch.skipped]
+            tokens, utterances, skipped = processes.sum(
+                sum(int((batch.labels != IGNORED).sum()) for batch in batches),
+                sum(batch.size for batch in batches),
+                len(problems),
+            )
+            lost += skipped
+            if skipped:
+                if self.config.data.on_error == "raise":
+                    with processes.together():
+                        if problems:
+                            raise problems[0]
+                for problem in (p for found in processes.gather(problems) for p in found):
+                    logger.warning("skipped: %s", problem)
+            if tokens:
+                fruitful = position.epoch
+                own_here = [batch.to(self.device) for batch in batches]
+                yield StepBatches(own_here, utterances, lost, before, position)
+                lost = 0
+            elif position.epoch > fruitful + 1:
                 with processes.together():
-                    if problems:
-                        raise problems[0]
-            for problem in (p for found in processes.gather(problems) for p in found):
-                logger.warning("skipped: %s", problem)
-        if tokens:
-            fruitful = position.epoch
-            own_here = [batch.to(device) for batch in batches]
-            yield StepBatches(own_here, utterances, lost, position)
-            lost = 0
-        elif position.epoch > fruitful + 1:
-            with processes.together():
-                raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
+                    raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
 
+    def again(self, start: Position) -> list[Batch]:
+        """Returns this process's batches of the step that begins at a position, made once more, in
+        this process."""
+        own = self.own(start, replace(self.config.data, workers=0))
+        return [b.to(self.device) for b, _ in islice(own, self.config.train.accumulation)]
 
-def own_batches(
-    config: RunConfig,
-    corpus: AnyCorpus,
-    reader: ExampleReader,
-    start: Position,
-    processes: Processes,
-) -> Iterator[tuple[Batch, Position]]:
-    """This process's batches, each with the position after all processes have taken theirs."""
-    sampler = training_sampler(
-        config.seed, config.data, corpus, reader, start, processes.rank, processes.world
-    )
-    loader = training_loader(corpus, sampler, reader, config.data, config.seed)
-    with signals_held():  # while workers start
-        batches = iter(loader)
-    for batch, position in zip(batches, sampler.positions(), strict=False):
-        if not isinstance(batch, Batch):
-            batch = silence(reader, batch)
-        yield batch, position
+    def own(self, start: Position, data: DataSettings) -> Iterator[tuple[Batch, Position]]:
+        """Yields this process's batches, each with the position after all processes have taken
+        theirs."""
+        rank, world = self.processes.rank, self.processes.world
+        seed, corpus, reader = self.config.seed, self.corpus, self.reader
+        sampler = training_sampler(seed, data, corpus, reader, start, rank, world)
+        loader = training_loader(corpus, sampler, reader, data, seed)
+        with signals_held():  # while workers start
+            batches = iter(loader)
+        for batch, position in zip(batches, sampler.positions(), strict=False):
+            if not isinstance(batch, Batch):
+                batch = silence(reader, batch)
+            yield batch, position
 
 
 def training_sampler(

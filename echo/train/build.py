@@ -1,7 +1,8 @@
 """Builds a run's model and tokenizer from its config."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,16 +25,18 @@ def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
     )
 
 
-def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGeneration:
-    """A model with random weights, drawn from torch's global generator.
+def new_config(config: RunConfig, **vocabulary: Any) -> EchoConfig:
+    """Returns the config of a model from scratch.
+
+    Args:
+        vocabulary: the entries that depend on the tokenizer.
 
     Raises:
-        ConfigError: the settings contradict each other.
+        ConfigError: a setting is not allowed.
     """
     model = config.model
-    try:
-        echo_config = EchoConfig(
-            vocab_size=len(tokenizer),
+    with settings_named():
+        return EchoConfig(
             num_mel_bins=model.n_mels,
             d_model=model.d_model,
             encoder_layers=model.encoder_layers,
@@ -47,21 +50,46 @@ def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGenerati
             init_std=model.d_model**-0.5,
             max_source_positions=round(model.max_seconds * FRAMES_PER_SECOND) // ENCODER_STRIDE,
             max_target_positions=model.max_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
             suppress_tokens=None,
             begin_suppress_tokens=None,
             attention=model.attention,
             cross_positions=model.cross_positions,
-            ctc=ctc_weight(config) > 0,
+            ctc=config.ctc_weight > 0,
             **padding(config.data),
+            **vocabulary,
         )
-        built = fresh_model(echo_config, model.conv_gain)
+
+
+@contextmanager
+def settings_named() -> Iterator[None]:
+    """Within, what a model says of its settings is an error that names them as a config does.
+
+    Raises:
+        ConfigError: in place of a ValueError.
+    """
+    try:
+        yield
     except ValueError as error:
         separator = "." if str(error).startswith("attention") else ": "  # a key, or a sentence
         raise ConfigError(f"model{separator}{error}") from None
+
+
+def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGeneration:
+    """Returns a model with random weights, drawn from torch's global generator.
+
+    Raises:
+        ConfigError: the settings contradict each other.
+    """
+    echo_config = new_config(
+        config,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+    )
+    with settings_named():
+        built = fresh_model(echo_config, config.model.conv_gain)
     built.generation_config = GenerationConfig(
         pad_token_id=echo_config.pad_token_id,
         bos_token_id=echo_config.bos_token_id,
@@ -108,13 +136,6 @@ def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGener
         {key: whisper[name] for key, name in names.items() if name in whisper}, strict=False
     )
     return model
-
-
-def ctc_weight(config: RunConfig) -> float:
-    """The weight of the CTC loss: by default 0.3 from scratch, 0 from a checkpoint."""
-    if config.loss.ctc_weight is not None:
-        return config.loss.ctc_weight
-    return 0.0 if config.init else 0.3
 
 
 def with_weights(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
 from echo.config import RunConfig
 from echo.data.batch import Batch, Collator
@@ -19,6 +19,7 @@ from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
 from echo.support.memory import PeakMemory
 from echo.train.batches import training_sampler
+from echo.train.check import check_run
 from echo.train.loop import Trainer
 from echo.train.run import new_trainer
 
@@ -34,8 +35,10 @@ def find_max_batch_seconds(config: RunConfig) -> float:
     into memory, less a margin. Nothing is written.
 
     Raises:
+        ConfigError: the settings contradict each other.
         EchoError: not even the longest utterance alone fits.
     """
+    check_run(config)
     corpus = sample_corpus(config)
     with tempfile.TemporaryDirectory() as run:
         trainer = new_trainer(config, Path(run), corpus)
@@ -139,16 +142,14 @@ class Probe:
         )
         if not isinstance(batch, Batch):
             raise batch[0]
-        try:
+
+        def train() -> int:
             with PeakMemory(device) as memory:
                 self.trainer.step.accumulate([batch.to(device)])
                 self.trainer.state.optimiser.step()
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            added = None
-        else:
-            added = memory.added
+            return memory.added
+
+        added = self.trainer.step.within_memory(train)
         self.trainer.state.optimiser.zero_grad()
         clear_device_cache(garbage_collection=True)
         return added

@@ -3,7 +3,6 @@
 import logging
 import signal
 import time
-import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,41 +10,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from echo.attention.base import FocusedAttention
 from echo.checkpoints.card import model_card, without_folders
-from echo.checkpoints.load import LoadedModel
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.corpora.stream import AnyCorpus
-from echo.data.examples import ExampleReader
-from echo.data.loading import sample
-from echo.data.utterance import evaluation_sets
-from echo.data.waveform import WaveformAugment
-from echo.evaluate.criterion import read_criterion
-from echo.evaluate.decoding import Transcripts, real_time_factor, transcribe_set
-from echo.evaluate.evaluation import score
-from echo.evaluate.normaliser import row_normalisers
+from echo.data.loading import ExampleReader
 from echo.model.geometry import Limits
 from echo.model.language import language_of_text
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.support.errors import EchoError, StoppedError
+from echo.support.errors import StoppedError
 from echo.support.signals import StopRequest
-from echo.train.batches import StepBatches, step_batches
-from echo.train.build import ctc_weight
-from echo.train.compile import compile_layers, not_compiled
-from echo.train.examples import show_attention, show_audio, show_transcripts
-from echo.train.lora import add_adapters, merged, save_adapter
-from echo.train.optimiser import freeze
-from echo.train.recorder import SET_WER, Recorder, measured_wers, read_metrics
-from echo.train.sharding import check_strategy, whole_model
-from echo.train.state import TrainState, full_precision, random_state, restore_random_state
+from echo.train.batches import StepBatches, TrainingBatches
+from echo.train.lora import merged, save_adapter
+from echo.train.measuring import Measuring
+from echo.train.not_finite import NOT_FINITE, Inquiry
+from echo.train.outcomes import Outcomes
+from echo.train.prepare import new_accelerator, prepare
+from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
+from echo.train.sharding import whole_model
+from echo.train.state import TrainState, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
 from echo.train.summary import beginning, end_facts, evaluated, start_facts
 from echo.train.watch import AttentionWatch, DataWatch
@@ -77,42 +64,26 @@ class Trainer:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.processes = Processes.started()
-        self.accelerator = Accelerator(
-            mixed_precision=mixed_precision(config),
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
-            ],
-        )
+        self.accelerator = new_accelerator(config, model)
         self.watch = AttentionWatch(model)
         self.data_watch = DataWatch()
-        # A loaded weight lies where it lay in its file. Kernels round differently for differently
-        # aligned memory, so a resumed run would drift from the unbroken one.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
-        # Whisper's sinusoids are fixed; loading a checkpoint makes them trainable.
-        model.model.encoder.embed_positions.requires_grad_(False)
-        with self.processes.together():
-            check_strategy(self.accelerator, config)
-            WaveformAugment(config.data.augment)  # whose folders must exist before the run's does
-            if config.lora:
-                add_adapters(model, config.lora)
-            freeze(model, config.train.freeze)
-            if model.config.ctc and ctc_weight(config) == 0:
-                freeze(model, ["ctc_head"])
-            if config.train.compile:
-                compile_layers(model, self.accelerator.device)
-        if config.train.gradient_checkpointing:
-            checkpoint_layers(model)
+        prepare(model, config, self.accelerator, self.processes)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
-        self.reader = ExampleReader.of(model, tokenizer)
+        self.reader = ExampleReader(
+            tokenizer, Limits.of(model.config), generation=model.generation_config
+        )
+        self.source = TrainingBatches(
+            config, corpus, self.reader, self.processes, self.accelerator.device
+        )
+        self.measuring = Measuring(config, self.state, corpus, tokenizer)
         self.heard = heard
         self.checkpoints = CheckpointFolder(run, config.train.keep_best)
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
-        # Number, utterances and outcome of the steps that `read_outcomes` has not read yet.
-        self.unread: list[tuple[int, str, Done | Skipped]] = []
+        inquiry = Inquiry(run / NOT_FINITE, self.step, self.source.again)
+        self.outcomes = Outcomes(self.state, self.checkpoints, inquiry)
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -156,7 +127,7 @@ class Trainer:
                     )
                     stack.push(partial(self.end, recorder))
                     self.begin(recorder)
-            if measured := [e for e in read_metrics(self.run) if e["kind"] == "eval"]:
+            if measured := read_evaluations(self.run):
                 self.show_wers(measured_wers(measured[-1]))
             self.measure_first(recorder)
             batches = self.batches()
@@ -169,7 +140,7 @@ class Trainer:
                 outcome = self.step(taken.own)
                 self.count(taken, outcome)
                 if self.is_reading_step or isinstance(outcome, Skipped):
-                    self.read_outcomes()  # within the step's time: it waits for the device
+                    self.outcomes.read()  # within the step's time: it waits for the device
                 self.add_seconds(waited, time.perf_counter() - started)
                 bar.update()
                 if self.progress.step % settings.log_every == 0 or self.state.finished:
@@ -206,14 +177,7 @@ class Trainer:
 
     def batches(self) -> Iterator[StepBatches]:
         """The batches of each step, from the run's position on."""
-        return step_batches(
-            self.config,
-            self.corpus,
-            self.reader,
-            self.progress.position,
-            self.processes,
-            self.accelerator.device,
-        )
+        return self.source.steps(self.progress.position)
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
         """Evaluates and writes a checkpoint, each if it is due.
@@ -249,43 +213,16 @@ class Trainer:
         return any(self.progress.step % n == 0 for n in every) or self.state.finished
 
     def count(self, taken: StepBatches, outcome: Done | Skipped) -> None:
-        """Adds a step to the progress, but for what `read_outcomes` adds."""
+        """Adds a step to the progress, but for what `Outcomes.read` adds."""
         progress = self.progress
         progress.position = taken.position
         progress.utterances += taken.utterances
         progress.skipped += taken.skipped
-        ids = ", ".join(u.id for b in taken.own for u in b.utterances)
-        self.unread.append((progress.step, ids, outcome))
-
-    def read_outcomes(self) -> None:
-        """Adds the outcomes of the steps since the last call to the progress and the metrics.
-
-        Raises:
-            EchoError: too many steps in a row were skipped.
-        """
-        progress, limit = self.progress, self.config.train.max_skipped_steps
-        unread, self.unread = self.unread, []
-        for step, ids, outcome in unread:
-            if isinstance(outcome, Done):
-                if outcome.finite:  # waits for the device
-                    progress.skipped_in_row = 0
-                    self.state.recent.append(outcome.values)
-                    continue
-                outcome = Skipped.NUMBERS
-            progress.skipped_steps += 1
-            progress.skipped_in_row += 1
-            logger.warning("step %d is skipped: %s; utterances: %s", step, outcome.value, ids)
-            if progress.skipped_in_row >= limit:
-                last = self.checkpoints.last_good() or "none yet"
-                with self.processes.together():
-                    raise EchoError(
-                        f"{self.run}: stopped after {limit} skipped steps in a row, the last being "
-                        f"step {step}: {outcome.value}; the last good checkpoint is {last}"
-                    )
+        self.outcomes.add(progress.step, taken, outcome)
 
     def log(self, recorder: Recorder | None) -> None:
         """Writes the means over the steps since the last logged line."""
-        self.read_outcomes()
+        self.outcomes.read()
         values, progress = self.state.take_metrics(), self.progress
         if recorder is None or not values:
             return
@@ -319,65 +256,19 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """The WER on a fixed part of the evaluation set, as `evaluate` counts it; of several sets,
-        the mean that `train.best` asks for.
-
-        Args:
-            limits: what audio is padded by, in place of the model's own.
-        """
-        config = self.config
-        model = self.state.unwrapped
-        heard: dict[str, Transcripts] = {}
-        with self.state.averaged(), full_precision(model), not_compiled():
-            # Adapters are decoded as they are written.
-            decoded = merged(model) if config.lora else whole_model(model)
-            for name, utterances in evaluation_sets(self.corpus.eval_utterances()).items():
-                heard[name] = transcribe_set(
-                    LoadedModel(decoded, self.tokenizer),
-                    sample(utterances, config.train.eval_utterances),
-                    config.decode,
-                    config.data.on_error,
-                    processes=self.processes,
-                    limits=limits,
-                )
-            if recorder is not None:
-                self.show(recorder, heard, decoded)
-        wers = {name: self.wer(transcripts) for name, transcripts in heard.items()}
-        wer = read_criterion(config.train.best, [*wers], "train.best").wer(wers)
+        """Measures the WER, see `Measuring`, and records and shows it; returns that of
+        `train.best`."""
+        found = self.measuring(recorder, limits)
         if recorder is not None:
-            named = {f"{SET_WER}{name}": value for name, value in wers.items() if name}
-            rtfx = real_time_factor([*heard.values()])
-            values = {"wer": wer, **named, "rtfx": rtfx, "seconds": self.progress.seconds}
+            named = {f"{SET_WER}{name}": value for name, value in found.sets.items() if name}
+            seconds = self.progress.seconds
+            values = {"wer": found.wer, **named, "rtfx": found.rtfx, "seconds": seconds}
             recorder.record("eval", self.progress.step, values)
             rate = float(self.state.schedule.get_last_lr()[0])
             line = evaluated(recorder.evaluations, self.config, self.loss, rate)
             logger.info("%s: %s", self.title, line)
-        self.show_wers(wers)
-        return wer
-
-    def wer(self, transcripts: Transcripts) -> float:
-        loaded = LoadedModel(self.state.unwrapped, self.tokenizer)
-        return score(transcripts, row_normalisers(loaded, transcripts.utterances)).wer.rate
-
-    def show(
-        self,
-        recorder: Recorder,
-        heard: Mapping[str, Transcripts],
-        model: EchoForConditionalGeneration,
-    ) -> None:
-        """Adds to TensorBoard what the model heard.
-
-        Args:
-            heard: transcripts by the name of their evaluation set; a single set has the name "".
-        """
-        step = self.progress.step
-        recorder.show(partial(show_transcripts, step=step, heard=heard))
-        if not recorder.evaluations:
-            recorder.show(partial(show_audio, step=step, heard=heard))
-        count = len(recorder.evaluations) + 1
-        if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
-            loaded = LoadedModel(model, self.tokenizer)
-            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
+        self.show_wers(found.sets)
+        return found.wer
 
     def show_wers(self, wers: Mapping[str, float]) -> None:
         for name, wer in wers.items():
@@ -385,7 +276,7 @@ class Trainer:
 
     def save(self, recorder: Recorder | None) -> None:
         """Writes a checkpoint. All processes must call it; the main one writes."""
-        self.read_outcomes()
+        self.outcomes.read()
         started = time.perf_counter()
         model = whole_model(self.state.unwrapped)
         state = self.state.state_dict()
@@ -404,35 +295,13 @@ class Trainer:
 
     def card(self) -> str:
         """The model card of a checkpoint of this step."""
-        events = [event for event in read_metrics(self.run) if event["kind"] == "eval"]
         return model_card(
             self.config,
             self.run.resolve().name,
             language=language_of_text(self.state.unwrapped.generation_config),
             corpus=self.corpus,
-            evaluations=[(event["step"], measured_wers(event)) for event in events],
+            evaluations=[
+                (event["step"], measured_wers(event)) for event in read_evaluations(self.run)
+            ],
             step=self.progress.step,
         )
-
-
-def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
-    """Makes training compute the activations of layers again for the gradients."""
-    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
-    # name that every supported version of transformers has.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-def has_unused(model: EchoForConditionalGeneration) -> bool:
-    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
-    predict a span which is not learned."""
-    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
-
-
-def mixed_precision(config: RunConfig) -> str:
-    """accelerate's name for the run's precision."""
-    if config.train.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16" if bf16 else "no"
-    return {"fp32": "no", "bf16": "bf16"}[config.train.precision]

@@ -111,6 +111,11 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return events
 
 
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """Returns the evaluations of a run so far; see `read_metrics`."""
+    return [event for event in read_metrics(run) if event["kind"] == "eval"]
+
+
 def measured_wers(event: Mapping[str, Any]) -> dict[str, float]:
     """The WERs of an evaluation by the names of its sets; a single set has the name ""."""
     named = {key.removeprefix(SET_WER): event[key] for key in event if key.startswith(SET_WER)}

@@ -28,6 +28,7 @@ from echo.support.lock import locked
 from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
+from echo.train.check import check_run
 from echo.train.loop import Trainer
 from echo.train.start import described, known_utterances, starting_point
 
@@ -38,8 +39,11 @@ def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = Non
     """Trains a new model in a new folder; see `started_trainer`.
 
     Raises:
+        ConfigError: the settings contradict each other; nothing is read or written then.
         EchoError: another process works in the folder, or it cannot be written to.
     """
+    with Processes.started().together():
+        check_run(config)
     with folder_of_its_own(Path(run)):
         return started_trainer(config, Path(run), corpus).train()
 
@@ -77,18 +81,13 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
     trainer = new_trainer(config, run, corpus)
     if processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
-        record_start(run, corpus)
+        data = {
+            "training": describe(known_utterances(corpus)),
+            "evaluation": describe(all_evaluated(corpus.eval_utterances())),
+        }
+        write_provenance(run, data=data)
         save_yaml(to_dict(trainer.config), run / "config.yaml")
     return trainer
-
-
-def record_start(run: Path, corpus: AnyCorpus) -> None:
-    """Writes down what a run begins with, and the data that are known by then."""
-    data = {
-        "training": describe(known_utterances(corpus)),
-        "evaluation": describe(all_evaluated(corpus.eval_utterances())),
-    }
-    write_provenance(run, data=data)
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
@@ -102,7 +101,8 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
         config = described(config, model.config, tokenizer)
         corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
-    trainer = Trainer(config, run, corpus, model, tokenizer, heard, anchor(config, model))
+    start = copy.deepcopy(model) if config.loss.anchor_kl else None
+    trainer = Trainer(config, run, corpus, model, tokenizer, heard, start)
     if processes.world > 1:  # the same weights, but not the same dropout
         processes.seed(config.seed, step=0)
     return trainer
@@ -159,24 +159,16 @@ def trainer_at(
         model, tokenizer = loaded.model, loaded.tokenizer
         config = described(config, model.config, tokenizer)
         start = None
-        # Checkpoints of lora are merged; the adapters belong to the model that training began with.
-        if config.lora:
-            model, tokenizer, _ = starting_point(config, corpus)
-            start = anchor(config, model)
-        elif config.loss.anchor_kl:
-            start = starting_point(config, corpus).model
+        if config.lora or config.loss.anchor_kl:
+            begun = starting_point(config, corpus)
+            start = copy.deepcopy(begun.model) if config.loss.anchor_kl else None
+            if config.lora:  # whose checkpoints are merged; adapters belong to the first model
+                model, tokenizer = begun.model, begun.tokenizer
         corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, start=start)
     trainer.state.load_state_dict(state)
     return trainer
-
-
-def anchor(
-    config: RunConfig, model: EchoForConditionalGeneration
-) -> EchoForConditionalGeneration | None:
-    """A copy of the model before training, where `loss.anchor_kl` needs it."""
-    return copy.deepcopy(model) if config.loss.anchor_kl else None
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:

@@ -13,6 +13,7 @@ from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.train.build import with_weights
+from echo.train.losses.registry import weighted_losses
 
 ALLOWED = (
     DistributedType.NO,
@@ -37,18 +38,17 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         raise ConfigError("FSDP needs several GPUs, which this launch does not provide")
     if not accelerator.is_fsdp2:
         raise ConfigError("only version 2 of accelerate's FSDP can train Echo: set fsdp_version: 2")
-    if config.lora:
-        raise ConfigError("FSDP does not support lora; launch with DDP, or remove lora")
-    if config.train.optimiser != "adamw":
-        raise ConfigError(
-            f"FSDP does not support train.optimiser={config.train.optimiser}; launch with DDP"
-        )
-    if config.train.ema_decay is not None:
-        raise ConfigError("FSDP does not support train.ema_decay; launch with DDP")
-    if config.train.compile:
-        raise ConfigError("FSDP does not support train.compile; launch with DDP")
-    if config.loss.span_penalty:
-        raise ConfigError("FSDP does not support loss.span_penalty; launch with DDP")
+    train = config.train
+    refused = {
+        "lora": config.lora is not None,
+        f"train.optimiser={train.optimiser}": train.optimiser != "adamw",
+        "train.ema_decay": train.ema_decay is not None,
+        "train.compile": train.compile,
+        **{f"loss.{loss.setting}": not loss.is_for_fsdp for loss in weighted_losses(config)},
+    }
+    for what, is_refused in refused.items():
+        if is_refused:
+            raise ConfigError(f"FSDP does not support {what}; launch with DDP, or leave it out")
 
 
 def whole(value: Any) -> Any:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from echo.attention.forms import resolve_layers
-from echo.attention.settings import DEFAULT_FORM
+from echo.attention.settings import STACK_FORMS
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import DataSettings, ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.config import ModelSettings, PackSettings, RunConfig, TokenizerSettings
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
@@ -19,11 +18,15 @@ from echo.model.language import is_multilingual
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import given
-from echo.train.build import build_model, build_tokenizer, ctc_weight, padding
+from echo.train.build import build_model, build_tokenizer, padding
+from echo.train.check import (
+    check_contradictions,
+    other_attention,
+    same_attention,
+    setting_for_timestamps,
+)
 
-Layers = dict[str, int]  # how many, by the stack's name
 OF_FIRST_WEIGHTS = ("conv_gain",)  # settings of the model that a checkpoint does not keep
-UNNAMED = {"encoder": DEFAULT_FORM, "decoder": "plain"}  # forms of a stack that no config names
 
 
 class StartingPoint(NamedTuple):
@@ -43,24 +46,8 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         EchoError: the checkpoint cannot be loaded.
     """
     data = config.data
-    if config.loss.alignment_weight > 0 and ctc_weight(config) == 0:
-        raise ConfigError(
-            "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
-        )
+    check_contradictions(config)
     if config.init is None:
-        if setting := setting_for_timestamps(data):
-            raise ConfigError(
-                f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "
-                "not produce: leave it out, or give a Whisper as init"
-            )
-        if data.task is not None:
-            raise ConfigError("data.task is only for a multilingual init: leave it out")
-        if config.lora is not None:
-            raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
-        if config.loss.anchor_kl > 0:
-            raise ConfigError("loss.anchor_kl needs init: it keeps what a checkpoint knows")
-        if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
-            raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
         tokenizer = build_tokenizer(config, known_utterances(corpus))
         return StartingPoint(build_model(config, tokenizer), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
@@ -71,7 +58,7 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
                 f"data.language must be given, because {config.init} is multilingual and "
                 f"{unnamed.where or unnamed.id} has no language"
             )
-    if ctc_weight(config) > 0 and not loaded.model.config.ctc:
+    if config.ctc_weight > 0 and not loaded.model.config.ctc:
         raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
     setting = setting_for_timestamps(data)
@@ -82,7 +69,9 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         )
     if data.pack is not None:
         check_packing(data.pack, config.init, loaded, known_utterances(corpus))
-    model = with_attention(loaded.model, config)
+    model = loaded.model
+    if other_attention(config, model.config) is not None:
+        model = upcycled(model, config.model.attention)
     heard = Limits.of(model.config)
     for key, value in padding(data).items():
         setattr(model.config, key, value)
@@ -94,13 +83,6 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
     if isinstance(corpus, StreamCorpus):
         return corpus.known_utterances()
     return corpus.train_epoch(0)
-
-
-def setting_for_timestamps(data: DataSettings) -> str | None:
-    """The setting that needs a tokenizer with timestamps, where one is given."""
-    if data.pack is not None:
-        return "data.pack"
-    return "data.timestamps" if data.timestamps > 0 else None
 
 
 def check_packing(
@@ -152,45 +134,6 @@ def contradiction(settings: Any, actual: Any) -> str | None:
     return None
 
 
-def with_attention(
-    model: EchoForConditionalGeneration, config: RunConfig
-) -> EchoForConditionalGeneration:
-    """The checkpoint's model with the attention that the config asks for, which a Whisper can
-    begin with; see `echo.checkpoints.convert`.
-
-    Raises:
-        ConfigError: the attention is not allowed, cannot begin as Whisper, or the model is not a
-            Whisper and has another.
-    """
-    wanted, has = config.model.attention, model.config
-    layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
-    if not wanted or same_attention(wanted, has.attention, layers):
-        return model
-    blocks = (*has.encoder_attention(), *has.decoder_attention())
-    if has.ctc or has.cross_positions or not all(block.is_plain for block in blocks):
-        raise ConfigError(
-            f"model.attention differs from that of {config.init}, and only a Whisper's can be "
-            "changed; leave model.attention out, or begin with a Whisper"
-        )
-    return upcycled(model, wanted)
-
-
-def same_attention(wanted: dict[str, Any], has: dict[str, Any] | None, layers: Layers) -> bool:
-    """Whether two attentions, as in `EchoConfig`, are the same in so many layers.
-
-    Raises:
-        ConfigError: one is not allowed.
-    """
-    try:
-        return all(
-            resolve_layers(wanted.get(stack, form), layers[stack], stack)
-            == resolve_layers((has or {}).get(stack, form), layers[stack], stack)
-            for stack, form in UNNAMED.items()
-        )
-    except ValueError as error:
-        raise ConfigError(f"model.{error}") from None
-
-
 def is_config_of(config: RunConfig, stored: RunConfig) -> bool:
     """Whether a run that holds the `stored` config was started with this one, of which `init`
     replaces what is not given."""
@@ -223,7 +166,7 @@ def described(config: RunConfig, model: EchoConfig, tokenizer: Any) -> RunConfig
         max_tokens=model.max_target_positions,
         dropout=model.dropout,
         cross_positions=model.cross_positions,
-        attention={**UNNAMED, **(model.attention or {})},
+        attention={**STACK_FORMS, **(model.attention or {})},
     )
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     written = TokenizerSettings("bpe", len(tokenizer)) if merges else TokenizerSettings()

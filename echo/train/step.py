@@ -1,28 +1,28 @@
 """One optimiser step."""
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from echo.data.batch import IGNORED, Batch
-from echo.data.tokenizer import special_ids
 from echo.model.geometry import FRAMES_PER_SECOND
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration, EchoOutput
 from echo.support.errors import EchoError
-from echo.train.alignment import AlignmentLoss
-from echo.train.anchor import AnchorLoss
-from echo.train.build import ctc_weight
-from echo.train.loss import joint_loss
+from echo.train.losses.base import Setup
+from echo.train.losses.registry import build_losses
 from echo.train.sharding import whole
-from echo.train.span_penalty import SpanPenalty
 from echo.train.state import TrainState
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Done:
     """The step has its gradients. The device updates the weights with them if all numbers are
     finite, and the host reads later whether they were: reading waits for the device."""
 
-    # "loss", "decoder_loss" and "ctc_loss" per target token, with an anchor "anchor_kl" too, and
+    # "loss" (the decoder's and CTC's, weighted) and each loss by its name, per target token, and
     # "grad_norm" before clipping: scalars on the device.
     values: dict[str, torch.Tensor]
     finite: torch.Tensor  # a boolean on the device: whether the weights are updated
@@ -56,15 +56,9 @@ class TrainStep:
         self.state = state
         self.config = state.config
         self.accelerator = state.accelerator
-        self.ctc_weight = ctc_weight(self.config)
-        self.alignment = (
-            AlignmentLoss(state.unwrapped) if self.config.loss.alignment_weight else None
+        self.losses = build_losses(
+            Setup(self.config, state.unwrapped, tokenizer, self.accelerator, start)
         )
-        self.span_penalty = SpanPenalty(state.unwrapped) if self.config.loss.span_penalty else None
-        self.anchor = AnchorLoss(start, self.accelerator) if start is not None else None
-        self.losses = ("loss", "decoder_loss", "ctc_loss", *(["anchor_kl"] if self.anchor else []))
-        self.special_ids = special_ids(tokenizer).to(self.accelerator.device)
-        self.blank = tokenizer.pad_token_id
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
@@ -106,14 +100,9 @@ class TrainStep:
         Raises:
             EchoError: memory ran out, and other processes wait for this one's gradients.
         """
-        try:
-            return self.accumulate(batches)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-        # Only now is the error gone, and with it what its traceback kept in memory.
-        self.state.optimiser.zero_grad()
-        clear_device_cache(garbage_collection=True)
+        values = self.within_memory(partial(self.accumulate, batches))
+        if values is not None:
+            return values
         seconds = max(b.attention_mask.numel() for b in batches) / FRAMES_PER_SECOND
         problem = (
             f"step {self.state.progress.step + 1} ran out of memory on {seconds:.0f} s of audio; "
@@ -125,6 +114,18 @@ class TrainStep:
         logger.warning(problem)
         return None
 
+    def within_memory(self, action: Callable[[], Result]) -> Result | None:
+        """Returns what the action does; None, without gradients, where memory ran out."""
+        try:
+            return action()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # Only now is the error gone, and with it what its traceback kept in memory.
+        self.state.optimiser.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        return None
+
     def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
         """Adds up the batches' gradients and clips them to `max_grad_norm`; returns the values of
         `Done`."""
@@ -132,7 +133,8 @@ class TrainStep:
             torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
         )
         model = self.state.model
-        losses = torch.zeros(len(self.losses), device=self.accelerator.device)
+        names = ["loss", *(loss.name for loss in self.losses)]
+        losses = torch.zeros(len(names), device=self.accelerator.device)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
@@ -141,7 +143,7 @@ class TrainStep:
             self.accelerator.clip_grad_norm_(model.parameters(), self.config.train.max_grad_norm)
         )
         means = self.accelerator.reduce(losses, "sum") / tokens
-        return {**dict(zip(self.losses, means, strict=True)), "grad_norm": norm}
+        return {**dict(zip(names, means, strict=True)), "grad_norm": norm}
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
         """Adds one batch's gradients.
@@ -150,56 +152,34 @@ class TrainStep:
             tokens: how many target tokens the step has, in all batches of all processes.
 
         Returns:
-            (losses,): `self.losses`, summed over the batch.
+            (1 + losses,): the metric "loss", then each of `self.losses`, summed over the batch.
         """
         try:
-            return self.forward_and_backward(batch, tokens)
+            output = forward(self.state.model, batch)
+            values = [loss(output, batch) for loss in self.losses]
+            terms = [loss.weight * v for loss, v in zip(self.losses, values, strict=True)]
+            objective = sum(terms[1:], start=terms[0])
+            joint = [t for loss, t in zip(self.losses, terms, strict=True) if loss.is_joint]
+            sums = torch.stack([sum(joint[1:], start=joint[0]), *values]).detach()
+            if not batch.utterances:  # silence, with which this process takes part in others' step
+                objective, sums = objective * 0, sums * 0
+            # DDP and FSDP average gradients over the processes; the sum is wanted.
+            self.accelerator.backward(objective * (self.accelerator.num_processes / tokens))
+            return sums
         finally:  # also where memory ran out, which the graph would go on to take
-            for loss in (self.alignment, self.span_penalty):
-                if loss is not None:
-                    loss.forget()
+            for loss in self.losses:
+                loss.forget()
 
-    def forward_and_backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
-        """As `backward`; what the losses remember of the batch stays."""
-        settings = self.config.loss
-        output = self.state.model(
-            batch.input_features,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            # In silence no token is real; elsewhere padding comes last, where none looks at it.
-            decoder_attention_mask=None
-            if batch.utterances
-            else torch.zeros_like(batch.decoder_input_ids),
-            use_cache=False,
-        )
-        loss = joint_loss(
-            output,
-            batch.labels,
-            batch.attention_mask,
-            self.ctc_weight,
-            settings.label_smoothing,
-            self.special_ids,
-            blank=self.blank,
-        )
-        objective = loss.total
-        if self.alignment is not None:
-            objective = objective + settings.alignment_weight * self.alignment(
-                output.ctc_logits,
-                batch.labels,
-                batch.attention_mask,
-                self.special_ids,
-                blank=self.blank,
-            )
-        if self.span_penalty is not None:
-            objective = objective + settings.span_penalty * self.span_penalty(batch.labels)
-        found = [loss.total.detach(), loss.decoder, loss.ctc]
-        if self.anchor is not None:
-            divergence = self.anchor(output.logits, batch)
-            objective = objective + settings.anchor_kl * divergence
-            found.append(divergence.detach())
-        losses = torch.stack(found)
-        if not batch.utterances:  # silence, with which this process takes part in the others' step
-            objective, losses = objective * 0, losses * 0
-        # DDP and FSDP average gradients over the processes; the sum is wanted.
-        self.accelerator.backward(objective * (self.accelerator.num_processes / tokens))
-        return losses
+
+def forward(model: Any, batch: Batch) -> EchoOutput:
+    """Returns what a model, in its wrapper or without, makes of a training batch."""
+    return model(
+        batch.input_features,
+        attention_mask=batch.attention_mask,
+        decoder_input_ids=batch.decoder_input_ids,
+        # In silence no token is real; elsewhere padding comes last, where none looks at it.
+        decoder_attention_mask=None
+        if batch.utterances
+        else torch.zeros_like(batch.decoder_input_ids),
+        use_cache=False,
+    )

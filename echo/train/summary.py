@@ -19,7 +19,7 @@ from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError, StoppedError
 from echo.support.text import percent
 from echo.train.batches import training_sampler
-from echo.train.recorder import measured_wers, read_metrics
+from echo.train.recorder import measured_wers, read_evaluations
 from echo.train.schedule import share_done
 
 
@@ -66,7 +66,7 @@ def beginning(
 
 
 def start_facts(config: RunConfig) -> dict[str, Any]:
-    """What the event of a start holds besides `beginning`."""
+    """Returns what the event of a start holds besides `beginning`."""
     return {
         "max_steps": config.train.max_steps,
         "max_seconds": config.train.max_seconds,
@@ -149,7 +149,7 @@ def named(layers: list[AttentionSettings]) -> str:
 def ending(run: Path, progress: Progress) -> str:
     """Lines on what training came to, where the model is, and what to do next."""
     lines = [f"Trained {progress.step} steps in {progress.seconds:.0f} s"]
-    events = [event for event in read_metrics(run) if event["kind"] == "eval"]
+    events = read_evaluations(run)
     if progress.wer is not None and events:
         lines += measured(events)
     checkpoints = CheckpointFolder(run)

@@ -2,7 +2,6 @@
 waiting for data."""
 
 import logging
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from echo.attention.base import FocusedAttention
 from echo.attention.maps import attention_maps, entropy
+from echo.model.hooks import CallRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -28,22 +28,8 @@ class AttentionWatch:
             for name, module in model.named_modules()
             if isinstance(module, FocusedAttention)
         }
-        self.spans: dict[str, torch.Tensor] = {}  # of the last batch
-        self.inputs: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
-        self.warned: set[tuple[str, str]] = set()
-        for name, block in self.blocks.items():
-            block.register_forward_hook(partial(self.remember, name), with_kwargs=True)
-
-    @torch.compiler.disable  # torch cannot return one tensor to several hooks of a compiled layer
-    def remember(
-        self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any
-    ) -> None:
-        if not block.training:
-            return
-        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        mask = kwargs.get("attention_mask")
-        self.spans[name] = output[1].detach()
-        self.inputs[name] = x[:1].detach(), None if mask is None else mask[:1]
+        self.calls = CallRecorder(self.blocks, span_and_input)
+        self.warned: set[tuple[str, str]] = set()  # block and kind of warning
 
     def measure(self) -> dict[str, float]:
         """Means for the log, by `QUANTITY/BLOCK`. Warns, once for each block, where one is stuck.
@@ -51,10 +37,8 @@ class AttentionWatch:
         Spans are of the last batch; temperature and entropies (in nats) of its first utterance.
         """
         values: dict[str, float] = {}
-        for name, block in self.blocks.items():
-            if name not in self.inputs:
-                continue
-            x, mask = self.inputs[name]
+        for name, (span, x, mask) in self.calls.kept.items():
+            block = self.blocks[name]
             x = x[:, :WATCHED_POSITIONS]
             mask = None if mask is None else mask[..., : x.shape[1], : x.shape[1]]
             maps = attention_maps(block, x, mask)
@@ -62,9 +46,8 @@ class AttentionWatch:
             assert maps.temperature is not None
             seeing = maps.local.sum(-1) > 0  # neither padding nor an empty window
             local = (entropy(maps.local) * seeing).sum() / seeing.sum().clamp(min=1)
-            span = self.spans[name].float()
             found = {
-                "span": span.mean(),
+                "span": span.float().mean(),
                 "temperature": maps.temperature.float().mean(),
                 "entropy_local": local,
                 "entropy_global": entropy(maps.overall).mean(),
@@ -79,21 +62,35 @@ class AttentionWatch:
         if local < COLLAPSED:
             self.say_once(
                 name,
+                "collapsed",
                 f"the local attention's entropy is {local:.3f} nats: it looks at single frames. "
                 "A higher temperature (temp_scale, or temperature: learned) may help",
             )
         elif block.learns_span and not BOUND < span < 1 - BOUND:
             self.say_once(
                 name,
+                "lowest span" if span < BOUND else "highest span",
                 f"the span scale is {span:.3f}, at its bound: it can go no "
                 + ("lower. A smaller ramp" if span < BOUND else "higher. A larger max_span")
                 + " may suit the data",
             )
 
-    def say_once(self, name: str, what: str) -> None:
-        if (name, what[:20]) not in self.warned:
-            self.warned.add((name, what[:20]))
+    def say_once(self, name: str, kind: str, what: str) -> None:
+        if (name, kind) not in self.warned:
+            self.warned.add((name, kind))
             logger.warning("%s: %s", name, what)
+
+
+def span_and_input(
+    block: FocusedAttention, arguments: dict[str, Any], output: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Returns a batch's spans, and the input and mask of its first utterance."""
+    mask = arguments.get("attention_mask")
+    return (
+        output[1].detach(),
+        arguments["hidden_states"][:1].detach(),
+        None if mask is None else mask[:1],
+    )
 
 
 class DataWatch:

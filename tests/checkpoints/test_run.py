@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor
 
-import echo.train.loop
+import echo.train.measuring
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError
@@ -37,7 +37,7 @@ def names(run):
 
 def test_the_newest_two_and_the_best_are_kept(shared, tmp_path, monkeypatch):
     wers = iter([0.9, 0.5, 0.7, 0.6])
-    monkeypatch.setattr(echo.train.loop.Trainer, "wer", lambda *_: next(wers))
+    monkeypatch.setattr(echo.train.measuring.Measuring, "wer", lambda *_: next(wers))
     config = tiny(shared, train={"eval_every": 2, "checkpoint_every": 5, "keep_best": 1})
     start_run(config, tmp_path)
     folder = CheckpointFolder(tmp_path)

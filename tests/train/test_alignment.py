@@ -1,17 +1,23 @@
 """Where CTC hears each token, and the loss by which cross-attention looks there."""
 
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
+from echo.config import RunConfig
 from echo.data.batch import IGNORED
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
-from echo.train.alignment import WIDTH, AlignmentLoss, ctc_alignment
+from echo.support.settings import build
+from echo.train.losses.alignment import WIDTH, AlignmentLoss, ctc_alignment
+from echo.train.losses.base import Setup
 from echo.train.run import start_run
 from tests.model.test_model import PLAIN, SIZES
 from tests.train.test_loop import tiny
+from tests.train.test_step import TOKENIZER
 
 BLANK, END, START = 0, 1, 2
 SPECIAL = torch.tensor([BLANK, END, START])
@@ -68,19 +74,21 @@ def test_the_weights_are_those_of_cross_attention(positions):
     config = EchoConfig(**SIZES, attention=PLAIN, ctc=True, cross_positions=positions)
     config._attn_implementation = "eager"
     model = EchoForConditionalGeneration(config).train()
-    alignment = AlignmentLoss(model)
+    config = build(RunConfig, {"loss": {"alignment_weight": 1}}, "test")
+    alignment = AlignmentLoss(Setup(config, model, TOKENIZER, Accelerator()))
+    alignment.ctc.special_ids, alignment.ctc.blank = SPECIAL, BLANK
     mask = (torch.arange(60) < torch.tensor([[60], [41]])).long()
     ids = torch.randint(3, 60, (2, 5))
     output = model(
         torch.randn(2, 80, 60), attention_mask=mask, decoder_input_ids=ids, output_attentions=True
     )
-    assert list(alignment.weights) == [0, 1]
-    for layer, weights in alignment.weights.items():
+    assert list(alignment.calls.kept) == [0, 1]
+    for layer, weights in alignment.calls.kept.items():
         expected = output.cross_attentions[layer][:, :2]
         torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
 
     labels = ids.clone()
-    found = alignment(output.ctc_logits, labels, mask, SPECIAL, BLANK)
+    found = alignment(output, SimpleNamespace(labels=labels, attention_mask=mask))
     log = output.ctc_logits.log_softmax(-1)
     centres, sureness = ctc_alignment(log, labels, torch.tensor([30, 21]), SPECIAL, BLANK)
     expected = 0.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-import echo.train.loop
+import echo.train.measuring
 from echo.support.errors import ConfigError
 from echo.train.run import start_run
 from tests.train.test_loop import losses, tiny, weights
@@ -31,8 +31,8 @@ def test_compiled_layers_train_as_those_that_are_not(shared, tmp_path, monkeypat
         graphs.append((before, counters["stats"]["unique_graphs"]))
         return found
 
-    transcribe_set = echo.train.loop.transcribe_set
-    monkeypatch.setattr(echo.train.loop, "transcribe_set", counted)
+    transcribe_set = echo.train.measuring.transcribe_set
+    monkeypatch.setattr(echo.train.measuring, "transcribe_set", counted)
     changes["train"]["compile"] = True
     start_run(tiny(shared, **changes), tmp_path / "compiled")
     assert len(graphs) == 2

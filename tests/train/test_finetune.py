@@ -74,7 +74,7 @@ def test_what_whisper_lacks_may_learn_at_a_rate_of_its_own(shared, start):
 
 def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkeypatch):
     found = iter([0.5, 0.4, 0.4, 0.45, 0.1])
-    monkeypatch.setattr("echo.train.loop.Trainer.wer", lambda *_: next(found))
+    monkeypatch.setattr("echo.train.measuring.Measuring.wer", lambda *_: next(found))
     config = tiny(shared, train={"eval_every": 1, "max_steps": 9, "patience": 2})
     assert start_run(config, tmp_path).step == 4
     folder = CheckpointFolder(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
-from echo.train import loop
+from echo.train import measuring
 from tests.train.test_step import make_trainer
 
 
@@ -26,8 +26,8 @@ def test_languages_without_spaces_are_measured_by_letters(
     generation = trainer.state.unwrapped.generation_config
     generation.is_multilingual, generation.language = True, language
     utterances = [Utterance("a", None, said, 1.0)]
-    trainer.corpus = SimpleNamespace(eval_utterances=lambda: utterances)
+    trainer.measuring.corpus = SimpleNamespace(eval_utterances=lambda: utterances)
     monkeypatch.setattr(
-        loop, "transcribe_set", lambda *_, **__: Transcripts(utterances, [heard], 1)
+        measuring, "transcribe_set", lambda *_, **__: Transcripts(utterances, [heard], 1)
     )
     assert trainer.measure(None) == pytest.approx(wer)

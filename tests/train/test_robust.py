@@ -16,7 +16,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError, StoppedError
 from echo.support.settings import to_dict
-from echo.train import loop
+from echo.train import measuring
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
 from echo.train.step import Skipped, TrainStep
@@ -189,7 +189,7 @@ def test_what_ran_out_of_memory_does_not_stay_in_it(shared, tmp_path, monkeypatc
     trainer = started_trainer(tiny(shared, loss=loss), tmp_path)
     trainer.state.model.train()
     batches = next(trainer.batches()).own
-    monkeypatch.setattr("echo.train.step.joint_loss", too_large)
+    monkeypatch.setattr("echo.train.losses.decoder.DecoderLoss.__call__", too_large)
     before = graphs()
     assert trainer.step(batches) is Skipped.MEMORY
     assert graphs() <= before
@@ -209,14 +209,14 @@ def test_evaluation_computes_in_the_precision_of_the_weights(
     """As `evaluate` does with the checkpoint, encoder and decoder alike; training stays in bf16."""
     features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5]])
     found = {}
-    transcribe = loop.transcribe_set
+    transcribe = measuring.transcribe_set
 
     @torch.no_grad()
     def spy(loaded, *rest, **options):
         found["logits"] = loaded.model.eval()(features, decoder_input_ids=ids).logits
         return transcribe(loaded, *rest, **options)
 
-    monkeypatch.setattr(loop, "transcribe_set", spy)
+    monkeypatch.setattr(measuring, "transcribe_set", spy)
     trainer = started_trainer(tiny(shared, train={"max_steps": 2, "precision": "bf16"}), tmp_path)
     trainer.train()
     model = trainer.state.unwrapped.eval()

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import ConfigError
-from echo.train import loop
+from echo.train import measuring
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
 from echo.train.summary import ending
@@ -45,7 +45,7 @@ def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monk
     """Before training and at each evaluation; keep_best, the card, the bar and the summary follow.
     A run that was stopped goes on as the unbroken one."""
     heard, rates = [], []
-    transcribe, count = loop.transcribe_set, loop.Trainer.wer
+    transcribe, count = measuring.transcribe_set, measuring.Measuring.wer
 
     def transcribed(loaded, utterances, *rest, **options):
         heard.append(len(utterances))
@@ -58,8 +58,8 @@ def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monk
         return wanted[(len(rates) - 1) % len(wanted)]
 
     start_run(tiny(shared, data=sets, train={"max_steps": 1}), tmp_path / "start")
-    monkeypatch.setattr(loop, "transcribe_set", transcribed)
-    monkeypatch.setattr(loop.Trainer, "wer", counted)
+    monkeypatch.setattr(measuring, "transcribe_set", transcribed)
+    monkeypatch.setattr(measuring.Measuring, "wer", counted)
     config = tiny(
         shared,
         init=str(tmp_path / "start"),

@@ -4,13 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from echo.attention.focus import FocusAttention
+from echo.config import RunConfig
 from echo.model.geometry import Limits
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.settings import build
 from echo.train.batches import silence
+from echo.train.losses.base import Setup
+from echo.train.losses.registry import build_losses
 from echo.train.step import TrainStep
 from tests.model.test_model import ATTENTIONS, SIZES
+from tests.train.test_step import TOKENIZER
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
@@ -20,16 +26,11 @@ def test_silence_teaches_nothing(attention):
     reader = SimpleNamespace(
         tokenizer=SimpleNamespace(pad_token_id=0), limits=Limits.of(model.config)
     )
+    config = build(RunConfig, {"loss": {"ctc_weight": 0.3, "label_smoothing": 0.1}}, "test")
     step = TrainStep.__new__(TrainStep)  # without a run
     vars(step).update(
         state=SimpleNamespace(model=model.train()),
-        config=SimpleNamespace(loss=SimpleNamespace(label_smoothing=0.1)),
-        ctc_weight=0.3,
-        special_ids=torch.tensor([1, 2]),
-        blank=0,
-        alignment=None,
-        anchor=None,
-        span_penalty=None,
+        losses=build_losses(Setup(config, model, TOKENIZER, Accelerator())),
         accelerator=SimpleNamespace(backward=torch.Tensor.backward, num_processes=2),
     )
     assert (step.backward(silence(reader, []), torch.tensor(5)) == 0).all()

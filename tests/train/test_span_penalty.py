@@ -1,13 +1,18 @@
 """The loss on spans: what it adds up to, however a batch is cut, and whichever layers take part."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from echo.config import RunConfig
 from echo.data.batch import IGNORED
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.settings import build
+from echo.train.losses.base import Setup
+from echo.train.losses.span_penalty import SpanPenalty
 from echo.train.recorder import read_metrics
 from echo.train.run import started_trainer
-from echo.train.span_penalty import SpanPenalty
 from tests.model.test_model import SIZES
 from tests.train.test_loop import tiny
 
@@ -24,7 +29,7 @@ def penalty_of(model, penalty, rows):
     mask = torch.arange(frames) < torch.tensor([FRAMES[i] for i in rows])[:, None]
     model(features[rows, :, :frames], attention_mask=mask.long(), decoder_input_ids=ids)
     labels = ids.masked_fill(torch.arange(tokens) >= count, IGNORED)
-    return penalty(labels)
+    return penalty(None, SimpleNamespace(labels=labels))
 
 
 @pytest.mark.parametrize("form", ["adaptive", {"form": "adaptive", "span_per_head": True}])
@@ -32,7 +37,8 @@ def test_it_does_not_depend_on_how_a_batch_is_cut(form):
     torch.manual_seed(0)
     config = EchoConfig(**SIZES, attention={"encoder": form, "decoder": form})
     model = EchoForConditionalGeneration(config).train()
-    penalty = SpanPenalty(model)
+    setup = Setup(build(RunConfig, {"loss": {"span_penalty": 1}}, "test"), model, None, None)
+    penalty = SpanPenalty(setup)
     found = {}
     for cut in ([[0, 1, 2]], [[0, 1], [2]], [[2], [0], [1]]):
         model.zero_grad()
@@ -44,7 +50,7 @@ def test_it_does_not_depend_on_how_a_batch_is_cut(form):
         torch.testing.assert_close(total, found[1][0])
         torch.testing.assert_close(gradient, found[1][1])
     penalty_of(model, penalty, [0])
-    means = [span.mean() for span in penalty.spans.values()]
+    means = [span.mean() for span in penalty.calls.kept.values()]
     torch.testing.assert_close(penalty_of(model, penalty, [0]), 6 * torch.stack(means).mean())
 
 
@@ -56,4 +62,6 @@ def test_layers_that_are_dropped_take_no_part(shared, tmp_path):
     trainer.state.unwrapped.model.encoder.layerdrop = 0.7
     trainer.state.unwrapped.model.decoder.layerdrop = 0.7
     assert trainer.train().skipped_steps == 0
-    assert len([e for e in read_metrics(tmp_path) if e["kind"] == "train"]) == 7
+    events = [e for e in read_metrics(tmp_path) if e["kind"] == "train"]
+    assert len(events) == 7
+    assert all({"span_penalty", "alignment_loss"} <= event.keys() for event in events)

@@ -129,6 +129,36 @@ def test_settings_without_effect_are_refused(settings, changes, message):
         starting_point(settings(**changes), None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"attention": {"encodr": "focus"}}}, "model.attention has no stack 'encodr'"),
+        ({"model": {"attention": {"encoder": "focused"}}}, "model.attention.encoder: form is"),
+        (
+            {"model": {"attention": {"encoder": ["plain"]}}},
+            "model.attention.encoder lists 1 blocks, but there are 2 layers",
+        ),
+        (
+            {"model": {"attention": {"decoder": {"form": "adaptive", "global_stride": 2}}}},
+            "model.attention.decoder has a global_stride",
+        ),
+        ({"init": None, "model": {"d_model": 30, "heads": 4}}, "model: .*divisible"),
+        ({"init": None, "lora": {}}, "lora needs init"),
+        ({"loss": {"alignment_weight": 1}}, "alignment_weight needs a trained CTC head"),
+    ],
+)
+@pytest.mark.parametrize("init", [True, False])
+def test_settings_are_checked_before_data_are_read_and_a_folder_is_written(
+    settings, tmp_path, init, changes, message
+):
+    nothing = {"data": {"train": "none.jsonl", "eval": "none.jsonl"}}
+    scratch = {"init": None, "model": {"encoder_layers": 2}, "loss": {"ctc_weight": 0.0}}
+    config = settings(**merge(merge(nothing, {} if init else scratch), changes))
+    with pytest.raises(ConfigError, match=message):
+        start_run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_may_hold_what_was_not_given(settings, tmp_path):
     """Such as defaults of the model, in the config.yaml of a run of an earlier version."""
     save_yaml(to_dict(settings()), tmp_path / "config.yaml")

@@ -20,8 +20,10 @@ from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches
 from echo.train.build import build_model
 from echo.train.loop import Trainer
+from echo.train.losses import registry
+from echo.train.losses.base import Loss
 from echo.train.schedule import rate_factor
-from echo.train.step import Done
+from echo.train.step import Done, forward
 
 TOKENIZER = train_tokenizer(["abcdef"])
 LABELS = torch.tensor([[6, 7, 8, 9], [7, 9, IGNORED, IGNORED]])
@@ -103,6 +105,31 @@ def test_a_step_goes_by_the_mean_over_tokens_with_smoothed_labels(tmp_path, smoo
     check_gradients(trainer, wanted)
 
 
+def test_a_new_loss_is_one_class_in_the_registry(tmp_path, monkeypatch):
+    """It is added with its weight, and logged by its name, per target token; "loss" stays."""
+
+    class Large(Loss):
+        name = "large"
+        setting = "anchor_kl"
+
+        def __call__(self, output, batch):
+            return output.logits.square().sum()
+
+    monkeypatch.setattr(registry, "LOSSES", (*registry.LOSSES[:2], Large))
+    trainer = make_trainer(tmp_path, loss={"anchor_kl": 0.5}, train={"max_grad_norm": 1000})
+    batch = make_batch()
+    logits = forward(trainer.state.model, batch).logits
+    wanted = torch.autograd.grad(
+        loss_by_hand(trainer) + 0.5 * logits.square().sum() / TOKENS,
+        trained(trainer),
+        allow_unused=True,
+    )
+    values = trainer.step.accumulate([batch])
+    assert values["large"].item() == pytest.approx(logits.square().sum().item() / TOKENS, rel=1e-5)
+    torch.testing.assert_close(values["loss"], values["decoder_loss"])
+    check_gradients(trainer, wanted)
+
+
 def test_what_is_logged_keeps_no_graph_in_memory(tmp_path):
     trainer = make_trainer(tmp_path, loss={"ctc_weight": 0.3})
     values = trainer.step.accumulate([make_batch()])
@@ -159,11 +186,11 @@ def test_the_host_reads_nothing_between_logged_steps(tmp_path, monkeypatch, deca
         train={"log_every": 5, "max_steps": 10, "checkpoint_every": 5, "ema_decay": decay},
         loss={"ctc_weight": 0.3},
     )
-    batch = StepBatches([make_batch()], 2, 0, Position())
+    batch = StepBatches([make_batch()], 2, 0, Position(), Position())
     monkeypatch.setattr("echo.train.loop.beginning", lambda *_: {})
     monkeypatch.setattr(trainer, "batches", lambda: repeat(batch))
     monkeypatch.setattr(trainer, "evaluate", lambda _: False)
-    monkeypatch.setattr(trainer, "save", lambda _: trainer.read_outcomes())
+    monkeypatch.setattr(trainer, "save", lambda _: trainer.outcomes.read())
     found = {}
     with StopRequest() as request, HostReads() as reads:
         for _ in trainer.steps(request, "test"):

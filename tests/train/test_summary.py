@@ -9,7 +9,7 @@ import torch
 from echo.checkpoints.run import CheckpointFolder
 from echo.config import load_run_config
 from echo.support.errors import ConfigError
-from echo.train import loop
+from echo.train import loop, measuring
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
 from echo.train.schedule import rate_factor
@@ -24,7 +24,7 @@ def evaluations(run):
 def rates(monkeypatch, *found):
     """Lets evaluations find these WERs."""
     left = iter(found)
-    monkeypatch.setattr(loop.Trainer, "wer", lambda *_: next(left))
+    monkeypatch.setattr(measuring.Measuring, "wer", lambda *_: next(left))
 
 
 def test_a_run_says_what_it_begins_with_and_what_came_of_it(
@@ -82,14 +82,14 @@ def test_the_wer_before_training_is_measured_and_changes_nothing(shared, tmp_pat
     init = {"init": str(tmp_path / "start"), "loss": {"ctc_weight": 0.3}}
     config = tiny(shared, **init, data={"added_silence": 0.5}, train={"patience": 1})
     heard = []
-    transcribe = loop.transcribe_set
+    transcribe = measuring.transcribe_set
 
     def drawing(*arguments, limits, **options):
         heard.append(limits)
         torch.rand(3)
         return transcribe(*arguments, limits=limits, **options)
 
-    monkeypatch.setattr(loop, "transcribe_set", drawing)
+    monkeypatch.setattr(measuring, "transcribe_set", drawing)
     start_run(config, tmp_path / "run")
     assert [step for step, _ in evaluations(tmp_path / "run")] == [0, 7]
     assert heard[0].added_silence == 0

@@ -7,76 +7,67 @@ alignment guides half of the heads of each cross-attention (compare Tachibana et
 attention").
 """
 
-from functools import partial
-from typing import Any
-
 import torch
 
+from echo.config import RunConfig
+from echo.data.loading import Batch
 from echo.evaluate.ctc_alignment import best_path
 from echo.model.geometry import encoder_lengths
-from echo.model.model import EchoForConditionalGeneration
-from echo.train.loss import text_mask
+from echo.model.hooks import CallRecorder
+from echo.model.model import EchoOutput
+from echo.train.losses.base import Loss, Setup
+from echo.train.losses.ctc import CTCLoss, text_mask
 
 WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
 LEAST_WEIGHT = 1e-6  # the loss is flat where attention near a token's centre is below this
 
 
-class AlignmentLoss:
-    """Remembers the cross-attention of the last training batch and compares it with CTC."""
+class AlignmentLoss(Loss):
+    """How little the guided heads of cross-attention look where CTC hears each token."""
 
-    def __init__(self, model: EchoForConditionalGeneration) -> None:
-        self.weights: dict[int, torch.Tensor] = {}  # by layer, (B, guided heads, tokens, frames)
-        for index, layer in enumerate(model.model.decoder.layers):
-            layer.encoder_attn.register_forward_hook(
-                partial(self.remember, index), with_kwargs=True
-            )
+    name = "alignment_loss"
+    setting = "alignment_weight"
+    calls: CallRecorder[int, torch.Tensor]  # by layer, (B, guided heads, tokens, frames)
 
-    def remember(
-        self, index: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
-        if module.training:
-            heads = max(1, module.num_heads // 2)
-            self.weights[index] = module.weights(*args, **kwargs, heads=heads)
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.ctc = CTCLoss(setup)
+        layers = setup.model.model.decoder.layers
+        self.calls = CallRecorder(
+            {index: layer.encoder_attn for index, layer in enumerate(layers)},
+            lambda block, arguments, _output: block.weights(
+                **arguments, heads=max(1, block.num_heads // 2)
+            ),
+        )
 
-    def __call__(
-        self,
-        ctc_logits: torch.Tensor,
-        labels: torch.Tensor,
-        attention_mask: torch.Tensor,
-        special_ids: torch.Tensor,
-        blank: int,
-    ) -> torch.Tensor:
-        """The sum over text tokens of -p · log(attention near the token's centre), as a mean over
-        layers and guided heads. p is CTC's probability of the token there, so the loss counts only
-        as far as CTC has learned to align.
+    @classmethod
+    def problem(cls, config: RunConfig) -> str | None:
+        if config.ctc_weight > 0:
+            return None
+        return "loss.alignment_weight needs a trained CTC head: set loss.ctc_weight above 0"
 
-        Args:
-            ctc_logits: (B, T, V).
-            labels: (B, tokens), IGNORED at padding.
-            attention_mask: (B, frames) over the features.
-            special_ids: tokens that are not part of the text.
-            blank: CTC's blank token.
-
-        Returns:
-            A scalar, summed over the batch.
-        """
-        log = ctc_logits.detach().float().log_softmax(-1)
+    def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
+        """Returns the sum over text tokens of -p · log(attention near the token's centre), as a
+        mean over layers and guided heads. p is CTC's probability of the token there, so the loss
+        counts only as far as CTC has learned to align."""
+        assert output.ctc_logits is not None
+        log = output.ctc_logits.detach().float().log_softmax(-1)
         centres, sureness = ctc_alignment(
-            log, labels, encoder_lengths(attention_mask), special_ids, blank
+            log,
+            batch.labels,
+            encoder_lengths(batch.attention_mask),
+            self.ctc.special_ids,
+            self.ctc.blank,
         )
         frames = torch.arange(log.shape[1], device=log.device)
         near = torch.exp(-0.5 * ((frames - centres[..., None]) / WIDTH) ** 2)
         losses = [
             (-(weights * near[:, None]).sum(-1).clamp(min=LEAST_WEIGHT).log()).mean(1)
-            for weights in self.weights.values()
+            for weights in self.calls.kept.values()
         ]
         if not losses:  # all layers were dropped
-            return torch.zeros((), device=labels.device)
+            return torch.zeros((), device=log.device)
         return (torch.stack(losses).mean(0) * sureness).sum()
-
-    def forget(self) -> None:
-        """Frees the graph of the batch."""
-        self.weights.clear()
 
 
 @torch.no_grad()
@@ -87,12 +78,14 @@ def ctc_alignment(
     special_ids: torch.Tensor,
     blank: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where CTC's best alignment puts each label, and how probable CTC finds it there.
+    """Returns where CTC's best alignment puts each label, and how probable CTC finds it there.
 
     Args:
         log_probs: (B, T, V).
         labels: (B, tokens), IGNORED at padding.
         frames: (B,), the number of valid encoder frames.
+        special_ids: tokens that are not part of the text.
+        blank: CTC's blank token.
 
     Returns:
         Each label's mean frame, and its mean probability over its frames, both (B, tokens). 0 for

@@ -1,0 +1,99 @@
+"""Checks of a run's settings that need no data: they come before a corpus is built and before a
+folder is written."""
+
+from typing import Any
+
+import torch
+
+from echo.attention.forms import resolve_attention
+from echo.checkpoints.convert import focused_config
+from echo.checkpoints.load import echo_config, model_folder
+from echo.checkpoints.pretrained import read_config
+from echo.config import DataSettings, RunConfig
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.whisper import plain_config
+from echo.support.errors import ConfigError
+from echo.train.build import new_config, settings_named
+from echo.train.losses.registry import weighted_losses
+
+Layers = dict[str, int]  # how many, by the stack's name
+
+
+def check_run(config: RunConfig) -> None:
+    """Checks a run's settings by themselves, and its model's by making it without weights.
+
+    Raises:
+        ConfigError: settings contradict each other, or are not allowed.
+        EchoError: the checkpoint `init` cannot be read.
+    """
+    check_contradictions(config)
+    if config.init is None:
+        model: EchoConfig | None = new_config(config)
+    else:
+        has = echo_config(read_config(model_folder(config.init)))
+        model = other_attention(config, has)
+    if model is not None:
+        with settings_named(), torch.device("meta"):
+            EchoForConditionalGeneration(model)
+
+
+def check_contradictions(config: RunConfig) -> None:
+    """Checks that no setting contradicts another, or needs one that is not given.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for loss in weighted_losses(config):
+        if problem := loss.problem(config):
+            raise ConfigError(problem)
+    if config.init is not None:
+        return
+    if setting := setting_for_timestamps(config.data):
+        raise ConfigError(
+            f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "
+            "not produce: leave it out, or give a Whisper as init"
+        )
+    if config.data.task is not None:
+        raise ConfigError("data.task is only for a multilingual init: leave it out")
+    if config.lora is not None:
+        raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
+    if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
+        raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
+
+
+def setting_for_timestamps(data: DataSettings) -> str | None:
+    """Returns the setting that needs a tokenizer with timestamps, where one is given."""
+    if data.pack is not None:
+        return "data.pack"
+    return "data.timestamps" if data.timestamps > 0 else None
+
+
+def other_attention(config: RunConfig, has: EchoConfig) -> EchoConfig | None:
+    """Returns the config of a checkpoint's model with the attention that a run asks for, which a
+    Whisper can begin with; None if the model has it already.
+
+    Raises:
+        ConfigError: the attention is not allowed, cannot begin as Whisper, or the model is not a
+            Whisper and has another.
+    """
+    wanted = config.model.attention
+    layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
+    if not wanted or same_attention(wanted, has.attention, layers):
+        return None
+    blocks = (*has.encoder_attention(), *has.decoder_attention())
+    if has.ctc or has.cross_positions or not all(block.is_plain for block in blocks):
+        raise ConfigError(
+            f"model.attention differs from that of {config.init}, and only a Whisper's can be "
+            "changed; leave model.attention out, or begin with a Whisper"
+        )
+    return focused_config(plain_config(has), wanted)
+
+
+def same_attention(wanted: dict[str, Any], has: dict[str, Any] | None, layers: Layers) -> bool:
+    """Returns whether two attentions, as in `EchoConfig`, are the same in so many layers.
+
+    Raises:
+        ConfigError: one is not allowed.
+    """
+    with settings_named():
+        return resolve_attention(wanted, layers) == resolve_attention(has, layers)

@@ -1,0 +1,1 @@
+"""The terms of what training minimises, a file for each; `registry` lists them."""

@@ -1,0 +1,76 @@
+"""Makes a model ready for training, before processes share it."""
+
+import warnings
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from echo.attention.base import FocusedAttention
+from echo.config import RunConfig
+from echo.data.waveform import WaveformAugment
+from echo.model.model import EchoForConditionalGeneration
+from echo.support.distributed import Processes
+from echo.train.compile import compile_layers
+from echo.train.lora import add_adapters
+from echo.train.optimiser import freeze
+from echo.train.sharding import check_strategy
+
+
+def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> Accelerator:
+    unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
+    return Accelerator(mixed_precision=mixed_precision(config), kwargs_handlers=[unused])
+
+
+def prepare(
+    model: EchoForConditionalGeneration,
+    config: RunConfig,
+    accelerator: Accelerator,
+    processes: Processes,
+) -> None:
+    """Freezes, adapts and compiles what the settings say, in place.
+
+    Raises:
+        ConfigError: the settings do not fit the model or the launcher.
+    """
+    # A loaded weight lies where it lay in its file. Kernels round differently for differently
+    # aligned memory, so a resumed run would drift from the unbroken one.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    # Whisper's sinusoids are fixed; loading a checkpoint makes them trainable.
+    model.model.encoder.embed_positions.requires_grad_(False)
+    with processes.together():
+        check_strategy(accelerator, config)
+        WaveformAugment(config.data.augment)  # whose folders must exist before the run's does
+        if config.lora:
+            add_adapters(model, config.lora)
+        freeze(model, config.train.freeze)
+        if model.config.ctc and config.ctc_weight == 0:
+            freeze(model, ["ctc_head"])
+        if config.train.compile:
+            compile_layers(model, accelerator.device)
+    if config.train.gradient_checkpointing:
+        checkpoint_layers(model)
+
+
+def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
+    """Makes training compute the activations of layers again for the gradients."""
+    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
+    # name that every supported version of transformers has.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def has_unused(model: EchoForConditionalGeneration) -> bool:
+    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
+    predict a span which is not learned."""
+    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
+
+
+def mixed_precision(config: RunConfig) -> str:
+    """accelerate's name for the run's precision."""
+    if config.train.precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return "bf16" if bf16 else "no"
+    return {"fp32": "no", "bf16": "bf16"}[config.train.precision]
