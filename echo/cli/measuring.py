@@ -94,7 +94,7 @@ def evaluate(
     from echo.data.sources import Columns, read_source
     from echo.evaluate.evaluation import evaluate_model, padded_limits
     from echo.evaluate.noise import measure_noise
-    from echo.report.readers.source import source_of
+    from echo.evaluate.source import source_of
     from echo.report.write import write_report
     from echo.support.provenance import write_provenance
 
@@ -214,7 +214,7 @@ def compare(
     from echo.data.sources import Columns, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.compare_report import render_summary
-    from echo.report.readers.source import source_of
+    from echo.evaluate.source import source_of
     from echo.report.write import write_report
     from echo.support.provenance import write_provenance
 

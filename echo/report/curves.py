@@ -1,13 +1,13 @@
 """Curves of training, and of what the attention learned, as the page draws them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from echo.attention.forms import resolve_layers
 from echo.attention.settings import FocusedSettings
+from echo.evaluate.result import Event, Result, Run
 from echo.model.geometry import ENCODER_FRAME_SECONDS
-from echo.report.result import Event, Result, Run
 
 LAYER_COLOURS = 2  # from here on, so that layers do not look like the first two models
 MOST_POINTS = 1000  # of a line: more than a page is wide
@@ -32,9 +32,6 @@ class Chart:
     log: bool
     groups: list[str]  # by colour
     curves: list[Curve]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def training_charts(result: Result) -> list[Chart]:

@@ -98,8 +98,3 @@ def percent(rate: float) -> str:
 def escape_mathtext(text: str) -> str:
     """Text in one line, escaped for matplotlib."""
     return visible(text).replace("$", r"\$")
-
-
-def legend_label(text: str) -> str:
-    """Text for a legend of matplotlib, which would leave out what begins with an underscore."""
-    return escape_mathtext(f" {text}" if text.startswith("_") else text)
