@@ -7,7 +7,8 @@ from typing import Any
 
 import jiwer
 
-from echo.evaluate.result import Difference, Figure, Measure, Resampling, Result, Run
+from echo.evaluate.figures import CER, MEMORY, PARAMETERS, RTFX, RTFX_EQUAL, WER
+from echo.evaluate.result import Difference, Measure, Resampling, Result, Run
 from echo.evaluate.summary import render
 from echo.support.text import escape_markdown, one_line, percent, table
 
@@ -17,7 +18,6 @@ Found = Mapping[str, Any]
 # models that spell in different ways are compared.
 MEASURES = {"wer_normalised": "WER", "wer": "WER as written"}
 TEXTS = {"wer": "as written", "wer_normalised": "normalised"}
-RTFX = "seconds of audio transcribed in a second"
 LINE_WIDTH = 96  # of alignments, in characters
 
 
@@ -48,7 +48,7 @@ def comparison_result(found: Found) -> Result:
         baseline=first,
         measures=[
             Measure(
-                Figure.of(title, "%", error_rate(wer), ".2f", scale=100),
+                WER.of(error_rate(wer), name=title),
                 [
                     Difference(
                         called[name],
@@ -65,27 +65,12 @@ def comparison_result(found: Found) -> Result:
         ],
         resampling=Resampling(**resampling),
         figures=[
-            Figure.of("CER", "%", error_rate("cer_normalised"), ".2f", scale=100),
-            Figure.of("CER as written", "%", error_rate("cer"), ".2f", scale=100),
-            Figure.of("Parameters", "M", of("parameters"), ".2f", scale=1e-6, is_cost=True),
-            Figure.of(
-                "Memory",
-                "MB",
-                of("peak_memory_bytes"),
-                ",.0f",
-                scale=1e-6,
-                note="peak in transcribing, weights included",
-                is_cost=True,
-            ),
-            Figure.of("RTFx", "", of("rtfx"), ".1f", note=RTFX, is_cost=not is_padded),
-            Figure.of(
-                "RTFx at equal padding",
-                "",
-                equal if is_padded else {},
-                ".1f",
-                note="as the first one pads",
-                is_cost=True,
-            ),
+            CER.of(error_rate("cer_normalised")),
+            CER.of(error_rate("cer"), name="CER as written"),
+            PARAMETERS.of(of("parameters")),
+            MEMORY.of(of("peak_memory_bytes")),
+            RTFX.of(of("rtfx"), is_cost=not is_padded),
+            RTFX_EQUAL.of(equal if is_padded else {}),
         ],
         measured=[
             f"{found['utterances']} utterances{left_out}{length}{device}.",

@@ -5,7 +5,7 @@ terminal, Markdown and the page show the same `Result`; `verdict` says it in wor
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -58,31 +58,31 @@ class Spread:
 
 @dataclass(frozen=True)
 class Figure:
-    """A column of the table of models, such as parameters or memory."""
+    """A column of the table of models, such as parameters or memory; see
+    `echo.evaluate.figures`."""
 
     name: str
     unit: str
-    numbers: Mapping[str, Spread]  # by model; one that has no such figure is missing
     form: str  # how Python formats a number
     scale: float = 1.0  # what a number is multiplied by to be in the unit
     note: str = ""
     is_cost: bool = False  # whether the verdict's sentence about cost has it
+    # By model; one that has no such figure is missing.
+    numbers: Mapping[str, Spread] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls, name: str, unit: str, found: Mapping[str, Any], form: str, **about: Any
-    ) -> "Figure":
-        """Returns a column of what is recorded.
+    def of(self, found: Mapping[str, Any], **changes: Any) -> "Figure":
+        """Returns the column with numbers.
 
         Args:
             found: by model a number, an object with its mean, least and most, or None.
+            changes: of the other fields.
         """
         numbers = {
             model: Spread(**value) if isinstance(value, Mapping) else Spread(value, value, value)
             for model, value in found.items()
             if value is not None
         }
-        return cls(name, unit, numbers, form, **about)
+        return replace(self, numbers=numbers, **changes)
 
     def shown(self, model: str) -> str:
         """Returns the mean with its unit."""

@@ -3,12 +3,26 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from echo.evaluate.comparison import RTFX
+from echo.evaluate import figures
 from echo.evaluate.decodings import DECODINGS, Decoding
-from echo.evaluate.result import Difference, Figure, Measure, Resampling, Result, Run
+from echo.evaluate.result import Difference, Measure, Resampling, Result, Run
+from echo.pilot.results import nested
 
 Found = Mapping[str, Any]
 
+FIGURES = {  # by their keys in a row of `pilot.json`
+    "cer": figures.CER,
+    "parameters": figures.PARAMETERS,
+    "training_flops_per_second": figures.FLOPS,
+    "steps": figures.STEPS,
+    "step_seconds_ratio": figures.STEP_TIME,
+    "train_seconds": figures.TRAIN_TIME,
+    "training_memory_bytes": figures.TRAIN_MEMORY,
+    "rtfx": figures.RTFX,
+    "attention.span": figures.SPAN,
+    "attention.temperature": figures.TEMPERATURE,
+    "attention.gain": figures.GAIN,
+}
 SILENT = 0.05  # a gain below which the local branch hardly matters
 
 
@@ -24,7 +38,10 @@ def pilot_result(found: Found) -> Result:
             measure(found, decoding) for decoding in DECODINGS if decoding.column in models[0]
         ],
         resampling=Resampling(**found["resampling"]) if found["resampling"] else None,
-        figures=figures(models, found["baseline"]),
+        figures=[
+            figure.of({model["model"]: nested(model, *keys.split(".")) for model in models})
+            for keys, figure in FIGURES.items()
+        ],
         measured=[
             f"Means (least to most) over the seeds {', '.join(map(str, seeds))}."
             if len(seeds) > 1
@@ -47,7 +64,7 @@ def pilot_result(found: Found) -> Result:
 def measure(found: Found, decoding: Decoding) -> Measure:
     rates = {model["model"]: model[decoding.column] for model in found["models"]}
     return Measure(
-        Figure.of(decoding.wer, "%", rates, ".2f", scale=100),
+        figures.WER.of(rates, name=decoding.wer),
         [
             Difference(
                 name,
@@ -60,48 +77,6 @@ def measure(found: Found, decoding: Decoding) -> Measure:
             for name, one in found["differences"].get(decoding.key, {}).items()
         ],
     )
-
-
-def figures(models: Sequence[Found], baseline: str) -> list[Figure]:
-    def of(key: str) -> dict[str, Any]:
-        return {model["model"]: model.get(key) for model in models}
-
-    def watched(key: str) -> dict[str, Any]:
-        return {name: attention and attention[key] for name, attention in of("attention").items()}
-
-    blocks = "mean over the focused blocks"
-    return [
-        Figure.of("CER", "%", of("cer"), ".2f", scale=100),
-        Figure.of("Parameters", "M", of("parameters"), ".2f", scale=1e-6, is_cost=True),
-        Figure.of(
-            "FLOPs",
-            "G",
-            of("training_flops_per_second"),
-            ",.2f",
-            scale=1e-9,
-            note="operations in training for each second of audio",
-            is_cost=True,
-        ),
-        Figure.of("Steps", "", of("steps"), ",.0f"),
-        Figure.of(
-            "Time per step", "", of("step_seconds_ratio"), ".2f", note=f"relative to {baseline}'s"
-        ),
-        Figure.of("Time of training", "s", of("train_seconds"), ",.0f", is_cost=True),
-        Figure.of(
-            "Memory in training",
-            "MB",
-            of("training_memory_bytes"),
-            ",.0f",
-            scale=1e-6,
-            note="the peak of one step after training, on the largest batches of the first epoch: "
-            "weights, optimiser state, gradients and activations",
-            is_cost=True,
-        ),
-        Figure.of("RTFx", "", of("rtfx"), ".0f", note=RTFX, is_cost=True),
-        Figure.of("Span", "", watched("span"), ".2f", note=blocks),
-        Figure.of("Temperature", "", watched("temperature"), ".2f", note=blocks),
-        Figure.of("Gain", "", watched("gain"), ".2f", note=blocks),
-    ]
 
 
 def at_equal_seconds(baseline: str, name: str, found: Found) -> str:

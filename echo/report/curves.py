@@ -1,6 +1,7 @@
 """Curves of training, and of what the attention learned, as the page draws them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,8 @@ def training_charts(result: Result) -> list[Chart]:
                 key,
                 result.models.index(run.model),
                 run.name,
-                lambda y, scale=scale, lowest=lowest: max(scale * y, lowest),  # type: ignore[misc]
+                scale,
+                lowest,
             )
             for run in result.runs
         ]
@@ -128,7 +130,7 @@ def layer_chart(
             f"{key}/{layer}",
             LAYER_COLOURS + group,
             layer if run.seed is None else f"{layer}, seed {run.seed}",
-            lambda y, scale=1.0 if scales is None else scales[layer]: scale * y,  # type: ignore[misc]
+            1.0 if scales is None else scales[layer],
         )
         for group, layer in enumerate(layers)
         for run in runs
@@ -137,15 +139,22 @@ def layer_chart(
 
 
 def curve(
-    run: Run, kind: str, key: str, group: int, name: str, shown: Callable[[float], float]
+    run: Run,
+    kind: str,
+    key: str,
+    group: int,
+    name: str,
+    scale: float,
+    lowest: float = -math.inf,
 ) -> Curve:
+    """A value that events of a kind have, scaled, and raised to `lowest` where it is lower."""
     events = [*thinned([e for e in run.events if e["kind"] == kind and e.get(key) is not None])]
     return Curve(
         group,
         name,
         [event["step"] for event in events],
         [round(event.get("seconds", 0.0), 2) for event in events],
-        [float(f"{shown(event[key]):.4g}") for event in events],
+        [float(f"{max(scale * event[key], lowest):.4g}") for event in events],
     )
 
 

@@ -9,9 +9,10 @@ from echo.config import DataSettings, RunConfig, load_run_config
 from echo.data.corpora.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import Utterance, all_evaluated
-from echo.evaluate.comparison import RTFX, comparison_result
+from echo.evaluate.comparison import MEASURES, comparison_result
 from echo.evaluate.decodings import JOINT
-from echo.evaluate.result import Figure, Line, Measure, Resampling, Result, Run
+from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
+from echo.evaluate.result import Line, Measure, Resampling, Result, Run
 from echo.evaluate.source import read_again
 from echo.evaluate.statistics import resampling
 from echo.pilot.result import pilot_result
@@ -94,21 +95,21 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
     name = Path(provenance.get("model", folder.name)).name
     lines = read_lines([folder])
     source = provenance.get("source")
-    rates = {key: {name: found[key]["rate"]} for key in ("wer_normalised", "wer", "cer_normalised")}
+
+    def rate(key: str) -> dict[str, float]:
+        return {name: found[key]["rate"]}
+
     result = Result(
         kind="evaluation",
         data=source["data"] if source else f"{found['utterances']} utterances",
         runs=[Run(name)],
         baseline=name,
-        measures=[
-            Measure(Figure.of("WER", "%", rates["wer_normalised"], ".2f", scale=100)),
-            Measure(Figure.of("WER as written", "%", rates["wer"], ".2f", scale=100)),
-        ],
+        measures=[Measure(WER.of(rate(key), name=title)) for key, title in MEASURES.items()],
         resampling=Resampling(**resampling(lines)),
         figures=[
-            Figure.of("CER", "%", rates["cer_normalised"], ".2f", scale=100),
-            Figure.of("Parameters", "M", {name: provenance.get("parameters")}, ".2f", scale=1e-6),
-            Figure.of("RTFx", "", {name: found["rtfx"]}, ".1f", note=RTFX),
+            CER.of(rate("cer_normalised")),
+            PARAMETERS.of({name: provenance.get("parameters")}),
+            RTFX.of({name: found["rtfx"]}),
         ],
         wer="wer_normalised",
         lines=lines,
@@ -147,12 +148,11 @@ def read_run(folder: Path) -> tuple[Result, Recordings]:
         data=data_name(config.data),
         runs=[Run(name, events=events)],
         baseline=name,
-        measures=[Measure(Figure.of("WER", "%", {name: rate}, ".2f", scale=100))],
+        measures=[Measure(WER.of({name: rate}))],
         resampling=Resampling(**resampling(lines)) if is_measured else None,
         figures=[
-            Figure.of("Steps", "", {name: last.get("step")}, ",.0f"),
-            Figure.of("Time of training", "s", {name: last.get("seconds")}, ",.0f"),
-            Figure.of("Last training loss", "", {name: last.get("loss")}, ".3g"),
+            figure.of({name: last.get(key)})
+            for key, figure in (("step", STEPS), ("seconds", TRAIN_TIME), ("loss", LOSS))
         ],
         measured=[how] if how else [],
         lines=lines,

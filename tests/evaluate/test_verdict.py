@@ -1,5 +1,6 @@
 """The verdict in words."""
 
+from echo.evaluate.figures import WER
 from echo.evaluate.result import Difference, Figure, Measure, Result, Run
 from echo.evaluate.verdict import verdict
 
@@ -7,8 +8,8 @@ from echo.evaluate.verdict import verdict
 def judged(value, interval, seeds=("1", "2"), kind="pilot"):
     runs = [Run(model, seed) for model in ("new", "old") for seed in seeds]
     difference = Difference("new", "old", value, interval, 0.9, len(seeds) == 1)
-    figure = Figure.of("Parameters", "M", {"new": 2.0, "old": 4.0}, ".0f", is_cost=True)
-    rates = Figure.of("WER", "%", {"new": 0.2 + value, "old": 0.2}, ".2f", scale=100)
+    figure = Figure("Parameters", "M", ".0f", is_cost=True).of({"new": 2.0, "old": 4.0})
+    rates = WER.of({"new": 0.2 + value, "old": 0.2})
     measure = Measure(rates, [difference])
     return verdict(Result(kind, "d", runs, "old", [measure], figures=[figure]))
 
