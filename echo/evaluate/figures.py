@@ -12,15 +12,7 @@ FLOPS = Figure("FLOPs", "G", ",.2f", 1e-9, "operations in training for each seco
 STEPS = Figure("Steps", "", ",.0f")
 STEP_TIME = Figure("Time per step", "", ".2f", 1, "relative to the baseline's")
 TRAIN_TIME = Figure("Time of training", "s", ",.0f", 1, "", True)
-TRAIN_MEMORY = Figure(
-    "Memory in training",
-    "MB",
-    ",.0f",
-    1e-6,
-    "the peak of one step after training, on the largest batches of the first epoch: weights, "
-    "optimiser state, gradients and activations",
-    True,
-)
+TRAIN_MEMORY = Figure("Memory in training", "MB", ",.0f", 1e-6, "peak of one step", True)
 LOSS = Figure("Last training loss", "", ".3g")
 SPAN, TEMPERATURE, GAIN = (
     Figure(name, "", ".2f", 1, "mean over the focused blocks")

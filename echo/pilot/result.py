@@ -47,7 +47,8 @@ def pilot_result(found: Found) -> Result:
             if len(seeds) > 1
             else f"One seed, {seeds[0]}.",
             "Contenders were trained in turn in one process, so their seconds can be compared. The "
-            "last checkpoints were measured.",
+            "last checkpoints were measured. Memory is weights, optimiser state, gradients and "
+            "activations, in a step after training on the largest batches of the first epoch.",
         ],
         remarks={
             "At equal seconds of training": [

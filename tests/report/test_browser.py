@@ -160,6 +160,7 @@ def test_a_chart_is_saved_as_a_picture(opened, results, tmp_path, kind):
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     names = [f"{model}, seed {seed}" for model in ("echo", "whisper") for seed in (1, 2)]
     assert texts[0] == "WER during training, %"
+    assert texts[1] == "step"
     assert texts[-4:] == names
     lines = [each.get("d") for each in root.iter("{http://www.w3.org/2000/svg}path")]
     assert sum(line.count("L") == 3 for line in lines) == 4  # four evaluations of four runs

@@ -21,6 +21,7 @@ const pictures = (() => {
     const add = (...details) => picture.append(make(...details));
     add("rect", { width: "100%", height: "100%", fill: css("--card") });
     add("text", { x: left, y: ROW, "font-weight": "bold" }, title);
+    add("text", { x: left + wide, y: top + high + 2 * ROW, "text-anchor": "end" }, plot.series[0].label);
 
     const [x, y] = [(value) => left + plot.valToPos(value, "x"), (value) => top + plot.valToPos(value, "y")];
     const ticks = ({ _splits, _values }) => _splits.map((split, i) => [split, _values[i]]).filter(([, label]) => label);
