@@ -90,71 +90,27 @@ def evaluate(
     check_model(model)
     check_named(data)
 
-    from echo.checkpoints.load import load_model
-    from echo.data.describe import describe
-    from echo.data.noise import AudioFolder
-    from echo.data.sources import read_source
-    from echo.evaluate.evaluation import evaluate_model, padded_limits
-    from echo.evaluate.noise import measure_noise
-    from echo.report.readers.source import source_of
+    from echo.evaluate.measure import measure_model
+    from echo.evaluate.source import DataSet
     from echo.report.write import write_report
-    from echo.support.provenance import write_provenance
 
-    noises = AudioFolder.at(noise, "--noise") if noise else None
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    utterances = read_source(data, options)
-    loaded = load_model(model, checkpoint, language, task)
-    settings = DecodeSettings(beams=beams, ctc_weight=ctc_weight)
-    evaluation = evaluate_model(
-        loaded,
-        utterances,
-        settings,
-        options.on_error,
-        progress=True,
-        pad_to_seconds=pad_to,
-        added_silence=added_silence,
+    measured = measure_model(
+        model,
+        DataSet(data, options),
+        checkpoint,
+        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
+        language,
+        task,
+        pad_to,
+        added_silence,
+        noise,
+        snrs,
+        out,
     )
-    for name, counts in (
-        ("WER", evaluation.wer),
-        ("CER", evaluation.cer),
-        ("WER, normalised", evaluation.wer_normalised),
-        ("CER, normalised", evaluation.cer_normalised),
-    ):
-        print(
-            f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
-            f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
-        )
-    print(f"Normalised by {evaluation.normaliser}")
-    done = len(evaluation.transcripts.utterances)
-    print(f"RTFx {evaluation.transcripts.rtfx:.1f}; {done} of {len(utterances)} utterances")
-    in_noise = None
-    if noises:
-        in_noise = measure_noise(
-            loaded,
-            evaluation.transcripts.utterances,
-            noises,
-            snrs,
-            settings,
-            options.on_error,
-            progress=True,
-            limits=padded_limits(loaded.model, pad_to, added_silence),
-        )
-        print(f"\n{in_noise.table(evaluation)}")
+    print(measured.to_text())
     if out:
-        if in_noise:
-            in_noise.write(out)
-        evaluation.write(out, {"noise": in_noise.to_dict()} if in_noise else {})
-        write_provenance(
-            out,
-            model=model,
-            which=checkpoint,
-            checkpoint=loaded.checkpoint,
-            parameters=loaded.model.num_parameters(),
-            config=loaded.model.config.to_diff_dict(),
-            source=source_of(data, options),
-            data={"evaluation": describe(utterances)},
-        )
-        print(f"Transcripts are in {out}/; look at {write_report(out, utterances)}")
+        print(f"Transcripts are in {out}/; look at {write_report(out, measured.utterances)}")
 
 
 def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
@@ -209,38 +165,26 @@ def compare(
         check_model(model)
     check_named(data)
 
-    from echo.data.describe import describe
-    from echo.data.sources import read_source
-    from echo.evaluate.compare import compare_models
-    from echo.evaluate.compare_report import render_summary
-    from echo.report.readers.source import source_of
+    from echo.evaluate.comparison import comparison_result
+    from echo.evaluate.measure import compare_sources
+    from echo.evaluate.source import DataSet
+    from echo.evaluate.summary import render
     from echo.report.write import write_report
-    from echo.support.provenance import write_provenance
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    utterances = read_source(data, options)
-    settings = DecodeSettings(beams=beams)
-    comparison = compare_models(
+    comparison, utterances = compare_sources(
         models,
-        data,
-        utterances,
+        DataSet(data, options),
         out,
-        settings,
-        by or [],
         checkpoint,
-        options.on_error,
-        language,
-        task,
+        settings=DecodeSettings(beams=beams),
+        by=by or [],
+        language=language,
+        task=task,
     )
-    write_provenance(
-        out,
-        which=checkpoint,
-        source=source_of(data, options),
-        data={"evaluation": describe(utterances)},
-    )
-    print("\n" + render_summary(comparison))
+    print("\n" + render(comparison_result(comparison)))
     page = write_report(out, utterances)
-    print(f"\nGroups, transcripts and comparison.json are in {out}/; look at {page}")
+    print(f"Groups, transcripts and comparison.json are in {out}/; look at {page}")
 
 
 def inspect(

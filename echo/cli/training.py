@@ -53,8 +53,9 @@ def pilot(
         check_trackers(contender.config.train.trackers)
 
     with log_as(log_format) as lines:
+        from echo.evaluate.summary import render
+        from echo.pilot.result import pilot_result
         from echo.pilot.run import run_pilot
-        from echo.pilot.table import render
         from echo.report.write import write_report
 
         result = run_pilot(settings, out)
@@ -62,8 +63,8 @@ def pilot(
         if lines:
             lines.write({"kind": "end", "run": str(out), "result": str(out / "pilot.json")})
             return
-    print("\n" + render(result))
-    print(f"Curves, transcripts and pilot.json are in {out}/; look at {page}")
+    print("\n" + render(pilot_result(result)))
+    print(f"Transcripts and pilot.json are in {out}/; look at {page}")
 
 
 def train(

@@ -15,7 +15,7 @@ from echo.config import DecodeSettings, OnError
 from echo.data.audio import AudioArray
 from echo.data.examples import ExampleReader, check_utterances
 from echo.data.utterance import Utterance
-from echo.evaluate.compare_report import render_comparison
+from echo.evaluate.comparison import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
@@ -111,6 +111,7 @@ def compare_models(
         "device": device_name(),
         "decode": asdict(settings),
         "normaliser": normalise.name,
+        "by_letters": next(iter(common.values())).by_letters,
         "models": models,
         **error_rates(common),
         "groups": {column: grouped_errors(common, column) for column in by},

@@ -1,25 +1,20 @@
 """Differences between models evaluated on the same utterances, with confidence intervals."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from echo.evaluate.evaluation import Evaluation
 from echo.evaluate.groups import group
-from echo.evaluate.statistics import LEVEL, RESAMPLES, SEED, interval, resampled_rates, share_better
+from echo.evaluate.statistics import bootstrap, resampling, resampling_units
 from echo.evaluate.wer import ErrorCounts
 
 Evaluations = Mapping[str, Evaluation]  # by model name; all on the same utterances
 
 # Each WER, and the field of an Evaluation that has its counts per utterance.
 WERS = {"wer": "words", "wer_normalised": "words_normalised"}
-
-# Errors in utterances of one speaker are correlated, so drawing single utterances makes intervals
-# too narrow. Drawing only a handful of speakers does so too (Cameron, Gelbach, Miller 2008,
-# "Bootstrap-based improvements for inference with clustered errors").
-MIN_SPEAKERS = 20
 
 
 def error_rates(evaluations: Evaluations) -> dict[str, Any]:
@@ -31,67 +26,22 @@ def error_rates(evaluations: Evaluations) -> dict[str, Any]:
         difference in WER, its interval, and the share of resamples in which the model is `better`.
         Intervals and shares are None if there is only one unit to draw.
     """
-    unit, units = resampling_units(next(iter(evaluations.values())).transcripts.utterances)
-    count = len(set(units))
-    first, *others = evaluations
+    utterances = next(iter(evaluations.values())).transcripts.utterances
+    _, units = resampling_units(utterances)
     rates: dict[str, Any] = {
         name: {key: getattr(e, key).to_dict() for key in (*WERS, "cer", "cer_normalised")}
         for name, e in evaluations.items()
     }
-    differences: dict[str, Any] = {name: {} for name in others}
+    differences: dict[str, Any] = {name: {} for name in [*evaluations][1:]}
     for wer, by_utterance in WERS.items():
         counts = [getattr(e, by_utterance) for e in evaluations.values()]
         errors = np.array([[c.errors for c in row] for row in counts])
-        words = np.array([c.reference for c in counts[0]])
-        drawn = dict(zip(evaluations, resampled_rates(errors, words, units), strict=True))
-        for name in evaluations:
-            rates[name][wer]["interval"] = interval(drawn[name]) if count > 1 else None
-        for name in others:
-            differences[name][wer] = difference(
-                rates[name][wer]["rate"] - rates[first][wer]["rate"],
-                drawn[name] - drawn[first],
-                count,
-            )
-    return {"resampling": resampling(unit, count), "rates": rates, "differences": differences}
-
-
-def resampling(unit: str, units: int) -> dict[str, Any]:
-    """How the intervals were drawn, from so many units."""
-    return {"unit": unit, "units": units, "resamples": RESAMPLES, "level": LEVEL, "seed": SEED}
-
-
-def difference(measured: float, drawn: np.ndarray, units: int) -> dict[str, Any]:
-    """A difference of error rates with its interval and the share of resamples in which it is below
-    0; these are None if there is only one unit to draw.
-
-    Args:
-        drawn: (resamples,), the difference in each resample.
-    """
-    sure = units > 1
-    return {
-        "difference": measured,
-        "interval": interval(drawn) if sure else None,
-        "better": share_better(drawn) if sure else None,
-    }
-
-
-class Spoken(Protocol):
-    """An utterance without its audio: just its id and speaker."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def speaker(self) -> str | None: ...
-
-
-def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]:
-    """Returns the unit that the bootstrap draws, "speaker" or "utterance", and the speaker or id
-    of each utterance."""
-    speakers = [u.speaker for u in utterances]
-    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
-        return "speaker", [*speakers]
-    return "utterance", [u.id for u in utterances]
+        found = bootstrap(errors, np.array([c.reference for c in counts[0]]), units)
+        for name, rate, gap in zip(evaluations, found.rates, found.differences, strict=True):
+            rates[name][wer]["interval"] = rate.interval
+            if name in differences:
+                differences[name][wer] = gap.to_dict()
+    return {"resampling": resampling(utterances), "rates": rates, "differences": differences}
 
 
 def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]]:

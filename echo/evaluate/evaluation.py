@@ -26,6 +26,7 @@ class Evaluation:
 
     transcripts: Transcripts
     normaliser: str
+    by_letters: bool  # whether errors of all utterances are counted in letters
     references: list[str]  # as written; if letters are counted, with spaces between them
     hypotheses: list[str]
     references_normalised: list[str]
@@ -44,6 +45,7 @@ class Evaluation:
             "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
             "rtfx": self.transcripts.rtfx,
             "normaliser": self.normaliser,
+            "by_letters": self.by_letters,
             **self.rates(),
         }
 
@@ -158,6 +160,7 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
     return Evaluation(
         transcripts,
         normalise.name,
+        all(each.by_letters for each in own),
         *raw,
         *normalised,
         words=[word_errors([r], [h]) for r, h in zip(*raw, strict=True)],

@@ -3,7 +3,8 @@
 import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
@@ -12,7 +13,20 @@ EDGES = (2, 5, 10, 15, 20, 30)  # seconds: the boundaries between bands of durat
 MISSING = "(none)"
 
 
-def group(utterances: Sequence[Utterance], column: str) -> dict[str, list[int]]:
+class Described(Protocol):
+    """An utterance without its audio: what it can be grouped by."""
+
+    @property
+    def duration(self) -> float: ...
+
+    @property
+    def speaker(self) -> str | None: ...
+
+    @property
+    def extra(self) -> Mapping[str, Any]: ...
+
+
+def group(utterances: Sequence[Described], column: str) -> dict[str, list[int]]:
     """Groups the indices of utterances by their value in a column, in natural order of the values.
 
     Args:
@@ -37,7 +51,7 @@ def check_column(utterances: Sequence[Utterance], column: str) -> None:
         raise DataError(f"no column {column!r} to group by: there is {', '.join(found)}")
 
 
-def label(utterance: Utterance, column: str) -> str:
+def label(utterance: Described, column: str) -> str:
     if column == "duration":
         return band(utterance.duration)
     value = utterance.speaker if column == "speaker" else utterance.extra.get(column)

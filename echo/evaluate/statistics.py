@@ -6,6 +6,8 @@ difficulty that is common to all of them cancels out of their differences.
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +15,106 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 0
 DRAWN_AT_ONCE = 1_000_000  # limits memory use
+
+# Errors in utterances of one speaker are correlated, so drawing single utterances makes intervals
+# too narrow. Drawing only a handful of speakers does so too (Cameron, Gelbach, Miller 2008,
+# "Bootstrap-based improvements for inference with clustered errors").
+MIN_SPEAKERS = 20
+
+
+class Spoken(Protocol):
+    """An utterance without its audio: just its id and speaker."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def speaker(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A word error rate, or a difference of two, and how sure it is. Only a difference has
+    `better`, the share of resamples in which it is below 0. With one unit to draw, nothing says
+    how sure a value is: `interval` and `better` are None."""
+
+    value: float
+    interval: tuple[float, float] | None
+    better: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a difference in the form that results record."""
+        return {"difference": self.value, "interval": self.interval, "better": self.better}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The estimates for all models, in their order."""
+
+    rates: list[Estimate]
+    differences: list[Estimate]  # rates less the baseline's
+
+
+def bootstrap(
+    errors: np.ndarray,
+    words: np.ndarray,
+    units: Sequence[Hashable],
+    baseline: int = 0,
+    resamples: int = RESAMPLES,
+) -> Bootstrap:
+    """Estimates the models' word error rates over models, trainings and utterances.
+
+    Args:
+        errors, words, units: as for `resampled_rates`.
+        baseline: the index of the model that the others are compared with.
+    """
+    trained = errors if errors.ndim == 3 else errors[:, None]
+    wrong, said = trained.sum((1, 2)), trained.shape[1] * words.sum()
+    values = wrong / said if said else (wrong > 0).astype(float)
+    drawn = resampled_rates(trained, words, units, resamples)
+    is_sure = len(set(units)) > 1
+    gaps = drawn - drawn[baseline]
+    return Bootstrap(
+        [
+            Estimate(float(value), interval(row) if is_sure else None)
+            for value, row in zip(values, drawn, strict=True)
+        ],
+        [
+            Estimate(
+                float(value),
+                interval(row) if is_sure else None,
+                share_better(row) if is_sure else None,
+            )
+            for value, row in zip(values - values[baseline], gaps, strict=True)
+        ],
+    )
+
+
+def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]:
+    """Returns the unit that the bootstrap draws, "speaker" or "utterance", and the speaker or id
+    of each utterance."""
+    speakers = [u.speaker for u in utterances]
+    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
+        return "speaker", [*speakers]
+    return "utterance", [u.id for u in utterances]
+
+
+def resampling(utterances: Sequence[Spoken], seeds: int | None = None) -> dict[str, Any]:
+    """Returns how the intervals of some utterances are drawn, as results record it.
+
+    Args:
+        seeds: how many trainings of each model are drawn too; None where no models were trained.
+    """
+    unit, units = resampling_units(utterances)
+    return {
+        "unit": unit,
+        "units": len(set(units)),
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "seed": SEED,
+        "utterances": len(utterances),
+        "seeds": seeds,
+    }
 
 
 def resampled_rates(

@@ -6,9 +6,9 @@ import numpy as np
 
 from echo.checkpoints.export.card import MeasuredWer, training_wer
 from echo.checkpoints.run import read_progress
-from echo.evaluate.differences import resampling_units
-from echo.evaluate.statistics import interval, resampled_rates
-from echo.pilot.measure import DECODER, is_measured, read_heard, read_measured
+from echo.evaluate.decodings import DECODER
+from echo.evaluate.statistics import bootstrap, resampling_units
+from echo.pilot.measure import is_measured, read_heard, read_measured
 
 
 def measured_wer(checkpoint: Path) -> list[MeasuredWer]:
@@ -23,7 +23,5 @@ def measured_wer(checkpoint: Path) -> list[MeasuredWer]:
     _, units = resampling_units(heard)
     errors = np.array([utterance.errors for utterance in heard])
     words = np.array([utterance.words for utterance in heard])
-    drawn = resampled_rates(errors[None], words, units)[0]
-    found = interval(drawn) if len(set(units)) > 1 else None
-    rate = float(errors.sum() / words.sum())  # YAML writes no numbers of numpy
-    return [MeasuredWer("WER", rate, str(len(heard)), found)]
+    [found] = bootstrap(errors[None], words, units).rates
+    return [MeasuredWer("WER", found.value, str(len(heard)), found.interval)]

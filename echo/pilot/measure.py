@@ -1,8 +1,7 @@
 """Measures one trained run of a pilot: its cost, its attention and its error rates."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,16 +9,14 @@ from typing import Any
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder, read_progress
 from echo.config import RunConfig
-from echo.data.utterance import Utterance
+from echo.data.corpora.stream import AnyCorpus
+from echo.data.utterance import evaluation_sets
+from echo.evaluate.decodings import DECODINGS, JOINT, Decoding
 from echo.evaluate.evaluation import evaluate_model
+from echo.pilot.flops import training_flops
 from echo.pilot.memory import training_memory
 from echo.support.files import read_object, replace_text
 from echo.train.recorder import read_metrics
-
-# The two decodings of a run, and the folder of each in the run's folder.
-JOINT = "joint"  # by decoder and CTC head
-DECODER = "decoder"  # by the decoder alone
-FOLDERS = {JOINT: "evaluation", DECODER: "evaluation-decoder"}
 
 MEASURED_FILE = "measured.json"
 WATCHED = ("span", "temperature", "gain")  # of the focused blocks
@@ -40,20 +37,21 @@ def is_measured(run: Path) -> bool:
     return (run / MEASURED_FILE).exists()
 
 
-def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -> None:
+def measure_run(run: Path, config: RunConfig, corpus: AnyCorpus) -> None:
     """Measures a run's last checkpoint. Not the best one: choosing by WER on the evaluation set
     would favour models whose WER varies more.
 
-    Writes `evaluation/`; `evaluation-decoder/` too, if the model is decoded jointly with its CTC
-    head; and, once these are complete, `measured.json`.
+    Writes the folder of each decoding that the model has, as `evaluation/`, and, once these are
+    complete, `measured.json`.
+
+    Args:
+        corpus: the run's, with one evaluation set.
     """
+    [utterances] = evaluation_sets(corpus.eval_utterances()).values()
     loaded = load_model(str(run), "last")
     progress = read_progress(CheckpointFolder(run).path("last"))
     assert progress is not None
     last = [event for event in read_metrics(run) if event["kind"] == "train"][-1]
-    weights = {JOINT: config.decode.ctc_weight}
-    if loaded.model.config.ctc and config.decode.ctc_weight > 0:
-        weights[DECODER] = 0.0
     found: dict[str, Any] = {
         "steps": progress.step,
         "train_seconds": progress.seconds,
@@ -61,20 +59,24 @@ def measure_run(run: Path, config: RunConfig, utterances: Sequence[Utterance]) -
         "skipped": progress.skipped,
         "final_loss": last["loss"],
         "parameters": loaded.model.num_parameters(),
-        "training_memory_bytes": training_memory(run),
+        "training_flops_per_second": training_flops(loaded.model),
+        "training_memory_bytes": training_memory(run, corpus),
         "attention": watched(last),
-        DECODER: None,
     }
-    for decoding, weight in weights.items():
+    for decoding in DECODINGS:
+        settings = decoding.settings(config.decode, loaded.model.config)
+        if settings is None:
+            found[decoding.key] = None
+            continue
         evaluation = evaluate_model(
             loaded,
             utterances,
-            replace(config.decode, ctc_weight=weight),
+            settings,
             config.data.on_error,
             progress=True,
         )
-        evaluation.write(run / FOLDERS[decoding])
-        found[decoding] = evaluation.to_dict()
+        evaluation.write(run / decoding.folder)
+        found[decoding.key] = evaluation.to_dict()
     replace_text(run / MEASURED_FILE, json.dumps(found, indent=2) + "\n")
 
 
@@ -92,12 +94,12 @@ def read_measured(run: Path) -> dict[str, Any]:
     return read_object(run / MEASURED_FILE)
 
 
-def read_heard(run: Path, decoding: str) -> dict[str, Heard]:
-    """The utterances of a run's evaluation, by id. A model without a CTC head has only one
+def read_heard(run: Path, decoding: Decoding) -> dict[str, Heard]:
+    """Returns the utterances of a run's evaluation, by id. A model without a CTC head has only one
     evaluation, which is by the decoder alone and serves as both."""
-    folder = run / FOLDERS[decoding]
+    folder = run / decoding.folder
     if not folder.exists():
-        folder = run / FOLDERS[JOINT]
+        folder = run / JOINT.folder
     heard = {}
     with (folder / "utterances.jsonl").open(encoding="utf-8") as file:
         for line in map(json.loads, file):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from echo.config import load_run_config
+from echo.data.corpora.stream import AnyCorpus
 from echo.support.errors import DataError
 from echo.train.find_batch import Probe, sample_corpus
 from echo.train.run import resumed_trainer
@@ -14,19 +15,23 @@ from echo.train.state import TrainState
 logger = logging.getLogger(__name__)
 
 
-def training_memory(run: Path) -> int | None:
-    """Bytes that training takes at its peak: weights, optimiser state, gradients and activations.
+def training_memory(run: Path, corpus: AnyCorpus) -> int | None:
+    """Returns the bytes that training takes at its peak: weights, optimiser state, gradients and
+    activations.
 
     Measured by steps on the costliest batches of the first epoch (the most audio, the longest
     utterance, the most text), from the run's last checkpoint, because contenders that train in turn
     share one process. Nothing is written.
+
+    Args:
+        corpus: the run's.
 
     Returns:
         None if a batch does not fit into memory, or the data cannot be read any more.
     """
     config = load_run_config(run)
     try:
-        trainer = resumed_trainer(run, sample_corpus(config))
+        trainer = resumed_trainer(run, sample_corpus(corpus))
         probe = Probe(trainer)
         batches = probe.costliest(config.data.max_batch_seconds)
         added = [probe.step_memory(batch) for batch in batches]

@@ -1,4 +1,4 @@
-"""A pilot's results over all of its runs, and how certain they are."""
+"""A pilot's results over all of its runs, as `pilot.json` keeps them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from echo.config import load_run_config
-from echo.evaluate.differences import difference, resampling, resampling_units
-from echo.evaluate.statistics import resampled_rates
+from echo.evaluate.decodings import DECODINGS, JOINT
+from echo.evaluate.statistics import bootstrap, resampling, resampling_units
 from echo.pilot.contenders import Pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
-from echo.pilot.measure import DECODER, JOINT, WATCHED, Heard, read_heard, read_measured
+from echo.pilot.measure import WATCHED, Heard, read_heard, read_measured
 from echo.support.settings import to_dict
 from echo.train.recorder import read_metrics
 
@@ -24,29 +24,30 @@ def run_folder(out: Path, name: str, seed: int) -> Path:
 
 
 def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
-    """The content of `pilot.json`, from the run folders of all contenders and seeds.
+    """Returns the content of `pilot.json`, from the run folders of all contenders and seeds.
 
     Returns:
         `models`: for each contender what was `measured` by seed, and its mean, least and most;
-        `differences`: each contender's WER less the baseline's, in both decodings;
-        `resampling`: how their intervals were made; `equal_seconds`: each contender beside the
-        baseline during training; and the settings.
+        `differences`: each contender's WER less the baseline's, by decoding; `resampling`: how
+        their intervals were made; `equal_seconds`: each contender beside the baseline during
+        training; and the settings.
     """
     measured = {
         c.name: {str(seed): read_measured(run_folder(out, c.name, seed)) for seed in pilot.seeds}
         for c in pilot.contenders
     }
-    by_decoder = any(run[DECODER] for runs in measured.values() for run in runs.values())
+    runs = [run for by_seed in measured.values() for run in by_seed.values()]
+    keys = [d.key for d in DECODINGS if any(run.get(d.key) for run in runs)]
     others = [c.name for c in pilot.contenders if c.name != pilot.baseline]
     return {
         "seeds": pilot.seeds,
         "baseline": pilot.baseline,
         "turn": pilot.turn,
         "models": [
-            {"model": name, **pool(runs, measured[pilot.baseline]), "measured": runs}
-            for name, runs in measured.items()
+            {"model": name, **pool(by_seed, measured[pilot.baseline]), "measured": by_seed}
+            for name, by_seed in measured.items()
         ],
-        **differences(pilot, out, by_decoder),
+        **differences(pilot, out, keys),
         "equal_seconds": {name: equal_seconds(pilot, out, name) for name in others},
         "configs": {
             c.name: to_dict(load_run_config(run_folder(out, c.name, pilot.seeds[0])))
@@ -56,32 +57,35 @@ def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def pool(runs: Measured, baseline: Measured) -> dict[str, Any]:
-    """A contender's row: the mean, least and most of each figure over all seeds."""
-    found: dict[str, Any] = {
+    """A contender's row: the mean, least and most of each figure over all seeds; None where a run
+    lacks it, as runs of earlier versions may."""
+
+    def over_seeds(*keys: str) -> dict[str, float] | None:
+        return spread(nested(run, *keys) for run in runs.values())
+
+    return {
         "parameters": next(iter(runs.values()))["parameters"],
-        "steps": spread(run["steps"] for run in runs.values()),
+        "training_flops_per_second": over_seeds("training_flops_per_second"),
+        "steps": over_seeds("steps"),
         "step_seconds_ratio": spread(
             step_seconds(run) / step_seconds(baseline[seed]) for seed, run in runs.items()
         ),
-        "train_seconds": spread(run["train_seconds"] for run in runs.values()),
-        "final_loss": spread(run["final_loss"] for run in runs.values()),
-        "wer": spread(run[JOINT]["wer"]["rate"] for run in runs.values()),
-        "wer_decoder": None,
-        "cer": spread(run[JOINT]["cer"]["rate"] for run in runs.values()),
-        "rtfx": spread(run[JOINT]["rtfx"] for run in runs.values()),
-        "training_memory_bytes": None,
-        "attention": None,
+        "train_seconds": over_seeds("train_seconds"),
+        "final_loss": over_seeds("final_loss"),
+        **{d.column: over_seeds(d.key, "wer", "rate") for d in DECODINGS},
+        "cer": over_seeds(JOINT.key, "cer", "rate"),
+        "rtfx": over_seeds(JOINT.key, "rtfx"),
+        "training_memory_bytes": over_seeds("training_memory_bytes"),
+        "attention": {key: over_seeds("attention", key) for key in WATCHED}
+        if all(run["attention"] for run in runs.values())
+        else None,
     }
-    if all(run.get("training_memory_bytes") for run in runs.values()):  # older runs lack it
-        found["training_memory_bytes"] = spread(
-            run["training_memory_bytes"] for run in runs.values()
-        )
-    if all(run[DECODER] for run in runs.values()):
-        found["wer_decoder"] = spread(run[DECODER]["wer"]["rate"] for run in runs.values())
-    if all(run["attention"] for run in runs.values()):
-        found["attention"] = {
-            key: spread(run["attention"][key] for run in runs.values()) for key in WATCHED
-        }
+
+
+def nested(found: Any, *keys: str) -> Any:
+    """What lies under keys in each other; None where something lacks."""
+    for key in keys:
+        found = found.get(key) if found else None
     return found
 
 
@@ -89,44 +93,41 @@ def step_seconds(run: Mapping[str, Any]) -> float:
     return run["train_seconds"] / run["steps"]
 
 
-def spread(values: Iterable[float]) -> dict[str, float]:
-    values = list(values)
-    return {"mean": fmean(values), "least": min(values), "most": max(values)}
+def spread(values: Iterable[float | None]) -> dict[str, float] | None:
+    known = [*values]
+    found = [value for value in known if value is not None]
+    if len(found) < len(known):
+        return None
+    return {"mean": fmean(found), "least": min(found), "most": max(found)}
 
 
-def differences(pilot: Pilot, out: Path, by_decoder: bool) -> dict[str, Any]:
+def differences(pilot: Pilot, out: Path, decodings: Iterable[str]) -> dict[str, Any]:
     """Each contender's WER less the baseline's, pooled over seeds, with a bootstrap interval over
     utterances (or speakers) and seeds. All contenders share the same draws.
 
     Args:
-        by_decoder: whether any contender was also decoded without its CTC head.
+        decodings: the keys of those to compare; see `echo.evaluate.decodings`.
     """
     names = [contender.name for contender in pilot.contenders]
-    base = names.index(pilot.baseline)
-    found: dict[str, Any] = {}
-    drawing: dict[str, Any] = {}
-    for decoding in (JOINT, DECODER) if by_decoder else (JOINT,):
+    found: dict[str, Any] = {"resampling": {}, "differences": {}}
+    for decoding in DECODINGS:
+        if decoding.key not in decodings:
+            continue
         heard = [
             [read_heard(run_folder(out, name, seed), decoding) for seed in pilot.seeds]
             for name in names
         ]
         utterances, errors = common_errors(heard)
         words = np.array([utterance.words for utterance in utterances])
-        unit, units = resampling_units(utterances)
-        count = len(set(units))
-        drawing = {
-            **resampling(unit, count),
-            "utterances": len(utterances),
-            "seeds": len(pilot.seeds),
+        _, units = resampling_units(utterances)
+        gaps = bootstrap(errors, words, units, names.index(pilot.baseline)).differences
+        found["resampling"] = resampling(utterances, len(pilot.seeds))
+        found["differences"][decoding.key] = {
+            name: gap.to_dict()
+            for name, gap in zip(names, gaps, strict=True)
+            if name != pilot.baseline
         }
-        rates = errors.sum((1, 2)) / max(len(pilot.seeds) * words.sum(), 1)
-        drawn = resampled_rates(errors, words, units)
-        found[decoding] = {
-            name: difference(float(rates[i] - rates[base]), drawn[i] - drawn[base], count)
-            for i, name in enumerate(names)
-            if i != base
-        }
-    return {"resampling": drawing, "differences": found}
+    return found
 
 
 def common_errors(heard: list[list[dict[str, Heard]]]) -> tuple[list[Heard], np.ndarray]:

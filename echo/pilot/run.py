@@ -5,26 +5,23 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from echo.data.build import build_corpus
-from echo.data.utterance import evaluation_sets
+from echo.evaluate.summary import render
 from echo.pilot.contenders import Pilot
-from echo.pilot.curves import draw_curves
 from echo.pilot.measure import is_measured, measure_run
+from echo.pilot.result import pilot_result
 from echo.pilot.results import collect, run_folder
-from echo.pilot.table import render
-from echo.pilot.turns import check_folder, train_in_turn
+from echo.pilot.turns import check_folder, read_corpora, train_in_turn
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
 from echo.support.lock import locked
 from echo.train.check import check_run
-from echo.train.recorder import read_metrics
 
 
 def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
     """Trains and measures every contender with every seed; contenders with the same seed in turn.
 
-    Writes run folders OUT/CONTENDER/seed-N, `pilot.json`, `table.md` and the curves. Started
-    again, a pilot resumes; with further seeds it trains only these.
+    Writes run folders OUT/CONTENDER/seed-N, `pilot.json` and `table.md`. Started again, a
+    pilot resumes; with further seeds it trains only these.
 
     Returns:
         The content of `pilot.json`; see `echo.pilot.results.collect`.
@@ -39,7 +36,8 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
     with locked(out):
         train_and_measure(pilot, out)
         result = collect(pilot, out)
-        write_outputs(pilot, result, out)
+        replace_text(out / "pilot.json", json.dumps(result, indent=2) + "\n")
+        replace_text(out / "table.md", render(pilot_result(result)))
     return result
 
 
@@ -66,16 +64,15 @@ def train_and_measure(pilot: Pilot, out: Path) -> None:
     }
     for runs in by_seed.values():
         check_folder(runs)
-    for seed, runs in by_seed.items():
+    for runs in by_seed.values():
         missing = {run: config for run, config in runs.items() if not is_measured(run)}
         if not missing:
             continue
         check_turns(runs, missing)
-        train_in_turn(missing, pilot.turn, out)
-        corpus = build_corpus(next(iter(missing.values())).data, seed)
-        [utterances] = evaluation_sets(corpus.eval_utterances()).values()
+        corpora = read_corpora(missing)
+        train_in_turn(missing, corpora, pilot.turn, out)
         for run, config in missing.items():
-            measure_run(run, config, utterances)
+            measure_run(run, config, corpora[run])
 
 
 def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
@@ -90,13 +87,3 @@ def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
             f"{new[0]}: the other runs with this seed are already trained, so seconds could not be "
             "compared; choose another folder"
         )
-
-
-def write_outputs(pilot: Pilot, result: dict[str, Any], out: Path) -> None:
-    replace_text(out / "pilot.json", json.dumps(result, indent=2) + "\n")
-    replace_text(out / "table.md", render(result))
-    curves = {
-        c.name: [read_metrics(run_folder(out, c.name, seed)) for seed in pilot.seeds]
-        for c in pilot.contenders
-    }
-    draw_curves(curves, out)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from echo.config import RunConfig, load_run_config
+from echo.config import DataSettings, RunConfig, load_run_config
 from echo.data.build import build_corpus
+from echo.data.corpora.stream import AnyCorpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
 from echo.train.loop import Trainer
@@ -24,9 +25,8 @@ from echo.train.state import random_state, restore_random_state
 class Contestant:
     """A training with its own state of the random generators, as if it ran alone."""
 
-    def __init__(self, config: RunConfig, run: Path, title: str) -> None:
+    def __init__(self, config: RunConfig, run: Path, corpus: AnyCorpus, title: str) -> None:
         """Starts the run, or resumes it."""
-        corpus = build_corpus(config.data, config.seed)
         is_there = (run / "config.yaml").exists()
         self.trainer: Trainer = (
             resumed_trainer(run, corpus) if is_there else started_trainer(config, run, corpus)
@@ -49,13 +49,32 @@ class Contestant:
         self.random = random_state()
 
 
-def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
+def read_corpora(runs: Mapping[Path, RunConfig]) -> dict[Path, AnyCorpus]:
+    """Returns the corpus of each run, by run folder. Runs with the same seed and settings of data
+    share one, so that data are read once.
+
+    Raises:
+        EchoError: see `build_corpus`.
+    """
+    read: list[tuple[int, DataSettings, AnyCorpus]] = []
+    corpora = {}
+    for run, config in runs.items():
+        same = (corpus for seed, data, corpus in read if (seed, data) == (config.seed, config.data))
+        corpora[run] = next(same, None) or build_corpus(config.data, config.seed)
+        read.append((config.seed, config.data, corpora[run]))
+    return corpora
+
+
+def train_in_turn(
+    runs: Mapping[Path, RunConfig], corpora: Mapping[Path, AnyCorpus], turn: int, out: Path
+) -> None:
     """Trains all runs in rounds of `turn` steps each, until each has spent its budget.
 
     Every run gets the same losses and weights as if it were trained alone.
 
     Args:
         runs: settings by run folder. Existing runs are resumed.
+        corpora: data by run folder.
         turn: steps that a run trains before it is the next one's turn.
         out: the pilot's folder.
 
@@ -69,7 +88,7 @@ def train_in_turn(runs: Mapping[Path, RunConfig], turn: int, out: Path) -> None:
         titles = [str(run.relative_to(out)) for run in runs]
         width = max(map(len, titles))  # so that their bars and lines stand below each other
         contestants = [
-            Contestant(config, run, title.ljust(width))
+            Contestant(config, run, corpora[run], title.ljust(width))
             for (run, config), title in zip(runs.items(), titles, strict=True)
         ]
         request = stack.enter_context(StopRequest())

@@ -1,13 +1,14 @@
 """Curves of training, and of what the attention learned, as the page draws them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from echo.attention.forms import resolve_layers
 from echo.attention.settings import FocusedSettings
+from echo.evaluate.result import Event, Result, Run
 from echo.model.geometry import ENCODER_FRAME_SECONDS
-from echo.report.result import Event, Result, Run
 
 LAYER_COLOURS = 2  # from here on, so that layers do not look like the first two models
 MOST_POINTS = 1000  # of a line: more than a page is wide
@@ -33,9 +34,6 @@ class Chart:
     groups: list[str]  # by colour
     curves: list[Curve]
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def training_charts(result: Result) -> list[Chart]:
     """Loss and WER against steps and seconds of training, for all runs."""
@@ -51,7 +49,8 @@ def training_charts(result: Result) -> list[Chart]:
                 key,
                 result.models.index(run.model),
                 run.name,
-                lambda y, scale=scale, lowest=lowest: max(scale * y, lowest),  # type: ignore[misc]
+                scale,
+                lowest,
             )
             for run in result.runs
         ]
@@ -131,7 +130,7 @@ def layer_chart(
             f"{key}/{layer}",
             LAYER_COLOURS + group,
             layer if run.seed is None else f"{layer}, seed {run.seed}",
-            lambda y, scale=1.0 if scales is None else scales[layer]: scale * y,  # type: ignore[misc]
+            1.0 if scales is None else scales[layer],
         )
         for group, layer in enumerate(layers)
         for run in runs
@@ -140,15 +139,22 @@ def layer_chart(
 
 
 def curve(
-    run: Run, kind: str, key: str, group: int, name: str, shown: Callable[[float], float]
+    run: Run,
+    kind: str,
+    key: str,
+    group: int,
+    name: str,
+    scale: float,
+    lowest: float = -math.inf,
 ) -> Curve:
+    """A value that events of a kind have, scaled, and raised to `lowest` where it is lower."""
     events = [*thinned([e for e in run.events if e["kind"] == kind and e.get(key) is not None])]
     return Curve(
         group,
         name,
         [event["step"] for event in events],
         [round(event.get("seconds", 0.0), 2) for event in events],
-        [float(f"{shown(event[key]):.4g}") for event in events],
+        [float(f"{max(scale * event[key], lowest):.4g}") for event in events],
     )
 
 

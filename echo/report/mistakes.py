@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from echo.report.alignment import DELETION, INSERTION, SUBSTITUTION, Alignment
-from echo.report.result import Result
+from echo.evaluate.alignment import DELETION, INSERTION, SUBSTITUTION, Alignment
+from echo.evaluate.result import Result
 
 SHOWN = 12  # of each kind
 MIN_TIMES = 3  # a loop repeats at least this often,

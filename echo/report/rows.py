@@ -1,11 +1,13 @@
-"""The table of utterances, as the page's script takes it."""
+"""The table of utterances, as the page's script takes it, and which of them tell most."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from echo.report.order import telling
-from echo.report.result import Line, Result, WerName
+import numpy as np
 
+from echo.evaluate.result import Line, Result, WerName
+
+FIRST = 20  # utterances that tell most
 VIEW_NAMES = {"wer": "as written", "wer_normalised": "normalised"}
 
 
@@ -56,3 +58,22 @@ def by_telling(result: Result) -> list[int]:
     """The indices of all utterances, those first that the page shows first."""
     first = [i for indices in telling(result).values() for i in indices]
     return [*dict.fromkeys([*first, *range(len(result.lines))])]
+
+
+def telling(result: Result) -> dict[str, list[int]]:
+    """The indices of the utterances that `changed` most from the baseline to any other model, and
+    the `worst`, by errors of all models. At most 20 of each; none of those without errors."""
+    errors = result.errors(result.view)
+    base = result.models.index(result.baseline)
+    by_model = errors.mean(1)
+    changes = np.abs(by_model - by_model[base]).max(0)
+    return {
+        "changed": largest(changes) if len(result.models) > 1 else [],
+        "worst": largest(by_model.mean(0)),
+    }
+
+
+def largest(values: np.ndarray) -> list[int]:
+    """The indices of the largest values above 0, the first of equals first."""
+    order = np.argsort(-values, kind="stable")[:FIRST]
+    return [int(i) for i in order if values[i] > 0]

@@ -1,23 +1,23 @@
 """Writes the page of a result that a command has written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from echo.data.utterance import Utterance
+from echo.evaluate.result import Result
+from echo.evaluate.summary import sentences
+from echo.evaluate.verdict import verdict
 from echo.report.configs import as_yaml, differing
 from echo.report.curves import attention_charts, training_charts
-from echo.report.groups import by_columns, group_rates, overall_rates
+from echo.report.groups import group_rates, overall_rates
 from echo.report.maps import UtteranceMaps, attention_maps
 from echo.report.mistakes import commonest, hallucinations
 from echo.report.page import render, sounds_of
-from echo.report.readers import read_result
-from echo.report.readers.recordings import find_utterances
-from echo.report.result import Result
+from echo.report.read import find_utterances, read_result
 from echo.report.rows import by_telling, table
 from echo.report.sound import Sound, embedded, link
-from echo.report.verdict import verdict
 from echo.support.files import replace_text
 
 PAGE = "report.html"
@@ -43,8 +43,11 @@ def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) ->
         found = find_utterances(
             result.lines, recordings if utterances is None else lambda: utterances
         )
-    result = replace(result, groups={**result.groups, **by_columns(result, found)})
-    lines = result.lines
+    lines = [
+        replace(line, extra=found[line.id].extra) if line.id in found else line
+        for line in result.lines
+    ]
+    result = replace(result, lines=lines)
     telling = by_telling(result) if found else []
     sounds = embedded((i, found[lines[i].id].audio) for i in telling if lines[i].id in found)
     links = {
@@ -69,14 +72,15 @@ def sections(
     return {
         "result": result,
         "verdict": verdict(result),
+        "sentences": sentences(result),
         # Earlier comparisons have no normalised texts, so these intervals would be of another WER.
         "overall": overall_rates(result) if heard and result.view == result.wer else {},
         "groups": group_rates(result) if heard else {},
         "mistakes": commonest(result) if heard else {},
         "hallucinations": hallucinations(result) if heard else {},
-        "training": [chart.to_dict() for chart in training_charts(result)],
+        "training": [asdict(chart) for chart in training_charts(result)],
         "attention": {
-            model: [chart.to_dict() for chart in charts]
+            model: [asdict(chart) for chart in charts]
             for model, charts in attention_charts(result).items()
         },
         "maps": maps,

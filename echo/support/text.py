@@ -96,8 +96,3 @@ def percent(rate: float) -> str:
 def escape_mathtext(text: str) -> str:
     """Returns text in one line, escaped for matplotlib."""
     return visible(text).replace("$", r"\$")
-
-
-def legend_label(text: str) -> str:
-    """Returns text for a legend of matplotlib, which hides what begins with an underscore."""
-    return escape_mathtext(f" {text}" if text.startswith("_") else text)

@@ -13,7 +13,7 @@ from echo.config import RunConfig
 from echo.data.batch import Batch, Collator
 from echo.data.batching import Item
 from echo.data.build import build_corpus
-from echo.data.corpora.stream import StreamCorpus
+from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import TrainingSet
 from echo.data.utterance import Corpus, FixedCorpus
 from echo.support.errors import EchoError
@@ -39,15 +39,14 @@ def find_max_batch_seconds(config: RunConfig) -> float:
         EchoError: not even the longest utterance alone fits.
     """
     check_run(config)
-    corpus = sample_corpus(config)
+    corpus = sample_corpus(build_corpus(config.data, config.seed))
     with tempfile.TemporaryDirectory() as run:
         trainer = new_trainer(config, Path(run), corpus)
         return search(Probe(trainer))
 
 
-def sample_corpus(config: RunConfig) -> Corpus:
+def sample_corpus(corpus: AnyCorpus) -> Corpus:
     """A run's corpus; of a stream its first block."""
-    corpus = build_corpus(config.data, config.seed)
     if isinstance(corpus, StreamCorpus):
         return FixedCorpus(corpus.known_utterances(), corpus.eval)
     return corpus

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from echo.config import load_config
 from echo.data.batch import Batch, Collator
+from echo.data.build import build_corpus
 from echo.pilot.memory import resident
 from echo.train.find_batch import Probe, sample_corpus
 from echo.train.run import new_trainer
@@ -33,7 +34,9 @@ def measure(path: str, overrides: list[str]) -> tuple[int, float, float]:
     """The bytes at the peak, the loss, and the seconds of a round of the costliest batches."""
     config = load_config(path, overrides)
     with tempfile.TemporaryDirectory() as run:
-        trainer = new_trainer(config, Path(run), sample_corpus(config))
+        trainer = new_trainer(
+            config, Path(run), sample_corpus(build_corpus(config.data, config.seed))
+        )
         probe = Probe(trainer)
         batches = probe.costliest(config.data.max_batch_seconds)
         collate = Collator(trainer.reader.tokenizer.pad_token_id)

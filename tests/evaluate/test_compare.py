@@ -236,7 +236,7 @@ def test_the_command(models, data, tmp_path, monkeypatch, capsys):
     arguments = ["--data", data, "--out", tmp_path / "out", "--by", "noise", "--by", "duration"]
     code, out, _ = cli(monkeypatch, capsys, "compare", *models, *arguments, "--skip-errors")
     assert code == 0
-    assert "| against long |" in out
+    assert "## Against long, by WER as written" in out
     found = json.loads((tmp_path / "out/comparison.json").read_text())
     assert list(found["groups"]) == ["noise", "duration"]
     code, _, err = cli(monkeypatch, capsys, "compare", models[0], *arguments)

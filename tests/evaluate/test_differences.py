@@ -5,15 +5,10 @@ import pytest
 from echo.data.audio import AudioFile
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
-from echo.evaluate.differences import (
-    MIN_SPEAKERS,
-    error_rates,
-    grouped_errors,
-    most_changed,
-    resampling_units,
-)
+from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import normaliser
+from echo.evaluate.statistics import MIN_SPEAKERS, resampling_units
 
 TEXTS = ["red green blue", "Black, white!", "grey", "pink gold brown tan"]
 GOOD = ["red green blue", "black white", "gray", "pink gold brown tan"]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from echo.evaluate.decodings import DECODER
 from echo.evaluate.statistics import interval, resampled_rates
 from echo.pilot.contenders import read_pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
@@ -36,7 +37,7 @@ def test_differences_are_pooled_over_seeds_and_utterances(tmp_path):
     for name, by_seed in errors.items():
         for seed, row in zip((4, 5), by_seed, strict=True):
             write(run_folder(tmp_path, name, seed) / "evaluation", row)
-    found = differences(pilot_of([4, 5], *errors), tmp_path, by_decoder=False)
+    found = differences(pilot_of([4, 5], *errors), tmp_path, ["joint"])
     assert found["resampling"]["unit"] == "utterance"
     assert (found["resampling"]["seeds"], found["resampling"]["units"]) == (2, 30)
     stacked = np.stack([*errors.values()])
@@ -52,7 +53,7 @@ def test_speakers_are_drawn_where_there_are_enough(tmp_path):
     speakers = [f"s{i // 2}" for i in range(50)]
     for name in ("one", "base"):
         write(run_folder(tmp_path, name, 1) / "evaluation", [1] * 50, speakers=speakers)
-    found = differences(pilot_of([1], "one", "base"), tmp_path, by_decoder=False)
+    found = differences(pilot_of([1], "one", "base"), tmp_path, ["joint"])
     assert (found["resampling"]["unit"], found["resampling"]["units"]) == ("speaker", 25)
     assert found["differences"]["joint"]["one"] == {
         "difference": 0,
@@ -64,7 +65,7 @@ def test_speakers_are_drawn_where_there_are_enough(tmp_path):
 def test_only_utterances_that_all_transcribed_are_compared(tmp_path):
     write(run_folder(tmp_path, "one", 1) / "evaluation", [0, 9, 0], ["a", "b", "c"])
     write(run_folder(tmp_path, "base", 1) / "evaluation", [1, 1], ["c", "a"])
-    found = differences(pilot_of([1], "one", "base"), tmp_path, by_decoder=False)
+    found = differences(pilot_of([1], "one", "base"), tmp_path, ["joint"])
     assert found["resampling"]["utterances"] == 2
     assert found["differences"]["joint"]["one"]["difference"] == pytest.approx(-0.1)
 
@@ -74,8 +75,8 @@ def test_a_model_without_a_ctc_head_is_decoded_by_its_decoder(tmp_path):
     write(run_folder(tmp_path, "one", 1) / "evaluation", [2, 2])
     write(run_folder(tmp_path, "base", 1) / "evaluation", [1, 1])
     write(run_folder(tmp_path, "base", 1) / "evaluation-decoder", [5, 5])
-    assert read_heard(run_folder(tmp_path, "one", 1), "decoder")["u0"].errors == 2
-    found = differences(pilot_of([1], "one", "base"), tmp_path, by_decoder=True)["differences"]
+    assert read_heard(run_folder(tmp_path, "one", 1), DECODER)["u0"].errors == 2
+    found = differences(pilot_of([1], "one", "base"), tmp_path, ["joint", "decoder"])["differences"]
     assert found["joint"]["one"]["difference"] == pytest.approx(0.1)
     assert found["decoder"]["one"]["difference"] == pytest.approx(-0.3)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from echo.checkpoints.run import CheckpointFolder
-from echo.pilot.turns import check_folder, train_in_turn
+from echo.pilot.turns import check_folder, read_corpora, train_in_turn
 from echo.support.errors import ConfigError, StoppedError
 from echo.train.run import start_run
 from tests.train.test_loop import assert_same_run, tiny
@@ -27,7 +27,8 @@ def configs(shared):
 
 def test_a_run_trained_in_turn_is_the_run_trained_alone(shared, tmp_path):
     found = configs(shared)
-    train_in_turn({tmp_path / name: config for name, config in found.items()}, 2, tmp_path)
+    runs = {tmp_path / name: config for name, config in found.items()}
+    train_in_turn(runs, read_corpora(runs), 2, tmp_path)
     for name, config in found.items():
         assert config.model.dropout > 0
         start_run(config, tmp_path / "alone" / name)
@@ -42,14 +43,14 @@ def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
     after_step(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(StoppedError) as stopped:
-        train_in_turn(runs, 2, tmp_path)
+        train_in_turn(runs, read_corpora(runs), 2, tmp_path)
     assert str(stopped.value).startswith(f"{tmp_path}: stopped by SIGTERM; go on by starting")
     assert stopped.value.number == signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     monkeypatch.undo()
     steps = {run.name: CheckpointFolder(run).load()[1]["progress"]["step"] for run in runs}
     assert steps == {"focus": 6, "adaptive": 4, "plain": 5}
-    train_in_turn(runs, 3, tmp_path)
+    train_in_turn(runs, read_corpora(runs), 3, tmp_path)
     for name, config in found.items():
         start_run(config, tmp_path / "alone" / name)
         assert_same_run(tmp_path / name, tmp_path / "alone" / name)
@@ -65,7 +66,7 @@ def test_warnings_stand_above_the_progress_bars(shared, tmp_path, monkeypatch, c
     try:
         if in_turn:
             runs = {tmp_path / name: config for name, config in configs(shared).items()}
-            train_in_turn(runs, 2, tmp_path)
+            train_in_turn(runs, read_corpora(runs), 2, tmp_path)
         else:
             start_run(tiny(shared), tmp_path / "alone")
         assert logging.root.handlers == before
@@ -77,9 +78,20 @@ def test_warnings_stand_above_the_progress_bars(shared, tmp_path, monkeypatch, c
     assert warnings == ["step "] * (5 if in_turn else 2)
 
 
+def test_runs_that_read_the_same_data_share_them(shared, tmp_path):
+    one, other = tiny(shared), tiny(shared, model={"d_model": 8})
+    batches = tiny(shared, data={"max_batch_seconds": 3})
+    runs = {"one": one, "other": other, "batches": batches, "seed": replace(one, seed=5)}
+    found = read_corpora({tmp_path / name: config for name, config in runs.items()})
+    assert [path.name for path in found] == [*runs]
+    first, *rest = found.values()
+    assert [corpus is first for corpus in rest] == [True, False, False]
+
+
 def test_a_folder_with_other_settings_is_not_gone_on_with(shared, tmp_path):
     config = tiny(shared, train={"max_steps": 1})
-    train_in_turn({tmp_path / "a": config}, 1, tmp_path)
+    runs = {tmp_path / "a": config}
+    train_in_turn(runs, read_corpora(runs), 1, tmp_path)
     check_folder({tmp_path / "a": config, tmp_path / "b": config})
     with pytest.raises(ConfigError, match="a: holds a run with other settings"):
         check_folder({tmp_path / "a": replace(config, seed=5)})

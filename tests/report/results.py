@@ -9,10 +9,10 @@ from echo.evaluate.decoding import Transcripts
 from echo.evaluate.differences import error_rates, most_changed
 from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import Normaliser
+from echo.evaluate.source import DataSet
 from echo.pilot.contenders import read_pilot
 from echo.pilot.measure import MEASURED_FILE
 from echo.pilot.results import collect, run_folder
-from echo.report.readers.source import source_of
 from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
@@ -88,12 +88,8 @@ def comparison(folder, data, **heard):
         },
     }
     (folder / "comparison.json").write_text(json.dumps(content))
-    write_provenance(
-        folder,
-        which="best",
-        source=source_of(data, ReadOptions()),
-        data={"evaluation": describe(utterances)},
-    )
+    described = DataSet(data, ReadOptions()).described(utterances)
+    write_provenance(folder, which="best", **described)
     return folder
 
 

@@ -1,8 +1,10 @@
 """The page in a real browser: what it shows, what it plays, and that nothing leaves it."""
 
 import re
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from echo.report.write import write_report
 from tests.browser import DESK, PHONE
@@ -140,6 +142,29 @@ def test_curves_say_their_values_and_change_their_axis(opened, results):
     assert label.text_content() == "seconds8"
     spans = one.page.locator("#attention-0 .chart").first.locator(".u-legend .u-series").nth(1)
     assert spans.text_content() == "encoder.1, seed 1160"  # half of 16 positions of 20 ms
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_chart_is_saved_as_a_picture(opened, results, tmp_path, kind):
+    one = opened(results["pilot"])
+    with one.page.expect_download() as started:
+        one.page.get_by_label(f"Save WER during training as {kind.upper()}").click()
+    assert started.value.suggested_filename == f"wer-during-training.{kind}"
+    path = tmp_path / "picture"
+    started.value.save_as(path)
+    if kind == "png":
+        with Image.open(path) as picture:
+            assert len(picture.getcolors(1 << 20)) > 5
+        return
+    root = ElementTree.parse(path).getroot()
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    names = [f"{model}, seed {seed}" for model in ("echo", "whisper") for seed in (1, 2)]
+    assert texts[0] == "WER during training, %"
+    assert texts[1] == "step"
+    assert texts[-4:] == names
+    lines = [each.get("d") for each in root.iter("{http://www.w3.org/2000/svg}path")]
+    assert sum(line.count("L") == 3 for line in lines) == 4  # four evaluations of four runs
+    assert one.complaints == []
 
 
 def test_what_is_printed_is_light_whatever_the_screen_is(opened, results):

@@ -2,16 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from echo.report.configs import differing
 from echo.report.curves import max_spans, thinned
-from echo.report.groups import by_columns
-from echo.report.readers import read_result
-from echo.report.readers.comparison import short_names
-from echo.report.result import Difference, Figure, Result, Run
-from echo.report.verdict import verdict
+from echo.report.groups import groups_of
+from echo.report.read import find_utterances, read_result
 from echo.report.write import sections, write_report
 from echo.support.errors import DataError
 from tests.report.results import comparison, data_set, pilot
@@ -73,8 +71,11 @@ def test_groups_add_up_to_all(compared):
 
 def test_groups_are_by_the_columns_that_were_asked_for(compared):
     result, recordings = read_result(compared)
-    groups = by_columns(result, {utterance.id: utterance for utterance in recordings()})
-    assert groups == {"noise": {"n0": [0, 1, 2], "n1": [3]}}
+    assert "noise" not in groups_of(result)
+    found = find_utterances(result.lines, recordings)
+    lines = [replace(line, extra=found[line.id].extra) for line in result.lines]
+    groups = groups_of(replace(result, lines=lines))
+    assert groups["noise"] == {"n0": [0, 1, 2], "n1": [3]}
     assert "By noise" in write_report(compared).read_text()
 
 
@@ -155,31 +156,6 @@ def test_what_is_no_result_is_named(tmp_path):
         write_report(tmp_path)
 
 
-def judged(value, interval, seeds=("1", "2"), kind="pilot"):
-    runs = [Run(model, seed) for model in ("new", "old") for seed in seeds]
-    difference = Difference("new", "old", value, interval, 0.9, len(seeds) == 1)
-    figure = Figure("Parameters", {"new": "2 M", "old": "4 M"}, {"new": 2.0, "old": 4.0}, "", True)
-    rates = {"new": 0.2 + value, "old": 0.2}
-    return verdict(
-        Result(
-            kind, "d", runs, "old", "wer", rates=rates, differences=[difference], figures=[figure]
-        )
-    )
-
-
-def test_the_verdict_says_how_sure_it_is_and_what_it_costs():
-    sure = judged(-0.1, (-0.15, -0.05))
-    assert sure.headline == ("new gets 10.0 % of the words wrong, old 20.0 %: 50 % fewer errors.")
-    assert sure.certainty == "sure"
-    assert "15.00 points better to 5.00 points better" in sure.sure
-    assert sure.cost == "Cost of new against old: parameters 2 M against 4 M (−50 %)."
-    assert judged(0.1, (0.05, 0.15)).headline.endswith("50 % more errors.")
-    assert judged(-0.1, (-0.2, 0.01)).certainty == "unsure"
-    assert judged(-0.1, (-0.15, -0.05), seeds=("1",)).certainty == "one seed"
-    assert judged(-0.1, None).certainty == "unknown"
-    assert judged(0.0, (0.0, 0.0)).headline == "new and old both get 20.0 % of the words wrong."
-
-
 def test_settings_that_differ_are_found_at_any_depth():
     one = {"a": {"b": 1, "c": [1, 2]}, "d": None}
     other = {"a": {"b": 1, "c": [1, 3]}, "e": 2}
@@ -188,14 +164,6 @@ def test_settings_that_differ_are_found_at_any_depth():
         "d": {"one": "null", "other": "—"},
         "e": {"one": "—", "other": "2"},
     }
-
-
-def test_models_are_called_by_what_tells_them_apart():
-    sources = ["out/echo/seed-1", "out/whisper/seed-1"]
-    models = [{"name": f"seed-1-{i}", "source": source} for i, source in enumerate(sources)]
-    assert list(short_names(models).values()) == ["echo", "whisper"]
-    models = [{"name": name, "source": f"a/{name}"} for name in ("x", "y")]
-    assert list(short_names(models).values()) == ["x", "y"]
 
 
 def test_long_curves_keep_their_end():

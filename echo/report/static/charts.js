@@ -53,7 +53,13 @@
     const places = [...group.querySelectorAll(".plot")];
     const choice = document.querySelector(`[data-axis="${group.id}"]`);
     const axis = () => choice.querySelector("input:checked").value;
-    const redraw = plots.keep(group, () => charts.map((chart, i) => draw(chart, axis(), places[i])));
+    let drawn = [];
+    const redraw = plots.keep(group, () => (drawn = charts.map((chart, i) => draw(chart, axis(), places[i]))));
     choice.addEventListener("change", redraw);
+    group.querySelectorAll(".chart").forEach((chart, i) => {
+      for (const button of chart.querySelectorAll(".save")) {
+        button.addEventListener("click", () => pictures.save(drawn[i], chart.querySelector("b").textContent, button.dataset.kind));
+      }
+    });
   }
 })();

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echo.report.alignment import Alignment, align
-from echo.report.result import Line, WerName
+from echo.evaluate.alignment import Alignment, align
+from echo.evaluate.result import Line, WerName
 from echo.support.errors import DataError
+from echo.support.files import read_object
 
 TEXTS: dict[WerName, tuple[str, str]] = {
     "wer": ("reference", "hypothesis"),
@@ -15,19 +16,26 @@ TEXTS: dict[WerName, tuple[str, str]] = {
 }
 
 
-def read_lines(folders: Sequence[Path], by_letters: bool) -> list[Line]:
-    """The utterances that all runs transcribed, in the order of the first.
+def is_by_letters(found: Mapping[str, Any]) -> bool:
+    """Whether an evaluation or comparison counted errors as written in letters. Earlier versions
+    said so in the normaliser's name alone."""
+    return found.get("by_letters", found["normaliser"].endswith("by letters"))
+
+
+def read_lines(folders: Sequence[Path], by_letters: bool | None = None) -> list[Line]:
+    """Returns the utterances that all runs transcribed, in the order of the first.
 
     Args:
         folders: with `utterances.jsonl`, one of each run.
-        by_letters: whether errors as written are counted in letters.
+        by_letters: whether errors as written are counted in letters; by default what the first
+            folder's `evaluation.json` says.
 
     Raises:
         DataError: a file is missing or damaged.
     """
+    if by_letters is None:
+        by_letters = is_by_letters(read_object(folders[0] / "evaluation.json"))
     read = [read_utterances(folder / "utterances.jsonl") for folder in folders]
-    if not read:
-        return []
     first, *_ = read
     ids = [id for id in first if all(id in run for run in read)]
     views = [
@@ -40,7 +48,6 @@ def read_lines(folders: Sequence[Path], by_letters: bool) -> list[Line]:
             first[id]["duration"],
             first[id]["speaker"],
             {view: first[id][TEXTS[view][0]] for view in views},
-            {view: [run[id][TEXTS[view][1]] for run in read] for view in views},
             {view: [run[i] for run in aligned[view]] for view in views},
             [starts(run[id]) for run in read],
         )

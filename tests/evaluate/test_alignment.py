@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from echo.evaluate.alignment import DELETION, INSERTION, SUBSTITUTION, align
 from echo.evaluate.wer import word_errors
-from echo.report.alignment import DELETION, INSERTION, SUBSTITUTION, align
 from echo.report.mistakes import Mistake, longest_loop, mistakes
 
 TEXTS = st.lists(st.sampled_from("abc"), max_size=8).map(" ".join)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from echo.evaluate.compare_report import align, render_comparison, render_summary
+from echo.evaluate.comparison import align, comparison_result, render_comparison, short_names
+from echo.evaluate.summary import render
 from echo.support.text import escape_markdown, visible
 
 EVIL = "a|b `c` <img src=x> *d*\n\n# e_f [g](h) &amp; \x1b[2J \u202e \\"
@@ -72,21 +73,29 @@ def cells(row):
 
 def test_the_tables_say_what_was_found():
     text = render_comparison(comparison())
-    assert text.startswith("# Comparison on some words here\n\n4 utterances, 1 left out, 1.5 min")
+    assert text.startswith("# Comparison on some words here\n\n**other gets 20.0 % of the words")
+    assert "4 utterances, 1 left out, 1.5 minutes, on CPU, threads: 1." in text
     found = [cells(row) for row in rows(text)]
-    cost = ["1.86 M", "229 MB", "43.2"]
+    figures = ["20.00 %"] * 4 + ["1.86 M", "229 MB", "43.2"]
     padded = "to 30 s, by 0.5 s"
-    assert ["one", "some words here", "step-600", padded, *cost, "9.0"] in found
-    assert ["other", "some words here", "", "none", *cost, ""] in found
+    assert ["one", "some words here", "step-600", padded, *figures, "9.0"] in found
+    assert ["other", "some words here", "", "none", *figures, "–"] in found
     counts = ["1", "2", "3", "30"]
-    assert ["one", "normalised", "20.00 %", "10.00 to 30.00", *counts, "20.00 %"] in found
-    assert ["other", "as written", "-5.00", "+10.00 to +30.00", "97.5 %"] in found
+    assert ["one", "WER", "20.00 %", "10.00 to 30.00", *counts] in found
+    assert ["other", "WER as written", "20.00 %", "10.00 to 30.00", *counts] in found
+    assert (
+        "## Against one, by WER as written\n\n- other: 5.00 points better than one; 95 % " in text
+    )
+    assert (
+        "interval 10.00 points worse to 30.00 points worse, over 4 utterances; better in " in text
+    )
     by_group = [found.index(["some words here", "4", "30", *[f"{rate} %"] * 2]) for rate in RATES]
     assert by_group == sorted(by_group)
     assert "as written: 2 to 4 errors, words: 3" in text
     assert "normalised: 0 to 1 errors, words: 3" in text
     assert "10,000 bootstrap resamples of the 4 utterances" in text
-    assert text.startswith(f"# Comparison on some words here\n\n{render_summary(comparison())}")
+    summary = render(comparison_result(comparison()))
+    assert text.startswith(f"# Comparison on some words here\n\n{summary}")
 
 
 @pytest.mark.parametrize("name", ["one", EVIL])
@@ -124,7 +133,7 @@ def test_words_stand_above_one_another():
 
 def test_what_one_utterance_cannot_tell_is_said():
     text = render_comparison(comparison(interval=None))
-    assert "There is only one utterance, so nothing says how sure these figures are." in text
+    assert "There is only one utterance, so nothing says how sure that is." in text
     assert "None" not in text
 
 
@@ -132,3 +141,11 @@ def test_a_comparison_without_changes_says_so():
     same = comparison()
     same["changed"]["other"] = []
     assert "No utterance has more word errors" in render_comparison(same)
+
+
+def test_models_are_called_by_what_tells_them_apart():
+    sources = ["out/echo/seed-1", "out/whisper/seed-1"]
+    models = [{"name": f"seed-1-{i}", "source": source} for i, source in enumerate(sources)]
+    assert list(short_names(models).values()) == ["echo", "whisper"]
+    models = [{"name": name, "source": f"a/{name}"} for name in ("x", "y")]
+    assert list(short_names(models).values()) == ["x", "y"]

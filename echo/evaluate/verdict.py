@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from echo.report.result import Certainty, Difference, Figure, Result
+from echo.evaluate.result import Certainty, Difference, Figure, Resampling, Result
+from echo.evaluate.statistics import LEVEL
 
+INTERVAL = f"{100 * LEVEL:g} % interval"
+CHIPS: dict[Certainty, str] = {
+    "sure": "Hardly luck",
+    "unsure": "May be luck",
+    "one seed": "One seed",
+    "unknown": "Luck or not: unknown",
+}
 LUCK: dict[Certainty, str] = {
-    "sure": "Zero lies outside the 95 % interval of the difference.",
-    "unsure": "Zero lies within the 95 % interval of the difference.",
+    "sure": f"Zero lies outside the {INTERVAL} of the difference.",
+    "unsure": f"Zero lies within the {INTERVAL} of the difference.",
     "one seed": "On these utterances the difference is hardly luck, but another seed may turn it.",
     "unknown": "There is too little to resample.",
 }
@@ -18,9 +26,11 @@ FEW_SEEDS = 10  # fewer say little about how much other seeds would differ
 
 @dataclass(frozen=True)
 class Verdict:
+    """What a result comes to, in sentences."""
+
     headline: str
-    sure: str = ""  # what the interval is, and over what
-    cost: str = ""  # in a sentence
+    sure: str = ""  # the difference with its interval, and over what
+    cost: str = ""
     notes: Sequence[str] = ()
     compared: Difference | None = None
     # How each model's figures compare with the baseline's, by the figure's name and the model.
@@ -31,6 +41,10 @@ class Verdict:
         return self.compared.certainty if self.compared else None
 
     @property
+    def chip(self) -> str:
+        return CHIPS[self.certainty] if self.certainty else ""
+
+    @property
     def luck(self) -> str:
         return LUCK[self.certainty] if self.certainty else ""
 
@@ -38,15 +52,21 @@ class Verdict:
 def verdict(result: Result) -> Verdict:
     """Says who is better. Of several models, the one with the lowest WER beside the baseline is
     named."""
-    if not result.rates:
+    measure = result.measures[0] if result.measures else None
+    if measure is None or not measure.rates.numbers:
         return Verdict(f"{result.models[0]} has not been measured yet.")
-    if not result.differences:
-        [(model, rate), *_] = result.rates.items()
-        return Verdict(f"{model} gets {percent(rate)} of the words wrong.", sure=result.drawn)
-    best = min(result.differences, key=lambda difference: difference.value)
+    if not measure.differences:
+        model = next(iter(measure.rates.numbers))
+        return Verdict(
+            f"{model} gets {words_wrong(measure.rates, model)}.",
+            sure=f"{result.resampling.over[:1].upper()}{result.resampling.over[1:]}."
+            if result.resampling
+            else "",
+        )
+    best = min(measure.differences, key=lambda difference: difference.value)
     return Verdict(
-        headline(result, best),
-        sure(best, result.drawn),
+        headline(measure.rates, best),
+        sure(best, result.resampling),
         cost(result.figures, best.model, best.baseline),
         notes(result),
         best,
@@ -59,33 +79,49 @@ def verdict(result: Result) -> Verdict:
     )
 
 
-def headline(result: Result, difference: Difference) -> str:
+def words_wrong(rates: Figure, model: str) -> str:
+    return f"{percent(rates.numbers[model].mean)} of the words wrong"
+
+
+def headline(rates: Figure, difference: Difference) -> str:
     model, baseline = difference.model, difference.baseline
-    own, other = result.rates[model], result.rates[baseline]
+    other = rates.numbers[baseline].mean
     if difference.value == 0:
-        return f"{model} and {baseline} both get {percent(own)} of the words wrong."
-    text = f"{model} gets {percent(own)} of the words wrong, {baseline} {percent(other)}"
+        return f"{model} and {baseline} both get {words_wrong(rates, model)}."
+    text = f"{model} gets {words_wrong(rates, model)}, {baseline} {percent(other)}"
     if other == 0:
         return f"{text}."
     fewer = "fewer" if difference.value < 0 else "more"
     return f"{text}: {100 * abs(difference.value) / other:.0f} % {fewer} errors."
 
 
-def sure(difference: Difference, drawn: str) -> str:
-    """What the interval is, and over what."""
+def sure(difference: Difference, resampling: Resampling | None) -> str:
+    """Returns "1.80 points better than whisper; 95 % interval 2.60 points better to 0.90 points
+    better, over ...; better in 99.0 % of resamples."."""
+    text = f"{points(difference.value)} than {difference.baseline}"
+    if difference.value == 0:
+        text = f"the same WER as {difference.baseline}"
     if difference.interval is None:
-        return drawn
-    ends = " to ".join(
-        f"{100 * abs(end):.2f} points {'better' if end < 0 else 'worse'}"
-        for end in sorted(difference.interval)
-    )
-    is_better = difference.value <= 0
-    text = f"{100 * abs(difference.value):.2f} points {'better' if is_better else 'worse'}"
-    text += f"; 95 % interval {ends}, {drawn}"
+        return f"{text}; {only_one(resampling)}"
+    low, high = sorted(difference.interval)
+    over = f", {resampling.over}" if resampling else ""
+    text += f"; {INTERVAL} {points(low)} to {points(high)}{over}"
     if difference.better is not None:
+        is_better = difference.value <= 0
         share = difference.better if is_better else 1 - difference.better
         text += f"; {'better' if is_better else 'worse'} in {100 * share:.1f} % of resamples"
     return f"{text}."
+
+
+def points(difference: float) -> str:
+    """A difference of error rates in percentage points."""
+    return f"{100 * abs(difference):.2f} points {'better' if difference <= 0 else 'worse'}"
+
+
+def only_one(resampling: Resampling | None) -> str:
+    """Why there are no intervals."""
+    unit = resampling.unit if resampling else "utterance"
+    return f"there is only one {unit}, so nothing says how sure that is."
 
 
 def notes(result: Result) -> list[str]:
@@ -93,10 +129,11 @@ def notes(result: Result) -> list[str]:
     seeds = len(result.runs_of(result.baseline))
     if result.kind == "pilot" and 1 < seeds < FEW_SEEDS:
         found.append(f"With only {seeds} seeds the interval is too narrow.")
-    if len(result.differences) > 1:
+    models = len(result.measures[0].differences)
+    if models > 1:
         found.append(
-            f"It is the best of {len(result.differences)} models that are compared with "
-            f"{result.baseline}; the best of several looks better than it is."
+            f"It is the best of {models} models that are compared with {result.baseline}; the best "
+            "of several looks better than it is."
         )
     return found
 
@@ -107,7 +144,7 @@ def cost(figures: Sequence[Figure], model: str, baseline: str) -> str:
     for figure in figures:
         if not figure.is_cost or not {model, baseline} <= figure.numbers.keys():
             continue
-        own, other = figure.values[model], figure.values[baseline]
+        own, other = figure.shown(model), figure.shown(baseline)
         if is_equal(figure, model, baseline):
             parts.append(f"{figure.in_words} {own} for both")
         else:
@@ -118,20 +155,20 @@ def cost(figures: Sequence[Figure], model: str, baseline: str) -> str:
 
 
 def change(figure: Figure, model: str, baseline: str) -> str:
-    """ "−40 %" or "1.8 times", of the baseline's figure; empty if one has none or it is 0."""
-    own, other = figure.numbers.get(model), figure.numbers.get(baseline)
-    if own is None or not other:
+    """Returns "−40 %" or "1.8 times", of the baseline's figure; empty if one has none or it is
+    0."""
+    if not {model, baseline} <= figure.numbers.keys() or not figure.numbers[baseline].mean:
         return ""
     if is_equal(figure, model, baseline):
         return "about the same"
-    ratio = own / other
+    ratio = figure.numbers[model].mean / figure.numbers[baseline].mean
     if ratio >= TIMES:
         return f"{ratio:.1f} times"
     return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
 
 
 def is_equal(figure: Figure, model: str, baseline: str) -> bool:
-    own, other = figure.numbers[model], figure.numbers[baseline]
+    own, other = figure.numbers[model].mean, figure.numbers[baseline].mean
     return own == other or (other != 0 and abs(own / other - 1) < EQUAL)
 
 

@@ -1,0 +1,36 @@
+"""The ways in which one model is decoded and measured, and what files and tables call them.
+
+To add one, add it to `DECODINGS`: results have an entry, a folder and a column for each.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from echo.config import DecodeSettings
+from echo.model.model import EchoConfig
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A way to decode."""
+
+    key: str  # in the JSON of results
+    folder: str  # of its transcripts, in the folder of a run
+    wer: str  # what tables call its WER
+    # From the settings of the run's own decoding; None for a model that it is no different for,
+    # whose first decoding then serves as this one.
+    settings: Callable[[DecodeSettings, EchoConfig], DecodeSettings | None]
+
+    @property
+    def column(self) -> str:
+        """The key of its WER in a row of `pilot.json`."""
+        return "wer" if self is DECODINGS[0] else f"wer_{self.key}"
+
+
+def decoder_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:
+    return replace(own, ctc_weight=0.0) if config.ctc and own.ctc_weight > 0 else None
+
+
+JOINT = Decoding("joint", "evaluation", "WER", lambda own, _: own)  # by decoder and CTC head
+DECODER = Decoding("decoder", "evaluation-decoder", "WER, decoder alone", decoder_alone)
+DECODINGS = (JOINT, DECODER)  # the first is the run's own, which verdicts go by

@@ -1,0 +1,200 @@
+"""Reads the folder of any result, whose kind a file tells, with its transcripts."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from echo.config import DataSettings, RunConfig, load_run_config
+from echo.data.corpora.build import build_corpus
+from echo.data.named import evaluation_sources
+from echo.data.utterance import Utterance, all_evaluated
+from echo.evaluate.comparison import MEASURES, comparison_result
+from echo.evaluate.decodings import JOINT
+from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
+from echo.evaluate.result import Line, Measure, Resampling, Result, Run
+from echo.evaluate.source import DataSet
+from echo.evaluate.statistics import resampling
+from echo.pilot.result import pilot_result
+from echo.pilot.results import run_folder
+from echo.report.lines import is_by_letters, read_lines
+from echo.support.errors import DataError, EchoError
+from echo.support.files import read_object
+from echo.support.provenance import read_provenance
+from echo.support.settings import to_dict
+from echo.train.recorder import read_metrics
+
+logger = logging.getLogger(__name__)
+
+Recordings = Callable[[], Sequence[Utterance]]  # reads the data set again
+
+
+def read_result(folder: Path) -> tuple[Result, Recordings]:
+    """Reads what a command wrote into a folder, and how its recordings are found.
+
+    Raises:
+        EchoError: the folder holds no result, or a file of it is damaged.
+    """
+    for name, read in READERS.items():
+        if (folder / name).exists():
+            try:
+                return read(folder)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                raise DataError(f"{folder / name}: is not what Echo writes ({error!r})") from error
+    raise DataError(f"{folder}: holds no result; it has none of {', '.join(READERS)}")
+
+
+def read_pilot(folder: Path) -> tuple[Result, Recordings]:
+    """Reads `pilot.json` and the run folders beside it."""
+    found = read_object(folder / "pilot.json")
+    result = pilot_result(found)
+    folders = [run_folder(folder, run.model, int(run.seed or 0)) for run in result.runs]
+    config = load_run_config(folders[0])
+    seed = found["seeds"][0]
+    result = replace(
+        result,
+        data=data_name(config.data),
+        runs=[
+            replace(run, events=read_metrics(path))
+            for run, path in zip(result.runs, folders, strict=True)
+        ],
+        lines=read_lines([path / JOINT.folder for path in folders]),
+        checkpoints={name: (str(run_folder(folder, name, seed)), "last") for name in result.models},
+        provenance=read_provenance(folders[0]),
+    )
+    return result, evaluated_by(config, seed)
+
+
+def read_comparison(folder: Path) -> tuple[Result, Recordings]:
+    """Reads `comparison.json` and the models' folders beside it."""
+    found = read_object(folder / "comparison.json")
+    provenance = read_provenance(folder)
+    result = comparison_result(found)
+    result = replace(
+        result,
+        lines=read_lines(
+            [folder / model["name"] for model in found["models"]], is_by_letters(found)
+        ),
+        checkpoints={
+            name: (about["source"], provenance["which"])
+            for name, about in result.about.items()
+            if provenance
+        },
+        provenance={
+            **provenance,
+            "settings": {"decoding": found["decode"], "normaliser": found["normaliser"]},
+        },
+    )
+    return result, lambda: DataSet.from_provenance(
+        provenance.get("source", {"data": found["data"]})
+    ).read()
+
+
+def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
+    """Reads `evaluation.json` and `utterances.jsonl`."""
+    found = read_object(folder / "evaluation.json")
+    provenance = read_provenance(folder)
+    name = Path(provenance.get("model", folder.name)).name
+    lines = read_lines([folder])
+    source = provenance.get("source")
+
+    def rate(key: str) -> dict[str, float]:
+        return {name: found[key]["rate"]}
+
+    result = Result(
+        kind="evaluation",
+        data=source["data"] if source else f"{found['utterances']} utterances",
+        runs=[Run(name)],
+        baseline=name,
+        measures=[Measure(WER.of(rate(key), name=title)) for key, title in MEASURES.items()],
+        resampling=Resampling(**resampling(lines)),
+        figures=[
+            CER.of(rate("cer_normalised")),
+            PARAMETERS.of({name: provenance.get("parameters")}),
+            RTFX.of({name: found["rtfx"]}),
+        ],
+        wer="wer_normalised",
+        lines=lines,
+        configs={name: provenance["config"]} if "config" in provenance else {},
+        checkpoints={name: (provenance["model"], provenance["which"])} if provenance else {},
+        provenance={**provenance, "settings": {"normaliser": found["normaliser"]}},
+    )
+
+    def recordings() -> Sequence[Utterance]:
+        if source is None:
+            raise DataError(f"{folder} does not say which data were evaluated")
+        return DataSet.from_provenance(source).read()
+
+    return result, recordings
+
+
+def read_run(folder: Path) -> tuple[Result, Recordings]:
+    """Reads a run's config and metrics, and the transcripts of a pilot's run."""
+    config = load_run_config(folder)
+    events = read_metrics(folder)
+    name = folder.resolve().name
+    evaluation = folder / JOINT.folder
+    is_measured = (evaluation / "evaluation.json").exists()
+    lines = read_lines([evaluation]) if is_measured else []
+    trained = [event for event in events if event["kind"] == "train"]
+    last = trained[-1] if trained else {}
+    during = [event for event in events if event["kind"] == "eval"]
+    rate, how = None, ""
+    if is_measured:
+        rate = read_object(evaluation / "evaluation.json")["wer"]["rate"]
+    elif during:
+        rate = during[-1]["wer"]
+        how = f"Measured during training, at step {during[-1]['step']}."
+    result = Result(
+        kind="run",
+        data=data_name(config.data),
+        runs=[Run(name, events=events)],
+        baseline=name,
+        measures=[Measure(WER.of({name: rate}))],
+        resampling=Resampling(**resampling(lines)) if is_measured else None,
+        figures=[
+            figure.of({name: last.get(key)})
+            for key, figure in (("step", STEPS), ("seconds", TRAIN_TIME), ("loss", LOSS))
+        ],
+        measured=[how] if how else [],
+        lines=lines,
+        configs={name: to_dict(config)},
+        checkpoints={name: (str(folder), "last" if is_measured else "best")},
+        provenance=read_provenance(folder),
+    )
+    return result, evaluated_by(config, config.seed)
+
+
+READERS = {  # by the file that tells the kind
+    "pilot.json": read_pilot,
+    "comparison.json": read_comparison,
+    "evaluation.json": read_evaluation,
+    "config.yaml": read_run,
+}
+
+
+def evaluated_by(config: RunConfig, seed: int) -> Recordings:
+    """What reads the utterances again that a run is measured on."""
+    return lambda: all_evaluated(build_corpus(config.data, seed).eval_utterances())
+
+
+def data_name(data: DataSettings) -> str:
+    """The name of the data that WER was measured on."""
+    if data.corpus:
+        return f"{data.corpus}, {data.split} set"
+    return ", ".join(evaluation_sources(data).values())
+
+
+def find_utterances(lines: Sequence[Line], recordings: Recordings) -> dict[str, Utterance]:
+    """Returns the utterances with recordings, by id. Empty, with a warning, if the data set is
+    gone; an utterance whose transcript is another by now is missing."""
+    try:
+        found = {utterance.id: utterance for utterance in recordings()}
+    except EchoError as error:
+        logger.warning("the page has no sound, because the recordings are not found: %s", error)
+        return {}
+    return {
+        line.id: found[line.id]
+        for line in lines
+        if line.id in found and found[line.id].text == line.references["wer"]
+    }
