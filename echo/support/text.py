@@ -91,8 +91,3 @@ def one_line(text: str) -> str:
 
 def percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
-
-
-def escape_mathtext(text: str) -> str:
-    """Returns text in one line, escaped for matplotlib."""
-    return visible(text).replace("$", r"\$")
