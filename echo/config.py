@@ -27,6 +27,7 @@ from echo.support.settings import (
 from echo.support.yaml import read_yaml
 
 OnError = Literal["raise", "skip"]
+EncoderPositions = Literal["sinusoids", "none"]
 Split = Literal["test", "dev"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 Weight = Annotated[float, Range(0, 1000, above=True)]
@@ -79,6 +80,9 @@ class ModelSettings:
     conv_gain: Annotated[float, Range(0, 100, above=True)] = 2.0
     # Whether cross-attention adds the encoder's positions to its keys; a Whisper does not.
     cross_positions: bool = False
+    # Positions added to the encoder's frames: Whisper's sinusoids, or none, for an encoder whose
+    # layers all have a rotary_base.
+    encoder_positions: EncoderPositions = "sinusoids"
     # Forms of self-attention, {encoder: ..., decoder: ...}: each is a form's name, its settings, or
     # a list with one of these for each layer; a Whisper as `init` is converted to them.
     attention: dict[str, Any] = field(default_factory=dict)
@@ -156,15 +160,28 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class PackSettings:
-    """Utterances of one recording or speaker joined into windows, with timestamps between them, as
-    Whisper was trained."""
+    """Utterances joined into windows: those of one recording or speaker, with timestamps between
+    them, as Whisper was trained; or any, without timestamps."""
 
     # Longest window in seconds, including the pauses between utterances.
     seconds: PositiveAmount = 30.0
     # Share of an epoch's utterances that are joined into windows; the others stay alone.
     share: Share = 0.5
-    # Share of the windows that get the preceding text as a prompt; the prompt has no loss.
-    prompt_share: Share = 0.5
+    # Share of the windows that get the preceding text as a prompt, which has no loss; null is 0.5,
+    # and 0 with across_speakers.
+    prompt_share: Share | None = None
+    # Whether any utterances are joined, in random order and to random lengths, without timestamps:
+    # so a model from scratch learns to transcribe longer audio than its utterances.
+    across_speakers: bool = False
+    # Epochs before any are joined: from scratch, a model learns to align by short utterances.
+    after_epochs: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.across_speakers and self.prompt_share:
+            raise ValueError(
+                "prompt_share has no effect with across_speakers, where no text precedes another: "
+                "leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -229,7 +246,8 @@ class DataSettings:
     pad_to: Literal["batch"] | Amount = "batch"
     # Seconds of silence, at least, at the end of every utterance.
     added_silence: Amount = 0.0
-    # Share of training examples that have Whisper's timestamps; windows of `pack` always have them.
+    # Share of training examples that have Whisper's timestamps; windows of `pack` that are not
+    # joined across speakers always have them.
     timestamps: Share = 0.0
     # How utterances are joined into windows, {seconds: 30, share: 0.5}; null joins none.
     pack: PackSettings | None = None
@@ -349,8 +367,15 @@ class DecodeSettings:
     beams: Positive = 1
     # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it.
     ctc_weight: Share = 0.5
+    # Whether the CTC head alone writes the text, its most probable token in each frame, without
+    # the decoder; that shows what the encoder knows.
+    ctc_alone: bool = False
     # Most audio in a batch, in seconds, padded to its longest utterance.
     max_batch_seconds: PositiveAmount = 240.0
+
+    def __post_init__(self) -> None:
+        if self.ctc_alone and self.beams > 1:
+            raise ValueError("beams has no effect with ctc_alone, which takes no search")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -10,10 +10,10 @@ from torch import nn
 from echo.attention.base import Branches, FocusedAttention, SpanPredictor
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
-from echo.attention.local import local_attention
+from echo.attention.local import distance_attention, local_attention
 from echo.attention.settings import FocusedSettings, LocalKernel, TempScale
 from echo.attention.windows import AdaptiveWindow, Window, span_temperature
-from echo.support.settings import Positive
+from echo.support.settings import Positive, Range
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,27 @@ class AdaptiveSettings(FocusedSettings):
     ramp: Positive = 8
     # Whether each head has a span of its own.
     span_per_head: bool = False
+    # Number of heads of the local branch, if it has projections of its own; null is the block's.
+    local_heads: Positive | None = None
     # Whether a bias for each head and distance is learned and added to local scores.
     relative_bias: bool = False
+    # Farthest offset, in positions, that a local head first looks at. The heads' offsets are spread
+    # evenly up to it, to both sides, or back in a decoder. Null starts without offsets.
+    first_offset: Annotated[float, Range(0)] | None = None
+    # How far around its first offset a head looks, as a standard deviation in positions.
+    offset_width: Annotated[float, Range(0, above=True)] = 0.7
+    # What local scores depend on: the content of queries and keys, or the distance alone, with a
+    # value projection but none of queries and keys. By distance, a head is a convolution with
+    # positive weights that add up to 1.
+    local_scores: Literal["content", "distance"] = "content"
     # Temperature of the local branch: computed from the span, or learned for each head.
     temperature: Literal["span", "learned"] = "span"
     # Where the local branch's query, key and value come from: the global branch ("shared"), the
     # block's input ("input"), or projections of their own ("projected").
     local_input: Literal["shared", "input", "projected"] = "shared"
+
+
+LOWEST = -8.0  # of the first bias: below it, a head would never see a position by its own gradient
 
 
 class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
@@ -69,28 +83,45 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         MultiHeadAttention.__init__(self, settings, dims, heads, dropout)
         self.settings = settings
         self.causal = causal
-        self.span_predictor = SpanPredictor(dims, heads if settings.span_per_head else 1)
+        self.local_heads = settings.local_heads or heads
+        self.span_predictor = SpanPredictor(dims, self.local_heads if settings.span_per_head else 1)
         self.local_gain = nn.Parameter(torch.empty(dims))
         self.rule = AdaptiveWindow(settings.max_span, settings.ramp, causal)
         distances = self.rule.left + 1 + self.rule.right
         self.relative_bias = (
-            nn.Parameter(torch.empty(heads, distances)) if settings.relative_bias else None
+            nn.Parameter(torch.empty(self.local_heads, distances))
+            if settings.relative_bias or settings.first_offset is not None
+            else None
         )
         if settings.local_input == "projected":
-            self.local_q_proj = nn.Linear(dims, dims)
-            self.local_k_proj = nn.Linear(dims, dims, bias=False)
+            if settings.local_scores == "content":
+                self.local_q_proj = nn.Linear(dims, dims)
+                self.local_k_proj = nn.Linear(dims, dims, bias=False)
             self.local_v_proj = nn.Linear(dims, dims)
         if settings.temperature == "learned":
-            self.log_temperature = nn.Parameter(torch.zeros(heads))
+            self.log_temperature = nn.Parameter(torch.zeros(self.local_heads))
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
         weights = {"local_gain": torch.full_like(self.local_gain, self.settings.first_gain)}
         if self.relative_bias is not None:
-            weights["relative_bias"] = torch.zeros_like(self.relative_bias)
+            weights["relative_bias"] = self.first_bias()
         if self.settings.temperature == "learned":
-            weights["log_temperature"] = torch.zeros(self.heads)
+            weights["log_temperature"] = torch.zeros(self.local_heads)
         return weights
+
+    def first_bias(self) -> torch.Tensor:
+        """(H, distances): for each head a hill around an offset of its own, as ConViT's attention
+        starts as a convolution (d'Ascoli et al. 2021)."""
+        assert self.relative_bias is not None
+        farthest, width = self.settings.first_offset, self.settings.offset_width
+        if farthest is None:
+            return torch.zeros_like(self.relative_bias)
+        nearest = 0.0 if self.causal else -farthest
+        centres = torch.linspace(nearest, farthest, self.local_heads)
+        distances = torch.arange(self.relative_bias.shape[1]) - self.rule.right
+        hills = -0.5 * ((distances - centres[:, None]) / width) ** 2
+        return hills.clamp(min=LOWEST)
 
     @property
     def global_branch(self) -> MultiHeadAttention:
@@ -115,12 +146,15 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
             local_query, local_key, local_value = self.project_local(x)
             if cache is not None:
                 local_key, local_value = cache.extend_local(local_key, local_value)
-        scale = (self.head_dim**-0.5 / self.temperature(span))[..., None]
+        scale = (local_query.shape[-1]**-0.5 / self.temperature(span))[..., None]
         local_query = local_query * scale.to(local_query.dtype)
         window = Window(self.rule, span, valid, relative_bias=self.relative_bias)
-        local_out = local_attention(
-            local_query, local_key, local_value, window, self.settings.local_kernel
-        )
+        if self.settings.local_scores == "distance" and not self.causal:
+            local_out = distance_attention(local_value, window)
+        else:
+            local_out = local_attention(
+                local_query, local_key, local_value, window, self.settings.local_kernel
+            )
         return Branches(
             query, key, attended, local_query, local_key, merge_heads(local_out), window
         )
@@ -134,12 +168,15 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
     def project_local(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> the local branch's query, key and value, each (B, H, T, d)."""
         if self.settings.local_input == "input":
-            local = split_heads(x, self.heads)
+            local = split_heads(x, self.local_heads)
             return local, local, local
+        value = split_heads(self.local_v_proj(x), self.local_heads)
+        if self.settings.local_scores == "distance":
+            return torch.zeros_like(value), torch.zeros_like(value), value
         return (
-            split_heads(self.local_q_proj(x), self.heads),
-            split_heads(self.local_k_proj(x), self.heads),
-            split_heads(self.local_v_proj(x), self.heads),
+            split_heads(self.local_q_proj(x), self.local_heads),
+            split_heads(self.local_k_proj(x), self.local_heads),
+            value,
         )
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:

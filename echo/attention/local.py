@@ -96,6 +96,33 @@ def local_attention(
     return local_band(query.shape[2], key, value, window).attend(query)
 
 
+def distance_attention(value: torch.Tensor, window: Window) -> torch.Tensor:
+    """Does as `local_attention` does for scores that are all 0: a weight depends on the distance
+    alone, so each head is a convolution. The window must be stationary, with one span for a
+    sequence.
+
+    Args:
+        value: (B, H, T, d).
+
+    Returns:
+        (B, H, T, d).
+    """
+    B, H, T, d = value.shape
+    rule = window.rule
+    distances = torch.arange(rule.left, -rule.right - 1, -1, device=value.device)
+    bias = bias_at(window, distances, torch.zeros_like(distances), window.span, None)
+    kernel = bias.softmax(-1).expand(B, H, -1).to(value.dtype)
+    # One more channel adds up the weights of the keys that exist, which are fewer at both ends.
+    keys = F.pad(value, (0, 1), value=1.0)
+    if window.valid is not None:
+        keys = keys * window.valid[:, None, :, None].to(keys.dtype)
+    channels = keys.transpose(2, 3).reshape(1, -1, T)
+    kernels = kernel[:, :, None].expand(-1, -1, d + 1, -1).reshape(-1, 1, len(distances))
+    found = F.conv1d(F.pad(channels, (rule.left, rule.right)), kernels, groups=len(kernels))
+    sums = found.view(B, H, d + 1, T).transpose(2, 3)
+    return sums[..., :d] / sums[..., d:].clamp(min=torch.finfo(value.dtype).tiny)
+
+
 def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:
     """Makes the band of `queries` queries, in the layout that suits their number. The other
     arguments are those of `local_attention`."""

@@ -28,6 +28,7 @@ ALIKE = (
     "activation_function",
     "scale_embedding",
     "cross_positions",
+    "encoder_positions",
 )
 CLOSE_TO_1 = 1e-6
 

@@ -113,7 +113,7 @@ class EpochBatches:
     ) -> list[list[Item]]:
         """Draws the speed and the batch of each utterance, which its item carries or not."""
         rng = random.Random(seed)
-        if self.packer:
+        if self.packer and epoch >= self.packer.settings.after_epochs:
             drawn = self.packer.pack(utterances, self.speeds, rng)
         else:
             drawn = [(utterance, rng.choice(self.speeds)) for utterance in utterances]

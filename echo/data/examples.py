@@ -130,10 +130,11 @@ class ExampleReader:
             pieces.append(samples)
         with naming(window):
             features, seconds = self.features(torch.cat(pieces), change)
-        ids = join_segments(self.tokenizer, segments, begun)
+        heard = replace(window, parts=tuple(read), text=" ".join(part.text for part in read))
+        timed = window.timed
+        ids = join_segments(self.tokenizer, segments, begun) if timed else self.tokens(heard)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
-        heard = replace(window, parts=tuple(read))
         return Example(heard, features, ids, seconds, prompt, tuple(problems))
 
     def beginning(

@@ -35,6 +35,7 @@ class Window(Utterance):
     begun: Utterance | None = None
     seconds: float = 0.0  # longest, at the speed at which it is played
     previous: str = ""  # what was said before, to be the prompt
+    timed: bool = True  # whether timestamps stand between the parts
 
 
 def parts_of(utterance: Utterance) -> tuple[Utterance, ...]:
@@ -74,10 +75,13 @@ class Packer:
 
         Utterances of a group follow one another as they do in their source. The window that a
         group begins with has a random length, so that an epoch's windows are not those of another.
+        Across speakers, all utterances are one shuffled group, and every window has a random length.
         """
         self.count([utterance.text for utterance in utterances])
         packed: list[tuple[Utterance, float]] = []
-        for group in groups(utterances):
+        across = self.settings.across_speakers
+        shuffled = rng.sample(utterances, len(utterances)) if across else []
+        for group in [shuffled] if across else groups(utterances):
             place, seconds = 0, rng.uniform(0, self.settings.seconds)
             while place < len(group):
                 speed = rng.choice(speeds)
@@ -87,7 +91,8 @@ class Packer:
                     packed.append((window, speed))
                 else:
                     packed += [(part, rng.choice(speeds)) for part in window.parts]
-                place, seconds = place + len(window.parts), self.settings.seconds
+                place += len(window.parts)
+                seconds = rng.uniform(0, self.settings.seconds) if across else self.settings.seconds
         return packed
 
     def window(
@@ -119,7 +124,7 @@ class Packer:
             # One that has room is left out for its text alone, and has not only begun.
             if MIN_BEGUN * speed <= room < group[end].duration:
                 begun, length = group[end], seconds * speed
-        prompted = rng.random() < self.settings.prompt_share
+        prompted = rng.random() < prompt_share(self.settings)
         return Window(
             id="+".join(part.id for part in parts),
             audio=JoinedAudio(tuple(part.audio for part in parts), tuple(pauses[: len(parts)])),
@@ -135,6 +140,7 @@ class Packer:
             begun=begun,
             seconds=seconds,
             previous=self.before(group[:first]) if prompted else "",
+            timed=not self.settings.across_speakers,
         )
 
     def before(self, utterances: Sequence[Utterance]) -> str:
@@ -156,6 +162,13 @@ class Packer:
             spoken = [f" {' '.join(text.split())}" for text in new]
             found = self.tokenizer(spoken, add_special_tokens=False).input_ids
             self.counts |= {text: len(ids) for text, ids in zip(new, found, strict=True)}
+
+
+def prompt_share(settings: PackSettings) -> float:
+    """Returns the share of windows with a prompt."""
+    if settings.prompt_share is None:
+        return 0.0 if settings.across_speakers else 0.5
+    return settings.prompt_share
 
 
 def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import LogitsProcessorList
 
@@ -24,7 +25,7 @@ from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.model.runaway import most_tokens
 from echo.support.distributed import ALONE, Processes
-from echo.support.errors import DataError
+from echo.support.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,34 @@ def decode_with_times(
     loaded: LoadedModel, batch: Batch, settings: DecodeSettings
 ) -> list[tuple[str, WordTimes | None]]:
     """Transcribes one batch. Each transcript comes with the times of its words, if the model has a
-    CTC head that can have heard it."""
+    CTC head that can have heard it.
+
+    Raises:
+        ConfigError: the CTC head is to write alone, and the model has none.
+    """
     encoded = encode(loaded.model, batch)
-    ids = generate(loaded, batch, settings, encoded)
+    if settings.ctc_alone:
+        ids = best_ctc_tokens(loaded, batch, encoded)
+    else:
+        ids = generate(loaded, batch, settings, encoded)
     texts = decode_transcripts(loaded.tokenizer, ids)
     if not loaded.model.config.ctc:
         return [(text, None) for text in texts]
     return [*zip(texts, times_of(loaded, batch, encoded, ids.cpu()), strict=True)]
+
+
+@torch.inference_mode()
+def best_ctc_tokens(loaded: LoadedModel, batch: Batch, encoded: EncoderOutput) -> torch.Tensor:
+    """Returns the CTC head's best path (B, frames): the most probable token of each frame, with
+    blanks, which decode to nothing, in place of repetitions and padding."""
+    model, blank = loaded.model, loaded.tokenizer.pad_token_id
+    if not model.config.ctc:
+        raise ConfigError("decode.ctc_alone needs a model with a CTC head")
+    best = model.ctc_head(encoded.last_hidden_state).argmax(-1)
+    again = F.pad(best[:, 1:] == best[:, :-1], (1, 0))
+    frames = torch.arange(best.shape[1], device=best.device)
+    padding = frames >= encoder_lengths(batch.attention_mask.to(best.device))[:, None]
+    return best.masked_fill(again | padding, blank)
 
 
 @torch.inference_mode()

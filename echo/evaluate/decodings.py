@@ -17,9 +17,10 @@ class Decoding:
     key: str  # in the JSON of results
     folder: str  # of its transcripts, in the folder of a run
     wer: str  # what tables call its WER
-    # From the settings of the run's own decoding; None for a model that it is no different for,
-    # whose first decoding then serves as this one.
+    # From the settings of the run's own decoding; None for a model without this one.
     settings: Callable[[DecodeSettings, EchoConfig], DecodeSettings | None]
+    # Whether the first decoding is the same for a model without this one, and stands for it.
+    is_first_without: bool = True
 
     @property
     def column(self) -> str:
@@ -31,6 +32,12 @@ def decoder_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | N
     return replace(own, ctc_weight=0.0) if config.ctc and own.ctc_weight > 0 else None
 
 
+def ctc_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:
+    return replace(own, beams=1, ctc_alone=True) if config.ctc else None
+
+
 JOINT = Decoding("joint", "evaluation", "WER", lambda own, _: own)  # by decoder and CTC head
 DECODER = Decoding("decoder", "evaluation-decoder", "WER, decoder alone", decoder_alone)
-DECODINGS = (JOINT, DECODER)  # the first is the run's own, which verdicts go by
+# Of the encoder by itself, greedily.
+CTC = Decoding("ctc", "evaluation-ctc", "WER, CTC alone", ctc_alone, is_first_without=False)
+DECODINGS = (JOINT, DECODER, CTC)  # the first is the run's own, which verdicts go by

@@ -33,7 +33,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from echo.attention.cache import LayerCache
 from echo.attention.forms import FORMS, resolve_attention
 from echo.attention.global_branch import AttentionMap, attention_weights, split_heads
-from echo.attention.settings import AttentionSettings
+from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
@@ -41,6 +41,7 @@ from echo.model.pipeline import register_pipeline
 DECODER_ARGUMENTS = tuple(signature(WhisperDecoder.forward).parameters)[1:]
 # transformers calls a cache `cache` from 5.24 on, and `past_key_values` before.
 CACHE = "cache" if "cache" in DECODER_ARGUMENTS else "past_key_values"
+ENCODER_POSITIONS = ("sinusoids", "none")
 WHISPER_SECONDS = 30.0  # in Whisper's training, all audio was padded to this length
 
 
@@ -55,6 +56,10 @@ class EchoConfig(WhisperConfig):
     cross_positions (`bool`, *optional*, defaults to `False`):
         Whether the encoder's positions are added once more to its output for cross-attention. They
         help a decoder trained from scratch to keep its place. Whisper does not have them.
+    encoder_positions (`str`, *optional*, defaults to `"sinusoids"`):
+        What is added to the frames before the encoder's layers: Whisper's `"sinusoids"`, or
+        `"none"`, if every layer has rotary positions. `cross_positions` are sinusoids in either
+        case.
     ctc (`bool`, *optional*, defaults to `False`):
         Whether the encoder has a CTC head. Its blank is the padding token.
     pad_to_seconds (`float`, *optional*):
@@ -68,13 +73,27 @@ class EchoConfig(WhisperConfig):
 
     attention: dict | None = None
     cross_positions: bool = False
+    encoder_positions: str = "sinusoids"
     ctc: bool = False
     pad_to_seconds: float | None = None
     added_silence: float = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        self.resolved_attention()  # raises an error if a setting is not allowed
+        attention = self.resolved_attention()  # raises an error if a setting is not allowed
+        if self.encoder_positions not in ENCODER_POSITIONS:
+            raise ValueError(
+                f"encoder_positions is {self.encoder_positions!r}, but must be one of: "
+                f"{', '.join(ENCODER_POSITIONS)}"
+            )
+        if self.encoder_positions == "none" and not all(
+            isinstance(layer, FocusedSettings) and layer.rotary_base
+            for layer in attention["encoder"]
+        ):
+            raise ValueError(
+                "encoder_positions: none needs a rotary_base in every layer of attention.encoder, "
+                "or the encoder would know no positions"
+            )
 
     def resolved_attention(self) -> dict[str, list[AttentionSettings]]:
         """Returns the attention settings of each layer of the encoder and the decoder."""
@@ -177,7 +196,8 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         if torch.compiler.is_exporting():  # which cannot order the strides of transposed frames
             x = x.contiguous()
-        x = x + self.positions(x)
+        if self.config.encoder_positions != "none":
+            x = x + self.positions(x)
         x = F.dropout(x, p=self.dropout, training=self.training)
 
         mask = None if attention_mask is None else key_mask(attention_mask, x.dtype)

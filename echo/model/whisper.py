@@ -4,13 +4,13 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
 
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:
     """Converts a Whisper or Echo config to a Whisper config, without Echo's own settings."""
-    echoes = ("attention", "cross_positions", "ctc", "pad_to_seconds", "added_silence")
-    content = {k: v for k, v in config.to_dict().items() if k not in echoes}
+    own = set(EchoConfig.__dataclass_fields__) - set(WhisperConfig.__dataclass_fields__)
+    content = {k: v for k, v in config.to_dict().items() if k not in own}
     content |= {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
     return WhisperConfig(**content)
 

@@ -37,7 +37,11 @@ def collect(pilot: Pilot, out: Path) -> dict[str, Any]:
         for c in pilot.contenders
     }
     runs = [run for by_seed in measured.values() for run in by_seed.values()]
-    keys = [d.key for d in DECODINGS if any(run.get(d.key) for run in runs)]
+    keys = [
+        d.key
+        for d in DECODINGS
+        if (any if d.is_first_without else all)(bool(run.get(d.key)) for run in runs)
+    ]
     others = [c.name for c in pilot.contenders if c.name != pilot.baseline]
     return {
         "seeds": pilot.seeds,

@@ -54,6 +54,7 @@ def new_config(config: RunConfig, **vocabulary: Any) -> EchoConfig:
             begin_suppress_tokens=None,
             attention=model.attention,
             cross_positions=model.cross_positions,
+            encoder_positions=model.encoder_positions,
             ctc=config.ctc_weight > 0,
             **padding(config.data),
             **vocabulary,

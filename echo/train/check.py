@@ -53,6 +53,11 @@ def check_contradictions(config: RunConfig) -> None:
             f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "
             "not produce: leave it out, or give a Whisper as init"
         )
+    pack, longest = config.data.pack, config.model.max_seconds
+    if pack and pack.seconds > longest:
+        raise ConfigError(
+            f"data.pack.seconds is {pack.seconds:g}, but model.max_seconds is {longest:g}"
+        )
     if config.data.task is not None:
         raise ConfigError("data.task is only for a multilingual init: leave it out")
     if config.lora is not None:
@@ -63,8 +68,8 @@ def check_contradictions(config: RunConfig) -> None:
 
 def setting_for_timestamps(data: DataSettings) -> str | None:
     """Returns the setting that needs a tokenizer with timestamps, where one is given."""
-    if data.pack is not None:
-        return "data.pack"
+    if data.pack is not None and not data.pack.across_speakers:
+        return "data.pack without across_speakers"
     return "data.timestamps" if data.timestamps > 0 else None
 
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from echo.attention.settings import STACK_FORMS
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.config import EncoderPositions, ModelSettings, PackSettings, RunConfig, TokenizerSettings
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
@@ -96,7 +96,7 @@ def check_packing(
     heard = Limits.of(loaded.model.config).max_frames / FRAMES_PER_SECOND
     if pack.seconds > heard:
         raise ConfigError(f"data.pack.seconds is {pack.seconds:g}, but {init} hears {heard:g} s")
-    if len(groups(utterances)) == len(utterances):
+    if not pack.across_speakers and len(groups(utterances)) == len(utterances):
         raise ConfigError(
             "data.pack has no effect: no two utterances have the same recording or speaker; name "
             "the column in data.speaker_column, or leave data.pack out"
@@ -166,6 +166,7 @@ def described(config: RunConfig, model: EchoConfig, tokenizer: Any) -> RunConfig
         max_tokens=model.max_target_positions,
         dropout=model.dropout,
         cross_positions=model.cross_positions,
+        encoder_positions=cast(EncoderPositions, model.encoder_positions),
         attention={**STACK_FORMS, **(model.attention or {})},
     )
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]

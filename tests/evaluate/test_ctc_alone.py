@@ -1,0 +1,50 @@
+"""The CTC head alone writes what its most probable path says."""
+
+from dataclasses import replace
+from itertools import groupby
+
+import pytest
+import torch
+
+from echo.config import DecodeSettings
+from echo.data.audio import AudioArray
+from echo.data.features import log_mel
+from echo.data.utterance import Utterance
+from echo.evaluate.decoding import transcribe_set
+from echo.model.geometry import SAMPLE_RATE
+from echo.support.errors import ConfigError
+from tests.data.recordings import tone
+from tests.transcribe.test_transcribe import untrained
+
+ALONE = DecodeSettings(ctc_alone=True)
+
+
+def test_each_utterance_gets_the_best_path_that_it_has_alone():
+    loaded = untrained()
+    model, tokenizer = loaded.model.eval(), loaded.tokenizer
+    with torch.no_grad():  # so that the untrained head writes something
+        model.ctc_head.weight.mul_(20)
+    utterances = [
+        Utterance(str(n), AudioArray(tone(n), SAMPLE_RATE, ""), "", float(n)) for n in (0.5, 1.7, 1)
+    ]
+    found = transcribe_set(loaded, utterances, ALONE)
+    for utterance, text in zip(utterances, found.texts, strict=True):
+        features = log_mel(utterance.audio.load(), model.config.num_mel_bins)[None]
+        with torch.no_grad():
+            logits = model.ctc_head(model.model.encoder(features).last_hidden_state)[0]
+        path = [token for token, _ in groupby(logits.argmax(-1).tolist())]
+        assert text == tokenizer.decode(path, skip_special_tokens=True).strip()
+    assert any(found.texts)
+
+
+def test_a_model_without_the_head_is_refused():
+    utterance = Utterance("a", AudioArray(tone(1), SAMPLE_RATE, ""), "", 1.0)
+    loaded = untrained()
+    loaded.model.config.ctc = False
+    with pytest.raises(ConfigError, match="needs a model with a CTC head"):
+        transcribe_set(loaded, [utterance], ALONE)
+
+
+def test_beams_have_no_effect_and_are_refused():
+    with pytest.raises(ValueError, match="beams has no effect"):
+        replace(ALONE, beams=2)
