@@ -296,3 +296,43 @@ def test_no_window_gets_the_timestamps_of_single_utterances():
     for item in sampler.block_batches(0, 0)[0]:
         example = data[item]
         assert example.tokens == ExampleReader(TOKENIZER, LIMITS).read(item.row, item.speed).tokens
+
+
+def across(**settings):
+    return {"seconds": 12, "across_speakers": True, **settings}
+
+
+def test_across_speakers_every_utterance_comes_once_and_any_are_joined():
+    rows = speech(60)
+    packed = packer(**across(share=0.7)).pack(rows, [1.0], random.Random(3))
+    assert Counter(map(id_of, (p for row, _ in packed for p in parts(row)))) == Counter(
+        map(id_of, rows)
+    )
+    found = [row for row, _ in packed if isinstance(row, Window)]
+    assert any(len({part.speaker for part in row.parts}) > 1 for row in found)
+    assert all(row.duration <= 12 and row.begun is None for row in found)
+    lengths = [row.duration for row in found]
+    assert min(lengths) < 8 < max(lengths)  # each to a length of its own
+
+
+def test_across_speakers_a_window_is_labelled_with_the_text_alone():
+    found = windows(speech(), **across())[0]
+    reader = ExampleReader(TOKENIZER, LIMITS)
+    joined_text = " ".join(part.text for part in found.parts)
+    alone = replace(found.parts[0], text=joined_text)
+    assert reader.read(found).tokens == reader.read(alone).tokens
+    assert not any(token >= FIRST_TIME for token in reader.read(found).tokens)
+
+
+def test_epochs_before_the_first_joined_one_have_single_utterances():
+    corpus = FixedCorpus(speech(), [])
+    joins = packer(**across(share=1.0, after_epochs=2))
+    sampler = EpochBatches(corpus, 1, 60, 64, [1.0], BEGINNING, packer=joins)
+    for epoch, is_joined in enumerate((False, False, True, True)):
+        items = [item for batch in sampler.block_batches(epoch, 0) for item in batch]
+        assert any(isinstance(item.row, Window) for item in items) == is_joined
+
+
+def test_a_prompt_has_no_effect_across_speakers():
+    with pytest.raises(ValueError, match="prompt_share has no effect"):
+        PackSettings(**across(prompt_share=0.5))

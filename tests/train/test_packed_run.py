@@ -117,7 +117,7 @@ def test_the_largest_batch_is_looked_for_among_windows(whisper, recordings, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"init": None}, r"data\.pack needs a Whisper's timestamps, which a model from scratch"),
+        ({"init": None}, r"data\.pack without across_speakers needs a Whisper.s timestamps"),
         (
             {"data": {"pack": {"seconds": 7}}},
             r"data\.pack\.seconds is 7, but .* hears 6 s",
@@ -155,3 +155,20 @@ def test_timestamps_are_refused_for_a_model_that_has_none(whisper, recordings, t
     alone["data"]["language"] = "en"
     config = settings(whisper, recordings, **alone)
     starting_point(config, build_corpus(config.data, config.seed))
+
+
+def test_a_model_from_scratch_learns_from_utterances_joined_across_speakers(recordings, tmp_path):
+    pack = {"seconds": 6, "share": 1.0, "across_speakers": True, "prompt_share": None}
+    changes = {
+        "init": None,
+        "data": {"pack": pack, "language": None},
+        "model": {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2},
+        "train": {"max_steps": 1},
+    }
+    config = settings(None, recordings, **changes)
+    trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
+    heard = [len(u.parts) for b in next(trainer.batches()).own for u in b.utterances]
+    assert max(heard) > 1
+    with pytest.raises(ConfigError, match=r"data\.pack\.seconds is 40, but model\.max_seconds"):
+        pack["seconds"] = 40
+        start_run(settings(None, recordings, **changes), tmp_path / "long")
