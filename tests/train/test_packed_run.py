@@ -9,6 +9,7 @@ import torch
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.build import build_corpus
+from echo.data.packing import parts_of
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge
 from echo.train.find_batch import Probe
@@ -167,8 +168,8 @@ def test_a_model_from_scratch_learns_from_utterances_joined_across_speakers(reco
     }
     config = settings(None, recordings, **changes)
     trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
-    heard = [len(u.parts) for b in next(trainer.batches()).own for u in b.utterances]
-    assert max(heard) > 1
+    heard = [parts_of(u) for b in next(trainer.batches()).own for u in b.utterances]
+    assert max(map(len, heard)) > 1
     with pytest.raises(ConfigError, match=r"data\.pack\.seconds is 40, but model\.max_seconds"):
         pack["seconds"] = 40
         start_run(settings(None, recordings, **changes), tmp_path / "long")
