@@ -172,6 +172,6 @@ def test_a_model_from_scratch_learns_from_utterances_joined_across_speakers(reco
     batches = [batch for taken in islice(trainer.batches(), 4) for batch in taken.own]
     heard = [parts_of(utterance) for batch in batches for utterance in batch.utterances]
     assert max(map(len, heard)) > 1
+    pack["seconds"] = 40
     with pytest.raises(ConfigError, match=r"data\.pack\.seconds is 40, but model\.max_seconds"):
-        pack["seconds"] = 40
         start_run(settings(None, recordings, **changes), tmp_path / "long")
