@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from echo.data.check_rows import MAX_CHARS, MAX_SECONDS, CheckedRow, check_rows
-from echo.data.sources.options import AS_USUAL, ReadOptions
+from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.support.text import visible
 
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds

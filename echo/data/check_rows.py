@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from echo.data.audio import to_mono_16k
 from echo.data.sources import scan_source
-from echo.data.sources.options import AS_USUAL, ReadOptions
+from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 

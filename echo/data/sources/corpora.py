@@ -6,9 +6,7 @@ from typing import get_args
 
 from echo.config import DataSettings, Split
 from echo.data.corpora.built_in import built_in_corpus
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
 from echo.data.utterance import all_evaluated
 from echo.support.errors import DataError
 from echo.support.settings import build

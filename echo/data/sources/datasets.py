@@ -11,9 +11,7 @@ import numpy as np
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
 from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:  # the library takes seconds to import: only who reads such a source pays

@@ -9,9 +9,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from echo.data.named import MANIFESTS, TABLES
 from echo.data.sources.datasets import choose_split, dataset_rows, library_errors
 from echo.data.sources.files import Recordings
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Rows
+from echo.data.sources.reader import Reader, ReadOptions, Rows
 from echo.data.sources.streamed import DatasetShard, dataset_shards
 from echo.support.hub import DATASET
 

@@ -7,9 +7,7 @@ from typing import Any
 from echo.data.named import MANIFESTS
 from echo.data.sources.columns import Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
 from echo.support.errors import DataError
 
 

@@ -11,9 +11,7 @@ from echo.data.sources.datasets import SavedReader
 from echo.data.sources.hub import HubReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
-from echo.data.sources.options import AS_USUAL, ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Rows, utterances
+from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions, Rows, utterances
 from echo.data.sources.shards import TarReader
 from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader

@@ -1,12 +1,95 @@
 """What every kind of source provides: see docs/add_a_source.md."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.row import Rows
+from echo.config import OnError
+from echo.data.audio import Audio
+from echo.data.sources.columns import (
+    USUAL,
+    Columns,
+    Record,
+    duration_of,
+    extra_of,
+    label_of,
+    text_of,
+)
+from echo.data.utterance import Utterance
+from echo.support.errors import DataError
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a source besides its name."""
+
+    columns: Columns = USUAL  # where the columns do not have one of their usual names
+    # "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
+    on_error: OnError = "raise"
+    # Whether recordings may lie outside of the source's own folder: by an absolute path, by "..",
+    # or through a link.
+    allow_outside: bool = False
+    # Whether a data set of the hub is read in passing, and not downloaded.
+    streaming: bool = False
+
+
+AS_USUAL = ReadOptions()
+
+
+def in_record(record: Record, column: str) -> Audio:
+    """Returns the recording of a row that holds it in its audio column."""
+    audio = record[column]
+    assert isinstance(audio, Audio), f"{column!r} holds no Audio, so the Row needs a `find`"
+    return audio
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a source, with nothing checked yet."""
+
+    where: str  # "train.jsonl:12", for messages
+    record: Record  # its columns by name
+    # Finds the recording by the record and the name of its audio column, without decoding it;
+    # raises DataError where there is none. For paths of files this is `Recordings.of`.
+    find: Callable[[Record, str], Audio] = in_record
+    columns: Columns = USUAL  # which of the columns hold audio, text and speaker
+    id: str | None = None  # where the record has no "id"; None takes what the audio column says
+
+    def utterance(self) -> Utterance:
+        """Raises DataError for the first column that cannot be used. Nothing is decoded, and a
+        header is read only where the row gives no duration, so that a long manifest opens fast."""
+        record = self.record
+        keys = self.columns.among(record)
+        text = text_of(record, keys.text)
+        audio = self.find(record, keys.audio)
+        return Utterance(
+            id=label_of(record, "id") or self.id or str(record[keys.audio]),
+            audio=audio,
+            text=text,
+            duration=duration_of(record) or audio.seconds(),
+            speaker=label_of(record, keys.speaker),
+            where=self.where,
+            extra=extra_of(record, keys),
+            language=label_of(record, "language"),
+            task=label_of(record, "task"),
+        )
+
+
+Rows = Iterable[Row | DataError]
+
+
+def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
+    """Checks every row: an utterance, or the reason why it is none."""
+    for row in rows:
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            yield row.utterance()
+        except DataError as error:
+            yield DataError(f"{row.where}: {error}")
 
 
 class Reader(ABC):

@@ -11,9 +11,7 @@ from typing import get_type_hints
 from echo.data.sources.columns import Columns
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Row
+from echo.data.sources.reader import ReadOptions, Row, ShardReader
 from echo.data.sources.tar import read_tar
 from echo.support.errors import DataError
 

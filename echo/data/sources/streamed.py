@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from echo.data.sources.columns import Columns
 from echo.data.sources.datasets import cell_audio, library_errors
 from echo.data.sources.files import Recordings
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import ShardReader
-from echo.data.sources.row import Row
+from echo.data.sources.reader import ReadOptions, Row, ShardReader
 from echo.support.errors import DataError, reason
 
 if TYPE_CHECKING:

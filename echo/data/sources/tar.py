@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from echo.data.audio import SUFFIXES, AudioBytes, AudioReference
 from echo.data.sources.columns import Columns, storable
 from echo.data.sources.manifest import parse
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Row, Rows
 from echo.support.errors import DataError
 
 RECORDINGS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
