@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from echo.config import DataSettings, OnError
-from echo.data.augment import spec_augment
+from echo.data.augment import WaveformAugment, spec_augment
 from echo.data.batch import Batch, Collator
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
@@ -21,7 +21,6 @@ from echo.data.packing import Window
 from echo.data.prompts import AS_SET, Told
 from echo.data.tokenizer import add_timestamps
 from echo.data.utterance import Utterance
-from echo.data.waveform import WaveformAugment
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.signals import leave_signals_to_parent

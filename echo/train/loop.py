@@ -27,8 +27,7 @@ from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, TrainingBatches
 from echo.train.lora import merged, save_adapter
 from echo.train.measuring import Measuring
-from echo.train.not_finite import NOT_FINITE, Inquiry
-from echo.train.outcomes import Outcomes
+from echo.train.outcomes import NOT_FINITE, Inquiry, Outcomes
 from echo.train.prepare import new_accelerator, prepare
 from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
 from echo.train.sharding import whole_model

@@ -16,9 +16,9 @@ from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
-from echo.train.compile import not_compiled
 from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import merged
+from echo.train.prepare import not_compiled
 from echo.train.recorder import Recorder
 from echo.train.sharding import whole_model
 from echo.train.state import TrainState, full_precision

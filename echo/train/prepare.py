@@ -1,6 +1,9 @@
 """Makes a model ready for training, before processes share it."""
 
+import os
+import shutil
 import warnings
+from contextlib import AbstractContextManager
 
 import torch
 from accelerate import Accelerator
@@ -8,13 +11,15 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from echo.attention.base import FocusedAttention
 from echo.config import RunConfig
-from echo.data.waveform import WaveformAugment
+from echo.data.augment import WaveformAugment
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.train.compile import compile_layers
+from echo.support.errors import ConfigError
 from echo.train.lora import add_adapters
 from echo.train.optimiser import freeze
 from echo.train.sharding import check_strategy
+
+CPU_COMPILERS = ("g++", "clang++", "cl")  # of which torch needs one, or what CXX names
 
 
 def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> Accelerator:
@@ -74,3 +79,27 @@ def mixed_precision(config: RunConfig) -> str:
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         return "bf16" if bf16 else "no"
     return {"fp32": "no", "bf16": "bf16"}[config.train.precision]
+
+
+def compile_layers(model: EchoForConditionalGeneration, device: torch.device) -> None:
+    """Makes the first batches compile the model's layers, for any number and length of recordings.
+
+    Layers rather than the model, because equal ones share what is compiled, and what hooks remember
+    of a layer stays theirs.
+
+    Raises:
+        ConfigError: there is no compiler.
+    """
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else CPU_COMPILERS
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ConfigError(
+            f"train.compile needs a C++ compiler ({' or '.join(compilers)}), and none is installed"
+        )
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.compile(dynamic=True)
+
+
+def not_compiled() -> AbstractContextManager[None]:
+    """Within, compiled layers run as they are written: decoding has other shapes at each token,
+    each of which would be compiled anew."""
+    return torch.compiler.set_stance("force_eager")

@@ -15,11 +15,9 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config
 from echo.data.build import build_corpus
-from echo.data.corpora.mixed import MixedCorpus
-from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.data.describe import describe
+from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.examples import ExampleReader, check_utterances
-from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, evaluation_sets
+from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, describe, evaluation_sets
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes

@@ -14,8 +14,7 @@ from echo.config import AugmentSettings, DataSettings, PackSettings
 from echo.data.audio import AudioArray, AudioFile
 from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.mixed import MixedCorpus, Weighted
-from echo.data.corpora.stream import StreamCorpus
+from echo.data.corpora.stream import MixedCorpus, StreamCorpus, Weighted
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
 from echo.data.loading import TrainingSet, training_loader

@@ -7,7 +7,7 @@ import logging
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from echo.config import OnError
 from echo.data.audio import to_mono_16k
-from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
+from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
@@ -91,7 +91,9 @@ def write_shards(
         entries.append(ShardEntry(name, utterances, seconds, size, digest))
     if not entries:
         raise DataError("no utterance is left to write")
-    replace_text(out / SHARD_MANIFEST, "".join(map(manifest_line, entries)))
+    replace_text(
+        out / SHARD_MANIFEST, "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
+    )
     return entries
 
 

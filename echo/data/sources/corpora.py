@@ -1,17 +1,31 @@
-"""The evaluation sets of the built-in corpora: fsdd:FOLDER, espeak: or espeak:CACHE, and their dev
-splits, fsdd:FOLDER@dev."""
+"""The built-in corpora, and as sources their evaluation sets: fsdd:FOLDER, espeak: or espeak:CACHE,
+and their dev splits, fsdd:FOLDER@dev."""
 
 from pathlib import Path
 from typing import get_args
 
 from echo.config import DataSettings, Split
-from echo.data.corpora.built_in import built_in_corpus
+from echo.data.corpora.espeak import SpokenCommands
+from echo.data.corpora.fsdd import ConnectedDigits
 from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
-from echo.data.utterance import all_evaluated
+from echo.data.utterance import Corpus, all_evaluated
 from echo.support.errors import DataError
 from echo.support.settings import build
 
 CORPORA = ("fsdd", "espeak")
+
+
+def built_in_corpus(settings: DataSettings, seed: int) -> Corpus:
+    """Returns the corpus that `data.corpus` names; `check_data` tells whether it can.
+
+    Raises:
+        DataError: its folder is not as it should be, or eSpeak NG is needed and missing.
+    """
+    root = Path(settings.root) if settings.root else None
+    if settings.corpus == "espeak":
+        return SpokenCommands(root, split=settings.split)
+    assert root is not None
+    return ConnectedDigits(root, seed, split=settings.split)
 
 
 class CorpusReader(Reader):

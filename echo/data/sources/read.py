@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echo.data.sources.corpora import CorpusReader
-from echo.data.sources.datasets import SavedReader
-from echo.data.sources.hub import HubReader
+from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions, Rows, utterances
-from echo.data.sources.shards import TarReader
-from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader
+from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
