@@ -167,11 +167,7 @@ class AudioReference(Audio):
 
 
 def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
-    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz.
-
-    Raises:
-        DataError: the recording is missing, unreadable, damaged or empty.
-    """
+    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
     with opened(source, name) as file:
         return read_samples(file), file.samplerate
 

@@ -35,11 +35,7 @@ class WaveformAugment:
         self.rooms = reverb and AudioFolder.at(Path(reverb.folder), "data.augment.reverb.folder")
 
     def __call__(self, samples: torch.Tensor, rng: random.Random) -> torch.Tensor:
-        """Draws what is done to (samples,) at 16 kHz, and does it.
-
-        Raises:
-            DataError: a noise or impulse response cannot be used.
-        """
+        """Draws what is done to (samples,) at 16 kHz, and does it."""
         settings = self.settings
         if self.rooms and settings.reverb and rng.random() < settings.reverb.probability:
             samples = reverberate(samples, self.rooms.draw(rng))
@@ -55,11 +51,7 @@ class WaveformAugment:
 
 def reverberate(samples: torch.Tensor, path: Path) -> torch.Tensor:
     """Convolves samples with an impulse response. Its loudest sample, the direct sound, stays in
-    place, so that transcripts and timestamps still fit; so does the power of the whole.
-
-    Raises:
-        DataError: the impulse response cannot be read, is silent, or is no impulse response.
-    """
+    place, so that transcripts and timestamps still fit; so does the power of the whole."""
     impulse = AudioFile(path)
     if impulse.seconds() > MAX_IMPULSE:
         raise DataError(

@@ -154,11 +154,7 @@ def read_entry(path: Path) -> torch.Tensor | None:
 
 
 def write_entry(path: Path, samples: torch.Tensor) -> None:
-    """Makes an entry.
-
-    Raises:
-        EchoError: it cannot be written; nothing is left of it.
-    """
+    """Makes an entry, or raises EchoError and leaves nothing of it."""
     content = samples.numpy().astype("<f4", order="C", copy=False)
     with whole_file(path) as temporary:
         path.parent.mkdir(exist_ok=True)

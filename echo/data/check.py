@@ -66,12 +66,7 @@ def check_rows(
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
 ) -> Iterator[CheckedRow]:
-    """Checks every row of a source that `read_source` takes, in order.
-
-    Args:
-        spec, options: as for `read_source`.
-        max_seconds: the longest recording to accept.
-        max_chars: the longest text to accept.
+    """Checks every row of a source that `read_source` takes, in order, and its length.
 
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
@@ -180,11 +175,7 @@ def check_source(
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
 ) -> Report:
-    """Reads every row and decodes every recording of a source; see `check_rows`.
-
-    Raises:
-        DataError: the source as a whole cannot be read, or holds no row.
-    """
+    """Reads every row and decodes every recording of a source; see `check_rows`."""
     report = Report(spec)
     for row in check_rows(spec, options, max_seconds, max_chars):
         report.add(row)

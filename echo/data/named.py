@@ -56,14 +56,7 @@ def evaluation_sources(settings: DataSettings) -> dict[str, str]:
 
 
 def check_folder(folder: Path, setting: str) -> None:
-    """Checks that a folder exists.
-
-    Args:
-        setting: what named the folder, for messages.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Raises ConfigError, naming the setting that named a folder, unless it exists."""
     if not folder.is_dir():
         raise ConfigError(f"{setting}: {folder}: no such folder")
 

@@ -24,13 +24,7 @@ class AudioFolder:
 
     @classmethod
     def at(cls, folder: Path, setting: str) -> "AudioFolder":
-        """
-        Args:
-            setting: what named the folder, for messages.
-
-        Raises:
-            ConfigError: there is no such folder, or no recording below it.
-        """
+        """Finds the recordings below the folder that a setting names, or raises ConfigError."""
         check_folder(folder, setting)
         found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         # By their names within the folder, so that the order is the same wherever it lies.

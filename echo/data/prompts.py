@@ -66,11 +66,8 @@ class Prompts:
             raise DataError(f"'task' is {task!r}, but an English-only model can only transcribe")
 
     def ids(self, utterance: Utterance) -> list[int]:
-        """Returns the tokens before its transcript, from the decoder's start token on.
-
-        Raises:
-            DataError: as for `told`; or the model is multilingual and no language is given.
-        """
+        """Returns the tokens before its transcript, from the decoder's start token on. DataError as
+        for `told`; or if the model is multilingual and no language is given."""
         told = self.told(utterance)
         usual = list(self.tokenizer.prefix_tokens)
         if told == AS_SET:

@@ -26,9 +26,6 @@ def open_backend(
     except TensorBoard, which has only the folder.
 
     Args:
-        name: tensorboard, wandb, mlflow or trackio.
-        run: the run's folder.
-        title: what the tracker calls the run.
         settings: the run's settings by dotted keys, which the tracker shows.
         step: at which training starts or goes on.
         known: the id that the tracker has given the run, if it knows it.

@@ -21,11 +21,7 @@ SHOWN = 5  # utterances of each evaluation set
 
 
 def show_transcripts(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:
-    """Writes a table of references and transcripts for each evaluation set.
-
-    Args:
-        heard: transcripts by the name of their set; a single set has the name "".
-    """
+    """Writes a table for each evaluation set, by its name; a single set has the name ""."""
     for name, transcripts in heard.items():
         rows = [
             (utterance.id, utterance.text, text)

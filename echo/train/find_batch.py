@@ -130,11 +130,7 @@ class Probe:
 
     def step_memory(self, items: list[Item]) -> int | None:
         """Bytes that an optimiser step on these utterances adds at its peak to those in use; None
-        if it does not fit into memory.
-
-        Raises:
-            DataError: none of the recordings can be read.
-        """
+        if it does not fit into memory."""
         device = self.trainer.accelerator.device
         batch = Collator(self.trainer.reader.tokenizer.pad_token_id)(
             [self.examples[item] for item in items]

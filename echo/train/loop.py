@@ -179,11 +179,8 @@ class Trainer:
         return self.source.steps(self.progress.position)
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
-        """Evaluates and writes a checkpoint, each if it is due.
-
-        Raises:
-            StoppedError: `request` was made.
-        """
+        """Evaluates and writes a checkpoint, each if it is due. If `request` was made, StoppedError
+        is raised after that."""
         stopping = self.processes.highest(request.number)
         good = self.state.evaluation_is_due and not stopping and self.evaluate(recorder)
         due = self.progress.step % self.config.train.checkpoint_every == 0

@@ -91,12 +91,8 @@ def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
 
 
 def save_adapter(model: EchoForConditionalGeneration, base: str, folder: Path) -> None:
-    """Writes all that is trained as a folder that `PeftModel.from_pretrained` loads onto the model
-    that training began with.
-
-    Args:
-        base: what that model is called.
-    """
+    """Writes all that is trained as a folder that `PeftModel.from_pretrained` loads onto `base`,
+    the model that training began with."""
     from peft import get_peft_model_state_dict
 
     config = copy.deepcopy(model.peft_config[ADAPTER])

@@ -45,11 +45,8 @@ class Measuring:
         self.tokenizer = tokenizer
 
     def __call__(self, recorder: Recorder | None, limits: Limits | None = None) -> Measured:
-        """Measures the model as it is, and shows in TensorBoard what it heard.
-
-        Args:
-            limits: what audio is padded by, in place of the model's own.
-        """
+        """Measures the model as it is, and shows in TensorBoard what it heard. `limits` are what
+        audio is padded by, in place of the model's own."""
         config, model = self.config, self.state.unwrapped
         heard: dict[str, Transcripts] = {}
         with self.state.averaged(), full_precision(model), not_compiled():

@@ -14,10 +14,7 @@ from echo.support.errors import ConfigError
 
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
     """Excludes modules and parameters from training, by name: "encoder.conv1", or all of "encoder".
-
-    Raises:
-        ConfigError: there is no such module.
-    """
+    ConfigError if there is no such module."""
     for module in modules:
         found = [
             parameter
@@ -75,11 +72,7 @@ def groups_of(
     belongs: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
     """Groups of the trained parameters that belong to an optimiser by their names, each with its
-    learning rate and weight decay.
-
-    Raises:
-        ConfigError: no parameter of the model is left to train.
-    """
+    learning rate and weight decay."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("train.freeze leaves nothing to train")
     new = new_parameters(model) if settings.new_learning_rate is not None else set()

@@ -52,8 +52,7 @@ class Inquiry:
         keeps the step's batches. All processes must call it.
 
         Args:
-            number: the step's.
-            start: where its batches begin.
+            start: where the step's batches begin.
             values: the losses and the norm of the gradient, as `Done` has them.
         """
         if self.count >= MOST_STEPS:
@@ -113,11 +112,7 @@ def tensors_in(output: Any) -> Iterator[torch.Tensor]:
 
 def save_batches(batches: Sequence[Batch], path: Path) -> None:
     """Writes what the model was given: features, masks, labels, and the utterances' ids as JSON in
-    the metadata, each with its batch's number.
-
-    Raises:
-        EchoError: the file cannot be written.
-    """
+    the metadata, each with its batch's number."""
     tensors: dict[str, torch.Tensor] = {}
     ids: dict[str, str] = {}
     for index, batch in enumerate(batches):
@@ -153,11 +148,7 @@ class Outcomes:
         self.unread.append(Unread(number, taken.start, ids, outcome))
 
     def read(self) -> None:
-        """Adds the outcomes to the progress and the metrics.
-
-        Raises:
-            EchoError: too many steps in a row were skipped.
-        """
+        """Adds the outcomes to the progress and the metrics; EchoError after too many bad ones."""
         progress, limit = self.state.progress, self.state.config.train.max_skipped_steps
         unread, self.unread = self.unread, []
         for step in unread:

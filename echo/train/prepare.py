@@ -33,11 +33,8 @@ def prepare(
     accelerator: Accelerator,
     processes: Processes,
 ) -> None:
-    """Freezes, adapts and compiles what the settings say, in place.
-
-    Raises:
-        ConfigError: the settings do not fit the model or the launcher.
-    """
+    """Freezes, adapts and compiles what the settings say, in place. ConfigError if the settings do
+    not fit the model or the launcher."""
     # A loaded weight lies where it lay in its file. Kernels round differently for differently
     # aligned memory, so a resumed run would drift from the unbroken one.
     for parameter in model.parameters():
@@ -86,9 +83,6 @@ def compile_layers(model: EchoForConditionalGeneration, device: torch.device) ->
 
     Layers rather than the model, because equal ones share what is compiled, and what hooks remember
     of a layer stays theirs.
-
-    Raises:
-        ConfigError: there is no compiler.
     """
     compilers = [os.environ["CXX"]] if "CXX" in os.environ else CPU_COMPILERS
     if device.type == "cpu" and not any(map(shutil.which, compilers)):

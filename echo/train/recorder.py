@@ -27,16 +27,8 @@ class Recorder:
     """
 
     def __init__(self, run: Path, title: str, config: RunConfig, step: int) -> None:
-        """
-        Args:
-            run: the run's folder.
-            title: what trackers call the run.
-            config: whose settings trackers show, and which names them.
-            step: at which training starts or goes on.
-
-        Raises:
-            EchoError: `metrics.jsonl` is damaged, or a tracker cannot start.
-        """
+        """Trackers call the run `title`; training starts or goes on at `step`. EchoError if
+        `metrics.jsonl` is damaged, or a tracker cannot start."""
         self.run = run
         self.path = run / "metrics.jsonl"
         events = read_metrics(run)

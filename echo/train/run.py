@@ -48,11 +48,8 @@ def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = Non
 
 @contextmanager
 def folder_of_its_own(run: Path) -> Iterator[None]:
-    """Within, no other training works in a run's folder.
-
-    Raises:
-        EchoError: one does already, or the folder cannot be written to.
-    """
+    """Within, no other training works in a run's folder. EchoError if one does already, or if the
+    folder cannot be written to."""
     processes = Processes.started()
     with ExitStack() as stack:
         with processes.together():
@@ -170,11 +167,7 @@ def trainer_at(
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:
-    """Checks that all processes have read the same settings and data.
-
-    Raises:
-        ConfigError: they have not.
-    """
+    """Raises ConfigError unless all processes have read the same settings and data."""
     if processes.world == 1:
         return
     read = {
@@ -193,11 +186,7 @@ def fit_corpus(
 ) -> AnyCorpus:
     """The corpus without the utterances that the model cannot take, checked before training rather
     than an hour into it. Utterances of a stream, and those made anew in each epoch, cannot be
-    checked here: each is checked when it is read.
-
-    Raises:
-        DataError: an utterance does not fit and `on_error` is "raise", or none fits.
-    """
+    checked here: each is checked when it is read."""
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
     on_error = config.data.on_error

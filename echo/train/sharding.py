@@ -24,10 +24,7 @@ ALLOWED = (
 
 
 def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
-    """
-    Raises:
-        ConfigError: the run cannot be trained with the launcher's strategy.
-    """
+    """Raises ConfigError if the run cannot be trained with the launcher's strategy."""
     kind = accelerator.distributed_type
     if kind not in ALLOWED:
         raise ConfigError(f"accelerate's {kind.value} cannot train Echo; DDP and FSDP 2 can")

@@ -37,12 +37,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int, taken: torch.Tensor) -> None:
-        """Updates the average with the present weights.
-
-        Args:
-            step: how many steps have been taken.
-            taken: a boolean on the device; if false, the average stays as it is.
-        """
+        """Updates the average with the present weights after `step` steps. `taken` is a boolean on
+        the device; if false, the average stays as it is."""
         decay = min(self.decay, (1 + step) / (10 + step))
         present = [
             torch.where(taken, p.detach(), value)

@@ -95,11 +95,8 @@ class TrainStep:
             state.average.update(state.progress.step, finite)
 
     def fitting(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
-        """As `accumulate`; None, without gradients, where memory ran out.
-
-        Raises:
-            EchoError: memory ran out, and other processes wait for this one's gradients.
-        """
+        """As `accumulate`; None, without gradients, where memory ran out. It is an EchoError where
+        other processes wait for this one's gradients."""
         values = self.within_memory(partial(self.accumulate, batches))
         if values is not None:
             return values

@@ -77,13 +77,8 @@ def start_facts(config: RunConfig) -> dict[str, Any]:
 def evaluated(
     evaluations: Sequence[Mapping[str, Any]], config: RunConfig, loss: float | None, rate: float
 ) -> str:
-    """A line on the last evaluation, whose columns stand below those of the one before.
-
-    Args:
-        evaluations: the run's evaluations so far, as `Recorder.record` writes them.
-        loss: the last one logged, None before training.
-        rate: the learning rate.
-    """
+    """A line on the last of a run's evaluations, whose columns stand below those of the one before.
+    `loss` is the last one logged, None before training; `rate` the learning rate."""
     last = evaluations[-1]
     best = min(evaluations, key=lambda event: (event["wer"], event["step"]))
     width = len(str(config.train.max_steps or 10**6))
@@ -105,11 +100,8 @@ def evaluated(
 def end_facts(
     run: Path, config: RunConfig, progress: Progress, error: BaseException | None
 ) -> dict[str, Any]:
-    """What the event of an end holds: why, and what training came to.
-
-    Args:
-        error: the exception that ends the run, None if training came to its end.
-    """
+    """What the event of an end holds: why, by the exception that ends the run if there is one, and
+    what training came to."""
     spent = share_done(config.train, progress.step, progress.seconds) >= 1
     facts: dict[str, Any] = {"seconds": progress.seconds, "wer": progress.wer}
     match error:

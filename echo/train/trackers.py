@@ -51,14 +51,9 @@ class Trackers:
     ) -> None:
         """
         Args:
-            run: the run's folder.
-            title: what the trackers call the run.
             config: whose settings the trackers show, and which names them.
             step: at which training starts or goes on.
             logged: the last step of each kind of event so far, which may lie after `step`.
-
-        Raises:
-            EchoError: a tracker cannot start.
         """
         from echo.train.backends import open_backend
 

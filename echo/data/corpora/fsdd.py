@@ -87,11 +87,7 @@ class ConnectedDigits:
 
 
 def read_recordings(folder: Path) -> dict[str, dict[tuple[int, int], Recording]]:
-    """Reads the names and headers of a complete data set: speaker -> (digit, index) -> recording.
-
-    Raises:
-        DataError: the folder is missing or empty, or a recording in it is misnamed or missing.
-    """
+    """Reads names and headers of a complete data set: speaker -> (digit, index) -> recording."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".wav")
     except FileNotFoundError:

@@ -94,11 +94,7 @@ class StreamCorpus:
 
     def known_utterances(self) -> list[Utterance]:
         """Returns the utterances of the first block, for what must be known of the data before
-        training.
-
-        Raises:
-            DataError: none of them can be used.
-        """
+        training. A DataError says that none can be used."""
         utterances, bad = read_block(next(b for epoch in count() for b in self.blocks(epoch)))
         if not utterances:
             why = f"; the first is {bad[0]}" if bad else ""

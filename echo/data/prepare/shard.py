@@ -116,11 +116,7 @@ class Encoding(Dataset):
 def encode_all(
     rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
 ) -> Iterator[Encoded]:
-    """Yields the rows in their order, of which workers are a few ahead.
-
-    Raises:
-        DataError: a row cannot be used and `on_error` is "raise".
-    """
+    """Yields the rows in their order, of which workers are a few ahead."""
     skipped = 0
     loader = DataLoader(
         Encoding(format),

@@ -36,11 +36,8 @@ class Columns:
     speaker: str | None = None
 
     def among(self, found: Collection[str]) -> Keys:
-        """Picks from the column names that a source has.
-
-        Raises:
-            DataError: a named column is absent, there is no audio or text column, or they are one.
-        """
+        """Picks from the column names that a source has. DataError if a named one is absent, if
+        there is none for audio or text, or if they are one."""
         speaker = next((name for name in SPEAKER if name in found), None)
         keys = Keys(
             audio=pick("audio", (self.audio,) if self.audio else AUDIO, found),

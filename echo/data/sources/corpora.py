@@ -16,11 +16,7 @@ CORPORA = ("fsdd", "espeak")
 
 
 def built_in_corpus(settings: DataSettings, seed: int) -> Corpus:
-    """Returns the corpus that `data.corpus` names; `check_data` tells whether it can.
-
-    Raises:
-        DataError: its folder is not as it should be, or eSpeak NG is needed and missing.
-    """
+    """Returns the corpus that `data.corpus` names; `check_data` tells whether it can."""
     root = Path(settings.root) if settings.root else None
     if settings.corpus == "espeak":
         return SpokenCommands(root, split=settings.split)
@@ -49,11 +45,7 @@ class CorpusReader(Reader):
 
 
 def corpus_settings(spec: str) -> DataSettings:
-    """Returns the settings of the corpus that a source names.
-
-    Raises:
-        DataError: it has no such split, or its folder is not named.
-    """
+    """Returns the settings of the corpus that a source names, if there is such a one."""
     name, _, rest = spec.partition(":")
     root, _, split = rest.rpartition("@")
     if "@" not in rest or "/" in split:

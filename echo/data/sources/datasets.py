@@ -97,9 +97,6 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
     """Yields every row of a data set, with its columns of single values.
 
     No recording is kept. Where the table has no `duration`, each is read once, for its header.
-
-    Raises:
-        DataError: the data set lacks a column, or cannot be read.
     """
     import datasets
 

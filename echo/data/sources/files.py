@@ -23,11 +23,7 @@ class Recordings:
     allow_outside: bool = False
 
     def of(self, record: Record, column: str) -> AudioFile:
-        """Returns the recording whose path the record's audio column gives.
-
-        Raises:
-            DataError: the column gives no path, or `find` finds nothing there.
-        """
+        """Returns the recording whose path the record's audio column gives, or raises DataError."""
         if record.get("offset"):
             # To read on would train on the start of the recording with the text of its middle.
             raise DataError("'offset' is not supported: cut the recording into files of its own")
@@ -39,11 +35,8 @@ class Recordings:
         return AudioFile(path)
 
     def find(self, name: str) -> Path:
-        """Returns the recording of that name, relative to one of the folders or absolute.
-
-        Raises:
-            DataError: there is none, it is empty, or it lies outside.
-        """
+        """Returns the recording of that name, relative to one of the folders or absolute. DataError
+        if there is none, if it is empty, or if it lies outside."""
         for folder in self.folders:
             path = folder / name  # an absolute name stays as it is
             try:

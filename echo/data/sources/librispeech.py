@@ -59,11 +59,7 @@ def recordings_in(folder: Path) -> dict[str, str]:
 
 def transcript_files(folder: Path) -> Iterator[Path]:
     """Yields the transcript files below a folder, in order. Links to folders are followed, once
-    each.
-
-    Raises:
-        OSError: a folder cannot be read.
-    """
+    each. A folder that cannot be read is an OSError."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error

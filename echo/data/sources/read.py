@@ -114,11 +114,7 @@ def register_source(reader: Reader) -> None:
 
 
 def find_reader(spec: str) -> Reader:
-    """Returns the first reader that takes a source.
-
-    Raises:
-        DataError: none does.
-    """
+    """Returns the first reader that takes a source, or raises DataError with a hint."""
     if found := next((reader for reader in READERS if reader.takes(spec)), None):
         return found
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]

@@ -18,11 +18,7 @@ class TableReader(Reader):
     marks = ("metadata.csv",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """Recordings lie in `clips/` beside the table, or beside it.
-
-        Raises:
-            DataError: there is no header, or it lacks a column or has it twice.
-        """
+        """Recordings lie in `clips/` beside the table, or beside it."""
         path = self.file(spec)
         if path.suffix.lower() == ".tsv":
             # As Common Voice writes them: no quoting, and a sentence may hold a lone quote mark.

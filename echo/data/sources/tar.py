@@ -172,11 +172,7 @@ class Member:
 
 def read_tar(path: Path, columns: Columns) -> Rows:
     """Yields one row for each key. What is wrong with members or the shard comes last, and does not
-    keep the rest from being read.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    keep the rest from being read. A DataError is raised only where the file cannot be read."""
     try:
         with path.open("rb") as file:
             files: dict[str, Member] = {}
