@@ -25,10 +25,7 @@ class WaveformAugment:
     level of recording, the telephone line. The length stays."""
 
     def __init__(self, settings: AugmentSettings) -> None:
-        """
-        Raises:
-            ConfigError: a folder does not exist or holds no recordings.
-        """
+        """Raises ConfigError if a folder does not exist or holds no recordings."""
         self.settings = settings
         noise, reverb = settings.noise, settings.reverb
         self.noises = noise and AudioFolder.at(Path(noise.folder), "data.augment.noise.folder")
@@ -38,7 +35,7 @@ class WaveformAugment:
         """Draws what is done to (samples,) at 16 kHz, and does it."""
         settings = self.settings
         if self.rooms and settings.reverb and rng.random() < settings.reverb.probability:
-            samples = reverberate(samples, self.rooms.draw(rng))
+            samples = reverberate(samples, rng.choice(self.rooms.paths))
         if self.noises and settings.noise and rng.random() < settings.noise.probability:
             snr = rng.uniform(*settings.noise.snr)
             samples = add_noise(samples, self.noises.stretch(len(samples), rng), snr)

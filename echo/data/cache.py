@@ -89,7 +89,12 @@ class AudioCache:
 
     def keep(self, path: Path, samples: torch.Tensor) -> None:
         try:
-            write_entry(path, samples)
+            content = samples.numpy().astype("<f4", order="C", copy=False)
+            with whole_file(path) as temporary:
+                path.parent.mkdir(exist_ok=True)
+                with temporary.open("xb") as file:
+                    file.write(crc32(content.data).to_bytes(4, "little"))
+                    file.write(content.data)
         except EchoError as error:
             self.writable = False
             logger.warning(
@@ -151,13 +156,3 @@ def read_entry(path: Path) -> torch.Tensor | None:
         os.utime(path)  # for `evict`: file systems seldom note when a file was read
     # A copy, aligned as decoded samples are: rounding in products may depend on alignment.
     return torch.tensor(samples, dtype=torch.float32)
-
-
-def write_entry(path: Path, samples: torch.Tensor) -> None:
-    """Makes an entry, or raises EchoError and leaves nothing of it."""
-    content = samples.numpy().astype("<f4", order="C", copy=False)
-    with whole_file(path) as temporary:
-        path.parent.mkdir(exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(crc32(content.data).to_bytes(4, "little"))
-            file.write(content.data)

@@ -93,8 +93,7 @@ def row_flaws(
     row: Utterance, max_chars: int | None, seen: dict[str | bytes, str]
 ) -> Iterator[Flaw]:
     if max_chars is not None and len(row.text) > max_chars:
-        what = f"has {len(row.text)} characters of text, more than {max_chars}"
-        yield Flaw("long texts", what)
+        yield Flaw("long texts", f"has {len(row.text)} characters of text, more than {max_chars}")
     if len(row.text.splitlines()) > 1:
         what = "has a line break in its text, as after an unclosed quote"
         yield Flaw("texts of several lines", what)
@@ -111,8 +110,7 @@ def audio_flaws(
 ) -> Iterator[Flaw]:
     seconds = samples.shape[-1] / rate
     if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
-        what = f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given"
-        yield Flaw("wrong durations", what)
+        yield Flaw("wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given")
     if seconds < MIN_SECONDS:
         yield Flaw("too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s")
     if max_seconds is not None and seconds > max_seconds:

@@ -19,7 +19,7 @@ from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.examples import Example, ExampleReader
 from echo.data.packing import Window
 from echo.data.prompts import AS_SET, Told
-from echo.data.tokenizer import add_timestamps
+from echo.data.tokenizer import Segment, join_segments
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
@@ -59,7 +59,8 @@ class TrainingSet(Dataset):
         tokens = example.tokens
         alone = not isinstance(utterance, Window)  # a window has timestamps anyway
         if rng.random() < self.settings.timestamps and alone and utterance.text:
-            tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
+            alone_in_it = [Segment(0.0, example.seconds, tokens)]
+            tokens = join_segments(self.reader.tokenizer, alone_in_it)
         return replace(example, features=features, tokens=tokens)
 
     def utterance(self, item: Item) -> Utterance:

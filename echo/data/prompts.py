@@ -35,11 +35,8 @@ class Prompts:
         self.languages = known_languages(generation) if generation else {}
 
     def told(self, utterance: Utterance) -> Told:
-        """Returns what its row says, completed by the checkpoint's settings.
-
-        Raises:
-            DataError: the model does not know the language or the task.
-        """
+        """Returns what its row says, completed by the checkpoint's settings. DataError if the model
+        does not know the language or the task."""
         language, task = utterance.language, utterance.task
         if self.generation is None or language is task is None:
             return AS_SET

@@ -99,16 +99,6 @@ def encode_transcript(
     return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
 
 
-def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
-    """Returns a checkpoint's target sequence as one segment with its times: in the place of
-    <|notimestamps|> its beginning, 0 s, and before the end of text its end, in steps of 20 ms.
-
-    Raises:
-        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
-    """
-    return join_segments(tokenizer, [Segment(0.0, seconds, ids)])
-
-
 class Segment(NamedTuple):
     """A transcript within a window: its times in seconds, and its whole target sequence."""
 

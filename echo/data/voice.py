@@ -66,12 +66,8 @@ def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
 
 
 def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]:
-    """Cuts a recording into pieces of at most `longest` samples. Each piece ends at the quietest
-    moment between `longest / 2` and `longest` samples.
-
-    Returns:
-        The index of each piece's first sample, and the index after its last.
-    """
+    """Cuts a recording into pieces of at most `longest` samples, each from one sample to before
+    another. Each piece ends at the quietest moment between `longest / 2` and `longest` samples."""
     cuts = [0]
     while len(samples) - cuts[-1] > longest:
         begin = cuts[-1] + longest // 2

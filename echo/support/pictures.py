@@ -31,12 +31,9 @@ def resized(values: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def heat_map(values: np.ndarray, width: int, height: int) -> str:
-    """Draws an array as a JPEG small enough to be embedded, in base64.
-
-    Args:
-        values: (rows, columns), the first row above; the lowest is darkest.
-        width, height: in pixels, at most; fewer if there are fewer columns or rows.
-    """
+    """Draws values (rows, columns), the first row above and the lowest darkest, as a JPEG small
+    enough to be embedded, in base64. It has at most `width` and `height` pixels, and fewer if there
+    are fewer columns or rows."""
     rows, columns = values.shape
     file = io.BytesIO()
     levels = resized(stretched(values), min(width, columns), min(height, rows))

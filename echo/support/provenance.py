@@ -22,14 +22,8 @@ PROVENANCE_FILE = "provenance.json"
 
 
 def write_provenance(folder: Path, **about: Any) -> None:
-    """Writes `provenance.json` into a folder of results.
-
-    Args:
-        about: what else it says: the data and the models that the results are of.
-
-    Raises:
-        EchoError: the file cannot be written.
-    """
+    """Writes `provenance.json` into a folder of results, which also tells `about` their data and
+    models."""
     content = {**provenance(), **about}
     replace_text(folder / PROVENANCE_FILE, json.dumps(content, indent=2) + "\n")
 

@@ -47,12 +47,8 @@ class TrainingBatches:
 
     def steps(self, start: Position) -> Iterator[StepBatches]:
         """Yields the batches of each step from a position on, on the device, without end. Batches
-        without any token make no step.
-
-        Raises:
-            DataError: a recording cannot be read and `on_error` is "raise"; or no recording of an
-                epoch can be read.
-        """
+        without any token make no step. DataError if a recording cannot be read and `on_error` is
+        "raise", or if none of an epoch can be read."""
         processes = self.processes
         own = self.own(start, self.config.data)
         fruitful, lost, position = start.epoch, 0, start

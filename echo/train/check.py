@@ -21,11 +21,8 @@ Layers = dict[str, int]  # how many, by the stack's name
 
 def check_run(config: RunConfig) -> None:
     """Checks a run's settings by themselves, and its model's by making it without weights.
-
-    Raises:
-        ConfigError: settings contradict each other, or are not allowed.
-        EchoError: the checkpoint `init` cannot be read.
-    """
+    ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
+    read."""
     check_contradictions(config)
     if config.init is None:
         model: EchoConfig | None = new_config(config)

@@ -53,14 +53,15 @@ def sample_corpus(corpus: AnyCorpus) -> Corpus:
 
 
 def search(probe: "Probe") -> float:
-    """Doubles the seconds until they do not fit, or until batches grow no more; then narrows the
-    bound down by bisection."""
+    """Doubles the seconds until they do not fit, or until batches grow no more, because all
+    utterances fit into one or `data.max_batch_size` is reached; then narrows the bound down by
+    bisection."""
     fitting = probe.longest
     if not probe.fits(fitting):
         raise EchoError(f"not even a batch of one utterance of {fitting:.1f} s fits into memory")
     while probe.fits(2 * fitting):
         fitting *= 2
-        if not probe.grows_beyond(fitting):
+        if probe.batches(2 * fitting) == probe.batches(fitting):
             return fitting
     failing = 2 * fitting
     while failing / fitting > CLOSE_ENOUGH:
@@ -106,11 +107,6 @@ class Probe:
     def padded_seconds(self, batch: list[Item]) -> float:
         longest = max(self.examples.utterance(i).duration / i.speed for i in batch)
         return len(batch) * self.limits.padded_seconds(longest)
-
-    def grows_beyond(self, seconds: float) -> bool:
-        """Whether more seconds make larger batches. They do not once all utterances fit into one,
-        or `data.max_batch_size` is reached."""
-        return self.batches(2 * seconds) != self.batches(seconds)
 
     def fits(self, seconds: float) -> bool:
         fitting = all(self.trains_on(batch) for batch in self.costliest(seconds))

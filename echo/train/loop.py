@@ -4,7 +4,8 @@ import logging
 import signal
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluatio
 from echo.train.sharding import whole_model
 from echo.train.state import TrainState, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
-from echo.train.summary import beginning, end_facts, evaluated, start_facts
+from echo.train.summary import beginning, end_facts, evaluated
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -121,9 +122,8 @@ class Trainer:
             recorder = None
             with self.processes.together():
                 if main:
-                    recorder = stack.enter_context(
-                        Recorder(self.run, title.strip(), self.config, self.progress.step)
-                    )
+                    recorder = Recorder(self.run, title.strip(), self.config, self.progress.step)
+                    stack.enter_context(closing(recorder))
                     stack.push(partial(self.end, recorder))
                     self.begin(recorder)
             if measured := read_evaluations(self.run):
@@ -160,7 +160,9 @@ class Trainer:
         said = beginning(self.config, self.corpus, self.reader, model, self.accelerator)
         for subject, sentence in said.items():
             logger.info("%s: %s", subject, sentence)
-        recorder.record("start", self.progress.step, {**said, **start_facts(self.config)})
+        train, begun = self.config.train, datetime.now(UTC).isoformat(timespec="seconds")
+        budget = {"max_steps": train.max_steps, "max_seconds": train.max_seconds}
+        recorder.record("start", self.progress.step, {**said, **budget, "time": begun})
 
     def end(
         self,

@@ -22,12 +22,8 @@ ADAPTED = (nn.Linear, nn.Conv1d, nn.Embedding)  # kinds of layers
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
     """Adds adapters to the target layers, in place. Only adapters and new parameters, those that a
-    Whisper checkpoint lacks, are trained; a low rank is not enough for the latter.
-
-    Raises:
-        ConfigError: peft is not installed, the model has none of the target layers, or one is of a
-            kind that takes no adapter.
-    """
+    Whisper checkpoint lacks, are trained; a low rank is not enough for the latter. ConfigError if
+    peft is not installed, or a target is not there or takes no adapter."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:

@@ -33,16 +33,14 @@ class Measured:
     rtfx: float  # seconds of audio decoded in a second
 
 
+@dataclass(eq=False)
 class Measuring:
     """Decodes the evaluation sets of a run with its model."""
 
-    def __init__(
-        self, config: RunConfig, state: TrainState, corpus: AnyCorpus, tokenizer: Any
-    ) -> None:
-        self.config = config
-        self.state = state
-        self.corpus = corpus
-        self.tokenizer = tokenizer
+    config: RunConfig
+    state: TrainState
+    corpus: AnyCorpus
+    tokenizer: Any
 
     def __call__(self, recorder: Recorder | None, limits: Limits | None = None) -> Measured:
         """Measures the model as it is, and shows in TensorBoard what it heard. `limits` are what
@@ -78,11 +76,11 @@ class Measuring:
         model: EchoForConditionalGeneration,
     ) -> None:
         """Adds to TensorBoard what the model heard, by the name of the evaluation set."""
-        step = self.state.progress.step
-        recorder.show(partial(show_transcripts, step=step, heard=heard))
+        step, show = self.state.progress.step, recorder.trackers.show
+        show(partial(show_transcripts, step=step, heard=heard))
         if not recorder.evaluations:
-            recorder.show(partial(show_audio, step=step, heard=heard))
+            show(partial(show_audio, step=step, heard=heard))
         count = len(recorder.evaluations) + 1
         if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
             loaded = LoadedModel(model, self.tokenizer)
-            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
+            show(partial(show_attention, step=step, heard=heard, loaded=loaded))

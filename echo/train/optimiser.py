@@ -31,12 +31,8 @@ def build_optimiser(
     model: EchoForConditionalGeneration, settings: TrainSettings
 ) -> torch.optim.Optimizer:
     """The optimiser, with weight decay on matrices only, not on biases, norms or temperatures.
-    Parameters that a Whisper checkpoint lacks may have a learning rate of their own.
-
-    Raises:
-        ConfigError: no parameter is left to train, none is left for Muon, or a setting has no
-            effect.
-    """
+    Parameters that a Whisper checkpoint lacks may have a learning rate of their own. ConfigError if
+    no parameter is left to train, none is left for Muon, or a setting has no effect."""
     betas = (settings.betas[0], settings.betas[1])
     if settings.optimiser == "adafactor":
         if settings.betas != TrainSettings().betas:

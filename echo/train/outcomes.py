@@ -35,11 +35,7 @@ class Inquiry:
     def __init__(
         self, folder: Path, step: TrainStep, batches: Callable[[Position], list[Batch]]
     ) -> None:
-        """
-        Args:
-            folder: where batches are kept.
-            batches: makes this process's batches of a step once more.
-        """
+        """Batches are kept in `folder`; `batches` makes this process's of a step once more."""
         self.folder = folder
         self.step = step
         self.batches = batches

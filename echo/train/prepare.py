@@ -23,8 +23,16 @@ CPU_COMPILERS = ("g++", "clang++", "cl")  # of which torch needs one, or what CX
 
 
 def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> Accelerator:
-    unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
-    return Accelerator(mixed_precision=mixed_precision(config), kwargs_handlers=[unused])
+    # Weights may go without a gradient, for which DDP would wait unless told: those that predict a
+    # span which is not learned.
+    has_unused = any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
+    unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
+    precision = config.train.precision
+    if precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if bf16 else "fp32"
+    mixed = {"fp32": "no", "bf16": "bf16"}[precision]  # accelerate's name
+    return Accelerator(mixed_precision=mixed, kwargs_handlers=[unused])
 
 
 def prepare(
@@ -52,30 +60,11 @@ def prepare(
         if config.train.compile:
             compile_layers(model, accelerator.device)
     if config.train.gradient_checkpointing:
-        checkpoint_layers(model)
-
-
-def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
-    """Makes training compute the activations of layers again for the gradients."""
-    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
-    # name that every supported version of transformers has.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-def has_unused(model: EchoForConditionalGeneration) -> bool:
-    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
-    predict a span which is not learned."""
-    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
-
-
-def mixed_precision(config: RunConfig) -> str:
-    """accelerate's name for the run's precision."""
-    if config.train.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16" if bf16 else "no"
-    return {"fp32": "no", "bf16": "bf16"}[config.train.precision]
+        # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By
+        # the name that every supported version of transformers has.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def compile_layers(model: EchoForConditionalGeneration, device: torch.device) -> None:

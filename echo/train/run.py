@@ -17,7 +17,14 @@ from echo.config import RunConfig, load_run_config
 from echo.data.build import build_corpus
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.examples import ExampleReader, check_utterances
-from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, describe, evaluation_sets
+from echo.data.utterance import (
+    Evaluated,
+    FixedCorpus,
+    Utterance,
+    all_evaluated,
+    describe,
+    evaluation_sets,
+)
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
@@ -189,25 +196,18 @@ def fit_corpus(
     checked here: each is checked when it is read."""
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
-    on_error = config.data.on_error
-    reader = ExampleReader.of(model, tokenizer)
-    unlabelled = ExampleReader.of(model, tokenizer, labelled=False)
-    evaluated: Evaluated
-    if isinstance(corpus.eval, Mapping):
-        evaluated = {
-            name: check_utterances(utterances, unlabelled, on_error)
-            for name, utterances in corpus.eval.items()
-        }
-    else:
-        evaluated = check_utterances(corpus.eval, unlabelled, on_error)
+
+    def fitting(utterances: Sequence[Utterance], labelled: bool = True) -> list[Utterance]:
+        reader = ExampleReader.of(model, tokenizer, labelled)
+        return check_utterances(utterances, reader, config.data.on_error)
+
+    sets = {name: fitting(each, False) for name, each in evaluation_sets(corpus.eval).items()}
+    evaluated: Evaluated = sets if isinstance(corpus.eval, Mapping) else sets[""]
     match corpus:
         case FixedCorpus():
-            return FixedCorpus(check_utterances(corpus.train, reader, on_error), evaluated)
+            return FixedCorpus(fitting(corpus.train), evaluated)
         case MixedCorpus():
-            checked = [
-                replace(source, parts=check_utterances(source.parts, reader, on_error))
-                for source in corpus.sources
-            ]
-            return replace(corpus, sources=checked, eval=evaluated)
+            sources = [replace(each, parts=fitting(each.parts)) for each in corpus.sources]
+            return replace(corpus, sources=sources, eval=evaluated)
         case StreamCorpus():
             return replace(corpus, eval=evaluated)

@@ -70,11 +70,7 @@ class TrainState:
         accelerator: Accelerator,
         processes: Processes,
     ) -> None:
-        """The state at step 0.
-
-        Raises:
-            ConfigError: nothing is left to train, or training has no end.
-        """
+        """The state at step 0. ConfigError if nothing is left to train, or training has no end."""
         self.config = config
         self.accelerator = accelerator
         self.processes = processes

@@ -49,10 +49,7 @@ class TrainStep:
     def __init__(
         self, state: TrainState, tokenizer: Any, start: EchoForConditionalGeneration | None = None
     ) -> None:
-        """
-        Args:
-            start: the model before training, for `loss.anchor_kl`.
-        """
+        """`start` is the model before training, for `loss.anchor_kl`."""
         self.state = state
         self.config = state.config
         self.accelerator = state.accelerator

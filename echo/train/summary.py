@@ -1,7 +1,6 @@
 """What a run says of itself at its beginning, at each evaluation and at its end."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -63,15 +62,6 @@ def beginning(
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     device_line = f"{device}, {precision}, {world} process{'es' if world > 1 else ''}"
     return {"data": data_line, "model": model_line, "device": device_line}
-
-
-def start_facts(config: RunConfig) -> dict[str, Any]:
-    """Returns what the event of a start holds besides `beginning`."""
-    return {
-        "max_steps": config.train.max_steps,
-        "max_seconds": config.train.max_seconds,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def evaluated(

@@ -23,7 +23,7 @@ from echo.data.tokenizer import special_ids
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
-from echo.train.losses.ctc import text_mask
+from echo.train.losses.joint import text_mask
 from tests.small_multilingual import SPECIAL, small_tokenizer
 
 RATE = 16_000

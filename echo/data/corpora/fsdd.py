@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 
 from echo.config import Split
-from echo.data.audio import Audio, AudioFile, JoinedAudio, header_duration
+from echo.data.audio import AudioFile, JoinedAudio, header_duration
 from echo.data.corpora.phrases import DIGITS
 from echo.data.utterance import Utterance
-from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d|[1-4]\d)\.wav", re.ASCII)
@@ -26,18 +25,14 @@ MAX_PAUSE = 0.2  # seconds of silence before a digit, at most
 
 
 @dataclass(frozen=True)
-class Recording(Audio):
+class Recording(AudioFile):
     """One spoken digit, decoded at its first use and then kept."""
 
-    path: Path
     word: str
     duration: float
 
     def __str__(self) -> str:
         return self.path.name
-
-    def read(self) -> tuple[torch.Tensor, int]:
-        return _samples(self.path)[None], SAMPLE_RATE
 
     def load(self) -> torch.Tensor:
         return _samples(self.path)
@@ -141,16 +136,17 @@ def _join(
             rows.append((speaker, shuffled[:length]))
             shuffled = shuffled[length:]
     rng.shuffle(rows)
-    return [_utterance(f"{name}-{start + i}", *row, rng) for i, row in enumerate(rows)]
-
-
-def _utterance(id: str, speaker: str, row: list[Recording], rng: random.Random) -> Utterance:
-    pauses = tuple(rng.uniform(0, MAX_PAUSE) for _ in row)
-    return Utterance(
-        id=id,
-        audio=JoinedAudio(tuple(row), pauses),
-        text=" ".join(recording.word for recording in row),
-        duration=sum(recording.duration for recording in row) + sum(pauses),
-        speaker=speaker,
-        where="+".join(map(str, row)),
-    )
+    utterances = []
+    for number, (speaker, row) in enumerate(rows, start):
+        pauses = tuple(rng.uniform(0, MAX_PAUSE) for _ in row)
+        utterances.append(
+            Utterance(
+                id=f"{name}-{number}",
+                audio=JoinedAudio(tuple(row), pauses),
+                text=" ".join(recording.word for recording in row),
+                duration=sum(recording.duration for recording in row) + sum(pauses),
+                speaker=speaker,
+                where="+".join(map(str, row)),
+            )
+        )
+    return utterances

@@ -110,7 +110,7 @@ class Encoding(Dataset):
         try:
             return encode(row, self.format)
         except DataError as error:
-            return error
+            return DataError(f"{row.where}: {error}")
 
 
 def encode_all(
@@ -140,24 +140,19 @@ def encode_all(
 def encode(row: Utterance, format: Format) -> Encoded:
     """Encodes a row's recording. FLAC holds the recording's own samples, of lossy formats rounded
     to 16 bits; Opus is mono at 16 kHz. A recording that is in the format already stays as it is.
-
-    Raises:
-        DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
-    """
-    try:
-        audio = row.audio.fetch()
-        samples, rate = audio.read()
-        mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
-        content = audio.encoded()
-        if content is None or not in_format(content, format):
+    DataError if it cannot be read, or has more channels or a rate than FLAC takes."""
+    audio = row.audio.fetch()
+    samples, rate = audio.read()
+    mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+    content = audio.encoded()
+    if content is None or not in_format(content, format):
+        try:
             if format == "flac":
                 content = write(*as_integers(samples), rate, "FLAC")
             else:
                 content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"{row.where}: cannot be written as {format} ({error})") from None
-    except DataError as error:
-        raise DataError(f"{row.where}: {error}") from None
+        except soundfile.LibsndfileError as error:
+            raise DataError(f"cannot be written as {format} ({error})") from None
     return Encoded(row, content, samples.shape[-1] / rate)
 
 

@@ -16,7 +16,7 @@ from echo.model.geometry import encoder_lengths
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoOutput
 from echo.train.losses.base import Loss, Setup
-from echo.train.losses.ctc import CTCLoss, text_mask
+from echo.train.losses.joint import CTCLoss, text_mask
 
 WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
 LEAST_WEIGHT = 1e-6  # the loss is flat where attention near a token's centre is below this
