@@ -22,7 +22,7 @@ from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, read_source
 from echo.data.sources.datasets import DatasetAudio, dataset_rows
 from echo.data.sources.files import Recordings
-from echo.data.sources.reader import utterances
+from echo.data.sources.row import utterances
 from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write, write_manifest
 

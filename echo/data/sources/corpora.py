@@ -7,7 +7,8 @@ from typing import get_args
 from echo.config import DataSettings, Split
 from echo.data.corpora.espeak import SpokenCommands
 from echo.data.corpora.fsdd import ConnectedDigits
-from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Row, Rows
 from echo.data.utterance import Corpus, all_evaluated
 from echo.support.errors import DataError
 from echo.support.settings import build
@@ -34,13 +35,8 @@ class CorpusReader(Reader):
     def read(self, spec: str, options: ReadOptions) -> Rows:
         corpus = built_in_corpus(corpus_settings(spec), seed=0)
         for utterance in all_evaluated(corpus.eval_utterances()):
-            record = {
-                "id": utterance.id,
-                "audio": utterance.audio,
-                "text": utterance.text,
-                "duration": utterance.duration,
-                "speaker": utterance.speaker,
-            }
+            columns = ("id", "audio", "text", "duration", "speaker")
+            record = {name: getattr(utterance, name) for name in columns}
             yield Row(utterance.where, record, columns=options.columns)
 
 

@@ -14,9 +14,9 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioReference
 from echo.data.named import MANIFESTS, TABLES
-from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings
-from echo.data.sources.reader import Reader, ReadOptions, Row, Rows, ShardReader
+from echo.data.sources.reader import Reader, ReadOptions, ShardReader
+from echo.data.sources.row import Columns, Row, Rows
 from echo.support.errors import DataError, reason
 from echo.support.hub import DATASET
 

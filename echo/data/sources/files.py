@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo.data.audio import AudioFile
-from echo.data.sources.columns import Record, storable
+from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
 from echo.support.files import lies_in
 
@@ -44,21 +44,17 @@ class Recordings:
             except (OSError, ValueError):  # ValueError: a name that no file can have
                 continue
             if stat.S_ISREG(status.st_mode):
-                self.check(path)
+                if not self.allow_outside and not lies_in(path, self.roots):
+                    places = " or ".join(repr(str(root)) for root in self.roots)
+                    raise DataError(
+                        f"the recording {str(path)!r} is outside of {places}: to allow that, set "
+                        "data.allow_outside=true, or give --allow-outside"
+                    )
                 if status.st_size == 0:
                     raise DataError(f"the recording {str(path)!r} is empty")
                 return path
         places = " or ".join(repr(str(folder)) for folder in self.folders)
         raise DataError(f"no recording {reprlib.repr(name)} in {places}")
-
-    def check(self, path: Path) -> None:
-        """Raises DataError for a path that leads outside, where that is not allowed."""
-        if not self.allow_outside and not lies_in(path, self.roots):
-            places = " or ".join(repr(str(root)) for root in self.roots)
-            raise DataError(
-                f"the recording {str(path)!r} is outside of {places}: to allow that, set "
-                "data.allow_outside=true, or give --allow-outside"
-            )
 
 
 def read_lines(path: Path) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from echo.data.audio import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
-from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
 TRANSCRIPTS = ".trans.txt"

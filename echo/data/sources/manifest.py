@@ -5,9 +5,9 @@ import reprlib
 from typing import Any
 
 from echo.data.named import MANIFESTS
-from echo.data.sources.columns import Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
-from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Record, Row, Rows
 from echo.support.errors import DataError
 
 

@@ -10,7 +10,8 @@ from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
-from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions, Rows, utterances
+from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions
+from echo.data.sources.row import Rows, utterances
 from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance

@@ -1,24 +1,13 @@
 """What every kind of source provides: see docs/add_a_source.md."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from echo.config import OnError
-from echo.data.audio import Audio
-from echo.data.sources.columns import (
-    USUAL,
-    Columns,
-    Record,
-    duration_of,
-    extra_of,
-    label_of,
-    text_of,
-)
-from echo.data.utterance import Utterance
-from echo.support.errors import DataError
+from echo.data.sources.row import USUAL, Columns, Rows
 
 
 @dataclass(frozen=True)
@@ -36,60 +25,6 @@ class ReadOptions:
 
 
 AS_USUAL = ReadOptions()
-
-
-def in_record(record: Record, column: str) -> Audio:
-    """Returns the recording of a row that holds it in its audio column."""
-    audio = record[column]
-    assert isinstance(audio, Audio), f"{column!r} holds no Audio, so the Row needs a `find`"
-    return audio
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a source, with nothing checked yet."""
-
-    where: str  # "train.jsonl:12", for messages
-    record: Record  # its columns by name
-    # Finds the recording by the record and the name of its audio column, without decoding it;
-    # raises DataError where there is none. For paths of files this is `Recordings.of`.
-    find: Callable[[Record, str], Audio] = in_record
-    columns: Columns = USUAL  # which of the columns hold audio, text and speaker
-    id: str | None = None  # where the record has no "id"; None takes what the audio column says
-
-    def utterance(self) -> Utterance:
-        """Raises DataError for the first column that cannot be used. Nothing is decoded, and a
-        header is read only where the row gives no duration, so that a long manifest opens fast."""
-        record = self.record
-        keys = self.columns.among(record)
-        text = text_of(record, keys.text)
-        audio = self.find(record, keys.audio)
-        return Utterance(
-            id=label_of(record, "id") or self.id or str(record[keys.audio]),
-            audio=audio,
-            text=text,
-            duration=duration_of(record) or audio.seconds(),
-            speaker=label_of(record, keys.speaker),
-            where=self.where,
-            extra=extra_of(record, keys),
-            language=label_of(record, "language"),
-            task=label_of(record, "task"),
-        )
-
-
-Rows = Iterable[Row | DataError]
-
-
-def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
-    """Checks every row: an utterance, or the reason why it is none."""
-    for row in rows:
-        if isinstance(row, DataError):
-            yield row
-            continue
-        try:
-            yield row.utterance()
-        except DataError as error:
-            yield DataError(f"{row.where}: {error}")
 
 
 class Reader(ABC):

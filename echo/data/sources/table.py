@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.named import TABLES
-from echo.data.sources.columns import Columns, Keys
 from echo.data.sources.files import Recordings, check_encoding, read_lines
-from echo.data.sources.reader import Reader, ReadOptions, Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Columns, Keys, Row, Rows
 from echo.support.errors import DataError
 
 

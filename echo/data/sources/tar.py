@@ -9,16 +9,17 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import groupby, product
 from math import prod
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, get_type_hints
 
 from echo.data.audio import SUFFIXES, AudioBytes, AudioReference
-from echo.data.sources.columns import Columns, storable
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
-from echo.data.sources.reader import ReadOptions, Row, Rows, ShardReader
+from echo.data.sources.reader import ReadOptions, ShardReader
+from echo.data.sources.row import Columns, Row, Rows, storable
 from echo.support.errors import DataError
 
 SUFFIX = ".tar"
@@ -130,34 +131,13 @@ def read_shard_manifest(folder: Path) -> Iterator[ShardEntry]:
 
 
 @dataclass(frozen=True)
-class TarAudio(AudioReference):
-    """A recording where it lies in a tar file."""
+class Member(AudioReference):
+    """A plain file where it lies in a shard: a recording, or what is said of it."""
 
     path: Path
-    member: str
-    offset: int
-    size: int  # bytes
-
-    def fetch(self) -> AudioBytes:
-        name = f"{self.path}:{self.member}"
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
-        if len(content) < self.size:
-            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
-        return AudioBytes(content, name)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A plain file in a shard."""
-
     name: str
     offset: int
-    size: int
+    size: int  # bytes
 
     @property
     def key(self) -> str:
@@ -169,32 +149,41 @@ class Member:
     def suffix(self) -> str:
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
+    def fetch(self) -> AudioBytes:
+        name = f"{self.path}:{self.name}"
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+        if len(content) < self.size:
+            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
+        return AudioBytes(content, name)
+
 
 def read_tar(path: Path, columns: Columns) -> Rows:
     """Yields one row for each key. What is wrong with members or the shard comes last, and does not
     keep the rest from being read. A DataError is raised only where the file cannot be read."""
+    problems: list[DataError] = []
+
+    def good(file: BinaryIO) -> Iterator[Member]:
+        for member in members(path, file):
+            if isinstance(member, Member):
+                yield member
+            else:
+                problems.append(member)
+
     try:
         with path.open("rb") as file:
-            files: dict[str, Member] = {}
-            problems: list[DataError] = []
-            key = ""
-            empty = True
-            for member in members(path, file):
-                empty = False
-                if isinstance(member, DataError):
-                    problems.append(member)
-                    continue
-                if files and member.key != key:
-                    yield row_of(path, file, key, files, columns)
-                    files = {}
-                key = member.key
-                if member.suffix in files:
-                    problems.append(DataError(f"{path}: {member.name!r} is there twice"))
-                    continue
-                files[member.suffix] = member
-            if files:
+            key = None
+            for key, group in groupby(good(file), key=attrgetter("key")):
+                files: dict[str, Member] = {}
+                for member in group:
+                    if files.setdefault(member.suffix, member) is not member:
+                        problems.append(DataError(f"{path}: {member.name!r} is there twice"))
                 yield row_of(path, file, key, files, columns)
-            if empty:
+            if key is None and not problems:
                 problems.append(DataError(f"{path}: is empty"))
             yield from problems
     except OSError as error:
@@ -218,7 +207,7 @@ def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
             if info.isdir():
                 continue
             try:
-                yield Member(member_name(info), info.offset_data, info.size)
+                yield Member(path, member_name(info), info.offset_data, info.size)
             except DataError as error:
                 yield DataError(f"{path}: {info.name!r} {error}")
         # A header that is none ends the list as well, and so does a file cut off between members.
@@ -255,8 +244,7 @@ def row_of(
             raise DataError(f"must have one recording, but has {what}")
     except DataError as error:
         return DataError(f"{where}: {error}")
-    member = files[found[0]]
-    record["audio"] = TarAudio(path, member.name, member.offset, member.size)
+    record["audio"] = files[found[0]]
     return Row(where, record, columns=replace(columns, audio="audio"), id=key)
 
 

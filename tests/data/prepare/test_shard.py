@@ -12,7 +12,7 @@ import torch
 from echo.data.audio import AudioFile, header_duration
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import Columns, ReadOptions, read_source, scan_source
-from echo.data.sources.reader import utterances
+from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
