@@ -65,8 +65,7 @@ def reverberate(samples: torch.Tensor, path: Path) -> torch.Tensor:
 
 
 def over_telephone(samples: torch.Tensor, codec: str) -> torch.Tensor:
-    """Returns samples as a codec leaves them: at 8 kHz, clipped to full scale, encoded and
-    decoded."""
+    """Returns samples as a codec leaves them: at 8 kHz, clipped to full scale, encoded, decoded."""
     narrow = resampler(SAMPLE_RATE, TELEPHONE_RATE)(samples).clamp(-1, 1)
     file = io.BytesIO()
     soundfile.write(file, narrow.numpy(), TELEPHONE_RATE, CODECS[codec], format="WAV")

@@ -35,8 +35,7 @@ class Batch:
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Pins its tensors, for the loader: copies from memory that is not pinned make the host
-        wait for them."""
+        """For the loader: copies from memory that is not pinned make the host wait for them."""
         return self.each(torch.Tensor.pin_memory)
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":

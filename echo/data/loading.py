@@ -102,14 +102,10 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once; with several processes, every `world`-th batch. All of a batch are told the same language
-    and task. Utterances that cannot be read are
-    logged and left out where `on_error` is "skip".
-
-    Raises:
-        DataError: an utterance cannot be read and `on_error` is "raise".
-    """
+    """Batches of all utterances, longest first, so that what does not fit in memory fails at once;
+    with several processes, every `world`-th batch. All of a batch are told the same language and
+    task. Utterances that cannot be read are logged and left out where `on_error` is "skip", and a
+    DataError where it is "raise"."""
     collate = Collator(reader.tokenizer.pad_token_id)
     durations = [
         reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
@@ -134,8 +130,7 @@ def evaluation_batches(
 
 
 def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[Told, list[int]]:
-    """Returns the indices of utterances by their language and task, which the rows of a batch
-    share."""
+    """Returns the indices of utterances by language and task, which the rows of a batch share."""
     groups: dict[Told, list[int]] = defaultdict(list)
     for index, utterance in enumerate(utterances):
         told = AS_SET

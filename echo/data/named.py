@@ -48,8 +48,7 @@ def check_named(spec: str) -> None:
 
 
 def evaluation_sources(settings: DataSettings) -> dict[str, str]:
-    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one has the name
-    ""."""
+    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one is ""."""
     if isinstance(settings.eval, dict):
         return settings.eval
     return {"": settings.eval or settings.corpus or ""}

@@ -145,8 +145,7 @@ def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
 
 
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
-    """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt says where there are
-    none."""
+    """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt can leave them out."""
     return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
 
 

@@ -72,8 +72,8 @@ def flush(path: Path) -> None:
 
 
 def writable_folder(folder: Path) -> None:
-    """Makes a folder, and checks that it can be written to, before hours are spent on its
-    content."""
+    """Makes a folder, and checks before hours are spent on its content that it can be written
+    to."""
     if folder.exists() and not folder.is_dir():
         raise EchoError(f"{folder}: is a file, but must be a folder; choose another name")
     with writing(folder):
@@ -83,8 +83,7 @@ def writable_folder(folder: Path) -> None:
 
 
 def new_folder(folder: Path) -> None:
-    """Checks that a new folder can be written there, where at most an empty one is, before the work
-    for it is done."""
+    """Checks that a new folder can be written there, or into an empty one, before work is done."""
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise EchoError(f"{folder}: exists, and is not an empty folder; choose another")
@@ -144,7 +143,7 @@ def is_file_name(name: object) -> bool:
 
 
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
-    """Returns whether a path stays below one of several resolved folders, once all links are
+    """Returns whether a path lies below one of several resolved folders, once links are
     followed."""
     return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
 

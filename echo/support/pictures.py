@@ -12,8 +12,7 @@ QUALITY = 65
 
 
 def coloured(levels: np.ndarray) -> Image.Image:
-    """Returns a picture of levels (rows, columns) from 0, the darkest, to 1. The first row is at
-    the top."""
+    """Returns a picture of levels (rows, columns), the first above, from 0, the darkest, to 1."""
     grey = Image.fromarray((255 * levels.clip(0, 1)).astype(np.uint8))
     return ImageOps.colorize(grey, LOW, HIGH, mid=MIDDLE)
 

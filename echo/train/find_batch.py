@@ -125,8 +125,8 @@ class Probe:
         return added is not None
 
     def step_memory(self, items: list[Item]) -> int | None:
-        """Bytes that an optimiser step on these utterances adds at its peak to those in use; None
-        if it does not fit into memory."""
+        """Bytes that an optimiser step adds at its peak to those in use; None if it does not
+        fit."""
         device = self.trainer.accelerator.device
         batch = Collator(self.trainer.reader.tokenizer.pad_token_id)(
             [self.examples[item] for item in items]

@@ -53,12 +53,8 @@ class Trainer:
         heard: Limits | None = None,
         start: EchoForConditionalGeneration | None = None,
     ) -> None:
-        """
-        Args:
-            heard: what the model heard before training, by which its WER is measured first; None
-                measures none.
-            start: a copy of the model before training, for `loss.anchor_kl`.
-        """
+        """`heard` is what the model heard before training, by which its WER is measured first; None
+        measures none. `start` is a copy of it before training, for `loss.anchor_kl`."""
         self.config = config
         self.run = run
         self.corpus = corpus
@@ -181,8 +177,8 @@ class Trainer:
         return self.source.steps(self.progress.position)
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
-        """Evaluates and writes a checkpoint, each if it is due. If `request` was made, StoppedError
-        is raised after that."""
+        """Evaluates and writes a checkpoint, each if it is due. Raises StoppedError by
+        `request`."""
         stopping = self.processes.highest(request.number)
         good = self.state.evaluation_is_due and not stopping and self.evaluate(recorder)
         due = self.progress.step % self.config.train.checkpoint_every == 0
@@ -254,8 +250,7 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """Measures the WER, see `Measuring`, and records and shows it; returns that of
-        `train.best`."""
+        """Measures, records and shows the WER, see `Measuring`; returns that of `train.best`."""
         found = self.measuring(recorder, limits)
         if recorder is not None:
             named = {f"{SET_WER}{name}": value for name, value in found.sets.items() if name}

@@ -67,8 +67,7 @@ def groups_of(
     settings: TrainSettings,
     belongs: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
-    """Groups of the trained parameters that belong to an optimiser by their names, each with its
-    learning rate and weight decay."""
+    """Groups of the trained parameters that belong by their names, with their rates and decays."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("train.freeze leaves nothing to train")
     new = new_parameters(model) if settings.new_learning_rate is not None else set()

@@ -41,8 +41,7 @@ def prepare(
     accelerator: Accelerator,
     processes: Processes,
 ) -> None:
-    """Freezes, adapts and compiles what the settings say, in place. ConfigError if the settings do
-    not fit the model or the launcher."""
+    """Freezes, adapts and compiles a model, in place; ConfigError if that cannot be."""
     # A loaded weight lies where it lay in its file. Kernels round differently for differently
     # aligned memory, so a resumed run would drift from the unbroken one.
     for parameter in model.parameters():

@@ -62,11 +62,8 @@ class Recorder:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The events of a run so far, without a last line that a crash cut off.
-
-    Raises:
-        EchoError: another line is not an event. Going on would lose the lines after it.
-    """
+    """The events of a run so far, without a last line that a crash cut off. EchoError if another
+    line is not an event: going on would lose the lines after it."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return []

@@ -55,8 +55,7 @@ def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = Non
 
 @contextmanager
 def folder_of_its_own(run: Path) -> Iterator[None]:
-    """Within, no other training works in a run's folder. EchoError if one does already, or if the
-    folder cannot be written to."""
+    """Within, no other training works in a run's folder; EchoError if one does already."""
     processes = Processes.started()
     with ExitStack() as stack:
         with processes.together():
@@ -126,10 +125,7 @@ def resumed_trainer(
     run: Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
 ) -> Trainer:
     """A trainer in the state of a run's last undamaged checkpoint, or at step 0 if the run has no
-    checkpoint yet.
-
-    Args:
-        overrides: settings to change, which the run's config then has; see `load_run_config`.
+    checkpoint yet. The run's config then has the overrides; see `load_run_config`.
 
     Raises:
         ConfigError: the folder holds no run, or a setting cannot change.

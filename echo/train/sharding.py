@@ -49,8 +49,7 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
 
 
 def whole(value: Any) -> Any:
-    """`value` with every sharded tensor in it gathered on this device. All processes must call
-    it."""
+    """`value` with its sharded tensors gathered on this device. All processes must call it."""
     if isinstance(value, DTensor):
         return value.full_tensor()
     if isinstance(value, dict):

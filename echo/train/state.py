@@ -60,8 +60,7 @@ class WeightAverage:
 
 
 class TrainState:
-    """The model, its optimiser, schedule and weight average, the run's progress, and its latest
-    metrics."""
+    """The model, its optimiser, schedule and weight average, and the run's progress and metrics."""
 
     def __init__(
         self,
@@ -112,8 +111,7 @@ class TrainState:
         return due and self.progress.wer_step != step
 
     def update_learning_rate(self) -> None:
-        """Sets the learning rate of the next step by the schedule, whose settings have changed
-        since a checkpoint."""
+        """Sets the next step's learning rate by a schedule that has changed since a checkpoint."""
         schedule = self.schedule
         for group, base, factor in zip(
             self.optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True

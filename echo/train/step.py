@@ -121,8 +121,7 @@ class TrainStep:
         return None
 
     def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
-        """Adds up the batches' gradients and clips them to `max_grad_norm`; returns the values of
-        `Done`."""
+        """Adds up the batches' gradients and clips them; returns the values of `Done`."""
         tokens = self.accelerator.reduce(
             torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
         )
@@ -140,14 +139,9 @@ class TrainStep:
         return {**dict(zip(names, means, strict=True)), "grad_norm": norm}
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
-        """Adds one batch's gradients.
-
-        Args:
-            tokens: how many target tokens the step has, in all batches of all processes.
-
-        Returns:
-            (1 + losses,): the metric "loss", then each of `self.losses`, summed over the batch.
-        """
+        """Adds one batch's gradients, where the step has so many target `tokens` in all batches of
+        all processes. Returns (1 + losses,): the metric "loss", then each of `self.losses`, summed
+        over the batch."""
         try:
             output = forward(self.state.model, batch)
             values = [loss(output, batch) for loss in self.losses]

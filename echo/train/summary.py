@@ -90,8 +90,7 @@ def evaluated(
 def end_facts(
     run: Path, config: RunConfig, progress: Progress, error: BaseException | None
 ) -> dict[str, Any]:
-    """What the event of an end holds: why, by the exception that ends the run if there is one, and
-    what training came to."""
+    """What the event of an end holds: what training came to, and why by the exception, if any."""
     spent = share_done(config.train, progress.step, progress.seconds) >= 1
     facts: dict[str, Any] = {"seconds": progress.seconds, "wer": progress.wer}
     match error:
@@ -143,8 +142,7 @@ def ending(run: Path, progress: Progress) -> str:
 
 
 def measured(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each evaluation set: its last WER, that of the best step, and that before
-    training."""
+    """A line for each evaluation set: its WER at last, at the best step, and before training."""
     first, last = events[0], events[-1]
     best = min(events, key=lambda event: (event["wer"], event["step"]))
     for name, wer in measured_wers(last).items():

@@ -25,11 +25,7 @@ STATE_FILE = "trackers.json"
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks that the packages of trackers are installed, without importing them.
-
-    Raises:
-        ConfigError: one is not.
-    """
+    """Raises ConfigError unless the packages of trackers are installed, without importing them."""
     for name in names:
         if find_spec(name) is None:
             raise ConfigError(

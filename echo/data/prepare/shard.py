@@ -99,8 +99,7 @@ def write_shards(
 
 @dataclass
 class Encoding(Dataset):
-    """Encodes the row that it is asked for. Errors are returned: a worker would bury the sentence
-    in its traceback."""
+    """Encodes a row. Errors are returned: a worker would bury the sentence in its traceback."""
 
     format: Format
 
@@ -178,8 +177,8 @@ def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
 
 
 def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
-    """Returns a file's content; written a second at a time, for libsndfile's Opus encoder fails
-    over long pieces."""
+    """Returns a file's content, written by seconds: libsndfile's Opus encoder fails on long
+    pieces."""
     buffer = io.BytesIO()
     channels = samples.shape[1]
     with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=format) as file:

@@ -63,8 +63,7 @@ class SavedReader(Reader):
 
 
 def folder_and_split(spec: str) -> tuple[Path, str | None]:
-    """Returns the parts of `path@split`; no split where the whole is a path, or `path` is no
-    folder."""
+    """Returns the parts of `path@split`; no split where all is a path, or `path` is no folder."""
     folder, _, split = spec.rpartition("@")
     if not Path(spec).exists() and folder and Path(folder).is_dir():
         return Path(folder), split
@@ -122,8 +121,7 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
 
 
 def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
-    """Returns what one cell of an audio column holds, in any of the forms that data sets come
-    in."""
+    """Returns what a cell of an audio column holds, in any of the forms that data sets have."""
     name = repr(column)  # for messages, in which the row comes before it
     cell, rate = record[column], record.get(RATE)
     if isinstance(cell, dict):  # an `Audio` column, or what `Audio` decoded to in older versions
@@ -156,8 +154,7 @@ class DatasetShard:
     files: Recordings
 
     def __iter__(self) -> Iterator[Row | DataError]:
-        """Yields every row in order, and at last why there are no more, where the file is
-        damaged."""
+        """Yields every row in order, and at last where the file is damaged."""
         part = self.dataset.shard(num_shards=self.dataset.num_shards, index=self.index)
         place = f"{self.name}[{self.index}]"
         find = partial(cell_audio, files=self.files)

@@ -51,8 +51,7 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """Returns the names of a folder's recordings by those without suffixes; the first suffix
-    wins."""
+    """Returns the names of a folder's recordings by those without suffix; the first suffix wins."""
     return {
         path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
     }

@@ -16,8 +16,7 @@ class ManifestReader(Reader):
     marks = ("metadata.jsonl",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """Yields one row a line; paths are relative to the manifest, blank lines are passed
-        over."""
+        """Yields one row a line, but for blank ones; paths are relative to the manifest."""
         path = self.file(spec)
         recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
         for number, line in enumerate(read_lines(path), 1):

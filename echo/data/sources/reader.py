@@ -34,8 +34,8 @@ class Reader(ABC):
     marks: tuple[str, ...] = ()  # the files by which a folder of this kind is known
 
     def takes(self, spec: str) -> bool:
-        """Tells whether a source is of this kind: by its name and what is there, without reading
-        it."""
+        """Tells whether a source is of this kind, by its name and what is there, without
+        reading."""
         path = Path(spec)
         if path.is_dir():
             return any((path / mark).is_file() for mark in self.marks)

@@ -67,8 +67,7 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
 
 
 def text_of(record: Record, key: str) -> str:
-    """Returns the transcript. An empty string says that nobody speaks; a missing text says
-    nothing."""
+    """Returns the transcript. An empty one says that nobody speaks; a missing one says nothing."""
     text = record[key]
     if text is None:
         raise DataError(f"{key!r} is missing")

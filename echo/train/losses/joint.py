@@ -81,7 +81,6 @@ def ctc_loss(
         labels: (B, tokens), IGNORED at padding.
         attention_mask: (B, frames) over the features.
         special_ids: tokens that are not part of the text; CTC does not emit them.
-        blank: CTC's blank token.
     """
     is_text = text_mask(labels, special_ids)
     # Moves each row's text tokens to the front.
