@@ -67,7 +67,12 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """Returns a batch, or only what was wrong where no example is left."""
-        skipped = [problem for e in examples for problem in problems_of(e)]
+        skipped: list[DataError] = []
+        for e in examples:
+            if isinstance(e, WindowError):
+                skipped += e.problems
+            else:
+                skipped += [e] if isinstance(e, DataError) else e.skipped
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -88,10 +93,3 @@ class Collator:
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
         )
-
-
-def problems_of(example: Example | DataError) -> Sequence[DataError]:
-    """Returns what was wrong with each utterance left out."""
-    if isinstance(example, WindowError):
-        return example.problems
-    return [example] if isinstance(example, DataError) else example.skipped

@@ -37,11 +37,8 @@ def check_data(settings: DataSettings) -> None:
 
 
 def check_named(spec: str) -> None:
-    """Checks that a source exists, where its name can only be a manifest's or a table's.
-
-    Raises:
-        DataError: it does not.
-    """
+    """Raises DataError if a source does not exist whose name can only be a manifest's or a
+    table's."""
     path = Path(spec)
     if path.suffix.lower() in MANIFESTS + TABLES and "@" not in spec and not path.exists():
         raise DataError(f"{spec}: no such file or folder")

@@ -26,10 +26,7 @@ class Prompts:
     """
 
     def __init__(self, tokenizer: Any, generation: Any) -> None:
-        """
-        Args:
-            generation: the model's generation config; None does not look at the rows.
-        """
+        """`generation` is the model's generation config; None does not look at the rows."""
         self.tokenizer = tokenizer
         self.generation = generation
         self.languages = known_languages(generation) if generation else {}

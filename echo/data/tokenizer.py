@@ -111,13 +111,9 @@ def join_segments(
     tokenizer: WhisperTokenizer, segments: Sequence[Segment], begun: float | None = None
 ) -> list[int]:
     """Returns the target sequence of several segments with their times, in steps of 20 ms, after
-    the prompt of the first: its beginning in the place of <|notimestamps|>, and before the end of
-    text its end. `begun` is the time in seconds at which one more segment begins, whose end is not
-    heard.
-
-    Raises:
-        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
-    """
+    the prompt of the first: the beginning in the place of <|notimestamps|>, and the end before the
+    end of text. `begun` is the time in seconds at which one more segment begins, whose end is not
+    heard. DataError if the tokenizer has no timestamps, as those that Echo trains have none."""
     without = no_timestamps_id(tokenizer)
     first = segments[0].ids
     if without not in first:

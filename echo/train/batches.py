@@ -109,9 +109,7 @@ def training_sampler(
     world: int = 1,
 ) -> EpochBatches:
     """What a run's batches are made of, from a position on; see `EpochBatches`."""
-    packer = None
-    if data.pack:
-        packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens)
+    packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens) if data.pack else None
     return EpochBatches(
         corpus,
         seed,

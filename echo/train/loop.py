@@ -28,7 +28,7 @@ from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, TrainingBatches
 from echo.train.lora import merged, save_adapter
 from echo.train.measuring import Measuring
-from echo.train.outcomes import NOT_FINITE, Inquiry, Outcomes
+from echo.train.outcomes import Outcomes
 from echo.train.prepare import new_accelerator, prepare
 from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
 from echo.train.sharding import whole_model
@@ -78,8 +78,7 @@ class Trainer:
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
-        inquiry = Inquiry(run / NOT_FINITE, self.step, self.source.again)
-        self.outcomes = Outcomes(self.state, self.checkpoints, inquiry)
+        self.outcomes = Outcomes(self.checkpoints, self.step, self.source.again)
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.

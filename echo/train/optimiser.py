@@ -39,7 +39,13 @@ def build_optimiser(
             raise ConfigError("train.betas has no effect under adafactor: leave it out")
         return torch.optim.Adafactor(groups_of(model, settings))
     if settings.optimiser == "muon":
-        matrices = hidden_matrices(model)
+        # Neither embeddings and output projections, nor what a Whisper lacks: some of it is thin.
+        new = new_parameters(model)
+        matrices = {
+            name
+            for name, p in model.named_parameters()
+            if p.requires_grad and p.ndim == 2 and ".layers." in name and name not in new
+        }
         hidden = groups_of(model, settings, matrices.__contains__)
         if not hidden:
             raise ConfigError(
@@ -49,17 +55,6 @@ def build_optimiser(
         others = groups_of(model, settings, lambda name: name not in matrices)
         return MuonWithAdamW(hidden, others, betas)
     return torch.optim.AdamW(groups_of(model, settings), betas=betas, fused=True)
-
-
-def hidden_matrices(model: EchoForConditionalGeneration) -> set[str]:
-    """The names of the matrices that a Whisper's layers have and that are trained: neither
-    embeddings and output projections, nor what a Whisper lacks, of which some are thin."""
-    new = new_parameters(model)
-    return {
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.ndim == 2 and ".layers." in name and name not in new
-    }
 
 
 def groups_of(

@@ -20,7 +20,7 @@ from echo.support.errors import EchoError
 from echo.support.files import writing
 from echo.train.batches import StepBatches
 from echo.train.prepare import not_compiled
-from echo.train.state import TrainState, random_state, restore_random_state
+from echo.train.state import random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep, forward
 
 logger = logging.getLogger(__name__)
@@ -29,49 +29,92 @@ NOT_FINITE = "not-finite"  # the folder in a run's
 MOST_STEPS = 3  # that a run looks into and keeps
 
 
-class Inquiry:
-    """Looks into the first such steps of a run. Training goes on as if it had not."""
+@dataclass(frozen=True)
+class Unread:
+    """A step whose outcome is not read yet."""
+
+    number: int
+    start: Position  # of its batches
+    ids: list[str]  # of this process's utterances
+    outcome: Done | Skipped
+
+
+class Outcomes:
+    """The outcomes of the steps since they were last read. The first of a run whose numbers are not
+    finite are looked into."""
 
     def __init__(
-        self, folder: Path, step: TrainStep, batches: Callable[[Position], list[Batch]]
+        self,
+        checkpoints: CheckpointFolder,
+        step: TrainStep,
+        batches: Callable[[Position], list[Batch]],
     ) -> None:
-        """Batches are kept in `folder`; `batches` makes this process's of a step once more."""
-        self.folder = folder
+        """`batches` makes this process's batches of a step once more."""
+        self.checkpoints = checkpoints
         self.step = step
         self.batches = batches
-        self.rank = step.state.processes.rank
-        kept = len([*folder.glob(f"*-{self.rank}.safetensors")])
-        self.count = step.state.processes.highest(kept)  # on which all must agree
+        self.state = step.state
+        self.unread: list[Unread] = []
+        self.folder = checkpoints.folder.parent / NOT_FINITE
+        self.rank = self.state.processes.rank
+        kept = len([*self.folder.glob(f"*-{self.rank}.safetensors")])
+        self.looked_into = self.state.processes.highest(kept)  # on which all must agree
 
-    def __call__(self, number: int, start: Position, values: Mapping[str, torch.Tensor]) -> None:
+    def add(self, number: int, taken: StepBatches, outcome: Done | Skipped) -> None:
+        ids = [u.id for b in taken.own for u in b.utterances]
+        self.unread.append(Unread(number, taken.start, ids, outcome))
+
+    def read(self) -> None:
+        """Adds the outcomes to the progress and the metrics; EchoError after too many bad ones."""
+        progress, limit = self.state.progress, self.state.config.train.max_skipped_steps
+        unread, self.unread = self.unread, []
+        for step in unread:
+            why = step.outcome
+            if isinstance(why, Done):
+                if why.finite:  # waits for the device
+                    progress.skipped_in_row = 0
+                    self.state.recent.append(why.values)
+                    continue
+                self.look_into(step, why.values)
+                why = Skipped.NUMBERS
+            progress.skipped_steps += 1
+            progress.skipped_in_row += 1
+            ids = ", ".join(step.ids)
+            logger.warning("step %d is skipped: %s; utterances: %s", step.number, why.value, ids)
+            if progress.skipped_in_row >= limit:
+                last = self.checkpoints.last_good() or "none yet"
+                with self.state.processes.together():
+                    raise EchoError(
+                        f"{self.checkpoints.folder.parent}: stopped after {limit} skipped steps in "
+                        f"a row, the last being step {step.number}: {why.value}; the last good "
+                        f"checkpoint is {last}"
+                    )
+
+    def look_into(self, step: Unread, values: Mapping[str, torch.Tensor]) -> None:
         """Names the first module whose output is not finite, with the weights as they are now, and
-        keeps the step's batches. All processes must call it.
-
-        Args:
-            start: where the step's batches begin.
-            values: the losses and the norm of the gradient, as `Done` has them.
-        """
-        if self.count >= MOST_STEPS:
+        keeps the step's batches. Training goes on as if it had not. All processes must call it.
+        `values` are the losses and the norm of the gradient, as `Done` has them."""
+        if self.looked_into >= MOST_STEPS:
             return
-        self.count += 1
+        self.looked_into += 1
         wrong = ", ".join(name for name, value in values.items() if not torch.isfinite(value))
         random = random_state()
-        batches = self.batches(start)
+        batches = self.batches(step.start)
         model = self.step.state.unwrapped
         place = self.step.within_memory(lambda: first_not_finite(model, batches))
         restore_random_state(random)
-        path = self.folder / f"step-{number:06}-{self.rank}.safetensors"
+        path = self.folder / f"step-{step.number:06}-{self.rank}.safetensors"
         logger.warning(
             "step %d: %s: not finite; the first output that is not finite is that of %s",
-            number,
+            step.number,
             wrong,
             place or "no module, where the batch is heard again without dropout",
         )
         try:
             save_batches(batches, path)
-            logger.warning("step %d: its batch is kept in %s", number, path)
+            logger.warning("step %d: its batch is kept in %s", step.number, path)
         except EchoError as error:  # a full disk, which the next checkpoint reports
-            logger.warning("step %d: its batch is not kept: %s", number, error)
+            logger.warning("step %d: its batch is not kept: %s", step.number, error)
 
 
 def first_not_finite(model: EchoForConditionalGeneration, batches: Sequence[Batch]) -> str | None:
@@ -118,53 +161,3 @@ def save_batches(batches: Sequence[Batch], path: Path) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, metadata=ids)
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A step whose outcome is not read yet."""
-
-    number: int
-    start: Position  # of its batches
-    ids: list[str]  # of this process's utterances
-    outcome: Done | Skipped
-
-
-class Outcomes:
-    """The outcomes of the steps since they were last read."""
-
-    def __init__(self, state: TrainState, checkpoints: CheckpointFolder, inquiry: Inquiry) -> None:
-        self.state = state
-        self.checkpoints = checkpoints
-        self.inquiry = inquiry
-        self.unread: list[Unread] = []
-
-    def add(self, number: int, taken: StepBatches, outcome: Done | Skipped) -> None:
-        ids = [u.id for b in taken.own for u in b.utterances]
-        self.unread.append(Unread(number, taken.start, ids, outcome))
-
-    def read(self) -> None:
-        """Adds the outcomes to the progress and the metrics; EchoError after too many bad ones."""
-        progress, limit = self.state.progress, self.state.config.train.max_skipped_steps
-        unread, self.unread = self.unread, []
-        for step in unread:
-            why = step.outcome
-            if isinstance(why, Done):
-                if why.finite:  # waits for the device
-                    progress.skipped_in_row = 0
-                    self.state.recent.append(why.values)
-                    continue
-                self.inquiry(step.number, step.start, why.values)
-                why = Skipped.NUMBERS
-            progress.skipped_steps += 1
-            progress.skipped_in_row += 1
-            ids = ", ".join(step.ids)
-            logger.warning("step %d is skipped: %s; utterances: %s", step.number, why.value, ids)
-            if progress.skipped_in_row >= limit:
-                last = self.checkpoints.last_good() or "none yet"
-                with self.state.processes.together():
-                    raise EchoError(
-                        f"{self.checkpoints.folder.parent}: stopped after {limit} skipped steps in "
-                        f"a row, the last being step {step.number}: {why.value}; the last good "
-                        f"checkpoint is {last}"
-                    )

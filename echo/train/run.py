@@ -65,12 +65,9 @@ def folder_of_its_own(run: Path) -> Iterator[None]:
 
 
 def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Trainer:
-    """A trainer of a new model in a new folder, which then holds the run's config.
-
-    Raises:
-        ConfigError: the folder holds another run, or the settings contradict each other.
-        DataError: the data cannot be read, or do not fit the model.
-    """
+    """A trainer of a new model in a new folder, which then holds the run's config. ConfigError if
+    it holds another run, or the settings contradict each other; DataError if the data cannot be
+    read, or do not fit the model."""
     processes = Processes.started()
     with processes.together():
         if (run / "config.yaml").exists():
@@ -112,11 +109,8 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
 def resume_run(
     run: str | Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
 ) -> Progress:
-    """Resumes a run; see `resumed_trainer`.
-
-    Raises:
-        EchoError: another process works in the folder, or it cannot be written to.
-    """
+    """Resumes a run; see `resumed_trainer`. EchoError if another process works in the folder, or it
+    cannot be written to."""
     with folder_of_its_own(Path(run)):
         return resumed_trainer(Path(run), corpus, overrides).train()
 

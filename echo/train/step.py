@@ -59,13 +59,9 @@ class TrainStep:
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
-        the weights with them, unless memory runs out or a number is not finite. A skipped step
-        counts as a step of the run and of the schedule. It does not wait for the device if the
-        optimiser is a fused one.
-
-        Raises:
-            EchoError: memory ran out, and several processes train.
-        """
+        the weights with them, unless memory runs out, which is an EchoError where several processes
+        train, or a number is not finite. A skipped step counts as a step of the run and of the
+        schedule. It does not wait for the device if the optimiser is a fused one."""
         # Where the batches do not fit into memory, in halves.
         values = self.fitting(batches) or self.fitting([h for b in batches for h in b.halves()])
         state = self.state
