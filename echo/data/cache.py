@@ -42,13 +42,10 @@ class AudioCache:
     Any number of processes and runs may share a folder, and none waits for another: an entry
     appears complete or not at all, and never changes. A damaged entry is written again. When
     nothing can be written, as on a full disk, the cache becomes read-only and each process logs
-    that once.
+    that once. A folder that cannot be made, or a limit that is not positive, is a ConfigError.
 
-    An entry is named by what it is made of, so a recording that changes gets a new one. It holds
-    a CRC-32 and then the samples in little-endian float32, so it is exact.
-
-    Raises:
-        ConfigError: the folder cannot be made, or the limit is not positive.
+    An entry is named by what it is made of, so a recording that changes gets a new one. It holds a
+    CRC-32 and then the samples in little-endian float32, so it is exact.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:

@@ -32,12 +32,8 @@ SYSTEM_SHARE = 0.8  # of the free memory, which batches on a CPU may take
 
 def find_max_batch_seconds(config: RunConfig) -> float:
     """The largest `data.max_batch_seconds` with which the costliest batches of the first epoch fit
-    into memory, less a margin. Nothing is written.
-
-    Raises:
-        ConfigError: the settings contradict each other.
-        EchoError: not even the longest utterance alone fits.
-    """
+    into memory, less a margin. Nothing is written. ConfigError if the settings contradict each
+    other; EchoError if not even the longest utterance alone fits."""
     check_run(config)
     corpus = sample_corpus(build_corpus(config.data, config.seed))
     with tempfile.TemporaryDirectory() as run:

@@ -43,9 +43,8 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         "train.compile": train.compile,
         **{f"loss.{loss.setting}": not loss.is_for_fsdp for loss in weighted_losses(config)},
     }
-    for what, is_refused in refused.items():
-        if is_refused:
-            raise ConfigError(f"FSDP does not support {what}; launch with DDP, or leave it out")
+    if what := next((what for what, is_refused in refused.items() if is_refused), None):
+        raise ConfigError(f"FSDP does not support {what}; launch with DDP, or leave it out")
 
 
 def whole(value: Any) -> Any:

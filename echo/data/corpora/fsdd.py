@@ -46,15 +46,13 @@ def _samples(path: Path) -> torch.Tensor:
 
 
 class ConnectedDigits:
-    """A corpus of 1 to 6 digits in a row, each row in one speaker's voice.
+    """A corpus of 1 to 6 digits in a row, each row in one speaker's voice, joined from the data
+    set's folder `root`, which holds `recordings/{digit}_{speaker}_{index}.wav`.
 
-    An epoch says every training recording (indices 5-49, or 10-49 with the dev split) exactly
-    once, in rows that are new in each epoch and depend on `seed` and the epoch's number alone. The
+    An epoch says every training recording (indices 5-49, or 10-49 with the dev split) exactly once,
+    in rows that are new in each epoch and depend on `seed` and the epoch's number alone. The
     evaluation set is joined from indices 0-4 (dev: 5-9) and is the same whatever the seed: it takes
     each recording once per pass, in as many passes as it needs for `eval_utterances` rows or more.
-
-    Args:
-        root: the data set's folder, which holds `recordings/{digit}_{speaker}_{index}.wav`.
 
     Raises:
         DataError: the folder, or any recording of any of its speakers, is missing or misnamed.
