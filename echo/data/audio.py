@@ -167,11 +167,7 @@ class AudioReference(Audio):
 
 
 def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
-    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz.
-
-    Raises:
-        DataError: the recording is missing, unreadable, damaged or empty.
-    """
+    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
     with opened(source, name) as file:
         return read_samples(file), file.samplerate
 
@@ -182,11 +178,8 @@ def read_samples(file: soundfile.SoundFile, frames: int = -1) -> torch.Tensor:
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
-    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz.
-
-    Raises:
-        DataError: there are no samples, some are not finite, or the rate is too high.
-    """
+    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz. DataError if there are
+    no samples, if some are not finite, or if the rate is too high."""
     if rate > MAX_RATE:
         raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
     if samples.shape[-1] == 0:
@@ -207,13 +200,8 @@ def resampler(rate: int, new_rate: int) -> Resample:
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
-    """Returns the seconds of audio by the recording's header, without decoding.
-
-    Messages name a file by its path unless another name is given.
-
-    Raises:
-        DataError: the recording is missing, unreadable or empty.
-    """
+    """Returns the seconds of audio by the recording's header, without decoding. Messages name a
+    file by its path unless another name is given."""
     with opened(source, name or str(source)) as file:
         return file.frames / file.samplerate
 

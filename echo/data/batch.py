@@ -35,8 +35,7 @@ class Batch:
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """Pins its tensors, for the loader: copies from memory that is not pinned make the host
-        wait for them."""
+        """For the loader: copies from memory that is not pinned make the host wait for them."""
         return self.each(torch.Tensor.pin_memory)
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
@@ -68,7 +67,12 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """Returns a batch, or only what was wrong where no example is left."""
-        skipped = [problem for e in examples for problem in problems_of(e)]
+        skipped: list[DataError] = []
+        for e in examples:
+            if isinstance(e, WindowError):
+                skipped += e.problems
+            else:
+                skipped += [e] if isinstance(e, DataError) else e.skipped
         good = [e for e in examples if isinstance(e, Example)]
         if not good:
             return skipped
@@ -89,10 +93,3 @@ class Collator:
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
         )
-
-
-def problems_of(example: Example | DataError) -> Sequence[DataError]:
-    """Returns what was wrong with each utterance left out."""
-    if isinstance(example, WindowError):
-        return example.problems
-    return [example] if isinstance(example, DataError) else example.skipped

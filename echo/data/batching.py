@@ -42,14 +42,11 @@ def bucket(
     max_batch_size: int,
     rng: random.Random | None = None,
 ) -> list[list[int]]:
-    """Groups utterances into batches of at most so many seconds, padding included.
+    """Groups indices into `durations` into batches of at most so many seconds, padding included.
+    One that is longer is a batch of its own.
 
     Neighbours in duration share a batch, so little of it is padding. With `rng`, durations are
     blurred by 5 %, so that batches differ from epoch to epoch, and batches are shuffled.
-
-    Returns:
-        Indices into `durations`, each exactly once. An utterance longer than the limit is a
-        batch of its own.
     """
     blur = [rng.uniform(0.95, 1.05) if rng else 1.0 for _ in durations]
     order = sorted(range(len(durations)), key=lambda i: durations[i] * blur[i])
@@ -117,17 +114,15 @@ class EpochBatches:
             drawn = self.packer.pack(utterances, self.speeds, rng)
         else:
             drawn = [(utterance, rng.choice(self.speeds)) for utterance in utterances]
-        durations = [self.seconds(utterance.duration / speed) for utterance, speed in drawn]
+        durations = [utterance.duration / speed for utterance, speed in drawn]
+        if self.limits:
+            durations = [self.limits.padded_seconds(seconds) for seconds in durations]
         items = [
             Item(epoch, i, speed, utterance if carried else None)
             for i, (utterance, speed) in enumerate(drawn)
         ]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
         return [[items[i] for i in batch] for batch in batches]
-
-    def seconds(self, seconds: float) -> float:
-        """Returns how long an example is, with the silence that is added to it."""
-        return self.limits.padded_seconds(seconds) if self.limits else seconds
 
     def __iter__(self) -> Iterator[list[Item]]:
         """Yields this process's batches."""

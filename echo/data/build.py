@@ -5,11 +5,17 @@ from pathlib import Path
 
 from echo.config import DataSettings
 from echo.data.cache import AudioCache
-from echo.data.corpora.built_in import built_in_corpus
-from echo.data.corpora.mixed import MixedCorpus, Weighted
-from echo.data.corpora.stream import AnyCorpus, Shard, StreamCorpus, held_shards
+from echo.data.corpora.stream import (
+    AnyCorpus,
+    MixedCorpus,
+    Shard,
+    StreamCorpus,
+    Weighted,
+    held_shards,
+)
 from echo.data.named import check_data, evaluation_sources, training_sources
 from echo.data.sources import Columns, ReadOptions, read_source, stream_source
+from echo.data.sources.corpora import built_in_corpus
 from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
 

@@ -42,13 +42,10 @@ class AudioCache:
     Any number of processes and runs may share a folder, and none waits for another: an entry
     appears complete or not at all, and never changes. A damaged entry is written again. When
     nothing can be written, as on a full disk, the cache becomes read-only and each process logs
-    that once.
+    that once. A folder that cannot be made, or a limit that is not positive, is a ConfigError.
 
-    An entry is named by what it is made of, so a recording that changes gets a new one. It holds
-    a CRC-32 and then the samples in little-endian float32, so it is exact.
-
-    Raises:
-        ConfigError: the folder cannot be made, or the limit is not positive.
+    An entry is named by what it is made of, so a recording that changes gets a new one. It holds a
+    CRC-32 and then the samples in little-endian float32, so it is exact.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -89,7 +86,12 @@ class AudioCache:
 
     def keep(self, path: Path, samples: torch.Tensor) -> None:
         try:
-            write_entry(path, samples)
+            content = samples.numpy().astype("<f4", order="C", copy=False)
+            with whole_file(path) as temporary:
+                path.parent.mkdir(exist_ok=True)
+                with temporary.open("xb") as file:
+                    file.write(crc32(content.data).to_bytes(4, "little"))
+                    file.write(content.data)
         except EchoError as error:
             self.writable = False
             logger.warning(
@@ -151,17 +153,3 @@ def read_entry(path: Path) -> torch.Tensor | None:
         os.utime(path)  # for `evict`: file systems seldom note when a file was read
     # A copy, aligned as decoded samples are: rounding in products may depend on alignment.
     return torch.tensor(samples, dtype=torch.float32)
-
-
-def write_entry(path: Path, samples: torch.Tensor) -> None:
-    """Makes an entry.
-
-    Raises:
-        EchoError: it cannot be written; nothing is left of it.
-    """
-    content = samples.numpy().astype("<f4", order="C", copy=False)
-    with whole_file(path) as temporary:
-        path.parent.mkdir(exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(crc32(content.data).to_bytes(4, "little"))
-            file.write(content.data)

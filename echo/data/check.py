@@ -1,17 +1,129 @@
 """Everything that is wrong with a data set, found in one pass, and what it holds."""
 
+import hashlib
 import math
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
-from echo.data.check_rows import MAX_CHARS, MAX_SECONDS, CheckedRow, check_rows
-from echo.data.sources.options import AS_USUAL, ReadOptions
+from echo.data.audio import to_mono_16k
+from echo.data.sources import scan_source
+from echo.data.sources.reader import AS_USUAL, ReadOptions
+from echo.data.utterance import Utterance
+from echo.support.errors import DataError
 from echo.support.text import visible
 
+MAX_SECONDS = 30.0  # what Whisper's encoder hears
+# 448 tokens, the length of Whisper's decoder, at four characters each, which is English's average.
+MAX_CHARS = 448 * 4
+MIN_SECONDS = 0.1
+FULL_SCALE = 0.999  # a sample this loud was probably louder
+MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
+SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
+
+
+class Flaw(NamedTuple):
+    """Something wrong with a row."""
+
+    kind: str  # "too short"
+    what: str  # "lasts 0.05 s, less than 0.1 s"; of an unusable row, a sentence that names it
+
+
+class Decoded(NamedTuple):
+    """What a recording turned out to be."""
+
+    seconds: float
+    rate: int  # Hz
+    channels: int
+
+
+@dataclass(frozen=True)
+class CheckedRow:
+    """A row, and everything that is wrong with it."""
+
+    utterance: Utterance | None  # None where the row cannot be used
+    decoded: Decoded | None  # None where there is no recording that can be
+    flaws: list[Flaw]
+
+    @property
+    def findings(self) -> Iterator[tuple[str, str]]:
+        """The kind of each flaw, and a sentence that names the row."""
+        for kind, what in self.flaws:
+            yield kind, f"{self.utterance.where}: {what}" if self.utterance else what
+
+
+def check_rows(
+    spec: str,
+    options: ReadOptions = AS_USUAL,
+    max_seconds: float | None = MAX_SECONDS,
+    max_chars: int | None = MAX_CHARS,
+) -> Iterator[CheckedRow]:
+    """Checks every row of a source that `read_source` takes, in order, and its length.
+
+    Raises:
+        DataError: the source as a whole cannot be read, or holds no row.
+    """
+    seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
+    rows = scan_source(spec, options)
+    for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
+        if isinstance(row, DataError):
+            yield CheckedRow(None, None, [Flaw("unusable rows", str(row))])
+            continue
+        flaws = [*row_flaws(row, max_chars, seen)]
+        try:
+            samples, rate = row.audio.read()
+            to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+        except DataError as error:
+            yield CheckedRow(row, None, [*flaws, Flaw("unreadable recordings", str(error))])
+            continue
+        channels, length = samples.shape
+        flaws += audio_flaws(row, samples, rate, max_seconds, seen)
+        yield CheckedRow(row, Decoded(length / rate, rate, channels), flaws)
+
+
+def row_flaws(
+    row: Utterance, max_chars: int | None, seen: dict[str | bytes, str]
+) -> Iterator[Flaw]:
+    if max_chars is not None and len(row.text) > max_chars:
+        yield Flaw("long texts", f"has {len(row.text)} characters of text, more than {max_chars}")
+    if len(row.text.splitlines()) > 1:
+        what = "has a line break in its text, as after an unclosed quote"
+        yield Flaw("texts of several lines", what)
+    if (first := seen.setdefault(row.id, row.where)) != row.where:
+        yield Flaw("repeated ids", f"has the same id as {first}: {row.id!r}")
+
+
+def audio_flaws(
+    row: Utterance,
+    samples: torch.Tensor,
+    rate: int,
+    max_seconds: float | None,
+    seen: dict[str | bytes, str],
+) -> Iterator[Flaw]:
+    seconds = samples.shape[-1] / rate
+    if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
+        yield Flaw("wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given")
+    if seconds < MIN_SECONDS:
+        yield Flaw("too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s")
+    if max_seconds is not None and seconds > max_seconds:
+        yield Flaw("too long", f"lasts {seconds:.2f} s, more than {max_seconds:g} s")
+    if samples.abs().max() < SILENCE:
+        yield Flaw("silent", "is digital silence")
+    clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
+    if clipped > MAX_CLIPPED:
+        yield Flaw("clipped", f"{clipped:.1%} of its samples are at full scale")
+    # By its samples, a copy is found under another name as well.
+    digest = hashlib.blake2b(samples.numpy().tobytes(), digest_size=16).digest()
+    if (first := seen.setdefault(digest, row.where)) != row.where:
+        yield Flaw("repeated recordings", f"has the same recording as {first}")
 
 
 @dataclass
@@ -61,11 +173,7 @@ def check_source(
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
 ) -> Report:
-    """Reads every row and decodes every recording of a source; see `check_rows`.
-
-    Raises:
-        DataError: the source as a whole cannot be read, or holds no row.
-    """
+    """Reads every row and decodes every recording of a source; see `check_rows`."""
     report = Report(spec)
     for row in check_rows(spec, options, max_seconds, max_chars):
         report.add(row)

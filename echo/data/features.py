@@ -35,14 +35,8 @@ def hann_window() -> torch.Tensor:
 
 
 def log_mel(samples: torch.Tensor, n_mels: int) -> torch.Tensor:
-    """Computes what `WhisperFeatureExtractor` does, without padding to 30 s.
-
-    Args:
-        samples: (samples,) at 16 kHz.
-
-    Returns:
-        (n_mels, frames), a frame for each 10 ms begun.
-    """
+    """Computes what `WhisperFeatureExtractor` does, without padding to 30 s, of (samples,) at 16
+    kHz: (n_mels, frames), a frame for each 10 ms begun."""
     frames = feature_frames(len(samples))
     # Silence follows the recording, as in Whisper's padded input; its frames are cut off again.
     followed = F.pad(samples, (0, N_FFT))

@@ -12,16 +12,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from echo.config import DataSettings, OnError
-from echo.data.augment import spec_augment
+from echo.data.augment import WaveformAugment, spec_augment
 from echo.data.batch import Batch, Collator
 from echo.data.batching import EpochBatches, Item, bucket
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.examples import Example, ExampleReader
 from echo.data.packing import Window
 from echo.data.prompts import AS_SET, Told
-from echo.data.tokenizer import add_timestamps
+from echo.data.tokenizer import Segment, join_segments
 from echo.data.utterance import Utterance
-from echo.data.waveform import WaveformAugment
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.signals import leave_signals_to_parent
@@ -60,7 +59,8 @@ class TrainingSet(Dataset):
         tokens = example.tokens
         alone = not isinstance(utterance, Window)  # a window has timestamps anyway
         if rng.random() < self.settings.timestamps and alone and utterance.text:
-            tokens = add_timestamps(self.reader.tokenizer, tokens, example.seconds)
+            alone_in_it = [Segment(0.0, example.seconds, tokens)]
+            tokens = join_segments(self.reader.tokenizer, alone_in_it)
         return replace(example, features=features, tokens=tokens)
 
     def utterance(self, item: Item) -> Utterance:
@@ -102,14 +102,10 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of all utterances, longest first, so that what does not fit in memory fails at
-    once; with several processes, every `world`-th batch. All of a batch are told the same language
-    and task. Utterances that cannot be read are
-    logged and left out where `on_error` is "skip".
-
-    Raises:
-        DataError: an utterance cannot be read and `on_error` is "raise".
-    """
+    """Batches of all utterances, longest first, so that what does not fit in memory fails at once;
+    with several processes, every `world`-th batch. All of a batch are told the same language and
+    task. Utterances that cannot be read are logged and left out where `on_error` is "skip", and a
+    DataError where it is "raise"."""
     collate = Collator(reader.tokenizer.pad_token_id)
     durations = [
         reader.limits.padded(round(u.duration * SAMPLE_RATE)) / SAMPLE_RATE for u in utterances
@@ -134,8 +130,7 @@ def evaluation_batches(
 
 
 def told_alike(utterances: Sequence[Utterance], reader: ExampleReader) -> dict[Told, list[int]]:
-    """Returns the indices of utterances by their language and task, which the rows of a batch
-    share."""
+    """Returns the indices of utterances by language and task, which the rows of a batch share."""
     groups: dict[Told, list[int]] = defaultdict(list)
     for index, utterance in enumerate(utterances):
         told = AS_SET

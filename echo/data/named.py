@@ -37,33 +37,22 @@ def check_data(settings: DataSettings) -> None:
 
 
 def check_named(spec: str) -> None:
-    """Checks that a source exists, where its name can only be a manifest's or a table's.
-
-    Raises:
-        DataError: it does not.
-    """
+    """Raises DataError if a source does not exist whose name can only be a manifest's or a
+    table's."""
     path = Path(spec)
     if path.suffix.lower() in MANIFESTS + TABLES and "@" not in spec and not path.exists():
         raise DataError(f"{spec}: no such file or folder")
 
 
 def evaluation_sources(settings: DataSettings) -> dict[str, str]:
-    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one has the name
-    ""."""
+    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one is ""."""
     if isinstance(settings.eval, dict):
         return settings.eval
     return {"": settings.eval or settings.corpus or ""}
 
 
 def check_folder(folder: Path, setting: str) -> None:
-    """Checks that a folder exists.
-
-    Args:
-        setting: what named the folder, for messages.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Raises ConfigError, naming the setting that named a folder, unless it exists."""
     if not folder.is_dir():
         raise ConfigError(f"{setting}: {folder}: no such folder")
 

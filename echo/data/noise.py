@@ -24,13 +24,7 @@ class AudioFolder:
 
     @classmethod
     def at(cls, folder: Path, setting: str) -> "AudioFolder":
-        """
-        Args:
-            setting: what named the folder, for messages.
-
-        Raises:
-            ConfigError: there is no such folder, or no recording below it.
-        """
+        """Finds the recordings below the folder that a setting names, or raises ConfigError."""
         check_folder(folder, setting)
         found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         # By their names within the folder, so that the order is the same wherever it lies.
@@ -39,17 +33,11 @@ class AudioFolder:
             raise ConfigError(f"{setting}: {folder} holds no recordings ({', '.join(SUFFIXES)})")
         return cls(paths)
 
-    def draw(self, rng: random.Random) -> Path:
-        return rng.choice(self.paths)
-
     def stretch(self, samples: int, rng: random.Random) -> torch.Tensor:
         """Returns (samples,) float32 at 16 kHz from a recording and a place drawn at random. Only
-        this stretch is decoded. A recording that is shorter is repeated.
-
-        Raises:
-            DataError: the recording cannot be read, or is digital silence wherever it is tried.
-        """
-        path = self.draw(rng)
+        this stretch is decoded. A recording that is shorter is repeated. DataError if it cannot be
+        read, or if it is digital silence wherever it is tried."""
+        path = rng.choice(self.paths)
         for _ in range(ATTEMPTS):
             noise = read_stretch(path, samples, rng)
             if noise.any():

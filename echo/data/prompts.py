@@ -26,20 +26,14 @@ class Prompts:
     """
 
     def __init__(self, tokenizer: Any, generation: Any) -> None:
-        """
-        Args:
-            generation: the model's generation config; None does not look at the rows.
-        """
+        """`generation` is the model's generation config; None does not look at the rows."""
         self.tokenizer = tokenizer
         self.generation = generation
         self.languages = known_languages(generation) if generation else {}
 
     def told(self, utterance: Utterance) -> Told:
-        """Returns what its row says, completed by the checkpoint's settings.
-
-        Raises:
-            DataError: the model does not know the language or the task.
-        """
+        """Returns what its row says, completed by the checkpoint's settings. DataError if the model
+        does not know the language or the task."""
         language, task = utterance.language, utterance.task
         if self.generation is None or language is task is None:
             return AS_SET
@@ -66,11 +60,8 @@ class Prompts:
             raise DataError(f"'task' is {task!r}, but an English-only model can only transcribe")
 
     def ids(self, utterance: Utterance) -> list[int]:
-        """Returns the tokens before its transcript, from the decoder's start token on.
-
-        Raises:
-            DataError: as for `told`; or the model is multilingual and no language is given.
-        """
+        """Returns the tokens before its transcript, from the decoder's start token on. DataError as
+        for `told`; or if the model is multilingual and no language is given."""
         told = self.told(utterance)
         usual = list(self.tokenizer.prefix_tokens)
         if told == AS_SET:

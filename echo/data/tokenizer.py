@@ -99,16 +99,6 @@ def encode_transcript(
     return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
 
 
-def add_timestamps(tokenizer: WhisperTokenizer, ids: list[int], seconds: float) -> list[int]:
-    """Returns a checkpoint's target sequence as one segment with its times: in the place of
-    <|notimestamps|> its beginning, 0 s, and before the end of text its end, in steps of 20 ms.
-
-    Raises:
-        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
-    """
-    return join_segments(tokenizer, [Segment(0.0, seconds, ids)])
-
-
 class Segment(NamedTuple):
     """A transcript within a window: its times in seconds, and its whole target sequence."""
 
@@ -121,14 +111,9 @@ def join_segments(
     tokenizer: WhisperTokenizer, segments: Sequence[Segment], begun: float | None = None
 ) -> list[int]:
     """Returns the target sequence of several segments with their times, in steps of 20 ms, after
-    the prompt of the first.
-
-    Args:
-        begun: the time in seconds at which one more segment begins, whose end is not heard.
-
-    Raises:
-        DataError: the tokenizer has no timestamps, as those that Echo trains have none.
-    """
+    the prompt of the first: the beginning in the place of <|notimestamps|>, and the end before the
+    end of text. `begun` is the time in seconds at which one more segment begins, whose end is not
+    heard. DataError if the tokenizer has no timestamps, as those that Echo trains have none."""
     without = no_timestamps_id(tokenizer)
     first = segments[0].ids
     if without not in first:
@@ -156,8 +141,7 @@ def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
 
 
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
-    """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt says where there are
-    none."""
+    """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt can leave them out."""
     return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
 
 

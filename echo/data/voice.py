@@ -21,14 +21,8 @@ QUIET_SECONDS = 0.3  # length of the pause to cut in
 
 
 def loudness(samples: torch.Tensor) -> torch.Tensor:
-    """Measures the power in the speech band in windows of 50 ms, one every 10 ms.
-
-    Args:
-        samples: (samples,) at 16 kHz. Less than 50 ms is padded to 50 ms.
-
-    Returns:
-        (frames,) in dB, 0 for a full-scale sine.
-    """
+    """Measures the power in the speech band in windows of 50 ms, one every 10 ms, of (samples,) at
+    16 kHz: (frames,) in dB, 0 for a full-scale sine. Less than 50 ms is padded to 50 ms."""
     window = torch.hann_window(WINDOW)
     low, high = (round(hertz * WINDOW / SAMPLE_RATE) for hertz in BAND)
     frames = F.pad(samples, (0, max(0, WINDOW - len(samples)))).unfold(0, WINDOW, HOP_LENGTH)
@@ -54,8 +48,7 @@ def has_voice(samples: torch.Tensor) -> bool:
 
 
 def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
-    """Trims the silence at both ends of a segment, in seconds. `voice` is the result of
-    `voiced`."""
+    """Trims the silence at both ends of a segment, in seconds, by the result of `voiced`."""
     first, last = round(start * SAMPLE_RATE / HOP_LENGTH), round(end * SAMPLE_RATE / HOP_LENGTH)
     places = voice[first:last].nonzero()
     if len(places) == 0:
@@ -66,12 +59,8 @@ def trim(start: float, end: float, voice: torch.Tensor) -> tuple[float, float]:
 
 
 def split_at_quiet(samples: torch.Tensor, longest: int) -> list[tuple[int, int]]:
-    """Cuts a recording into pieces of at most `longest` samples. Each piece ends at the quietest
-    moment between `longest / 2` and `longest` samples.
-
-    Returns:
-        The index of each piece's first sample, and the index after its last.
-    """
+    """Cuts a recording into pieces of at most `longest` samples, each from one sample to before
+    another. Each piece ends at the quietest moment between `longest / 2` and `longest` samples."""
     cuts = [0]
     while len(samples) - cuts[-1] > longest:
         begin = cuts[-1] + longest // 2

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from echo.data.describe import describe
 from echo.data.sources import Columns, ReadOptions, read_source
-from echo.data.utterance import Utterance
+from echo.data.utterance import Utterance, describe
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from echo.data.check_rows import CheckedRow, Flaw
+from echo.data.check import CheckedRow, Flaw
 from echo.report.histogram import Histogram, histogram
 from echo.report.sound import link
 

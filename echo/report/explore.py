@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from echo.data.check import Report
-from echo.data.check_rows import MAX_SECONDS, check_rows
+from echo.data.check import MAX_SECONDS, Report, check_rows
 from echo.data.sources import scan_source
-from echo.data.sources.options import AS_USUAL, ReadOptions
+from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.report.dataset import (
     Entry,

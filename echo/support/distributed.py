@@ -36,11 +36,8 @@ class Processes:
     @classmethod
     @cache
     def started(cls) -> "Processes":
-        """Returns the processes that the launcher started.
-
-        Raises:
-            ConfigError: accelerate does not see them all, so each would train on its own.
-        """
+        """Returns the processes that the launcher started. ConfigError if accelerate does not see
+        them all, so that each would train on its own."""
         # Without a GPU, accelerate has several processes work together only if told so.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         state = PartialState(cpu=cpu)

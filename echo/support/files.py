@@ -1,4 +1,5 @@
-"""Reading JSON, and writing files and folders so that a reader never finds half of one."""
+"""Reading JSON, and writing files and folders so that a reader never finds half of one. What cannot
+be written is an EchoError, and what cannot be read a DataError."""
 
 import json
 import os
@@ -21,11 +22,7 @@ UNFINISHED = ".writing"  # suffix of what is being written; it stays if the proc
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a new path beside `path` to write to, which replaces `path` at the end, or is deleted
-    where writing fails. Any number of processes may write the same file; the last one wins.
-
-    Raises:
-        EchoError: the file cannot be written.
-    """
+    where writing fails. Any number of processes may write the same file; the last one wins."""
     with unfinished(path) as temporary:
         yield temporary
         temporary.replace(path)
@@ -34,11 +31,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a new folder beside `path` to write into, which takes its name at the end, or is
-    deleted where writing fails. `path` must not exist by then, or be an empty folder.
-
-    Raises:
-        EchoError: the folder cannot be written.
-    """
+    deleted where writing fails. `path` must not exist by then, or be an empty folder."""
     with unfinished(path) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
@@ -62,11 +55,7 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file completely or not at all.
-
-    Raises:
-        EchoError: the file cannot be written.
-    """
+    """Writes a text file completely or not at all."""
     with whole_file(path) as temporary:
         # UTF-8 cannot hold half a surrogate pair, which names of files and JSON may have. Its
         # escape is valid JSON too.
@@ -83,11 +72,8 @@ def flush(path: Path) -> None:
 
 
 def writable_folder(folder: Path) -> None:
-    """Makes a folder, and checks that it can be written to, before hours are spent on its content.
-
-    Raises:
-        EchoError: the folder cannot be made or written to.
-    """
+    """Makes a folder, and checks before hours are spent on its content that it can be written
+    to."""
     if folder.exists() and not folder.is_dir():
         raise EchoError(f"{folder}: is a file, but must be a folder; choose another name")
     with writing(folder):
@@ -97,11 +83,7 @@ def writable_folder(folder: Path) -> None:
 
 
 def new_folder(folder: Path) -> None:
-    """Checks that a new folder can be written there, before the work for it is done.
-
-    Raises:
-        EchoError: something other than an empty folder is there, or nothing can be written.
-    """
+    """Checks that a new folder can be written there, or into an empty one, before work is done."""
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise EchoError(f"{folder}: exists, and is not an empty folder; choose another")
@@ -113,14 +95,8 @@ def new_folder(folder: Path) -> None:
 
 
 def result_folder(folder: Path, result: str) -> None:
-    """Makes a folder for results; see `writable_folder`.
-
-    Args:
-        result: the file that tells that there are results already, which are never overwritten.
-
-    Raises:
-        EchoError: the folder holds results, or cannot be written to.
-    """
+    """Makes a folder for results; see `writable_folder`. One that holds the file `result` has
+    results already, which are never overwritten."""
     if (folder / result).exists():
         raise EchoError(f"{folder}: holds results already ({result}); choose another folder")
     writable_folder(folder)
@@ -137,11 +113,7 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        DataError: it is missing, or is no JSON.
-    """
+    """Reads a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -151,11 +123,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
-
-    Raises:
-        DataError: it is missing, or holds something else.
-    """
+    """Reads a JSON file that holds an object."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, not an object")
@@ -175,11 +143,8 @@ def is_file_name(name: object) -> bool:
 
 
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
-    """Returns whether a path stays below one of several folders, once all links are followed.
-
-    Args:
-        roots: resolved folders.
-    """
+    """Returns whether a path lies below one of several resolved folders, once links are
+    followed."""
     return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
 
 

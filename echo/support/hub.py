@@ -10,11 +10,7 @@ DATASET = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<config>[^@/\\]+))?(@(?
 
 
 def check_model(source: str | Path) -> None:
-    """Checks that a model exists, where its name cannot be a hub id.
-
-    Raises:
-        DataError: it does not.
-    """
+    """Raises DataError unless a model exists, or its name can be a hub id."""
     if not MODEL.fullmatch(str(source)) and not Path(source).exists():
         raise DataError(f"{source}: no such folder, and not a hub id")
 

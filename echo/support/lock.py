@@ -66,11 +66,9 @@ def open_locked(folder: Path) -> IO[str]:
 
 def lock(file: IO[str]) -> bool:
     """Tries to lock a file, and returns whether no other process holds the lock."""
-    if fcntl is None:
-        return True
     try:
-        # Not flock, whose locks forked workers would go on to hold.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:  # not flock, whose locks forked workers would go on to hold
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:  # the file system has no locks

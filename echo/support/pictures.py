@@ -12,8 +12,7 @@ QUALITY = 65
 
 
 def coloured(levels: np.ndarray) -> Image.Image:
-    """Returns a picture of levels (rows, columns) from 0, the darkest, to 1. The first row is at
-    the top."""
+    """Returns a picture of levels (rows, columns), the first above, from 0, the darkest, to 1."""
     grey = Image.fromarray((255 * levels.clip(0, 1)).astype(np.uint8))
     return ImageOps.colorize(grey, LOW, HIGH, mid=MIDDLE)
 
@@ -31,12 +30,9 @@ def resized(values: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def heat_map(values: np.ndarray, width: int, height: int) -> str:
-    """Draws an array as a JPEG small enough to be embedded, in base64.
-
-    Args:
-        values: (rows, columns), the first row above; the lowest is darkest.
-        width, height: in pixels, at most; fewer if there are fewer columns or rows.
-    """
+    """Draws values (rows, columns), the first row above and the lowest darkest, as a JPEG small
+    enough to be embedded, in base64. It has at most `width` and `height` pixels, and fewer if there
+    are fewer columns or rows."""
     rows, columns = values.shape
     file = io.BytesIO()
     levels = resized(stretched(values), min(width, columns), min(height, rows))

@@ -22,14 +22,7 @@ PROVENANCE_FILE = "provenance.json"
 
 
 def write_provenance(folder: Path, **about: Any) -> None:
-    """Writes `provenance.json` into a folder of results.
-
-    Args:
-        about: what else it says: the data and the models that the results are of.
-
-    Raises:
-        EchoError: the file cannot be written.
-    """
+    """Writes `provenance.json` into a folder of results, with what else there is to say of them."""
     content = {**provenance(), **about}
     replace_text(folder / PROVENANCE_FILE, json.dumps(content, indent=2) + "\n")
 
@@ -43,13 +36,20 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def provenance() -> dict[str, Any]:
     """The `command` (None in a program of one's own), the `date` in UTC, the `versions` of Python,
     Echo and the packages that figures depend on, the `commit` (None unless Echo runs from a git
-    checkout), and the `hardware`."""
+    checkout), and the `hardware`, of which the cores are those that may be used."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": {
+            "processor": processor(),
+            "cores": cores,
+            "threads": torch.get_num_threads(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
     }
 
 
@@ -86,19 +86,6 @@ def commit() -> str | None:
     except OSError:  # git is not installed
         return None
     return done.stdout.strip() or None
-
-
-def hardware() -> dict[str, Any]:
-    """Returns the processor, the cores that may be used, the threads that torch uses, the memory in
-    bytes, and the GPU, None if there is none."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": processor(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
 
 
 def processor() -> str:

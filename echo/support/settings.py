@@ -82,14 +82,11 @@ Settings = TypeVar("Settings")
 
 
 def read_override(override: str) -> tuple[dict[str, Any], str]:
-    """Reads one argument that changes settings: a dotted key, `train.max_steps=100`, whose value
-    is read as YAML, or the name of a YAML file, `configs/attention/focus.yaml`.
+    """Reads one argument that changes settings: a dotted key, `train.max_steps=100`, whose value is
+    read as YAML, or the name of a YAML file, `configs/attention/focus.yaml`.
 
-    Returns:
-        The settings that it changes, and where errors say that they stand.
-
-    Raises:
-        ConfigError: it is neither, or cannot be read.
+    Returns the settings that it changes, and where errors say that they stand. It is a ConfigError
+    if it is neither, or cannot be read.
     """
     if "=" not in override and override.endswith(".yaml"):
         return read_yaml(override), override

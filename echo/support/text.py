@@ -34,14 +34,10 @@ def visible_lines(text: str) -> str:
 
 
 def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
-    """Parses numbers separated by commas, such as "0.5, 0.5".
-
-    Args:
-        key: the option that `text` was given for, for messages.
-        kind: int or float.
+    """Parses ints or floats separated by commas, such as "0.5, 0.5".
 
     Raises:
-        ConfigError: one is no such number.
+        ConfigError: one is no such number; `key` is the option that `text` was given for.
     """
     try:
         return [kind(part) for part in text.split(",")]

@@ -61,11 +61,7 @@ Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
 
 
 def load(text: str) -> Any:
-    """Reads one document.
-
-    Raises:
-        ValueError: the text is not YAML of plain values; the message is one line.
-    """
+    """Reads one document. ValueError, in one line, says that it is not YAML of plain values."""
     try:
         return yaml.load(text, Loader)
     except RecursionError:

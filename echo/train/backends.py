@@ -22,17 +22,9 @@ Settings = dict[str, Any]
 def open_backend(
     name: str, run: Path, title: str, settings: Settings, step: int, known: str | None
 ) -> Any:
-    """A tracker of a run, before its `start`. After that its `run_id` is what it knows the run by,
-    except TensorBoard, which has only the folder.
-
-    Args:
-        name: tensorboard, wandb, mlflow or trackio.
-        run: the run's folder.
-        title: what the tracker calls the run.
-        settings: the run's settings by dotted keys, which the tracker shows.
-        step: at which training starts or goes on.
-        known: the id that the tracker has given the run, if it knows it.
-    """
+    """A tracker of a run, before its `start`, which shows the settings. After that its `run_id` is
+    what it knows the run by, except TensorBoard, which has only the folder. `known` is that id, if
+    the tracker has given one; training starts or goes on at `step`."""
     match name:
         case "tensorboard":
             return TensorBoard(run, settings, step)

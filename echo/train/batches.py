@@ -47,12 +47,8 @@ class TrainingBatches:
 
     def steps(self, start: Position) -> Iterator[StepBatches]:
         """Yields the batches of each step from a position on, on the device, without end. Batches
-        without any token make no step.
-
-        Raises:
-            DataError: a recording cannot be read and `on_error` is "raise"; or no recording of an
-                epoch can be read.
-        """
+        without any token make no step. DataError if a recording cannot be read and `on_error` is
+        "raise", or if none of an epoch can be read."""
         processes = self.processes
         own = self.own(start, self.config.data)
         fruitful, lost, position = start.epoch, 0, start
@@ -84,14 +80,13 @@ class TrainingBatches:
                     raise DataError(f"no recording of epoch {position.epoch - 1} could be read")
 
     def again(self, start: Position) -> list[Batch]:
-        """Returns this process's batches of the step that begins at a position, made once more, in
-        this process."""
+        """Returns this process's batches of the step that begins at a position, made once more
+        here."""
         own = self.own(start, replace(self.config.data, workers=0))
         return [b.to(self.device) for b, _ in islice(own, self.config.train.accumulation)]
 
     def own(self, start: Position, data: DataSettings) -> Iterator[tuple[Batch, Position]]:
-        """Yields this process's batches, each with the position after all processes have taken
-        theirs."""
+        """Yields this process's batches, each with the position after all have taken theirs."""
         rank, world = self.processes.rank, self.processes.world
         seed, corpus, reader = self.config.seed, self.corpus, self.reader
         sampler = training_sampler(seed, data, corpus, reader, start, rank, world)
@@ -114,9 +109,7 @@ def training_sampler(
     world: int = 1,
 ) -> EpochBatches:
     """What a run's batches are made of, from a position on; see `EpochBatches`."""
-    packer = None
-    if data.pack:
-        packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens)
+    packer = Packer(data.pack, reader.tokenizer, reader.limits.max_tokens) if data.pack else None
     return EpochBatches(
         corpus,
         seed,
@@ -132,8 +125,7 @@ def training_sampler(
 
 
 def silence(reader: ExampleReader, skipped: list[DataError]) -> Batch:
-    """A batch with nothing to learn, with which a process takes part in the others' step: all of
-    it is padding."""
+    """A batch of padding alone, with which a process takes part in the others' step."""
     one_token = torch.full((1, 1), reader.tokenizer.pad_token_id)
     return Batch(
         utterances=[],

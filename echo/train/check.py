@@ -21,11 +21,8 @@ Layers = dict[str, int]  # how many, by the stack's name
 
 def check_run(config: RunConfig) -> None:
     """Checks a run's settings by themselves, and its model's by making it without weights.
-
-    Raises:
-        ConfigError: settings contradict each other, or are not allowed.
-        EchoError: the checkpoint `init` cannot be read.
-    """
+    ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
+    read."""
     check_contradictions(config)
     if config.init is None:
         model: EchoConfig | None = new_config(config)
@@ -38,11 +35,7 @@ def check_run(config: RunConfig) -> None:
 
 
 def check_contradictions(config: RunConfig) -> None:
-    """Checks that no setting contradicts another, or needs one that is not given.
-
-    Raises:
-        ConfigError: one does.
-    """
+    """Raises ConfigError for a setting that contradicts another, or needs one that is not given."""
     for loss in weighted_losses(config):
         if problem := loss.problem(config):
             raise ConfigError(problem)
@@ -75,12 +68,8 @@ def setting_for_timestamps(data: DataSettings) -> str | None:
 
 def other_attention(config: RunConfig, has: EchoConfig) -> EchoConfig | None:
     """Returns the config of a checkpoint's model with the attention that a run asks for, which a
-    Whisper can begin with; None if the model has it already.
-
-    Raises:
-        ConfigError: the attention is not allowed, cannot begin as Whisper, or the model is not a
-            Whisper and has another.
-    """
+    Whisper can begin with; None if the model has it already. ConfigError if the attention is not
+    allowed or cannot begin as Whisper, or if the model is not a Whisper and has another."""
     wanted = config.model.attention
     layers = {"encoder": has.encoder_layers, "decoder": has.decoder_layers}
     if not wanted or same_attention(wanted, has.attention, layers):
@@ -95,10 +84,6 @@ def other_attention(config: RunConfig, has: EchoConfig) -> EchoConfig | None:
 
 
 def same_attention(wanted: dict[str, Any], has: dict[str, Any] | None, layers: Layers) -> bool:
-    """Returns whether two attentions, as in `EchoConfig`, are the same in so many layers.
-
-    Raises:
-        ConfigError: one is not allowed.
-    """
+    """Returns whether two attentions, as in `EchoConfig`, are the same in so many layers."""
     with settings_named():
         return resolve_attention(wanted, layers) == resolve_attention(has, layers)

@@ -10,7 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 from echo.attention.settings import AttentionSettings
 from echo.checkpoints.load import LoadedModel
 from echo.data.examples import ExampleReader
-from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
 from echo.inspect.figures import draw_layer
 from echo.inspect.inspect import STACKS, inspect_example
@@ -21,18 +20,11 @@ SHOWN = 5  # utterances of each evaluation set
 
 
 def show_transcripts(writer: SummaryWriter, step: int, heard: Mapping[str, Transcripts]) -> None:
-    """Writes a table of references and transcripts for each evaluation set.
-
-    Args:
-        heard: transcripts by the name of their set; a single set has the name "".
-    """
+    """Writes a table for each evaluation set, by its name; a single set has the name ""."""
     for name, transcripts in heard.items():
-        rows = [
-            (utterance.id, utterance.text, text)
-            for utterance, text in zip(transcripts.utterances, transcripts.texts, strict=True)
-        ]
         lines = [("utterance", "reference", "transcript"), ("---",) * 3]
-        lines += [(plain(i), plain(r), plain(t)) for i, r, t in rows[:SHOWN]]
+        pairs = zip(transcripts.utterances[:SHOWN], transcripts.texts, strict=False)
+        lines += [(plain(u.id), plain(u.text), plain(text)) for u, text in pairs]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         writer.add_text(tag_of("eval/transcripts", name), table, step)
 
@@ -50,7 +42,8 @@ def show_attention(
 ) -> None:
     """Draws the attention of one encoder and one decoder layer, the last focused ones or else the
     last, while the model reads the shortest shown utterance and its reference."""
-    utterance = shortest(next(iter(heard.values())).utterances)
+    shown = next(iter(heard.values())).utterances[:SHOWN]
+    utterance = min(shown, key=lambda each: each.duration)  # maps grow with its square
     model = loaded.model
     reader = ExampleReader.of(model, loaded.tokenizer, labelled=False)
     training = model.training
@@ -63,11 +56,6 @@ def show_attention(
             writer.add_image(f"attention/{layer.numbers.name}", picture, step, dataformats="HWC")
     finally:
         model.train(training)
-
-
-def shortest(utterances: Sequence[Utterance]) -> Utterance:
-    """Of those shown: maps grow with the square of the duration."""
-    return min(utterances[:SHOWN], key=lambda utterance: utterance.duration)
 
 
 def most_telling(layers: Sequence[AttentionSettings]) -> int:

@@ -32,12 +32,8 @@ SYSTEM_SHARE = 0.8  # of the free memory, which batches on a CPU may take
 
 def find_max_batch_seconds(config: RunConfig) -> float:
     """The largest `data.max_batch_seconds` with which the costliest batches of the first epoch fit
-    into memory, less a margin. Nothing is written.
-
-    Raises:
-        ConfigError: the settings contradict each other.
-        EchoError: not even the longest utterance alone fits.
-    """
+    into memory, less a margin. Nothing is written. ConfigError if the settings contradict each
+    other; EchoError if not even the longest utterance alone fits."""
     check_run(config)
     corpus = sample_corpus(build_corpus(config.data, config.seed))
     with tempfile.TemporaryDirectory() as run:
@@ -53,14 +49,15 @@ def sample_corpus(corpus: AnyCorpus) -> Corpus:
 
 
 def search(probe: "Probe") -> float:
-    """Doubles the seconds until they do not fit, or until batches grow no more; then narrows the
-    bound down by bisection."""
+    """Doubles the seconds until they do not fit, or until batches grow no more, because all
+    utterances fit into one or `data.max_batch_size` is reached; then narrows the bound down by
+    bisection."""
     fitting = probe.longest
     if not probe.fits(fitting):
         raise EchoError(f"not even a batch of one utterance of {fitting:.1f} s fits into memory")
     while probe.fits(2 * fitting):
         fitting *= 2
-        if not probe.grows_beyond(fitting):
+        if probe.batches(2 * fitting) == probe.batches(fitting):
             return fitting
     failing = 2 * fitting
     while failing / fitting > CLOSE_ENOUGH:
@@ -107,11 +104,6 @@ class Probe:
         longest = max(self.examples.utterance(i).duration / i.speed for i in batch)
         return len(batch) * self.limits.padded_seconds(longest)
 
-    def grows_beyond(self, seconds: float) -> bool:
-        """Whether more seconds make larger batches. They do not once all utterances fit into one,
-        or `data.max_batch_size` is reached."""
-        return self.batches(2 * seconds) != self.batches(seconds)
-
     def fits(self, seconds: float) -> bool:
         fitting = all(self.trains_on(batch) for batch in self.costliest(seconds))
         logger.info("%.0f s: %s", seconds, "fits" if fitting else "does not fit")
@@ -129,12 +121,8 @@ class Probe:
         return added is not None
 
     def step_memory(self, items: list[Item]) -> int | None:
-        """Bytes that an optimiser step on these utterances adds at its peak to those in use; None
-        if it does not fit into memory.
-
-        Raises:
-            DataError: none of the recordings can be read.
-        """
+        """Bytes that an optimiser step adds at its peak to those in use; None if it does not
+        fit."""
         device = self.trainer.accelerator.device
         batch = Collator(self.trainer.reader.tokenizer.pad_token_id)(
             [self.examples[item] for item in items]

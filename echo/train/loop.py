@@ -4,7 +4,8 @@ import logging
 import signal
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +28,13 @@ from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, TrainingBatches
 from echo.train.lora import merged, save_adapter
 from echo.train.measuring import Measuring
-from echo.train.not_finite import NOT_FINITE, Inquiry
 from echo.train.outcomes import Outcomes
 from echo.train.prepare import new_accelerator, prepare
 from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
 from echo.train.sharding import whole_model
 from echo.train.state import TrainState, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
-from echo.train.summary import beginning, end_facts, evaluated, start_facts
+from echo.train.summary import beginning, end_facts, evaluated
 from echo.train.watch import AttentionWatch, DataWatch
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,8 @@ class Trainer:
         heard: Limits | None = None,
         start: EchoForConditionalGeneration | None = None,
     ) -> None:
-        """
-        Args:
-            heard: what the model heard before training, by which its WER is measured first; None
-                measures none.
-            start: a copy of the model before training, for `loss.anchor_kl`.
-        """
+        """`heard` is what the model heard before training, by which its WER is measured first; None
+        measures none. `start` is a copy of it before training, for `loss.anchor_kl`."""
         self.config = config
         self.run = run
         self.corpus = corpus
@@ -82,8 +78,7 @@ class Trainer:
         self.shown: dict[str, str] = {}  # by the progress bar
         self.loss: float | None = None  # the last one logged
         self.title = run.name
-        inquiry = Inquiry(run / NOT_FINITE, self.step, self.source.again)
-        self.outcomes = Outcomes(self.state, self.checkpoints, inquiry)
+        self.outcomes = Outcomes(self.checkpoints, self.step, self.source.again)
 
     def train(self) -> Progress:
         """Trains to the end of the budget, `max_steps` or `max_seconds`.
@@ -122,9 +117,8 @@ class Trainer:
             recorder = None
             with self.processes.together():
                 if main:
-                    recorder = stack.enter_context(
-                        Recorder(self.run, title.strip(), self.config, self.progress.step)
-                    )
+                    recorder = Recorder(self.run, title.strip(), self.config, self.progress.step)
+                    stack.enter_context(closing(recorder))
                     stack.push(partial(self.end, recorder))
                     self.begin(recorder)
             if measured := read_evaluations(self.run):
@@ -161,7 +155,9 @@ class Trainer:
         said = beginning(self.config, self.corpus, self.reader, model, self.accelerator)
         for subject, sentence in said.items():
             logger.info("%s: %s", subject, sentence)
-        recorder.record("start", self.progress.step, {**said, **start_facts(self.config)})
+        train, begun = self.config.train, datetime.now(UTC).isoformat(timespec="seconds")
+        budget = {"max_steps": train.max_steps, "max_seconds": train.max_seconds}
+        recorder.record("start", self.progress.step, {**said, **budget, "time": begun})
 
     def end(
         self,
@@ -180,11 +176,8 @@ class Trainer:
         return self.source.steps(self.progress.position)
 
     def evaluate_and_save(self, recorder: Recorder | None, request: StopRequest) -> None:
-        """Evaluates and writes a checkpoint, each if it is due.
-
-        Raises:
-            StoppedError: `request` was made.
-        """
+        """Evaluates and writes a checkpoint, each if it is due. Raises StoppedError by
+        `request`."""
         stopping = self.processes.highest(request.number)
         good = self.state.evaluation_is_due and not stopping and self.evaluate(recorder)
         due = self.progress.step % self.config.train.checkpoint_every == 0
@@ -256,8 +249,7 @@ class Trainer:
         return keep
 
     def measure(self, recorder: Recorder | None, limits: Limits | None = None) -> float:
-        """Measures the WER, see `Measuring`, and records and shows it; returns that of
-        `train.best`."""
+        """Measures, records and shows the WER, see `Measuring`; returns that of `train.best`."""
         found = self.measuring(recorder, limits)
         if recorder is not None:
             named = {f"{SET_WER}{name}": value for name, value in found.sets.items() if name}

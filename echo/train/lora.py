@@ -22,12 +22,8 @@ ADAPTED = (nn.Linear, nn.Conv1d, nn.Embedding)  # kinds of layers
 
 def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) -> None:
     """Adds adapters to the target layers, in place. Only adapters and new parameters, those that a
-    Whisper checkpoint lacks, are trained; a low rank is not enough for the latter.
-
-    Raises:
-        ConfigError: peft is not installed, the model has none of the target layers, or one is of a
-            kind that takes no adapter.
-    """
+    Whisper checkpoint lacks, are trained; a low rank is not enough for the latter. ConfigError if
+    peft is not installed, or a target is not there or takes no adapter."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -91,12 +87,8 @@ def merged(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
 
 
 def save_adapter(model: EchoForConditionalGeneration, base: str, folder: Path) -> None:
-    """Writes all that is trained as a folder that `PeftModel.from_pretrained` loads onto the model
-    that training began with.
-
-    Args:
-        base: what that model is called.
-    """
+    """Writes all that is trained as a folder that `PeftModel.from_pretrained` loads onto `base`,
+    the model that training began with."""
     from peft import get_peft_model_state_dict
 
     config = copy.deepcopy(model.peft_config[ADAPTER])

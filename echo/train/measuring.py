@@ -16,9 +16,9 @@ from echo.evaluate.evaluation import score
 from echo.evaluate.normaliser import row_normalisers
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
-from echo.train.compile import not_compiled
 from echo.train.examples import show_attention, show_audio, show_transcripts
 from echo.train.lora import merged
+from echo.train.prepare import not_compiled
 from echo.train.recorder import Recorder
 from echo.train.sharding import whole_model
 from echo.train.state import TrainState, full_precision
@@ -33,23 +33,18 @@ class Measured:
     rtfx: float  # seconds of audio decoded in a second
 
 
+@dataclass(eq=False)
 class Measuring:
     """Decodes the evaluation sets of a run with its model."""
 
-    def __init__(
-        self, config: RunConfig, state: TrainState, corpus: AnyCorpus, tokenizer: Any
-    ) -> None:
-        self.config = config
-        self.state = state
-        self.corpus = corpus
-        self.tokenizer = tokenizer
+    config: RunConfig
+    state: TrainState
+    corpus: AnyCorpus
+    tokenizer: Any
 
     def __call__(self, recorder: Recorder | None, limits: Limits | None = None) -> Measured:
-        """Measures the model as it is, and shows in TensorBoard what it heard.
-
-        Args:
-            limits: what audio is padded by, in place of the model's own.
-        """
+        """Measures the model as it is, and shows in TensorBoard what it heard. `limits` are what
+        audio is padded by, in place of the model's own."""
         config, model = self.config, self.state.unwrapped
         heard: dict[str, Transcripts] = {}
         with self.state.averaged(), full_precision(model), not_compiled():
@@ -81,11 +76,11 @@ class Measuring:
         model: EchoForConditionalGeneration,
     ) -> None:
         """Adds to TensorBoard what the model heard, by the name of the evaluation set."""
-        step = self.state.progress.step
-        recorder.show(partial(show_transcripts, step=step, heard=heard))
+        step, show = self.state.progress.step, recorder.trackers.show
+        show(partial(show_transcripts, step=step, heard=heard))
         if not recorder.evaluations:
-            recorder.show(partial(show_audio, step=step, heard=heard))
+            show(partial(show_audio, step=step, heard=heard))
         count = len(recorder.evaluations) + 1
         if count & (count - 1) == 0:  # a power of 2: drawing takes seconds
             loaded = LoadedModel(model, self.tokenizer)
-            recorder.show(partial(show_attention, step=step, heard=heard, loaded=loaded))
+            show(partial(show_attention, step=step, heard=heard, loaded=loaded))

@@ -10,15 +10,11 @@ from echo.config import TrainSettings
 from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError
-from echo.train.muon import MuonWithAdamW
 
 
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
     """Excludes modules and parameters from training, by name: "encoder.conv1", or all of "encoder".
-
-    Raises:
-        ConfigError: there is no such module.
-    """
+    ConfigError if there is no such module."""
     for module in modules:
         found = [
             parameter
@@ -35,19 +31,21 @@ def build_optimiser(
     model: EchoForConditionalGeneration, settings: TrainSettings
 ) -> torch.optim.Optimizer:
     """The optimiser, with weight decay on matrices only, not on biases, norms or temperatures.
-    Parameters that a Whisper checkpoint lacks may have a learning rate of their own.
-
-    Raises:
-        ConfigError: no parameter is left to train, none is left for Muon, or a setting has no
-            effect.
-    """
+    Parameters that a Whisper checkpoint lacks may have a learning rate of their own. ConfigError if
+    no parameter is left to train, none is left for Muon, or a setting has no effect."""
     betas = (settings.betas[0], settings.betas[1])
     if settings.optimiser == "adafactor":
         if settings.betas != TrainSettings().betas:
             raise ConfigError("train.betas has no effect under adafactor: leave it out")
         return torch.optim.Adafactor(groups_of(model, settings))
     if settings.optimiser == "muon":
-        matrices = hidden_matrices(model)
+        # Neither embeddings and output projections, nor what a Whisper lacks: some of it is thin.
+        new = new_parameters(model)
+        matrices = {
+            name
+            for name, p in model.named_parameters()
+            if p.requires_grad and p.ndim == 2 and ".layers." in name and name not in new
+        }
         hidden = groups_of(model, settings, matrices.__contains__)
         if not hidden:
             raise ConfigError(
@@ -59,28 +57,12 @@ def build_optimiser(
     return torch.optim.AdamW(groups_of(model, settings), betas=betas, fused=True)
 
 
-def hidden_matrices(model: EchoForConditionalGeneration) -> set[str]:
-    """The names of the matrices that a Whisper's layers have and that are trained: neither
-    embeddings and output projections, nor what a Whisper lacks, of which some are thin."""
-    new = new_parameters(model)
-    return {
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.ndim == 2 and ".layers." in name and name not in new
-    }
-
-
 def groups_of(
     model: EchoForConditionalGeneration,
     settings: TrainSettings,
     belongs: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
-    """Groups of the trained parameters that belong to an optimiser by their names, each with its
-    learning rate and weight decay.
-
-    Raises:
-        ConfigError: no parameter of the model is left to train.
-    """
+    """Groups of the trained parameters that belong by their names, with their rates and decays."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("train.freeze leaves nothing to train")
     new = new_parameters(model) if settings.new_learning_rate is not None else set()
@@ -96,3 +78,45 @@ def groups_of(
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
     return groups
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """torch's Muon (Jordan et al. 2024) for the matrices of hidden layers and AdamW for all other
+    parameters, as one optimiser. Its groups and state are theirs, so that schedules, gradient
+    clipping and checkpoints see one.
+
+    Muon's updates are scaled to AdamW's size (Liu et al. 2025, "Muon is scalable for LLM
+    training"), so one learning rate and one weight decay serve both.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[dict[str, Any]],
+        others: Sequence[dict[str, Any]],
+        betas: tuple[float, float],
+    ) -> None:
+        muon = torch.optim.Muon(hidden, adjust_lr_fn="match_rms_adamw")
+        parts: list[torch.optim.Optimizer] = [muon]
+        if others:
+            parts.append(torch.optim.AdamW(others, betas=betas, fused=True))
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.parts = parts
+        self.share()
+
+    def share(self) -> None:
+        """Makes the parts work on this optimiser's groups and state."""
+        first = 0
+        for part in self.parts:
+            last = first + len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[first:last], self.state
+            first = last
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for part in self.parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.share()

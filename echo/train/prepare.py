@@ -1,6 +1,9 @@
 """Makes a model ready for training, before processes share it."""
 
+import os
+import shutil
 import warnings
+from contextlib import AbstractContextManager
 
 import torch
 from accelerate import Accelerator
@@ -8,18 +11,28 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from echo.attention.base import FocusedAttention
 from echo.config import RunConfig
-from echo.data.waveform import WaveformAugment
+from echo.data.augment import WaveformAugment
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.train.compile import compile_layers
+from echo.support.errors import ConfigError
 from echo.train.lora import add_adapters
 from echo.train.optimiser import freeze
 from echo.train.sharding import check_strategy
 
+CPU_COMPILERS = ("g++", "clang++", "cl")  # of which torch needs one, or what CXX names
+
 
 def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> Accelerator:
-    unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused(model))
-    return Accelerator(mixed_precision=mixed_precision(config), kwargs_handlers=[unused])
+    # Weights may go without a gradient, for which DDP would wait unless told: those that predict a
+    # span which is not learned.
+    has_unused = any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
+    unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
+    precision = config.train.precision
+    if precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if bf16 else "fp32"
+    mixed = {"fp32": "no", "bf16": "bf16"}[precision]  # accelerate's name
+    return Accelerator(mixed_precision=mixed, kwargs_handlers=[unused])
 
 
 def prepare(
@@ -28,11 +41,7 @@ def prepare(
     accelerator: Accelerator,
     processes: Processes,
 ) -> None:
-    """Freezes, adapts and compiles what the settings say, in place.
-
-    Raises:
-        ConfigError: the settings do not fit the model or the launcher.
-    """
+    """Freezes, adapts and compiles a model, in place; ConfigError if that cannot be."""
     # A loaded weight lies where it lay in its file. Kernels round differently for differently
     # aligned memory, so a resumed run would drift from the unbroken one.
     for parameter in model.parameters():
@@ -50,27 +59,29 @@ def prepare(
         if config.train.compile:
             compile_layers(model, accelerator.device)
     if config.train.gradient_checkpointing:
-        checkpoint_layers(model)
+        # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By
+        # the name that every supported version of transformers has.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def checkpoint_layers(model: EchoForConditionalGeneration) -> None:
-    """Makes training compute the activations of layers again for the gradients."""
-    # Not reentrant, so that losses on what hooks remember within a layer have gradients too. By the
-    # name that every supported version of transformers has.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+def compile_layers(model: EchoForConditionalGeneration, device: torch.device) -> None:
+    """Makes the first batches compile the model's layers, for any number and length of recordings.
+
+    Layers rather than the model, because equal ones share what is compiled, and what hooks remember
+    of a layer stays theirs.
+    """
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else CPU_COMPILERS
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ConfigError(
+            f"train.compile needs a C++ compiler ({' or '.join(compilers)}), and none is installed"
+        )
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.compile(dynamic=True)
 
 
-def has_unused(model: EchoForConditionalGeneration) -> bool:
-    """Whether weights may go without a gradient, for which DDP would wait unless told: those that
-    predict a span which is not learned."""
-    return any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
-
-
-def mixed_precision(config: RunConfig) -> str:
-    """accelerate's name for the run's precision."""
-    if config.train.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16" if bf16 else "no"
-    return {"fp32": "no", "bf16": "bf16"}[config.train.precision]
+def not_compiled() -> AbstractContextManager[None]:
+    """Within, compiled layers run as they are written: decoding has other shapes at each token,
+    each of which would be compiled anew."""
+    return torch.compiler.set_stance("force_eager")

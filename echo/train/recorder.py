@@ -2,13 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from echo.config import RunConfig
 from echo.support.errors import EchoError
@@ -27,22 +24,17 @@ class Recorder:
     """
 
     def __init__(self, run: Path, title: str, config: RunConfig, step: int) -> None:
-        """
-        Args:
-            run: the run's folder.
-            title: what trackers call the run.
-            config: whose settings trackers show, and which names them.
-            step: at which training starts or goes on.
-
-        Raises:
-            EchoError: `metrics.jsonl` is damaged, or a tracker cannot start.
-        """
+        """Trackers call the run `title`; training starts or goes on at `step`. EchoError if
+        `metrics.jsonl` is damaged, or a tracker cannot start."""
         self.run = run
         self.path = run / "metrics.jsonl"
         events = read_metrics(run)
         kept = [event for event in events if event["step"] <= step]
         self.evaluations = [event for event in kept if event["kind"] == "eval"]
-        self.trackers = Trackers(run, title, config, step, last_steps(events))
+        logged: dict[str, int] = {}  # the last step of each kind of event
+        for event in events:
+            logged[event["kind"]] = max(event["step"], logged.get(event["kind"], 0))
+        self.trackers = Trackers(run, title, config, step, logged)
         replace_text(self.path, "".join(json.dumps(event) + "\n" for event in kept))
         self.file = self.path.open("a", encoding="utf-8")
 
@@ -63,38 +55,15 @@ class Recorder:
             }
             self.trackers.log(kind, numbers, step)
 
-    def show(self, draw: Callable[[SummaryWriter], None]) -> None:
-        """Adds to TensorBoard what is no number, if TensorBoard is one of the trackers."""
-        self.trackers.show(draw)
-
-    def __enter__(self) -> "Recorder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         with suppress(OSError):  # the disk is full, which training reports itself
             self.file.close()
         self.trackers.finish()
 
 
-def last_steps(events: list[dict[str, Any]]) -> dict[str, int]:
-    """The last step at which each kind of event was recorded."""
-    last: dict[str, int] = {}
-    for event in events:
-        last[event["kind"]] = max(event["step"], last.get(event["kind"], 0))
-    return last
-
-
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The events of a run so far, without a last line that a crash cut off.
-
-    Raises:
-        EchoError: another line is not an event. Going on would lose the lines after it.
-    """
+    """The events of a run so far, without a last line that a crash cut off. EchoError if another
+    line is not an event: going on would lose the lines after it."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
@@ -103,9 +72,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], 1):  # the last has no newline
         try:
             event = json.loads(line)
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict) or not is_event(event):
+            is_event = isinstance(event["kind"], str) and type(event["step"]) is int
+        except (ValueError, RecursionError, KeyError, TypeError):
+            is_event = False
+        if not is_event:
             raise EchoError(f"{path}:{number}: is not an event of a run")
         events.append(event)
     return events
@@ -120,7 +90,3 @@ def measured_wers(event: Mapping[str, Any]) -> dict[str, float]:
     """The WERs of an evaluation by the names of its sets; a single set has the name ""."""
     named = {key.removeprefix(SET_WER): event[key] for key in event if key.startswith(SET_WER)}
     return named or {"": event["wer"]}
-
-
-def is_event(event: dict[str, Any]) -> bool:
-    return isinstance(event.get("kind"), str) and type(event.get("step")) is int

@@ -15,11 +15,16 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config
 from echo.data.build import build_corpus
-from echo.data.corpora.mixed import MixedCorpus
-from echo.data.corpora.stream import AnyCorpus, StreamCorpus
-from echo.data.describe import describe
+from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.examples import ExampleReader, check_utterances
-from echo.data.utterance import Evaluated, FixedCorpus, all_evaluated, evaluation_sets
+from echo.data.utterance import (
+    Evaluated,
+    FixedCorpus,
+    Utterance,
+    all_evaluated,
+    describe,
+    evaluation_sets,
+)
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
@@ -50,11 +55,7 @@ def start_run(config: RunConfig, run: str | Path, corpus: AnyCorpus | None = Non
 
 @contextmanager
 def folder_of_its_own(run: Path) -> Iterator[None]:
-    """Within, no other training works in a run's folder.
-
-    Raises:
-        EchoError: one does already, or the folder cannot be written to.
-    """
+    """Within, no other training works in a run's folder; EchoError if one does already."""
     processes = Processes.started()
     with ExitStack() as stack:
         with processes.together():
@@ -64,12 +65,9 @@ def folder_of_its_own(run: Path) -> Iterator[None]:
 
 
 def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = None) -> Trainer:
-    """A trainer of a new model in a new folder, which then holds the run's config.
-
-    Raises:
-        ConfigError: the folder holds another run, or the settings contradict each other.
-        DataError: the data cannot be read, or do not fit the model.
-    """
+    """A trainer of a new model in a new folder, which then holds the run's config. ConfigError if
+    it holds another run, or the settings contradict each other; DataError if the data cannot be
+    read, or do not fit the model."""
     processes = Processes.started()
     with processes.together():
         if (run / "config.yaml").exists():
@@ -111,11 +109,8 @@ def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
 def resume_run(
     run: str | Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
 ) -> Progress:
-    """Resumes a run; see `resumed_trainer`.
-
-    Raises:
-        EchoError: another process works in the folder, or it cannot be written to.
-    """
+    """Resumes a run; see `resumed_trainer`. EchoError if another process works in the folder, or it
+    cannot be written to."""
     with folder_of_its_own(Path(run)):
         return resumed_trainer(Path(run), corpus, overrides).train()
 
@@ -124,10 +119,7 @@ def resumed_trainer(
     run: Path, corpus: AnyCorpus | None = None, overrides: Sequence[str] = ()
 ) -> Trainer:
     """A trainer in the state of a run's last undamaged checkpoint, or at step 0 if the run has no
-    checkpoint yet.
-
-    Args:
-        overrides: settings to change, which the run's config then has; see `load_run_config`.
+    checkpoint yet. The run's config then has the overrides; see `load_run_config`.
 
     Raises:
         ConfigError: the folder holds no run, or a setting cannot change.
@@ -172,11 +164,7 @@ def trainer_at(
 
 
 def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, tokenizer: Any) -> None:
-    """Checks that all processes have read the same settings and data.
-
-    Raises:
-        ConfigError: they have not.
-    """
+    """Raises ConfigError unless all processes have read the same settings and data."""
     if processes.world == 1:
         return
     read = {
@@ -195,32 +183,21 @@ def fit_corpus(
 ) -> AnyCorpus:
     """The corpus without the utterances that the model cannot take, checked before training rather
     than an hour into it. Utterances of a stream, and those made anew in each epoch, cannot be
-    checked here: each is checked when it is read.
-
-    Raises:
-        DataError: an utterance does not fit and `on_error` is "raise", or none fits.
-    """
+    checked here: each is checked when it is read."""
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
-    on_error = config.data.on_error
-    reader = ExampleReader.of(model, tokenizer)
-    unlabelled = ExampleReader.of(model, tokenizer, labelled=False)
-    evaluated: Evaluated
-    if isinstance(corpus.eval, Mapping):
-        evaluated = {
-            name: check_utterances(utterances, unlabelled, on_error)
-            for name, utterances in corpus.eval.items()
-        }
-    else:
-        evaluated = check_utterances(corpus.eval, unlabelled, on_error)
+
+    def fitting(utterances: Sequence[Utterance], labelled: bool = True) -> list[Utterance]:
+        reader = ExampleReader.of(model, tokenizer, labelled)
+        return check_utterances(utterances, reader, config.data.on_error)
+
+    sets = {name: fitting(each, False) for name, each in evaluation_sets(corpus.eval).items()}
+    evaluated: Evaluated = sets if isinstance(corpus.eval, Mapping) else sets[""]
     match corpus:
         case FixedCorpus():
-            return FixedCorpus(check_utterances(corpus.train, reader, on_error), evaluated)
+            return FixedCorpus(fitting(corpus.train), evaluated)
         case MixedCorpus():
-            checked = [
-                replace(source, parts=check_utterances(source.parts, reader, on_error))
-                for source in corpus.sources
-            ]
-            return replace(corpus, sources=checked, eval=evaluated)
+            sources = [replace(each, parts=fitting(each.parts)) for each in corpus.sources]
+            return replace(corpus, sources=sources, eval=evaluated)
         case StreamCorpus():
             return replace(corpus, eval=evaluated)

@@ -14,14 +14,8 @@ def build_schedule(
     settings: TrainSettings,
     seconds: Callable[[], float] = lambda: 0.0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The learning-rate schedule, to be stepped after every step.
-
-    Args:
-        seconds: returns the seconds of training so far.
-
-    Raises:
-        ConfigError: neither steps nor seconds are limited.
-    """
+    """The learning-rate schedule, to be stepped after every step. `seconds` returns those of
+    training so far. ConfigError if neither steps nor seconds are limited."""
     if settings.max_steps is None and settings.max_seconds is None:
         raise ConfigError("train.max_steps can only be null if train.max_seconds is given")
     return torch.optim.lr_scheduler.LambdaLR(

@@ -24,10 +24,7 @@ ALLOWED = (
 
 
 def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
-    """
-    Raises:
-        ConfigError: the run cannot be trained with the launcher's strategy.
-    """
+    """Raises ConfigError if the run cannot be trained with the launcher's strategy."""
     kind = accelerator.distributed_type
     if kind not in ALLOWED:
         raise ConfigError(f"accelerate's {kind.value} cannot train Echo; DDP and FSDP 2 can")
@@ -46,14 +43,12 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         "train.compile": train.compile,
         **{f"loss.{loss.setting}": not loss.is_for_fsdp for loss in weighted_losses(config)},
     }
-    for what, is_refused in refused.items():
-        if is_refused:
-            raise ConfigError(f"FSDP does not support {what}; launch with DDP, or leave it out")
+    if what := next((what for what, is_refused in refused.items() if is_refused), None):
+        raise ConfigError(f"FSDP does not support {what}; launch with DDP, or leave it out")
 
 
 def whole(value: Any) -> Any:
-    """`value` with every sharded tensor in it gathered on this device. All processes must call
-    it."""
+    """`value` with its sharded tensors gathered on this device. All processes must call it."""
     if isinstance(value, DTensor):
         return value.full_tensor()
     if isinstance(value, dict):

@@ -10,21 +10,57 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from echo.checkpoints.run import Progress
 from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.train.ema import WeightAverage
 from echo.train.lora import trained_state
 from echo.train.optimiser import build_optimiser
 from echo.train.schedule import build_schedule, share_done
 from echo.train.sharding import spread_optimiser_state, whole
 
 
+class WeightAverage:
+    """The exponential moving average of the trained weights.
+
+    Early steps count for more than `decay` says, so that the average soon forgets the weights that
+    training began with.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.values = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int, taken: torch.Tensor) -> None:
+        """Updates the average with the present weights after `step` steps. `taken` is a boolean on
+        the device; if false, the average stays as it is."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        present = [
+            torch.where(taken, p.detach(), value)
+            for p, value in zip(self.parameters, self.values, strict=True)
+        ]
+        get_ema_multi_avg_fn(decay)(self.values, present, step)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the model's weights are the averages."""
+        trained = [p.data for p in self.parameters]
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.data = value
+        try:
+            yield
+        finally:
+            for parameter, value in zip(self.parameters, trained, strict=True):
+                parameter.data = value
+
+
 class TrainState:
-    """The model, its optimiser, schedule and weight average, the run's progress, and its latest
-    metrics."""
+    """The model, its optimiser, schedule and weight average, and the run's progress and metrics."""
 
     def __init__(
         self,
@@ -33,11 +69,7 @@ class TrainState:
         accelerator: Accelerator,
         processes: Processes,
     ) -> None:
-        """The state at step 0.
-
-        Raises:
-            ConfigError: nothing is left to train, or training has no end.
-        """
+        """The state at step 0. ConfigError if nothing is left to train, or training has no end."""
         self.config = config
         self.accelerator = accelerator
         self.processes = processes
@@ -79,8 +111,7 @@ class TrainState:
         return due and self.progress.wer_step != step
 
     def update_learning_rate(self) -> None:
-        """Sets the learning rate of the next step by the schedule, whose settings have changed
-        since a checkpoint."""
+        """Sets the next step's learning rate by a schedule that has changed since a checkpoint."""
         schedule = self.schedule
         for group, base, factor in zip(
             self.optimiser.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True

@@ -49,10 +49,7 @@ class TrainStep:
     def __init__(
         self, state: TrainState, tokenizer: Any, start: EchoForConditionalGeneration | None = None
     ) -> None:
-        """
-        Args:
-            start: the model before training, for `loss.anchor_kl`.
-        """
+        """`start` is the model before training, for `loss.anchor_kl`."""
         self.state = state
         self.config = state.config
         self.accelerator = state.accelerator
@@ -62,13 +59,9 @@ class TrainStep:
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
-        the weights with them, unless memory runs out or a number is not finite. A skipped step
-        counts as a step of the run and of the schedule. It does not wait for the device if the
-        optimiser is a fused one.
-
-        Raises:
-            EchoError: memory ran out, and several processes train.
-        """
+        the weights with them, unless memory runs out, which is an EchoError where several processes
+        train, or a number is not finite. A skipped step counts as a step of the run and of the
+        schedule. It does not wait for the device if the optimiser is a fused one."""
         # Where the batches do not fit into memory, in halves.
         values = self.fitting(batches) or self.fitting([h for b in batches for h in b.halves()])
         state = self.state
@@ -95,11 +88,8 @@ class TrainStep:
             state.average.update(state.progress.step, finite)
 
     def fitting(self, batches: list[Batch]) -> dict[str, torch.Tensor] | None:
-        """As `accumulate`; None, without gradients, where memory ran out.
-
-        Raises:
-            EchoError: memory ran out, and other processes wait for this one's gradients.
-        """
+        """As `accumulate`; None, without gradients, where memory ran out. It is an EchoError where
+        other processes wait for this one's gradients."""
         values = self.within_memory(partial(self.accumulate, batches))
         if values is not None:
             return values
@@ -127,8 +117,7 @@ class TrainStep:
         return None
 
     def accumulate(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
-        """Adds up the batches' gradients and clips them to `max_grad_norm`; returns the values of
-        `Done`."""
+        """Adds up the batches' gradients and clips them; returns the values of `Done`."""
         tokens = self.accelerator.reduce(
             torch.stack([(b.labels != IGNORED).sum() for b in batches]).sum(), "sum"
         )
@@ -146,14 +135,9 @@ class TrainStep:
         return {**dict(zip(names, means, strict=True)), "grad_norm": norm}
 
     def backward(self, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
-        """Adds one batch's gradients.
-
-        Args:
-            tokens: how many target tokens the step has, in all batches of all processes.
-
-        Returns:
-            (1 + losses,): the metric "loss", then each of `self.losses`, summed over the batch.
-        """
+        """Adds one batch's gradients, where the step has so many target `tokens` in all batches of
+        all processes. Returns (1 + losses,): the metric "loss", then each of `self.losses`, summed
+        over the batch."""
         try:
             output = forward(self.state.model, batch)
             values = [loss(output, batch) for loss in self.losses]

@@ -1,7 +1,6 @@
 """What a run says of itself at its beginning, at each evaluation and at its end."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -65,25 +64,11 @@ def beginning(
     return {"data": data_line, "model": model_line, "device": device_line}
 
 
-def start_facts(config: RunConfig) -> dict[str, Any]:
-    """Returns what the event of a start holds besides `beginning`."""
-    return {
-        "max_steps": config.train.max_steps,
-        "max_seconds": config.train.max_seconds,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 def evaluated(
     evaluations: Sequence[Mapping[str, Any]], config: RunConfig, loss: float | None, rate: float
 ) -> str:
-    """A line on the last evaluation, whose columns stand below those of the one before.
-
-    Args:
-        evaluations: the run's evaluations so far, as `Recorder.record` writes them.
-        loss: the last one logged, None before training.
-        rate: the learning rate.
-    """
+    """A line on the last of a run's evaluations, whose columns stand below those of the one before.
+    `loss` is the last one logged, None before training; `rate` the learning rate."""
     last = evaluations[-1]
     best = min(evaluations, key=lambda event: (event["wer"], event["step"]))
     width = len(str(config.train.max_steps or 10**6))
@@ -105,11 +90,7 @@ def evaluated(
 def end_facts(
     run: Path, config: RunConfig, progress: Progress, error: BaseException | None
 ) -> dict[str, Any]:
-    """What the event of an end holds: why, and what training came to.
-
-    Args:
-        error: the exception that ends the run, None if training came to its end.
-    """
+    """What the event of an end holds: what training came to, and why by the exception, if any."""
     spent = share_done(config.train, progress.step, progress.seconds) >= 1
     facts: dict[str, Any] = {"seconds": progress.seconds, "wer": progress.wer}
     match error:
@@ -161,8 +142,7 @@ def ending(run: Path, progress: Progress) -> str:
 
 
 def measured(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each evaluation set: its last WER, that of the best step, and that before
-    training."""
+    """A line for each evaluation set: its WER at last, at the best step, and before training."""
     first, last = events[0], events[-1]
     best = min(events, key=lambda event: (event["wer"], event["step"]))
     for name, wer in measured_wers(last).items():

@@ -25,11 +25,7 @@ STATE_FILE = "trackers.json"
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks that the packages of trackers are installed, without importing them.
-
-    Raises:
-        ConfigError: one is not.
-    """
+    """Raises ConfigError unless the packages of trackers are installed, without importing them."""
     for name in names:
         if find_spec(name) is None:
             raise ConfigError(
@@ -49,17 +45,8 @@ class Trackers:
     def __init__(
         self, run: Path, title: str, config: RunConfig, step: int, logged: Mapping[str, int]
     ) -> None:
-        """
-        Args:
-            run: the run's folder.
-            title: what the trackers call the run.
-            config: whose settings the trackers show, and which names them.
-            step: at which training starts or goes on.
-            logged: the last step of each kind of event so far, which may lie after `step`.
-
-        Raises:
-            EchoError: a tracker cannot start.
-        """
+        """Training starts or goes on at `step`; `logged` has the last step of each kind of event so
+        far, which may lie after it. EchoError if a tracker cannot start."""
         from echo.train.backends import open_backend
 
         check_trackers(config.train.trackers)
@@ -76,7 +63,7 @@ class Trackers:
                 kinds = {*logged, *state["logged"]}
                 last = {k: max(logged.get(k, -1), state["logged"].get(k, -1)) for k in kinds}
                 tracker.logged = last
-            states[name] = {"id": tracker.id, "logged": tracker.logged}
+            states[name] = {"id": backend.run_id, "logged": tracker.logged}
         if states:
             replace_text(path, json.dumps(states, indent=1) + "\n")
 
@@ -87,8 +74,8 @@ class Trackers:
 
     def show(self, draw: "Callable[[SummaryWriter], None]") -> None:
         """Lets `draw` write to TensorBoard, if that is one of the trackers."""
-        if "tensorboard" in self.trackers:
-            self.trackers["tensorboard"].show(draw)
+        if tracker := self.trackers.get("tensorboard"):
+            tracker.attempt(partial(draw, tracker.backend.tracker))
 
     def finish(self) -> None:
         for tracker in self.trackers.values():
@@ -96,16 +83,9 @@ class Trackers:
 
 
 class Tracker:
-    """One tracker. What it fails to take it is given again at the next event."""
+    """One tracker, of accelerate's. What it fails to take it is given again at the next event."""
 
     def __init__(self, name: str, backend: Any) -> None:
-        """
-        Args:
-            backend: accelerate's tracker, see `open_backend`.
-
-        Raises:
-            EchoError: it cannot start.
-        """
         self.name = name
         self.backend = backend
         self.logged: dict[str, int] = {}  # the last step by the kind of event
@@ -118,18 +98,10 @@ class Tracker:
         except Exception as error:  # of many kinds, by the package
             raise EchoError(f"train.trackers: {name} cannot start: {reason(error)}") from error
 
-    @property
-    def id(self) -> str:
-        """By which it knows the run."""
-        return self.backend.run_id
-
     def log(self, kind: str, values: Mapping[str, float], step: int) -> None:
         if step > self.logged.get(kind, -1):
             self.waiting.append(partial(self.backend.log, values, step=step))
             self.attempt(self.send)
-
-    def show(self, draw: "Callable[[SummaryWriter], None]") -> None:
-        self.attempt(partial(draw, self.backend.tracker))
 
     def finish(self) -> None:
         self.attempt(self.send)

@@ -7,8 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.mixed import Weighted
-from echo.data.corpora.stream import StreamCorpus
+from echo.data.corpora.stream import StreamCorpus, Weighted
 from echo.data.sources import read_source
 from echo.data.utterance import FixedCorpus, Utterance
 

@@ -8,9 +8,8 @@ from echo.checkpoints.average import average_run
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError
-from echo.train.ema import WeightAverage
 from echo.train.run import resume_run, start_run
-from echo.train.state import TrainState
+from echo.train.state import TrainState, WeightAverage
 from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny, weights
 
 

@@ -14,8 +14,7 @@ from echo.config import AugmentSettings, DataSettings, PackSettings
 from echo.data.audio import AudioArray, AudioFile
 from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
-from echo.data.corpora.mixed import MixedCorpus, Weighted
-from echo.data.corpora.stream import StreamCorpus
+from echo.data.corpora.stream import MixedCorpus, StreamCorpus, Weighted
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
 from echo.data.loading import TrainingSet, training_loader
@@ -24,7 +23,7 @@ from echo.data.tokenizer import special_ids
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
-from echo.train.losses.ctc import text_mask
+from echo.train.losses.joint import text_mask
 from tests.small_multilingual import SPECIAL, small_tokenizer
 
 RATE = 16_000

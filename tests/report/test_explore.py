@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echo.data.check import check_source
-from echo.data.check_rows import Flaw
+from echo.data.check import Flaw, check_source
 from echo.data.sources import read_source
 from echo.report.dataset import Entry, characters, in_turn, to_embed
 from echo.report.explore import write_exploration

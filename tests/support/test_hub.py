@@ -2,20 +2,20 @@
 
 import pytest
 
-from echo.data.sources.hub import is_hub_id
+from echo.data.sources.datasets import HubReader
 from echo.support.errors import DataError
 from echo.support.hub import check_model, hub_name
 
 
 @pytest.mark.parametrize("spec", ["org/name", "org/name:en", "org/name@train[:10%]", "o/n:en@dev"])
 def test_what_is_read_as_a_data_set_of_the_hub_is_named_as_one(spec):
-    assert is_hub_id(spec)
+    assert HubReader().takes(spec)
     assert hub_name(spec) == spec.split(":")[0].split("@")[0]
 
 
 @pytest.mark.parametrize("spec", ["/org/name", "../org/name", "o/n/m", "o/n:/home/me", "name", ""])
 def test_a_path_is_none(spec):
-    assert not is_hub_id(spec)
+    assert not HubReader().takes(spec)
     assert hub_name(spec) is None
 
 

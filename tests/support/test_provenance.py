@@ -11,8 +11,7 @@ import torch
 
 import echo
 from echo.data.audio import AudioArray
-from echo.data.describe import describe
-from echo.data.utterance import Utterance
+from echo.data.utterance import Utterance, describe
 from echo.support import provenance
 from echo.support.provenance import read_provenance, write_provenance
 

@@ -41,7 +41,7 @@ def test_numbers_are_read_with_their_kind() -> None:
 
 @pytest.mark.parametrize("text", ["", "1,", "1;2", "1.5"])
 def test_a_wrong_number_names_the_option(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers with commas"):
+    with pytest.raises(ConfigError, match=r"--seeds: .* must be whole numbers separated by commas"):
         read_numbers(text, "--seeds", int)
 
 

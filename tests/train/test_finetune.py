@@ -11,7 +11,7 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
 from echo.data.build import build_corpus
 from echo.data.examples import ExampleReader
-from echo.data.tokenizer import add_timestamps, encode_transcript, load_tokenizer
+from echo.data.tokenizer import Segment, encode_transcript, join_segments, load_tokenizer
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.whisper import new_parameters
 from echo.support.errors import ConfigError, DataError
@@ -201,7 +201,7 @@ def test_a_target_that_the_model_lacks_is_an_error(shared, start, tmp_path):
 def test_timestamps_are_taught_as_whisper_writes_them(shared):
     tokenizer = load_tokenizer(shared / "models" / "whisper-tiny.en")
     plain = encode_transcript(tokenizer, "we call it bear")
-    timed = add_timestamps(tokenizer, plain, 2.587)
+    timed = join_segments(tokenizer, [Segment(0.0, 2.587, plain)])
     decoded = tokenizer.decode(timed, decode_with_timestamps=True)
     assert decoded == "<|startoftranscript|><|0.00|> we call it bear<|2.58|><|endoftext|>"
     assert len(timed) == len(plain) + 1
@@ -211,7 +211,7 @@ def test_a_tokenizer_without_timestamps_is_an_error(shared):
     config = tiny(shared)
     tokenizer = build_tokenizer(config, build_corpus(config.data, 1).train_epoch(0))
     with pytest.raises(DataError, match="has no timestamps to teach"):
-        add_timestamps(tokenizer, encode_transcript(tokenizer, "one"), 1.0)
+        join_segments(tokenizer, [Segment(0.0, 1.0, encode_transcript(tokenizer, "one"))])
 
 
 def test_silence_follows_an_utterance_as_far_as_the_encoder_takes_it(shared):

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from echo.data.loading import Batch
 from echo.train.batches import StepBatches
 from echo.train.loop import Trainer
-from echo.train.not_finite import MOST_STEPS, first_not_finite
+from echo.train.outcomes import MOST_STEPS, first_not_finite
 from echo.train.run import start_run
 from tests.train.test_loop import assert_same_run, tiny
 from tests.train.test_robust import poison
@@ -75,7 +75,7 @@ def test_the_batch_of_the_step_is_kept(shared, tmp_path, monkeypatch, caplog, ac
 def test_looking_into_a_step_changes_nothing(shared, tmp_path, monkeypatch):
     poison(monkeypatch, {2}, "nan")
     start_run(tiny(shared), tmp_path / "one")
-    monkeypatch.setattr("echo.train.not_finite.MOST_STEPS", 0)
+    monkeypatch.setattr("echo.train.outcomes.MOST_STEPS", 0)
     start_run(tiny(shared), tmp_path / "other")
     assert not (tmp_path / "other" / "not-finite").exists()
     assert_same_run(tmp_path / "one", tmp_path / "other")

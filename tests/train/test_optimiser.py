@@ -8,8 +8,7 @@ import torch
 from echo.config import TrainSettings
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
-from echo.train.muon import MuonWithAdamW
-from echo.train.optimiser import build_optimiser, freeze
+from echo.train.optimiser import MuonWithAdamW, build_optimiser, freeze
 from tests.model.test_model import SIZES
 
 # What no Whisper has, by the ends of names.

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 
 from echo.config import Split
-from echo.data.audio import Audio, AudioFile, JoinedAudio, header_duration
+from echo.data.audio import AudioFile, JoinedAudio, header_duration
 from echo.data.corpora.phrases import DIGITS
 from echo.data.utterance import Utterance
-from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d|[1-4]\d)\.wav", re.ASCII)
@@ -26,18 +25,14 @@ MAX_PAUSE = 0.2  # seconds of silence before a digit, at most
 
 
 @dataclass(frozen=True)
-class Recording(Audio):
+class Recording(AudioFile):
     """One spoken digit, decoded at its first use and then kept."""
 
-    path: Path
     word: str
     duration: float
 
     def __str__(self) -> str:
         return self.path.name
-
-    def read(self) -> tuple[torch.Tensor, int]:
-        return _samples(self.path)[None], SAMPLE_RATE
 
     def load(self) -> torch.Tensor:
         return _samples(self.path)
@@ -51,15 +46,13 @@ def _samples(path: Path) -> torch.Tensor:
 
 
 class ConnectedDigits:
-    """A corpus of 1 to 6 digits in a row, each row in one speaker's voice.
+    """A corpus of 1 to 6 digits in a row, each row in one speaker's voice, joined from the data
+    set's folder `root`, which holds `recordings/{digit}_{speaker}_{index}.wav`.
 
-    An epoch says every training recording (indices 5-49, or 10-49 with the dev split) exactly
-    once, in rows that are new in each epoch and depend on `seed` and the epoch's number alone. The
+    An epoch says every training recording (indices 5-49, or 10-49 with the dev split) exactly once,
+    in rows that are new in each epoch and depend on `seed` and the epoch's number alone. The
     evaluation set is joined from indices 0-4 (dev: 5-9) and is the same whatever the seed: it takes
     each recording once per pass, in as many passes as it needs for `eval_utterances` rows or more.
-
-    Args:
-        root: the data set's folder, which holds `recordings/{digit}_{speaker}_{index}.wav`.
 
     Raises:
         DataError: the folder, or any recording of any of its speakers, is missing or misnamed.
@@ -87,11 +80,7 @@ class ConnectedDigits:
 
 
 def read_recordings(folder: Path) -> dict[str, dict[tuple[int, int], Recording]]:
-    """Reads the names and headers of a complete data set: speaker -> (digit, index) -> recording.
-
-    Raises:
-        DataError: the folder is missing or empty, or a recording in it is misnamed or missing.
-    """
+    """Reads names and headers of a complete data set: speaker -> (digit, index) -> recording."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".wav")
     except FileNotFoundError:
@@ -145,16 +134,17 @@ def _join(
             rows.append((speaker, shuffled[:length]))
             shuffled = shuffled[length:]
     rng.shuffle(rows)
-    return [_utterance(f"{name}-{start + i}", *row, rng) for i, row in enumerate(rows)]
-
-
-def _utterance(id: str, speaker: str, row: list[Recording], rng: random.Random) -> Utterance:
-    pauses = tuple(rng.uniform(0, MAX_PAUSE) for _ in row)
-    return Utterance(
-        id=id,
-        audio=JoinedAudio(tuple(row), pauses),
-        text=" ".join(recording.word for recording in row),
-        duration=sum(recording.duration for recording in row) + sum(pauses),
-        speaker=speaker,
-        where="+".join(map(str, row)),
-    )
+    utterances = []
+    for number, (speaker, row) in enumerate(rows, start):
+        pauses = tuple(rng.uniform(0, MAX_PAUSE) for _ in row)
+        utterances.append(
+            Utterance(
+                id=f"{name}-{number}",
+                audio=JoinedAudio(tuple(row), pauses),
+                text=" ".join(recording.word for recording in row),
+                duration=sum(recording.duration for recording in row) + sum(pauses),
+                speaker=speaker,
+                where="+".join(map(str, row)),
+            )
+        )
+    return utterances

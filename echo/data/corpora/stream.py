@@ -1,11 +1,14 @@
-"""Training data of any size, with a few shards in memory at a time."""
+"""Several sources in one epoch, each as often as its weight says: held whole, or streamed with a
+few shards in memory at a time."""
 
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import count
+from math import floor
+from typing import Generic, TypeVar
 
-from echo.data.corpora.mixed import Weighted, mix
 from echo.data.utterance import Corpus, Evaluated, Utterance
 from echo.support.errors import DataError
 
@@ -14,6 +17,53 @@ HELD_SHARD = 256  # utterances per shard of a source held in memory and mixed wi
 # A part of a source that is read as one, each time anew and in the same order: every row as an
 # utterance, or the reason why it is none.
 Shard = Iterable[Utterance | DataError]
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Weighted(Generic[Part]):
+    """A source, as its utterances or as shards of them, and how often an epoch takes it: with a
+    weight of 2 twice, with 0.5 a half, and the other half in the epoch that follows."""
+
+    parts: Sequence[Part]
+    weight: float = 1.0
+
+
+def mix(sources: Sequence[Weighted[Part]], seed: int, epoch: int) -> list[Part]:
+    """Returns the parts that make up an epoch, source by source.
+
+    Each source goes round and round, every time in another order, and an epoch takes up where the
+    one before has stopped: so no part comes again before all others of its source have come.
+    """
+    taken: list[Part] = []
+    for number, source in enumerate(sources):
+        size = len(source.parts)
+        # An exact fraction, or rounding would skip a part or take it twice.
+        share = Fraction(str(source.weight)) * size
+        place, end = floor(epoch * share), floor((epoch + 1) * share)
+        while place < end:
+            turn, first = divmod(place, size)
+            order = list(range(size))
+            random.Random(f"{seed}-{number}-{turn}").shuffle(order)
+            last = min(size, first + end - place)
+            taken += [source.parts[i] for i in order[first:last]]
+            place += last - first
+    return taken
+
+
+@dataclass(frozen=True)
+class MixedCorpus:
+    """Sources that are held whole, mixed anew in every epoch."""
+
+    sources: Sequence[Weighted[Utterance]]
+    eval: Evaluated
+    seed: int
+
+    def train_epoch(self, epoch: int) -> Sequence[Utterance]:
+        return mix(self.sources, self.seed, epoch)
+
+    def eval_utterances(self) -> Evaluated:
+        return self.eval
 
 
 def held_shards(utterances: Sequence[Utterance]) -> list[Shard]:
@@ -44,11 +94,7 @@ class StreamCorpus:
 
     def known_utterances(self) -> list[Utterance]:
         """Returns the utterances of the first block, for what must be known of the data before
-        training.
-
-        Raises:
-            DataError: none of them can be used.
-        """
+        training. A DataError says that none can be used."""
         utterances, bad = read_block(next(b for epoch in count() for b in self.blocks(epoch)))
         if not utterances:
             why = f"; the first is {bad[0]}" if bad else ""

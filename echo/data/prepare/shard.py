@@ -7,7 +7,7 @@ import logging
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from echo.config import OnError
 from echo.data.audio import to_mono_16k
-from echo.data.sources.shards import SHARD_MANIFEST, SUFFIX, ShardEntry, manifest_line
+from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
@@ -91,14 +91,15 @@ def write_shards(
         entries.append(ShardEntry(name, utterances, seconds, size, digest))
     if not entries:
         raise DataError("no utterance is left to write")
-    replace_text(out / SHARD_MANIFEST, "".join(map(manifest_line, entries)))
+    replace_text(
+        out / SHARD_MANIFEST, "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
+    )
     return entries
 
 
 @dataclass
 class Encoding(Dataset):
-    """Encodes the row that it is asked for. Errors are returned: a worker would bury the sentence
-    in its traceback."""
+    """Encodes a row. Errors are returned: a worker would bury the sentence in its traceback."""
 
     format: Format
 
@@ -108,17 +109,13 @@ class Encoding(Dataset):
         try:
             return encode(row, self.format)
         except DataError as error:
-            return error
+            return DataError(f"{row.where}: {error}")
 
 
 def encode_all(
     rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
 ) -> Iterator[Encoded]:
-    """Yields the rows in their order, of which workers are a few ahead.
-
-    Raises:
-        DataError: a row cannot be used and `on_error` is "raise".
-    """
+    """Yields the rows in their order, of which workers are a few ahead."""
     skipped = 0
     loader = DataLoader(
         Encoding(format),
@@ -142,24 +139,19 @@ def encode_all(
 def encode(row: Utterance, format: Format) -> Encoded:
     """Encodes a row's recording. FLAC holds the recording's own samples, of lossy formats rounded
     to 16 bits; Opus is mono at 16 kHz. A recording that is in the format already stays as it is.
-
-    Raises:
-        DataError: the recording cannot be read, or has more channels or a rate than FLAC takes.
-    """
-    try:
-        audio = row.audio.fetch()
-        samples, rate = audio.read()
-        mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
-        content = audio.encoded()
-        if content is None or not in_format(content, format):
+    DataError if it cannot be read, or has more channels or a rate than FLAC takes."""
+    audio = row.audio.fetch()
+    samples, rate = audio.read()
+    mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+    content = audio.encoded()
+    if content is None or not in_format(content, format):
+        try:
             if format == "flac":
                 content = write(*as_integers(samples), rate, "FLAC")
             else:
                 content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"{row.where}: cannot be written as {format} ({error})") from None
-    except DataError as error:
-        raise DataError(f"{row.where}: {error}") from None
+        except soundfile.LibsndfileError as error:
+            raise DataError(f"cannot be written as {format} ({error})") from None
     return Encoded(row, content, samples.shape[-1] / rate)
 
 
@@ -185,8 +177,8 @@ def as_integers(samples: torch.Tensor) -> tuple[np.ndarray, str]:
 
 
 def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
-    """Returns a file's content; written a second at a time, for libsndfile's Opus encoder fails
-    over long pieces."""
+    """Returns a file's content, written by seconds: libsndfile's Opus encoder fails on long
+    pieces."""
     buffer = io.BytesIO()
     channels = samples.shape[1]
     with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=format) as file:

@@ -1,11 +1,9 @@
 """Readers: every kind of source that data comes in, as utterances."""
 
-from echo.data.sources.columns import Columns
 from echo.data.sources.files import Recordings, read_lines
-from echo.data.sources.options import ReadOptions
 from echo.data.sources.read import read_source, register_source, scan_source, stream_source
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Columns, Row
 
 __all__ = [
     "Columns",

@@ -1,19 +1,28 @@
-"""The evaluation sets of the built-in corpora: fsdd:FOLDER, espeak: or espeak:CACHE, and their dev
-splits, fsdd:FOLDER@dev."""
+"""The built-in corpora, and as sources their evaluation sets: fsdd:FOLDER, espeak: or espeak:CACHE,
+and their dev splits, fsdd:FOLDER@dev."""
 
 from pathlib import Path
 from typing import get_args
 
 from echo.config import DataSettings, Split
-from echo.data.corpora.built_in import built_in_corpus
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
+from echo.data.corpora.espeak import SpokenCommands
+from echo.data.corpora.fsdd import ConnectedDigits
+from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows
-from echo.data.utterance import all_evaluated
+from echo.data.utterance import Corpus, all_evaluated
 from echo.support.errors import DataError
 from echo.support.settings import build
 
 CORPORA = ("fsdd", "espeak")
+
+
+def built_in_corpus(settings: DataSettings, seed: int) -> Corpus:
+    """Returns the corpus that `data.corpus` names; `check_data` tells whether it can."""
+    root = Path(settings.root) if settings.root else None
+    if settings.corpus == "espeak":
+        return SpokenCommands(root, split=settings.split)
+    assert root is not None
+    return ConnectedDigits(root, seed, split=settings.split)
 
 
 class CorpusReader(Reader):
@@ -26,22 +35,13 @@ class CorpusReader(Reader):
     def read(self, spec: str, options: ReadOptions) -> Rows:
         corpus = built_in_corpus(corpus_settings(spec), seed=0)
         for utterance in all_evaluated(corpus.eval_utterances()):
-            record = {
-                "id": utterance.id,
-                "audio": utterance.audio,
-                "text": utterance.text,
-                "duration": utterance.duration,
-                "speaker": utterance.speaker,
-            }
+            columns = ("id", "audio", "text", "duration", "speaker")
+            record = {name: getattr(utterance, name) for name in columns}
             yield Row(utterance.where, record, columns=options.columns)
 
 
 def corpus_settings(spec: str) -> DataSettings:
-    """Returns the settings of the corpus that a source names.
-
-    Raises:
-        DataError: it has no such split, or its folder is not named.
-    """
+    """Returns the settings of the corpus that a source names, if there is such a one."""
     name, _, rest = spec.partition(":")
     root, _, split = rest.rpartition("@")
     if "@" not in rest or "/" in split:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echo.data.audio import AudioFile
-from echo.data.sources.columns import Record, storable
+from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
 from echo.support.files import lies_in
 
@@ -23,11 +23,7 @@ class Recordings:
     allow_outside: bool = False
 
     def of(self, record: Record, column: str) -> AudioFile:
-        """Returns the recording whose path the record's audio column gives.
-
-        Raises:
-            DataError: the column gives no path, or `find` finds nothing there.
-        """
+        """Returns the recording whose path the record's audio column gives, or raises DataError."""
         if record.get("offset"):
             # To read on would train on the start of the recording with the text of its middle.
             raise DataError("'offset' is not supported: cut the recording into files of its own")
@@ -39,11 +35,8 @@ class Recordings:
         return AudioFile(path)
 
     def find(self, name: str) -> Path:
-        """Returns the recording of that name, relative to one of the folders or absolute.
-
-        Raises:
-            DataError: there is none, it is empty, or it lies outside.
-        """
+        """Returns the recording of that name, relative to one of the folders or absolute. DataError
+        if there is none, if it is empty, or if it lies outside."""
         for folder in self.folders:
             path = folder / name  # an absolute name stays as it is
             try:
@@ -51,21 +44,17 @@ class Recordings:
             except (OSError, ValueError):  # ValueError: a name that no file can have
                 continue
             if stat.S_ISREG(status.st_mode):
-                self.check(path)
+                if not self.allow_outside and not lies_in(path, self.roots):
+                    places = " or ".join(repr(str(root)) for root in self.roots)
+                    raise DataError(
+                        f"the recording {str(path)!r} is outside of {places}: to allow that, set "
+                        "data.allow_outside=true, or give --allow-outside"
+                    )
                 if status.st_size == 0:
                     raise DataError(f"the recording {str(path)!r} is empty")
                 return path
         places = " or ".join(repr(str(folder)) for folder in self.folders)
         raise DataError(f"no recording {reprlib.repr(name)} in {places}")
-
-    def check(self, path: Path) -> None:
-        """Raises DataError for a path that leads outside, where that is not allowed."""
-        if not self.allow_outside and not lies_in(path, self.roots):
-            places = " or ".join(repr(str(root)) for root in self.roots)
-            raise DataError(
-                f"the recording {str(path)!r} is outside of {places}: to allow that, set "
-                "data.allow_outside=true, or give --allow-outside"
-            )
 
 
 def read_lines(path: Path) -> Iterator[str]:

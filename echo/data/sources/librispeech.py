@@ -7,8 +7,7 @@ from typing import NoReturn
 
 from echo.data.audio import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
+from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
 
@@ -52,8 +51,7 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """Returns the names of a folder's recordings by those without suffixes; the first suffix
-    wins."""
+    """Returns the names of a folder's recordings by those without suffix; the first suffix wins."""
     return {
         path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
     }
@@ -61,11 +59,7 @@ def recordings_in(folder: Path) -> dict[str, str]:
 
 def transcript_files(folder: Path) -> Iterator[Path]:
     """Yields the transcript files below a folder, in order. Links to folders are followed, once
-    each.
-
-    Raises:
-        OSError: a folder cannot be read.
-    """
+    each. A folder that cannot be read is an OSError."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error

@@ -5,11 +5,9 @@ import reprlib
 from typing import Any
 
 from echo.data.named import MANIFESTS
-from echo.data.sources.columns import Record
 from echo.data.sources.files import Recordings, check_encoding, read_lines
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Record, Row, Rows
 from echo.support.errors import DataError
 
 
@@ -18,8 +16,7 @@ class ManifestReader(Reader):
     marks = ("metadata.jsonl",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """Yields one row a line; paths are relative to the manifest, blank lines are passed
-        over."""
+        """Yields one row a line, but for blank ones; paths are relative to the manifest."""
         path = self.file(spec)
         recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
         for number, line in enumerate(read_lines(path), 1):

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from echo.data.sources.corpora import CorpusReader
-from echo.data.sources.datasets import SavedReader
-from echo.data.sources.hub import HubReader
+from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
-from echo.data.sources.options import AS_USUAL, ReadOptions
-from echo.data.sources.reader import Reader
+from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions
 from echo.data.sources.row import Rows, utterances
-from echo.data.sources.shards import TarReader
-from echo.data.sources.streamed import ParquetReader
 from echo.data.sources.table import TableReader
+from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
@@ -118,11 +115,7 @@ def register_source(reader: Reader) -> None:
 
 
 def find_reader(spec: str) -> Reader:
-    """Returns the first reader that takes a source.
-
-    Raises:
-        DataError: none does.
-    """
+    """Returns the first reader that takes a source, or raises DataError with a hint."""
     if found := next((reader for reader in READERS if reader.takes(spec)), None):
         return found
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]

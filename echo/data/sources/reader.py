@@ -2,11 +2,29 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.row import Rows
+from echo.config import OnError
+from echo.data.sources.row import USUAL, Columns, Rows
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a source besides its name."""
+
+    columns: Columns = USUAL  # where the columns do not have one of their usual names
+    # "raise" stops at the first row that cannot be used; "skip" logs it and goes on.
+    on_error: OnError = "raise"
+    # Whether recordings may lie outside of the source's own folder: by an absolute path, by "..",
+    # or through a link.
+    allow_outside: bool = False
+    # Whether a data set of the hub is read in passing, and not downloaded.
+    streaming: bool = False
+
+
+AS_USUAL = ReadOptions()
 
 
 class Reader(ABC):
@@ -16,8 +34,8 @@ class Reader(ABC):
     marks: tuple[str, ...] = ()  # the files by which a folder of this kind is known
 
     def takes(self, spec: str) -> bool:
-        """Tells whether a source is of this kind: by its name and what is there, without reading
-        it."""
+        """Tells whether a source is of this kind, by its name and what is there, without
+        reading."""
         path = Path(spec)
         if path.is_dir():
             return any((path / mark).is_file() for mark in self.marks)

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.named import TABLES
-from echo.data.sources.columns import Columns, Keys
 from echo.data.sources.files import Recordings, check_encoding, read_lines
-from echo.data.sources.options import ReadOptions
-from echo.data.sources.reader import Reader
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import Reader, ReadOptions
+from echo.data.sources.row import Columns, Keys, Row, Rows
 from echo.support.errors import DataError
 
 
@@ -20,11 +18,7 @@ class TableReader(Reader):
     marks = ("metadata.csv",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
-        """Recordings lie in `clips/` beside the table, or beside it.
-
-        Raises:
-            DataError: there is no header, or it lacks a column or has it twice.
-        """
+        """Recordings lie in `clips/` beside the table, or beside it."""
         path = self.file(spec)
         if path.suffix.lower() == ".tsv":
             # As Common Voice writes them: no quoting, and a sentence may hold a lone quote mark.

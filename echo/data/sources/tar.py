@@ -5,51 +5,139 @@ from where it lies once it is asked for.
 """
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby, product
+from math import prod
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_type_hints
 
 from echo.data.audio import SUFFIXES, AudioBytes, AudioReference
-from echo.data.sources.columns import Columns, storable
+from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.reader import ReadOptions, ShardReader
+from echo.data.sources.row import Columns, Row, Rows, storable
 from echo.support.errors import DataError
 
+SUFFIX = ".tar"
+SHARD_MANIFEST = "shards.jsonl"
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+MAX_SHARDS = 1_000_000
 RECORDINGS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 MAX_TEXT = 1_000_000  # bytes of a .json or .txt
 
 
 @dataclass(frozen=True)
-class TarAudio(AudioReference):
-    """A recording where it lies in a tar file."""
+class ShardEntry:
+    """A line of the manifest: what a shard must hold."""
 
-    path: Path
-    member: str
-    offset: int
-    size: int  # bytes
-
-    def fetch(self) -> AudioBytes:
-        name = f"{self.path}:{self.member}"
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
-        if len(content) < self.size:
-            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
-        return AudioBytes(content, name)
+    shard: str
+    utterances: int
+    seconds: float
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
-class Member:
-    """A plain file in a shard."""
+class TarShard:
+    """A part of a source that is read as one."""
 
+    path: Path
+    columns: Columns
+    entry: ShardEntry | None = None
+
+    def __iter__(self) -> Iterator[Row | DataError]:
+        """Yields every row in the order of the shard, or the reason why it is none."""
+        count = 0
+        try:
+            for row in read_tar(self.path, self.columns):
+                count += 1
+                yield row
+        except DataError as error:  # the other shards may do
+            yield error
+            return
+        if self.entry and count != self.entry.utterances:
+            yield DataError(
+                f"{self.path}: holds {count} utterances, not {self.entry.utterances} as "
+                f"{SHARD_MANIFEST} says"
+            )
+
+
+class TarReader(ShardReader):
+    """A tar file, a pattern such as `train-{000000..000123}.tar` or `*.tar`, or a folder with a
+    manifest of shards."""
+
+    suffixes = (SUFFIX,)
+    marks = (SHARD_MANIFEST,)
+
+    def takes(self, spec: str) -> bool:
+        return spec.endswith(SUFFIX) or super().takes(spec)
+
+    def shards(self, spec: str, options: ReadOptions) -> list[TarShard]:
+        """Raises DataError where a shard is missing, or not as the manifest says."""
+        pattern = Path(spec)
+        if not spec.endswith(SUFFIX):
+            return [
+                TarShard(pattern / entry.shard, options.columns, entry)
+                for entry in read_shard_manifest(pattern)
+            ]
+        found = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else []
+        paths = found or [Path(name) for name in expand(spec)]
+        if missing := next((path for path in paths if not path.is_file()), None):
+            raise DataError(f"{missing}: no such shard")
+        return [TarShard(path, options.columns) for path in paths]
+
+
+def expand(pattern: str) -> Iterator[str]:
+    """Yields every name that a pattern with ranges stands for; numbers are as wide as the first."""
+    texts = RANGE.split(pattern)
+    ranges = [
+        (range(int(first), int(last) + 1), len(first))
+        for first, last in zip(texts[1::3], texts[2::3], strict=True)
+    ]
+    count = prod(len(numbers) for numbers, _ in ranges)
+    if not 0 < count <= MAX_SHARDS:
+        raise DataError(f"{pattern}: names {count} shards")
+    for choice in product(*(numbers for numbers, _ in ranges)):
+        filled = [f"{n:0{width}}" for n, (_, width) in zip(choice, ranges, strict=True)]
+        yield "".join(a + b for a, b in zip(texts[::3], [*filled, ""], strict=True))
+
+
+def read_shard_manifest(folder: Path) -> Iterator[ShardEntry]:
+    """Yields what a folder's manifest says of each shard, and checks that it is there."""
+    path = folder / SHARD_MANIFEST
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            record = parse(line)
+            for key, kind in get_type_hints(ShardEntry).items():
+                if not isinstance(record.get(key), (int, float) if kind is float else kind):
+                    raise DataError(f"{key!r} is missing or of the wrong kind")
+            name = record["shard"]
+            if Path(name).name != name or "\0" in name:
+                raise DataError(f"'shard' must be the name of a file beside it, not {name!r}")
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+        shard = folder / name
+        if not shard.is_file():
+            raise DataError(f"{shard}: no such shard, but {SHARD_MANIFEST} names it")
+        if (size := shard.stat().st_size) != record["bytes"]:
+            raise DataError(
+                f"{shard}: has {size} bytes, not {record['bytes']} as {SHARD_MANIFEST} says"
+            )
+        yield ShardEntry(**{key: record[key] for key in get_type_hints(ShardEntry)})
+
+
+@dataclass(frozen=True)
+class Member(AudioReference):
+    """A plain file where it lies in a shard: a recording, or what is said of it."""
+
+    path: Path
     name: str
     offset: int
-    size: int
+    size: int  # bytes
 
     @property
     def key(self) -> str:
@@ -61,36 +149,41 @@ class Member:
     def suffix(self) -> str:
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
+    def fetch(self) -> AudioBytes:
+        name = f"{self.path}:{self.name}"
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+        if len(content) < self.size:
+            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
+        return AudioBytes(content, name)
+
 
 def read_tar(path: Path, columns: Columns) -> Rows:
     """Yields one row for each key. What is wrong with members or the shard comes last, and does not
-    keep the rest from being read.
+    keep the rest from being read. A DataError is raised only where the file cannot be read."""
+    problems: list[DataError] = []
 
-    Raises:
-        DataError: the file cannot be read.
-    """
+    def good(file: BinaryIO) -> Iterator[Member]:
+        for member in members(path, file):
+            if isinstance(member, Member):
+                yield member
+            else:
+                problems.append(member)
+
     try:
         with path.open("rb") as file:
-            files: dict[str, Member] = {}
-            problems: list[DataError] = []
-            key = ""
-            empty = True
-            for member in members(path, file):
-                empty = False
-                if isinstance(member, DataError):
-                    problems.append(member)
-                    continue
-                if files and member.key != key:
-                    yield row_of(path, file, key, files, columns)
-                    files = {}
-                key = member.key
-                if member.suffix in files:
-                    problems.append(DataError(f"{path}: {member.name!r} is there twice"))
-                    continue
-                files[member.suffix] = member
-            if files:
+            key = None
+            for key, group in groupby(good(file), key=attrgetter("key")):
+                files: dict[str, Member] = {}
+                for member in group:
+                    if files.setdefault(member.suffix, member) is not member:
+                        problems.append(DataError(f"{path}: {member.name!r} is there twice"))
                 yield row_of(path, file, key, files, columns)
-            if empty:
+            if key is None and not problems:
                 problems.append(DataError(f"{path}: is empty"))
             yield from problems
     except OSError as error:
@@ -114,7 +207,7 @@ def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
             if info.isdir():
                 continue
             try:
-                yield Member(member_name(info), info.offset_data, info.size)
+                yield Member(path, member_name(info), info.offset_data, info.size)
             except DataError as error:
                 yield DataError(f"{path}: {info.name!r} {error}")
         # A header that is none ends the list as well, and so does a file cut off between members.
@@ -151,8 +244,7 @@ def row_of(
             raise DataError(f"must have one recording, but has {what}")
     except DataError as error:
         return DataError(f"{where}: {error}")
-    member = files[found[0]]
-    record["audio"] = TarAudio(path, member.name, member.offset, member.size)
+    record["audio"] = files[found[0]]
     return Row(where, record, columns=replace(columns, audio="audio"), id=key)
 
 

@@ -16,7 +16,7 @@ from echo.model.geometry import encoder_lengths
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoOutput
 from echo.train.losses.base import Loss, Setup
-from echo.train.losses.ctc import CTCLoss, text_mask
+from echo.train.losses.joint import CTCLoss, text_mask
 
 WIDTH = 2.0  # standard deviation around a token's centre, in encoder frames of 20 ms
 LEAST_WEIGHT = 1e-6  # the loss is flat where attention near a token's centre is below this
@@ -78,18 +78,14 @@ def ctc_alignment(
     special_ids: torch.Tensor,
     blank: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns where CTC's best alignment puts each label, and how probable CTC finds it there.
+    """Returns each label's mean frame in CTC's best alignment, and its mean probability over its
+    frames, both (B, tokens): 0 for special tokens and padding, and in rows whose text is too long.
 
     Args:
         log_probs: (B, T, V).
         labels: (B, tokens), IGNORED at padding.
         frames: (B,), the number of valid encoder frames.
         special_ids: tokens that are not part of the text.
-        blank: CTC's blank token.
-
-    Returns:
-        Each label's mean frame, and its mean probability over its frames, both (B, tokens). 0 for
-        special tokens and padding, and in rows whose text is too long for its frames.
     """
     is_text = text_mask(labels, special_ids)
     centres, sureness = torch.zeros(labels.shape), torch.zeros(labels.shape)

@@ -51,8 +51,7 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
-        """Returns the loss, a scalar, summed over the batch's target tokens, from the model's
-        output for it."""
+        """Returns the loss, a scalar, summed over the target tokens of a batch with this output."""
 
     def forget(self) -> None:
         """Frees what the loss keeps of the last batch, and with it the batch's graph."""

@@ -4,8 +4,7 @@ from echo.config import RunConfig
 from echo.train.losses.alignment import AlignmentLoss
 from echo.train.losses.anchor import AnchorLoss
 from echo.train.losses.base import Loss, Setup
-from echo.train.losses.ctc import CTCLoss
-from echo.train.losses.decoder import DecoderLoss
+from echo.train.losses.joint import CTCLoss, DecoderLoss
 from echo.train.losses.span_penalty import SpanPenalty
 
 LOSSES: tuple[type[Loss], ...] = (DecoderLoss, CTCLoss, AlignmentLoss, SpanPenalty, AnchorLoss)

@@ -20,7 +20,7 @@ from echo.config import RunConfig
 from echo.data.tokenizer import special_ids
 from echo.model.geometry import encoder_lengths
 from echo.support.settings import build
-from echo.train.losses.ctc import ctc_loss
+from echo.train.losses.joint import ctc_loss
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
 from echo.train.step import Done, TrainStep

@@ -3,7 +3,7 @@
 import random
 from itertools import pairwise
 
-from echo.data.corpora.mixed import Weighted, mix
+from echo.data.corpora.stream import Weighted, mix
 
 SIZE = 30
 

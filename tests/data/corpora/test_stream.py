@@ -14,13 +14,12 @@ import echo.data.audio
 from echo.config import AugmentSettings, DataSettings, RunConfig, SourceSettings
 from echo.data.batching import EpochBatches, Position
 from echo.data.build import build_corpus
-from echo.data.corpora.mixed import MixedCorpus, Weighted, mix
-from echo.data.corpora.stream import StreamCorpus
+from echo.data.corpora.stream import MixedCorpus, StreamCorpus, Weighted, mix
 from echo.data.examples import ExampleReader
 from echo.data.loading import training_loader
 from echo.data.prepare.shard import write_shards
 from echo.data.sources import read_source
-from echo.data.sources.shards import TarShard
+from echo.data.sources.tar import TarShard
 from echo.data.tokenizer import train_tokenizer
 from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError

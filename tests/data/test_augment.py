@@ -15,12 +15,12 @@ from echo.config import (
     ReverbSettings,
 )
 from echo.data.audio import AudioFile
+from echo.data.augment import WaveformAugment, over_telephone, reverberate
 from echo.data.batching import EpochBatches, Position
 from echo.data.examples import ExampleReader
 from echo.data.loading import training_loader
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
-from echo.data.waveform import WaveformAugment, over_telephone, reverberate
 from echo.model.geometry import Limits
 from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write

@@ -1,5 +1,6 @@
-"""CTC on the encoder (Graves et al. 2006), which a decoder is trained jointly with (Watanabe et al.
-2017, "Hybrid CTC/attention architecture for end-to-end speech recognition")."""
+"""The decoder's cross-entropy, and CTC on the encoder (Graves et al. 2006), which it is trained
+jointly with (Watanabe et al. 2017, "Hybrid CTC/attention architecture for end-to-end speech
+recognition")."""
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,34 @@ from echo.data.tokenizer import special_ids
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoOutput
 from echo.train.losses.base import Loss, Setup
+
+
+class DecoderLoss(Loss):
+    """The cross-entropy of the decoder's next tokens, with smoothed labels."""
+
+    name = "decoder_loss"
+    setting = "ctc_weight"
+    is_joint = True
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.label_smoothing = setup.config.loss.label_smoothing
+
+    @classmethod
+    def weight_in(cls, config: RunConfig) -> float:
+        return 1 - config.ctc_weight
+
+    def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
+        assert output.logits is not None
+        # Flattened: with the vocabulary as the second of three dimensions it takes four times as
+        # long.
+        return F.cross_entropy(
+            output.logits.float().flatten(0, 1),
+            batch.labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
 
 
 class CTCLoss(Loss):
@@ -52,7 +81,6 @@ def ctc_loss(
         labels: (B, tokens), IGNORED at padding.
         attention_mask: (B, frames) over the features.
         special_ids: tokens that are not part of the text; CTC does not emit them.
-        blank: CTC's blank token.
     """
     is_text = text_mask(labels, special_ids)
     # Moves each row's text tokens to the front.
