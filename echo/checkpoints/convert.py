@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig
 
 from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.load import open_checkpoint
 from echo.checkpoints.stored import StoredTensor
-from echo.checkpoints.validate import check_parts
 from echo.model.model import (
     WHISPER_SECONDS,
     EchoConfig,
@@ -82,7 +81,7 @@ def convert(
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
-    if check_parts(checkpoint, WhisperForConditionalGeneration, whisper) is None:
+    if checkpoint.checked_tokenizer(whisper) is None:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
     weights = checkpoint.untied_weights(whisper)
     if isinstance(config, EchoConfig):

@@ -43,7 +43,7 @@ def average(
             "models, use: echo-asr merge A B --weights 0.5,0.5 --out OUT"
         )
 
-    from echo.checkpoints.average import average_run
+    from echo.checkpoints.merge import average_run
 
     out = out or run / f"average-{best}"
     checkpoints = average_run(run, best, out)
