@@ -17,6 +17,8 @@ from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGene
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 
+PLAIN = {"encoder": "plain", "decoder": "plain"}
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -67,15 +69,15 @@ def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:
     return checkpoint, config
 
 
-def echo_config(config: WhisperConfig) -> EchoConfig:
-    """Returns a Whisper's config as that of an Echo model whose blocks are all plain, and Echo's
+def echo_config(config: WhisperConfig, attention: dict[str, Any] | None = PLAIN) -> EchoConfig:
+    """Returns a Whisper's config as that of an Echo model of some attention, and Echo's
     unchanged."""
     if isinstance(config, EchoConfig):
         return config
     own = {
         "model_type": "echo",
         "architectures": ["EchoForConditionalGeneration"],
-        "attention": {"encoder": "plain", "decoder": "plain"},
+        "attention": attention,
         "pad_to_seconds": WHISPER_SECONDS,
     }
     return EchoConfig(**{**config.to_dict(), **own})

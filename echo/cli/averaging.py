@@ -177,11 +177,7 @@ def check_without_sweep(context: typer.Context) -> None:
 
 
 def read_sources(named: list[str]) -> dict[str, str]:
-    """Parses data sets of NAME=SOURCE by name; a single one needs no name.
-
-    Raises:
-        ConfigError: there is none, or one of several has no name of its own.
-    """
+    """Parses data sets of NAME=SOURCE by name; a single one needs no name."""
     from echo.config import SET_NAME
 
     sources: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Commands that use and convert models. Heavy imports stay inside."""
+"""Commands that use, convert and show what there is. Heavy imports stay inside."""
 
 from pathlib import Path
 from typing import Annotated
@@ -159,3 +159,15 @@ def export(
 
     export_model(model, out, target, quantization, checkpoint, measured_wer)
     print(f"The {target} model is in {out}/")
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, or of a result of pilot, compare or evaluate."),
+    ],
+) -> None:
+    """Write report.html, a page that shows a result, into its folder."""
+    from echo.report.write import write_report
+
+    print(f"The page is {write_report(folder)}")

@@ -35,14 +35,11 @@ class Decoded:
         return self.runaway or repeats_itself or self.is_improbable(config.logprob_threshold)
 
     def nobody_speaks(self, no_speech: float | None, config: Any) -> bool:
-        """Returns whether to drop the text, by the thresholds of a generation config.
+        """Returns whether to drop the text, by the thresholds of a generation config and the
+        probability that nobody speaks, if it was measured.
 
         On silence and music a model says "Thank you" with a confidence above Whisper's threshold.
-        On speech between them it is more confident still, so half the threshold is the limit.
-
-        Args:
-            no_speech: the probability that nobody speaks. None if it was not measured.
-        """
+        On speech between them it is more confident still, so half the threshold is the limit."""
         if no_speech is None or no_speech <= config.no_speech_threshold:
             return False
         return self.is_improbable(config.logprob_threshold / 2)
@@ -61,14 +58,9 @@ def read_row(
     runaway: StopRunaway | None,
     vocabulary: int,
 ) -> Decoded:
-    """Reads a row of what transformers' `generate` returned.
-
-    Args:
-        row: its index among the rows that `runaway` watched.
-        tokens: (length,), those that were generated, with padding.
-        output: the row's part of what was returned.
-        config: the generation config of this call.
-    """
+    """Reads row `row`, among those that `runaway` watched, of what transformers' `generate`
+    returned: its generated tokens (length,), with padding, and its part of the output. `config` is
+    the generation config of this call."""
     if tokens[-1] == config.pad_token_id:
         padding = int((tokens == config.pad_token_id).sum())
         if config.pad_token_id == config.eos_token_id:

@@ -328,12 +328,9 @@ def select_rows(encoded: Any, rows: slice) -> Any:
 
 
 def described(decoded: Decoded, no_speech: float | None, prompt: int, keep_all: bool) -> Any:
-    """Returns the output of a row, and how it was decoded, if the output is a mapping.
-
-    Args:
-        prompt: the number of tokens in the prompt, which `generate` counts in a segment's indices.
-        keep_all: whether `generate` may return the output itself, so that all of it is needed.
-    """
+    """Returns the output of a row, and how it was decoded, if the output is a mapping. `generate`
+    counts the `prompt`'s tokens in a segment's indices. It may return the output itself, all of
+    which is then needed: `keep_all`."""
     output = decoded.output
     if not isinstance(output, dict):
         return output

@@ -30,12 +30,8 @@ def loops(tokens: torch.Tensor) -> torch.Tensor:
 
 
 class StopRunaway(StoppingCriteria):
-    """Stops runaway rows, or runaway beams of a row.
-
-    Args:
-        most: the maximum number of tokens in each row.
-        prompt: the number of tokens in the prompt, which do not count.
-    """
+    """Stops runaway rows, or runaway beams of a row: those of more than `most` tokens after the
+    `prompt`, and those that loop."""
 
     def __init__(self, most: Sequence[int], prompt: int) -> None:
         self.most = torch.tensor(most)

@@ -91,15 +91,8 @@ def transcribe_into(
     progress: bool = False,
     layout: Layout | None = None,
 ) -> None:
-    """Transcribes recordings into files, each written as soon as it is known.
-
-    Recordings that cannot be read are logged, and the others are transcribed nevertheless.
-
-    Raises:
-        ConfigError: the model cannot do what is asked of it.
-        DataError: at the end, if a recording could not be read.
-        EchoError: a file cannot be written.
-    """
+    """Transcribes recordings into files, each written as soon as it is known. Those that cannot be
+    read are logged, and named by a DataError at the end."""
     names = output_names(paths)
     for path, name in zip(paths, names, strict=True):
         if name != path.stem:
@@ -143,14 +136,8 @@ def transcribe_files(
     settings: TranscribeSettings,
     progress: bool = False,
 ) -> Iterator[tuple[int, Transcript | DataError]]:
-    """Transcribes recordings, longest first, in batches of like length.
-
-    Yields:
-        The index of a recording among `paths`, and its transcript, or why it has none.
-
-    Raises:
-        ConfigError: the model cannot do what is asked of it.
-    """
+    """Transcribes recordings, longest first, in batches of like length. Yields the index of each
+    among `paths`, and its transcript, or why it has none."""
     transcriber = Transcriber(loaded, settings)
     readable: list[int] = []
     durations: list[float] = []
@@ -183,11 +170,8 @@ def transcribe_files(
 
 
 class Transcriber:
-    """A model, and how it transcribes.
-
-    Raises:
-        ConfigError: the model cannot do what the settings ask for.
-    """
+    """A model, and how it transcribes. Raises ConfigError where it cannot do what the settings ask
+    for."""
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
         self.tokenizer = loaded.tokenizer
@@ -233,12 +217,8 @@ class Transcriber:
     def transcribe(
         self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
     ) -> list[Transcript]:
-        """Transcribes recordings together.
-
-        Args:
-            recordings: (samples,) each, at 16 kHz.
-            progress: is told how many seconds of them all are done.
-        """
+        """Transcribes recordings (samples,) at 16 kHz together. `progress` is told how many seconds
+        of them all are done."""
         voiced = [i for i, samples in enumerate(recordings) if has_voice(samples)]
         decode = self.decode_windows if self.has_timestamps else self.decode_pieces
         found = dict(zip(voiced, decode([recordings[i] for i in voiced], progress), strict=True))

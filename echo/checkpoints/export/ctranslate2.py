@@ -30,11 +30,8 @@ def write_ctranslate2(
     folder: Path,
     quantization: str | None,
 ) -> None:
-    """Converts a checkpoint into a folder.
-
-    Args:
-        quantization: the type of its weights, by CTranslate2's name; None keeps theirs.
-    """
+    """Converts a checkpoint into a folder, with weights of the type that CTranslate2 calls
+    `quantization`; None keeps theirs."""
     from ctranslate2.converters import TransformersConverter
 
     with TemporaryDirectory(dir=folder, prefix=".") as temporary:

@@ -32,10 +32,6 @@ def export(
             which may be to leave numbers as they are.
         which: checkpoint of a run, "best" or "last".
         measured: finds the error rates of the checkpoint in a folder, for the card.
-
-    Raises:
-        EchoError: the source cannot be read, the target cannot hold it, or the folder cannot be
-            written. Nothing is left of it then.
     """
     source, out = str(source), Path(out).absolute()
     found = find_target(target, quantization)

@@ -169,14 +169,9 @@ class Graph:
 
 @torch.no_grad()
 def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = False) -> None:
-    """Writes the graphs of a model into a folder.
-
-    Args:
-        int8: whether the matrices become 8-bit numbers, quantised dynamically by onnxruntime.
-
-    Raises:
-        ConfigError: a form of attention cannot be exported.
-    """
+    """Writes the graphs of a model into a folder, with matrices of 8-bit numbers that onnxruntime
+    quantises dynamically for `int8`. Raises ConfigError where a form of attention cannot be
+    exported."""
     longest = ENCODER_STRIDE * model.config.max_source_positions
     # Each graph is made from inputs of one length, and checked with those of another.
     frames, others = min(300, longest), min(10, longest)

@@ -25,11 +25,8 @@ class Source:
     checkpoint: Checkpoint
 
     def as_whisper(self) -> tuple[WhisperConfig, WhisperTokenizer]:
-        """Returns the config and the tokenizer of the Whisper that the model is.
-
-        Raises:
-            EchoError: it is not a Whisper, its parts do not fit together, or it has no tokenizer.
-        """
+        """Returns the config and the tokenizer of the Whisper that the model is. Raises EchoError
+        where it is none, its parts do not fit together, or it has no tokenizer."""
         if isinstance(self.checkpoint.config, EchoConfig):
             try:
                 check_plain(self.checkpoint.config, self.name)
