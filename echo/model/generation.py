@@ -20,9 +20,8 @@ from transformers import (
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 from transformers.modeling_outputs import BaseModelOutput
 
-from echo.model.fallback import Decoded, read_row
+from echo.model.fallback import Decoded, StopRunaway, most_tokens, read_row
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
-from echo.model.runaway import StopRunaway, most_tokens
 
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 # The parts of a segment's output that `generate` still needs when it goes on to the next segment.
