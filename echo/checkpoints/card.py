@@ -136,10 +136,8 @@ def merged_card(
 def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:
     """Returns what the model began with, and what it was trained on."""
     trained = ", ".join(escape_markdown(without_folders(name)) for name in trained_on(config))
-    begun = (
-        f"from {escape_markdown(without_folders(config.init))} " if config.init else "from scratch "
-    )
-    text = f"Trained {begun}on {trained}"
+    begun = escape_markdown(without_folders(config.init)) if config.init else "scratch"
+    text = f"Trained from {begun} on {trained}"
     if isinstance(corpus, FixedCorpus):  # others make their utterances anew for every epoch
         hours = sum(utterance.duration for utterance in corpus.train) / 3600
         text += f": {len(corpus.train)} utterances, {hours:.2f} hours"

@@ -115,13 +115,14 @@ def write_transcript(
 
 
 def span(segment: Segment, point: str) -> str:
-    return f"{clock(segment.start, point)} --> {clock(segment.end, point)}"
-
-
-def clock(seconds: float, point: str) -> str:
-    """Hours, minutes and seconds to the millisecond, as 00:01:02,345."""
-    minutes, rest = divmod(milliseconds(seconds), 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+    """Start and end in hours, minutes and seconds to the millisecond, as 00:01:02,345."""
+    clocks = []
+    for seconds in (segment.start, segment.end):
+        minutes, rest = divmod(milliseconds(seconds), 60_000)
+        clocks.append(
+            f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+        )
+    return " --> ".join(clocks)
 
 
 def milliseconds(seconds: float) -> int:

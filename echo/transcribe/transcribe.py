@@ -18,10 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers.models.whisper.tokenization_whisper import (
-    LANGUAGES,
-    _combine_tokens_into_words,
-)
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
@@ -200,17 +197,14 @@ class Transcriber:
         if not self.has_timestamps or "<|startofprev|>" not in self.tokenizer.get_vocab():
             raise ConfigError("only Whispers take a prompt and hotwords: leave them out")
         ids = prompt_ids(self.tokenizer, prompt, sys.maxsize, hotwords)
-        special = [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]
-        if special:
+        if special := [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]:
             token = self.tokenizer.convert_ids_to_tokens(special[0])
             raise ConfigError(f"the prompt and hotwords cannot hold the special token {token}")
         most = self.limits.max_tokens // 2
         if len(ids) > most:
             logger.warning(
-                "the prompt and hotwords are cut from %d to %d tokens, the most that the model "
-                "takes",
-                len(ids) - 1,
-                most - 1,
+                f"the prompt and hotwords are cut from {len(ids) - 1} to {most - 1} tokens, the "
+                "most that the model takes"
             )
         return prompt_ids(self.tokenizer, prompt, most, hotwords)
 
@@ -253,13 +247,10 @@ class Transcriber:
                     found[utterance.extra["recording"]].append(segment)
                 done += utterance.duration
             progress(done)
+        in_order = (tuple(sorted(segments, key=lambda s: s.start)) for segments in found)
         return [
-            Transcript(
-                len(samples) / SAMPLE_RATE,
-                tuple(sorted(segments, key=lambda s: s.start)),
-                self.spoken,
-            )
-            for samples, segments in zip(recordings, found, strict=True)
+            Transcript(len(samples) / SAMPLE_RATE, segments, self.spoken)
+            for samples, segments in zip(recordings, in_order, strict=True)
         ]
 
     @torch.inference_mode()
@@ -275,10 +266,9 @@ class Transcriber:
         ]
         lengths = torch.tensor([feature_frames(len(samples)) for samples in recordings])
         batch = pad_sequence([x.T for x in features], batch_first=True).transpose(1, 2)
-        options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
-        if self.prompt:
-            # Without conditioning on what the window before said, it comes before every window.
-            options["prompt_ids"] = torch.tensor(self.prompt, device=model.device)
+        # Without conditioning on what the window before said, it comes before every window.
+        prompt = torch.tensor(self.prompt, device=model.device) if self.prompt else None
+        options = {"language": self.language, "task": self.settings.task, "prompt_ids": prompt}
         mask = (torch.arange(batch.shape[2]) < lengths[:, None]).long()
         output = model.generate(
             batch.to(model.device),

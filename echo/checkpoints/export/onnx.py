@@ -1,5 +1,5 @@
 """ONNX graphs of an Echo or Whisper model: an encoder, a decoder for the prompt, and a decoder for
-one more token.
+one more token; and what a program needs beside them to transcribe.
 
     encoder(input_features, attention_mask) -> last_hidden_state, ctc_logits with a CTC head
     decoder(input_ids, encoder_hidden_states, attention_mask) -> logits, present.*
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
@@ -25,9 +26,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.cache import LayerCache
 from echo.checkpoints.export.target import Source, Target, Write
-from echo.checkpoints.export.transcription import write_transcription
+from echo.checkpoints.export.whisper import write_json
 from echo.checkpoints.load import load_model
-from echo.model.geometry import ENCODER_STRIDE
+from echo.data.features import filters
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
+from echo.model.language import known_languages
 from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
 from echo.support.errors import ConfigError, reason
 
@@ -279,6 +282,40 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, folder: Path) -> None:
+    """Writes what a program needs beside the graphs: `tokenizer.json`, the mel filters
+    (n_mels, 201), and `transcribe.json`:
+
+    `prompt`: the first tokens; `languages`: where a language is to follow the first of them, its
+    token by code; `end`, `suppress`, `begin_suppress`: the token that ends the text, and those
+    that are never written, or not at the start; `max_tokens`: the most, prompt included;
+    `pad_to_seconds`, `added_silence`: the least length of recording and silence, and of the
+    silence, in seconds; `max_seconds`: the most audio.
+    """
+    config = model.config
+    generation: Any = model.generation_config
+    prompt = list(tokenizer.prefix_tokens)
+    languages = {}
+    if known_languages(generation) and tokenizer.language is None:
+        languages = {key.strip("<|>"): i for key, i in known_languages(generation).items()}
+        if tokenizer.task is None:
+            prompt.insert(1, generation.task_to_id["transcribe"])
+    settings = {
+        "prompt": prompt,
+        "languages": languages,
+        "end": tokenizer.eos_token_id,
+        "suppress": generation.suppress_tokens or [],
+        "begin_suppress": generation.begin_suppress_tokens or [],
+        "max_tokens": config.max_target_positions,
+        "pad_to_seconds": config.pad_to_seconds or 0,
+        "added_silence": config.added_silence,
+        "max_seconds": ENCODER_STRIDE * config.max_source_positions / FRAMES_PER_SECOND,
+    }
+    write_json(folder / "transcribe.json", settings)
+    np.save(folder / "mel_filters.npy", filters(config.num_mel_bins).numpy())
+    tokenizer.save_pretrained(folder)
 
 
 def prepare(source: Source, precision: str | None) -> Write:
