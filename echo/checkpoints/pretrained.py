@@ -1,9 +1,9 @@
 """Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
-import pickle
 import shutil
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import snapshot_download
@@ -20,6 +20,8 @@ from echo.support.hub import check_model
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
+# What safetensors and torch raise of a damaged file of weights.
+UNREADABLE = (OSError, SafetensorError, EOFError, RuntimeError, ValueError, UnpicklingError)
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
     "generation_config.json",
@@ -150,14 +152,7 @@ def map_tensors(path: Path, *keys: str) -> dict[str, torch.Tensor]:
                 return {key: file.get_tensor(key) for key in keys or file.keys()}
         # weights_only: nothing is unpickled that could run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (
-        OSError,
-        SafetensorError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
+    except UNREADABLE as error:
         kind = "PyTorch weights" if is_pickled else "safetensors"
         raise DataError(f"{path}: cannot be read as {kind} ({reason(error)})") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):

@@ -25,6 +25,8 @@ from echo.support.errors import DataError, reason
 WEIGHTS_FILE = "model.safetensors"
 TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
 EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
+# What `transformers` and torch raise of a config that makes no model.
+INVALID = (ValueError, TypeError, KeyError, RuntimeError, AssertionError, ArithmeticError)
 # Settings of generation that are a token's id, or a list of them.
 TOKEN_IDS = (
     "bos_token_id",
@@ -104,14 +106,7 @@ class Checkpoint(ABC):
         try:
             with torch.device("meta"):
                 expected = kind(config).state_dict()
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            RuntimeError,
-            AssertionError,
-            ArithmeticError,
-        ) as error:
+        except INVALID as error:
             raise DataError(
                 f"{self.folder}: its config describes no valid model ({reason(error)})"
             ) from None

@@ -109,16 +109,16 @@ def set_language(
 def written_language(
     model: Any, language: str | None = None, task: str | None = None
 ) -> str | None:
-    """Returns the code of the language that a model writes: the configured one, English for a
-    Whisper of English alone, or that of a model from scratch's transcripts. None if unknown. A row
-    may name its own language and task."""
+    """Like `language_of_text`, of a model, for a row that may name its own language and task."""
     return language_of_text(model.generation_config, language, task)
 
 
 def language_of_text(
     generation: Any, language: str | None = None, task: str | None = None
 ) -> str | None:
-    """Like `written_language`, from a generation config."""
+    """Returns the code of the language that a model with this generation config writes: the
+    configured one, English for a Whisper of English alone, or that of a model from scratch's
+    transcripts. None if unknown."""
     if (task or getattr(generation, "task", None)) == "translate":
         return "en"
     return known_code(language or "") or spoken_language(generation)

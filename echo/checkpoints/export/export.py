@@ -37,7 +37,7 @@ def export(
     found = find_target(target, quantization)
     found.check_installed()
     new_folder(out)
-    model = Source(source, which, open_checkpoint(source, which))
+    model = Source(source, open_checkpoint(source, which))
     write = found.prepare(model, quantization or found.precisions[0])
     note = found.natural_length_note(model.checkpoint.config)
     if note:

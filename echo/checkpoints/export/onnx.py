@@ -320,7 +320,7 @@ def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, fol
 
 def prepare(source: Source, precision: str | None) -> Write:
     """Loads the model. Raises EchoError where it cannot be loaded."""
-    loaded = load_model(source.name, source.which)
+    loaded = load_model(source.checkpoint.folder)
 
     def write(folder: Path) -> None:
         write_onnx(loaded.model, folder, int8=precision == "int8")

@@ -21,7 +21,6 @@ class Source:
     """A model to export."""
 
     name: str  # a run, a folder or a hub id, as it was given
-    which: str  # checkpoint of a run, "best" or "last"
     checkpoint: Checkpoint
 
     def as_whisper(self) -> tuple[WhisperConfig, WhisperTokenizer]:
