@@ -150,8 +150,8 @@ def export(
     from echo.support.files import new_folder
     from echo.support.hub import check_model
 
-    find_target(target, quantization)
     check_model(model)
+    find_target(target, quantization)
     new_folder(out)
 
     from echo.checkpoints.export.export import export as export_model

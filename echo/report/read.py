@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from echo.config import DataSettings, RunConfig, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import Utterance, all_evaluated
 from echo.evaluate.comparison import MEASURES, comparison_result
