@@ -48,32 +48,27 @@ if TYPE_CHECKING:
     from echo.train.run import start_run as train_run
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_recordings
 else:
-    PLACES = {
-        "convert_checkpoint": "echo.checkpoints.convert.convert",
-        "load_model": "echo.checkpoints.load.load_model",
-        "DecodeSettings": "echo.config.DecodeSettings",
-        "RunConfig": "echo.config.RunConfig",
-        "load_config": "echo.config.load_config",
-        "ReadOptions": "echo.data.sources.ReadOptions",
-        "read_source": "echo.data.sources.read_source",
-        "compare_models": "echo.evaluate.compare.compare_models",
-        "evaluate_model": "echo.evaluate.evaluation.evaluate_model",
-        "EchoConfig": "echo.model.model.EchoConfig",
-        "EchoForConditionalGeneration": "echo.model.model.EchoForConditionalGeneration",
-        "ConfigError": "echo.support.errors.ConfigError",
-        "DataError": "echo.support.errors.DataError",
-        "EchoError": "echo.support.errors.EchoError",
-        "resume_run": "echo.train.run.resume_run",
-        "train_run": "echo.train.run.start_run",
-        "TranscribeSettings": "echo.transcribe.transcribe.TranscribeSettings",
-        "transcribe_recordings": "echo.transcribe.transcribe.transcribe_recordings",
+    # Where a name is, if it is not the same there.
+    RENAMED = {"convert_checkpoint": "convert", "train_run": "start_run"}
+    MODULES = {
+        "echo.checkpoints.convert": {"convert_checkpoint"},
+        "echo.checkpoints.load": {"load_model"},
+        "echo.config": {"DecodeSettings", "RunConfig", "load_config"},
+        "echo.data.sources": {"ReadOptions", "read_source"},
+        "echo.evaluate.compare": {"compare_models"},
+        "echo.evaluate.evaluation": {"evaluate_model"},
+        "echo.model.model": {"EchoConfig", "EchoForConditionalGeneration"},
+        "echo.support.errors": {"ConfigError", "DataError", "EchoError"},
+        "echo.train.run": {"resume_run", "train_run"},
+        "echo.transcribe.transcribe": {"TranscribeSettings", "transcribe_recordings"},
     }
 
     def __getattr__(name: str) -> Any:
-        if name not in PLACES:
+        module = next((module for module, names in MODULES.items() if name in names), None)
+        if module is None:
             raise AttributeError(f"module 'echo' has no attribute {name!r}")
-        module, _, attribute = PLACES[name].rpartition(".")
-        found = globals()[name] = getattr(import_module(module), attribute)
+        found = getattr(import_module(module), RENAMED.get(name, name))
+        globals()[name] = found
         return found
 
     def __dir__() -> list[str]:
@@ -99,9 +94,7 @@ class AutoConfigFinder(MetaPathFinder):
     """Finds the module of `AutoConfig` as it is always found, and registers Echo once it is run."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname != AUTO_CONFIG:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == AUTO_CONFIG else None
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module

@@ -1,5 +1,5 @@
 """Every reader, on damaged files: a result, or one clear sentence; never another exception, an
-endless loop or gigabytes. `scripts/check/fuzz.py` tries as many as it is told, others each time."""
+endless loop or gigabytes. ECHO_FUZZ_EXAMPLES=5000 tries as many of each kind, others each time."""
 
 import json
 import os

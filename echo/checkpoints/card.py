@@ -39,12 +39,8 @@ def render(
     library: str | None = "transformers",
     **front: Any,
 ) -> str:
-    """Returns a card's Markdown, with the front matter that the hub reads.
-
-    Args:
-        parts: paragraphs, of which empty ones are left out.
-        front: more of `ModelCardData`.
-    """
+    """Returns a card's Markdown with the front matter that the hub reads: `front` is more of
+    `ModelCardData`. Empty paragraphs are left out."""
     data = ModelCardData(
         library_name=library,
         pipeline_tag=TASK,
@@ -82,7 +78,6 @@ def model_card(
     """Returns the card of a run's model; of a path it holds the last part alone.
 
     Args:
-        name: the model's.
         language: the code of what it writes, where that is known.
         corpus: what it was trained on, to be counted.
         evaluations: step and WERs (1 is 100 %) by their sets' names, of all that were made so far.
@@ -120,11 +115,8 @@ def model_card(
 def merged_card(
     name: str, sources: Sequence[str], shares: Sequence[float], language: str | None, note: str
 ) -> str:
-    """Returns the card of a weighted mean of models' weights.
-
-    Args:
-        note: Markdown on what was measured of it.
-    """
+    """Returns the card of a weighted mean of models' weights; `note` is Markdown on what was
+    measured of it."""
     used = [(source, share) for source, share in zip(sources, shares, strict=True) if share > 0]
     rows = [[escape_markdown(without_folders(source)), f"{share:g}"] for source, share in used]
     return render(
@@ -144,10 +136,8 @@ def merged_card(
 def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:
     """Returns what the model began with, and what it was trained on."""
     trained = ", ".join(escape_markdown(without_folders(name)) for name in trained_on(config))
-    begun = (
-        f"from {escape_markdown(without_folders(config.init))} " if config.init else "from scratch "
-    )
-    text = f"Trained {begun}on {trained}"
+    begun = escape_markdown(without_folders(config.init)) if config.init else "scratch"
+    text = f"Trained from {begun} on {trained}"
     if isinstance(corpus, FixedCorpus):  # others make their utterances anew for every epoch
         hours = sum(utterance.duration for utterance in corpus.train) / 3600
         text += f": {len(corpus.train)} utterances, {hours:.2f} hours"

@@ -20,11 +20,8 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path, without: Collection[str] = ()) -> str | None:
-    """What is wrong with a sealed folder, or None where every file is as it was written.
-
-    Args:
-        without: files that are not checked.
-    """
+    """Returns what is wrong with a sealed folder, but for the files `without`; None if nothing
+    is."""
     try:
         sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
         for name, expected in sums.items():

@@ -13,15 +13,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig
 
 from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
-from echo.checkpoints.load import open_checkpoint
+from echo.checkpoints.load import echo_config, open_checkpoint
 from echo.checkpoints.stored import StoredTensor
-from echo.checkpoints.validate import check_parts
 from echo.model.model import (
-    WHISPER_SECONDS,
     EchoConfig,
     EchoForConditionalGeneration,
     swap_attention,
@@ -82,7 +80,7 @@ def convert(
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
-    if check_parts(checkpoint, WhisperForConditionalGeneration, whisper) is None:
+    if checkpoint.checked_tokenizer(whisper) is None:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
     weights = checkpoint.untied_weights(whisper)
     if isinstance(config, EchoConfig):
@@ -95,16 +93,10 @@ def convert(
 
 
 def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> EchoConfig:
-    """A Whisper's config with focused attention.
-
-    Raises:
-        ConfigError: the attention is not allowed, or cannot begin as Whisper.
-    """
-    content = whisper.to_dict() | {"model_type": "echo", "attention": attention}
-    content["pad_to_seconds"] = WHISPER_SECONDS
-    content["architectures"] = ["EchoForConditionalGeneration"]
+    """Returns a Whisper's config with focused attention. Raises ConfigError where this is not
+    allowed, or cannot begin as Whisper."""
     try:
-        config = EchoConfig(**content)
+        config = echo_config(whisper, attention)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for settings in (*config.encoder_attention(), *config.decoder_attention()):
@@ -116,11 +108,8 @@ def focused_config(whisper: WhisperConfig, attention: dict[str, Any] | None) -> 
 
 
 def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
-    """What `EchoConfig.attention` is to be; None if nothing is said of it.
-
-    Raises:
-        ConfigError: a setting is not of the attention, or there is no block that it is for.
-    """
+    """Returns what `EchoConfig.attention` is to be; None if nothing is said of it. Raises
+    ConfigError where a setting is not of the attention, or there is no block that it is for."""
     content: dict[str, Any] = {}
     for override in overrides:
         laid = apply_overrides({}, [override])
@@ -150,11 +139,7 @@ def read_attention(overrides: Sequence[str]) -> dict[str, Any] | None:
 
 def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
     """Gives the blocks of the default form, in an encoder's value, the settings that they do not
-    name.
-
-    Raises:
-        ConfigError: there are no such blocks.
-    """
+    name."""
     blocks = value if isinstance(value, list) else [value]
     blocks = [block if isinstance(block, Mapping) else {"form": block} for block in blocks]
     takes = [block.get("form", DEFAULT_FORM) == DEFAULT_FORM for block in blocks]
@@ -172,10 +157,7 @@ def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
 
 def check_plain(config: EchoConfig, source: str) -> None:
     """Raises ConfigError where an Echo model has what Whisper cannot have."""
-    for stack, layers in (
-        ("encoder", config.encoder_attention()),
-        ("decoder", config.decoder_attention()),
-    ):
+    for stack, layers in config.resolved_attention().items():
         for i, settings in enumerate(layers):
             if not settings.is_plain:
                 raise ConfigError(
@@ -190,13 +172,8 @@ def check_plain(config: EchoConfig, source: str) -> None:
 def focused_weights(
     config: EchoConfig, weights: Mapping[str, StoredTensor], dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
-    """An Echo model's weights from a Whisper's; what Whisper lacks is as in a new model, and the
-    same every time.
-
-    Args:
-        weights: Whisper's, by name.
-        dtype: what all become; None leaves Whisper's as they are.
-    """
+    """Returns an Echo model's weights from a Whisper's; what Whisper lacks is as in a new model,
+    and the same every time. All become `dtype`; None leaves Whisper's as they are."""
     with torch.device("meta"):
         model = EchoForConditionalGeneration(config)
     own_dtype = dtype or weights["model.encoder.layer_norm.weight"].load().dtype
@@ -219,11 +196,8 @@ def focused_weights(
 def upcycled(
     model: EchoForConditionalGeneration, attention: dict[str, Any]
 ) -> EchoForConditionalGeneration:
-    """A model whose blocks are all plain with this attention instead, as `convert` would write it.
-
-    Raises:
-        ConfigError: the attention is not allowed, or cannot begin as Whisper.
-    """
+    """Returns a model whose blocks are all plain with this attention instead, as `convert` would
+    write it."""
     config = focused_config(plain_config(model.config), attention)
     weights = {
         name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor))
@@ -240,7 +214,7 @@ def upcycled(
 def new_block(
     block: FocusedAttention, model: EchoForConditionalGeneration
 ) -> dict[str, torch.Tensor]:
-    """The state of a new block with the same settings, its local branch silenced."""
+    """Returns the state of a new block with the same settings, its local branch silenced."""
     layer: Any = nn.Module()
     silent = replace(block.settings, local_gain=0.0)
     swap_attention(layer, silent, model.config, block.causal)

@@ -57,11 +57,8 @@ FIELDS = {
 
 class CTranslate2Folder(Checkpoint):
     """A folder with `model.bin`, CTranslate2's own `config.json`, a vocabulary, and optionally
-    `tokenizer.json` and `preprocessor_config.json`.
-
-    Raises:
-        DataError: a file is missing or damaged, or the model is not a Whisper.
-    """
+    `tokenizer.json` and `preprocessor_config.json`. Raises DataError where a file is missing or
+    damaged, or the model is not a Whisper."""
 
     generation: GenerationConfig
 

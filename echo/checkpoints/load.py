@@ -11,12 +11,13 @@ from echo.checkpoints.ctranslate2 import CTranslate2Folder
 from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder
 from echo.checkpoints.stored import Checkpoint
-from echo.checkpoints.validate import check_generation_config, check_tokenizer, check_weights
 from echo.data.tokenizer import load_tokenizer
 from echo.model.language import Task, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
+
+PLAIN = {"encoder": "plain", "decoder": "plain"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def load_model(
     name = folder.name if (Path(source) / "config.yaml").exists() else None
     checkpoint, config = open_as_echo(folder)
     tokenizer = load_tokenizer(folder)
-    check_tokenizer(checkpoint, tokenizer)
+    checkpoint.check_tokenizer(tokenizer)
     # weights_only: a pytorch_model.bin is unpickled without running code.
     model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
     if checkpoint.generation is not None:
@@ -61,38 +62,29 @@ def load_model(
 
 
 def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:
-    """Opens a folder of `transformers`, and returns its config as an Echo model's.
-
-    Raises:
-        DataError: its files are damaged or do not fit together.
-    """
+    """Opens and checks a folder of `transformers`, and returns its config as an Echo model's."""
     checkpoint = PretrainedFolder(folder)
     config = echo_config(checkpoint.config)
-    check_weights(checkpoint, EchoForConditionalGeneration, config)
-    check_generation_config(checkpoint)
+    checkpoint.check_model(config)
     return checkpoint, config
 
 
-def echo_config(config: WhisperConfig) -> EchoConfig:
-    """Returns a Whisper's config as that of an Echo model whose blocks are all plain, and Echo's
+def echo_config(config: WhisperConfig, attention: dict[str, Any] | None = PLAIN) -> EchoConfig:
+    """Returns a Whisper's config as that of an Echo model of some attention, and Echo's
     unchanged."""
     if isinstance(config, EchoConfig):
         return config
     own = {
         "model_type": "echo",
         "architectures": ["EchoForConditionalGeneration"],
-        "attention": {"encoder": "plain", "decoder": "plain"},
+        "attention": attention,
         "pad_to_seconds": WHISPER_SECONDS,
     }
     return EchoConfig(**{**config.to_dict(), **own})
 
 
 def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
-    """Opens a run's checkpoint, or a model of `transformers` or of CTranslate2.
-
-    Raises:
-        EchoError: there is no such model, or its files are damaged.
-    """
+    """Opens a run's checkpoint, or a model of `transformers` or of CTranslate2."""
     folder = model_folder(str(source), which)
     if (folder / "model.bin").exists() and "model_type" not in read_object(folder / "config.json"):
         return CTranslate2Folder(folder)
@@ -101,11 +93,7 @@ def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
 
 def model_folder(source: str, which: str = "best") -> Path:
     """Returns the folder of a run's checkpoint, a model's own, or that to which one of the hub was
-    downloaded.
-
-    Raises:
-        EchoError: there is no such model.
-    """
+    downloaded. Raises EchoError where there is no such model."""
     folder = Path(source)
     if (folder / "config.yaml").exists():
         return CheckpointFolder(folder).path(which)

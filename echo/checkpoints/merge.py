@@ -7,18 +7,20 @@ et al. 2022, arXiv 2109.01903; for speech, Vander Eeckt and Van hamme 2022, arXi
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import torch
-from transformers import WhisperConfig
 
-from echo.checkpoints.card import CARD_FILE, merged_card
+from echo.checkpoints.card import CARD_FILE, merged_card, model_card
 from echo.checkpoints.load import model_folder, open_as_echo
 from echo.checkpoints.pretrained import PretrainedFolder
+from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder
 from echo.checkpoints.stored import StoredTensor
+from echo.config import load_run_config
 from echo.model.language import language_of_text
 from echo.model.model import EchoConfig
-from echo.support.errors import ConfigError, DataError
+from echo.support.errors import ConfigError, DataError, EchoError
 from echo.support.files import new_folder, whole_folder
 
 # What decides how weights are used, besides their names and shapes and the attention.
@@ -54,21 +56,14 @@ class Parent:
 
 
 def read_parents(sources: Sequence[str], which: str = "best") -> list[Parent]:
-    """Opens models to merge: runs, folders of Echo or Whisper models, or hub ids.
-
-    Args:
-        which: checkpoint of a run, "best" or "last".
-
-    Raises:
-        EchoError: one cannot be read, or has another shape than the first.
-    """
+    """Opens models to merge: runs, folders of Echo or Whisper models, or hub ids. Raises EchoError
+    where one cannot be read, or has another shape than the first."""
     parents = []
     for source in sources:
         checkpoint, config = open_as_echo(model_folder(source, which))
         parents.append(Parent(source, checkpoint, config, checkpoint.untied_weights(config)))
     for other in parents[1:]:
-        difference = different(parents[0], other)
-        if difference is not None:
+        if difference := different(parents[0], other):
             raise DataError(
                 f"{parents[0].source} and {other.source} cannot be merged: {difference}"
             )
@@ -104,11 +99,7 @@ def different(one: Parent, other: Parent) -> str | None:
 
 
 def check_shares(shares: Sequence[float], count: int, key: str) -> None:
-    """Checks the weights of so many models.
-
-    Raises:
-        ConfigError: there are more or fewer, one is not from 0 to 1, or they do not add up to 1.
-    """
+    """Raises ConfigError where these are not the weights of so many models."""
     if len(shares) != count:
         raise ConfigError(f"{key} has {len(shares)} numbers for {count} models: give one for each")
     if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > CLOSE_TO_1:
@@ -124,20 +115,8 @@ def leader(parents: Sequence[Parent], shares: Sequence[float]) -> Parent:
 def merge_models(
     sources: Sequence[str], shares: Sequence[float], out: Path, which: str = "best"
 ) -> Parent:
-    """Writes the weighted mean of several models as a model's folder with a card.
-
-    Args:
-        sources: runs, models' folders or hub ids.
-        shares: the weight of each.
-        which: checkpoint of a run, "best" or "last".
-
-    Returns:
-        The model by which the mean pads and generates, see `leader`.
-
-    Raises:
-        EchoError: the weights are wrong, a model cannot be read or is of another shape, or the
-            folder is in use or cannot be written.
-    """
+    """Writes the weighted mean of runs, models' folders or hub ids as a model's folder with a card.
+    Returns the one by which the mean pads and generates, see `leader`."""
     check_shares(shares, len(sources), "--weights")
     new_folder(out)
     parents = read_parents(sources, which)
@@ -160,17 +139,11 @@ def write_mean(
             model's weights, bit for bit.
         note: Markdown for the card.
         card: another card than that of a merged model.
-
-    Raises:
-        EchoError: the folder is in use, or cannot be written.
     """
-    new_folder(out)
     chosen = leader(parents, shares)
     tensors = mean_tensors(parents, shares)
-    config: WhisperConfig = chosen.config
-    if not any(isinstance(p.checkpoint.config, EchoConfig) for p in parents):
-        config = chosen.checkpoint.config
-    config = copy.deepcopy(config)
+    is_echo = any(isinstance(parent.checkpoint.config, EchoConfig) for parent in parents)
+    config = copy.deepcopy(chosen.config if is_echo else chosen.checkpoint.config)
     config.dtype = tensors["model.encoder.layer_norm.weight"].dtype
     sources = [parent.source for parent in parents]
     card = card or merged_card(out.resolve().name, sources, shares, chosen.language, note)
@@ -179,15 +152,46 @@ def write_mean(
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
 
+def average_run(run: Path, best: int, out: Path) -> list[Path]:
+    """Writes the mean of the weights of a run's best checkpoints as a model's folder.
+
+    Returns:
+        The checkpoints that went into it.
+
+    Raises:
+        EchoError: the run has kept fewer, one is damaged, or the folder is in use.
+    """
+    config = load_run_config(run)
+    new_folder(out)
+    checkpoints = CheckpointFolder(run)
+    found = [path for _, path in checkpoints.measured()][:best]
+    if len(found) < best:
+        raise EchoError(
+            f"{run}: has {len(found)} checkpoints whose WER was measured, not {best}; "
+            "train.keep_best says how many are kept"
+        )
+    for path in found:
+        checkpoints.first_whole([path], without=(TRAINER_FILE,))
+    parents = read_parents([str(path) for path in found])
+    # The card has no WER: it was measured of each checkpoint, not of their average.
+    card = model_card(
+        config,
+        out.resolve().name,
+        language=parents[0].language,
+        note=f"The mean of the weights of a run's {best} best checkpoints.",
+    )
+    write_mean(parents, [1 / best] * best, out, card=card)
+    return found
+
+
 def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str, torch.Tensor]:
     """Returns the weighted mean of each weight, in the least precision that holds those of all
     models. It is summed in float32 or better."""
     means = {}
     used = [(p, share) for p, share in zip(parents, shares, strict=True) if share > 0]
     for name in parents[0].weights:
-        dtype = parents[0].weights[name].load().dtype
-        for parent in parents[1:]:
-            dtype = torch.promote_types(dtype, parent.weights[name].load().dtype)
+        dtypes = [parent.weights[name].load().dtype for parent in parents]
+        dtype = reduce(torch.promote_types, dtypes)
         if len(used) == 1 or not dtype.is_floating_point:
             # Copied, since 1 · x + 0 · y is not x where x is -0.0 or y is not finite.
             means[name] = leader(parents, shares).weights[name].load().to(dtype).clone()

@@ -52,11 +52,8 @@ class Variable:
 
 
 def read_variables(path: Path) -> dict[str, Variable]:
-    """Returns the variables of a `model.bin` by their names and aliases.
-
-    Raises:
-        DataError: the file is missing or damaged, or holds something else than a Whisper.
-    """
+    """Returns the variables of a `model.bin` by their names and aliases. Raises DataError where it
+    is missing or damaged, or holds something else than a Whisper."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return Cursor(path, data).variables()

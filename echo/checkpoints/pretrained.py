@@ -1,10 +1,9 @@
 """Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
-import pickle
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import snapshot_download
@@ -21,6 +20,8 @@ from echo.support.hub import check_model
 
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
+# What safetensors and torch raise of a damaged file of weights.
+UNREADABLE = (OSError, SafetensorError, EOFError, RuntimeError, ValueError, UnpicklingError)
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
     "generation_config.json",
@@ -37,11 +38,8 @@ COMPANIONS = (
 
 
 class PretrainedFolder(Checkpoint):
-    """A folder that `from_pretrained` reads.
-
-    Raises:
-        DataError: a file is missing or damaged, or the model is neither Whisper's nor Echo's.
-    """
+    """A folder that `from_pretrained` reads. Raises DataError where a file is missing or damaged,
+    or the model is neither Whisper's nor Echo's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,11 +62,7 @@ class PretrainedFolder(Checkpoint):
 
 
 def download(source: str) -> Path:
-    """Downloads a model of the hub, and returns its folder.
-
-    Raises:
-        DataError: there is no such model, or it cannot be downloaded.
-    """
+    """Downloads a model of the hub, and returns its folder."""
     check_model(source)
     try:
         folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.txt"]))
@@ -109,19 +103,13 @@ def read_generation_config(folder: Path) -> GenerationConfig | None:
 
 
 def read_weights(folder: Path) -> dict[str, StoredTensor]:
-    """The tensors of a folder by `WhisperForConditionalGeneration`'s names for them, from one file
-    or several.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
+    """Returns the tensors of a folder, in one file or several, by Whisper's names for them."""
     for name in WEIGHTS:
         index = folder / f"{name}.index.json"
-        read = read_safetensors if name.endswith(".safetensors") else read_pickled
         if (folder / name).exists():
-            tensors = read(folder / name)
+            tensors = read_tensors(folder / name)
         elif index.exists():
-            tensors = read_shards(index, read)
+            tensors = read_shards(index)
         else:
             continue
         if any(key.startswith("model.") for key in tensors):
@@ -131,55 +119,42 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     raise DataError(f"{folder}: holds no weights (neither {' nor '.join(WEIGHTS)})")
 
 
-def read_shards(
-    index: Path, read: Callable[[Path], dict[str, StoredTensor]]
-) -> dict[str, StoredTensor]:
-    """The tensors of several files, each from the file that the index names."""
+def read_shards(index: Path) -> dict[str, StoredTensor]:
+    """Returns the tensors of several files, each from the file that the index names."""
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(map(is_file_name, places.values())):
         raise DataError(f"{index}: has no weight_map from weights to files beside it")
-    files = {name: read(index.parent / name) for name in sorted(set(places.values()))}
+    files = {name: read_tensors(index.parent / name) for name in sorted(set(places.values()))}
     for key, name in places.items():
         if key not in files[name]:
             raise DataError(f"{index}: has the weight {key} in {name}, which does not hold it")
     return {key: files[name][key] for key, name in places.items()}
 
 
-def read_safetensors(path: Path) -> dict[str, StoredTensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({reason(error)})") from None
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
     return {
-        key: StoredTensor(shape, partial(map_tensor, path, key)) for key, shape in shapes.items()
+        key: StoredTensor(tuple(tensor.shape), partial(copy_tensor, path, key))
+        for key, tensor in map_tensors(path).items()
     }
 
 
-def map_tensor(path: Path, key: str) -> torch.Tensor:
-    # Each tensor has a mapping of its own, whose memory is freed with the tensor.
-    with safe_open(path, "pt") as file:
-        return file.get_tensor(key)
-
-
-def read_pickled(path: Path) -> dict[str, StoredTensor]:
-    return {
-        key: StoredTensor(tuple(tensor.shape), partial(copy_pickled, path, key))
-        for key, tensor in map_pickled(path).items()
-    }
-
-
-def copy_pickled(path: Path, key: str) -> torch.Tensor:
+def copy_tensor(path: Path, key: str) -> torch.Tensor:
     # A file's tensors share one mapping, which would keep all that was read of it in memory.
-    return map_pickled(path)[key].clone(memory_format=torch.contiguous_format)
+    return map_tensors(path, key)[key].clone(memory_format=torch.contiguous_format)
 
 
-def map_pickled(path: Path) -> dict[str, torch.Tensor]:
+def map_tensors(path: Path, *keys: str) -> dict[str, torch.Tensor]:
+    """Maps the tensors of a file, of safetensors these at least."""
+    is_pickled = path.suffix == ".bin"
     try:
+        if not is_pickled:
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in keys or file.keys()}
         # weights_only: nothing is unpickled that could run code.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: cannot be read as PyTorch weights ({reason(error)})") from None
+    except UNREADABLE as error:
+        kind = "PyTorch weights" if is_pickled else "safetensors"
+        raise DataError(f"{path}: cannot be read as {kind} ({reason(error)})") from None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
         raise DataError(f"{path}: does not hold named tensors")
     return tensors

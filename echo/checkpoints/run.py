@@ -94,22 +94,16 @@ class CheckpointFolder:
         return len(kept) < self.keep_best or any(wer < worst for worst, _ in kept[-1:])
 
     def path(self, which: str) -> Path:
-        """The folder of the `last` or `best` checkpoint whose model is undamaged.
-
-        Raises:
-            EchoError: the run has no such checkpoint yet, or all are damaged.
-        """
+        """Returns the folder of the `last` or `best` checkpoint whose model is undamaged. Raises
+        EchoError where there is none."""
         found = self.newest() if which == "last" else [path for _, path in self.measured()]
         if not found:
             raise EchoError(f"{self.folder}: holds no {which} checkpoint yet")
         return self.first_whole(found, without=(TRAINER_FILE,))
 
     def first_whole(self, candidates: list[Path], without: tuple[str, ...] = ()) -> Path:
-        """The first undamaged checkpoint; logs a warning for each damaged one before it.
-
-        Raises:
-            EchoError: all are damaged.
-        """
+        """Returns the first undamaged checkpoint, with a warning for each damaged one before it.
+        Raises EchoError where all are damaged."""
         for path in candidates:
             problem = damage(path, without)
             if problem is None:
@@ -125,16 +119,13 @@ class CheckpointFolder:
         card: str | None = None,
         save_adapter: Callable[[Path], None] | None = None,
     ) -> Path:
-        """Writes the checkpoint of one step and deletes those that are no longer kept.
+        """Writes the checkpoint of one step, and deletes those that are no longer kept.
 
         Args:
             state: of training, see `echo.train.state.TrainState.state_dict`. Its `progress` becomes
                 progress.json, the rest trainer.pt.
             card: the model card.
             save_adapter: writes the adapter that the model was merged with to a folder.
-
-        Returns:
-            The checkpoint's folder.
 
         Raises:
             EchoError: it cannot be written; the earlier ones are as they were.
@@ -182,12 +173,9 @@ class CheckpointFolder:
                     path.rename(target)
 
     def load(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest undamaged checkpoint: its folder, which holds the model, and the state of
-        training, as it was given to `save`. None if the run has no checkpoint yet.
-
-        Raises:
-            EchoError: all are damaged.
-        """
+        """Returns the folder of the newest undamaged checkpoint, which holds the model, and the
+        state of training, as it was given to `save`. None if the run has no checkpoint yet. Raises
+        EchoError where all are damaged."""
         self.recover()
         candidates = self.newest()[:RESUMABLE]
         if not candidates:

@@ -1,17 +1,49 @@
-"""A Whisper or Echo checkpoint as it is stored, in whatever format."""
+"""A Whisper or Echo checkpoint as it is stored, in whatever format, and whether its parts fit.
+
+Loaded as they are, weights that a file lacks would be drawn at random, and ids that mean other
+tokens would only show in the transcripts.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
+from transformers import (
+    GenerationConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+
+from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.support.errors import DataError, reason
 
 WEIGHTS_FILE = "model.safetensors"
 TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
 EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
+# What `transformers` and torch raise of a config that makes no model.
+INVALID = (ValueError, TypeError, KeyError, RuntimeError, AssertionError, ArithmeticError)
+# Settings of generation that are a token's id, or a list of them.
+TOKEN_IDS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "no_timestamps_token_id",
+    "prev_sot_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+# Tokens that the model and the tokenizer must agree on, with the setting that is their id.
+SHARED_TOKENS = {
+    "<|startoftranscript|>": "decoder_start_token_id",
+    "<|endoftext|>": "eos_token_id",
+    "<|notimestamps|>": "no_timestamps_token_id",
+}
 
 
 @dataclass(frozen=True)
@@ -64,3 +96,83 @@ class Checkpoint(ABC):
         config.save_pretrained(folder)
         self.write_companions(folder)
         save_file(dict(tensors), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    def check_model(self, config: WhisperConfig) -> None:
+        """Raises DataError where the weights are not those of the model that a config makes, no
+        more, no fewer, of its sizes, or the generation config names a token that the model lacks.
+        """
+        is_echo = isinstance(config, EchoConfig)
+        kind: Any = EchoForConditionalGeneration if is_echo else WhisperForConditionalGeneration
+        try:
+            with torch.device("meta"):
+                expected = kind(config).state_dict()
+        except INVALID as error:
+            raise DataError(
+                f"{self.folder}: its config describes no valid model ({reason(error)})"
+            ) from None
+        for key in self.weights:
+            if key not in expected:
+                raise DataError(
+                    f"{self.folder}: its weight {key} is not part of the model that its config "
+                    "describes"
+                )
+        for key, value in expected.items():
+            if key not in self.weights:
+                if key == TIED and config.tie_word_embeddings:
+                    continue
+                raise DataError(
+                    f"{self.folder}: lacks the weight {key} of the model that its config describes"
+                )
+            if self.weights[key].shape != (shape := tuple(value.shape)):
+                raise DataError(
+                    f"{self.folder}: its weight {key} is of shape {self.weights[key].shape}, but "
+                    f"its config gives it {shape}"
+                )
+        size = self.config.vocab_size
+        for key, value in (self.generation.to_dict() if self.generation else {}).items():
+            if key not in TOKEN_IDS or value is None:
+                continue
+            ids = value if isinstance(value, list) else [value]
+            if not all(type(i) is int and 0 <= i < size for i in ids):
+                raise DataError(
+                    f"{self.folder}/generation_config.json: its {key} is not of the model's "
+                    f"{size} tokens"
+                )
+
+    def check_tokenizer(self, tokenizer: WhisperTokenizer) -> None:
+        """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
+        named = self.config.to_dict() | (self.generation.to_dict() if self.generation else {})
+        ids = tokenizer.get_vocab()
+        last = 0
+        for token, key in SHARED_TOKENS.items():
+            wanted = named.get(key)
+            if isinstance(wanted, int):
+                last = max(last, wanted)
+                if ids.get(token) != wanted:
+                    raise DataError(
+                        f"{self.folder}: its {key} is {wanted}, but its tokenizer's {token} is "
+                        f"{ids.get(token)}"
+                    )
+        # Every token of text has a lower id than these.
+        if lacking := set(range(last)).difference(ids.values()):
+            raise DataError(
+                f"{self.folder}: its tokenizer lacks the token with the id {min(lacking)}"
+            )
+        size, most = self.config.vocab_size, max(ids.values())
+        if most >= size:
+            raise DataError(
+                f"{self.folder}: its tokenizer has a token with the id {most}, but its model has "
+                f"{size} tokens"
+            )
+
+    def checked_tokenizer(self, config: WhisperConfig) -> WhisperTokenizer | None:
+        """Makes all checks for a model of this config, and returns the tokenizer, if there is one.
+
+        Raises:
+            DataError: something does not fit.
+        """
+        self.check_model(config)
+        tokenizer = self.tokenizer()
+        if tokenizer is not None:
+            self.check_tokenizer(tokenizer)
+        return tokenizer

@@ -43,7 +43,7 @@ def average(
             "models, use: echo-asr merge A B --weights 0.5,0.5 --out OUT"
         )
 
-    from echo.checkpoints.average import average_run
+    from echo.checkpoints.merge import average_run
 
     out = out or run / f"average-{best}"
     checkpoints = average_run(run, best, out)
@@ -177,11 +177,7 @@ def check_without_sweep(context: typer.Context) -> None:
 
 
 def read_sources(named: list[str]) -> dict[str, str]:
-    """Parses data sets of NAME=SOURCE by name; a single one needs no name.
-
-    Raises:
-        ConfigError: there is none, or one of several has no name of its own.
-    """
+    """Parses data sets of NAME=SOURCE by name; a single one needs no name."""
     from echo.config import SET_NAME
 
     sources: dict[str, str] = {}

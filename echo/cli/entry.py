@@ -5,12 +5,27 @@ import io
 import logging
 import os
 import sys
+from typing import Annotated
 
-from echo.cli import averaging, data, measuring, reporting, training, using
-from echo.cli.app import app, data_app, is_main_process
-from echo.support.errors import EchoError, StoppedElsewhere, StoppedError
+import typer
+
+import echo
+from echo.cli import averaging, data, measuring, training, using
+from echo.cli.options import is_main_process, process_count
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
 from echo.support.text import visible, visible_lines
 
+app = typer.Typer(
+    help="Train Whisper-style speech recognition with focused attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(
+    help="Check, show and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
 for command in (
     training.pilot,
     training.train,
@@ -20,7 +35,7 @@ for command in (
     measuring.evaluate,
     measuring.compare,
     measuring.inspect,
-    reporting.report,
+    using.report,
     using.transcribe,
     using.convert,
     using.export,
@@ -31,6 +46,28 @@ for command in (
 data_app.command()(data.check)
 data_app.command()(data.explore)
 data_app.command()(data.shard)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"echo-asr {echo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def only_training_is_shared(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Raises ConfigError where several processes were started for a command that runs in one."""
+    command = context.invoked_subcommand
+    if process_count() > 1 and command not in ("train", "resume"):
+        raise ConfigError(f"{command} runs in one process; only train and resume run in several")
 
 
 class VisibleFormatter(logging.Formatter):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echo.cli.app import is_main_process, process_count
 from echo.cli.json_lines import LogFormat, log_as
-from echo.cli.options import Overrides, RunFolder
+from echo.cli.options import Overrides, RunFolder, is_main_process, process_count
 from echo.support.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Commands that use and convert models. Heavy imports stay inside."""
+"""Commands that use, convert and show what there is. Heavy imports stay inside."""
 
 from pathlib import Path
 from typing import Annotated
@@ -150,8 +150,8 @@ def export(
     from echo.support.files import new_folder
     from echo.support.hub import check_model
 
-    find_target(target, quantization)
     check_model(model)
+    find_target(target, quantization)
     new_folder(out)
 
     from echo.checkpoints.export.export import export as export_model
@@ -159,3 +159,15 @@ def export(
 
     export_model(model, out, target, quantization, checkpoint, measured_wer)
     print(f"The {target} model is in {out}/")
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, or of a result of pilot, compare or evaluate."),
+    ],
+) -> None:
+    """Write report.html, a page that shows a result, into its folder."""
+    from echo.report.write import write_report
+
+    print(f"The page is {write_report(folder)}")

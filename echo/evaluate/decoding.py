@@ -20,10 +20,9 @@ from echo.data.tokenizer import decode_transcripts, special_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
 from echo.evaluate.ctc_prefix import CtcPrefixScorer
-from echo.model.fallback import token_logprobs
+from echo.model.fallback import most_tokens, token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
-from echo.model.runaway import most_tokens
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import ConfigError, DataError
 

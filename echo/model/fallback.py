@@ -1,13 +1,59 @@
-"""Judges the text of a segment: whether to decode it again, or to drop it because nobody speaks."""
+"""Stops decoding that does not end by itself, because it repeats itself or writes more than anyone
+can say in the time, and judges the text of a segment: whether to decode it again, or to drop it
+because nobody speaks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import StoppingCriteria
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
-from echo.model.runaway import StopRunaway
+# No language is spoken at more tokens per second, so decoding is stopped beyond this.
+MAX_TOKENS_PER_SECOND = 30
+MIN_TOKENS = 16
+# A loop: this many tokens in a row that each equal the token one period earlier.
+LOOP_TOKENS = 40
+MAX_PERIOD = 16
+
+
+def most_tokens(seconds: float) -> int:
+    """Returns the most tokens that `seconds` of speech can have."""
+    return MIN_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * seconds)
+
+
+def loops(tokens: torch.Tensor) -> torch.Tensor:
+    """Says for each row of tokens (B, length) whether it ends in a loop: (B,) of bool."""
+    ends = tokens[:, -(LOOP_TOKENS + MAX_PERIOD) :]
+    if ends.shape[1] <= LOOP_TOKENS:
+        return tokens.new_zeros(len(tokens), dtype=torch.bool)
+    windows = ends.unfold(1, LOOP_TOKENS, 1)
+    return (windows[:, :-1] == windows[:, -1:]).all(2).any(1)
+
+
+class StopRunaway(StoppingCriteria):
+    """Stops runaway rows, or runaway beams of a row: those of more than `most` tokens after the
+    `prompt`, and those that loop."""
+
+    def __init__(self, most: Sequence[int], prompt: int) -> None:
+        self.most = torch.tensor(most)
+        self.prompt = prompt
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor | None, **_: object
+    ) -> torch.Tensor:
+        tokens = input_ids[:, self.prompt :]
+        most = self.most.repeat_interleave(len(tokens) // len(self.most)).to(tokens.device)
+        return (tokens.shape[1] >= most) | loops(tokens)
+
+    def stopped_at(self, row: int, tokens: torch.Tensor) -> int | None:
+        """Returns after how many of its tokens (length,) a row was stopped. None if it ended by
+        itself. `tokens` must not contain the end token."""
+        most = int(self.most[row])
+        counts = range(1, min(len(tokens), most) + 1)
+        return next((n for n in counts if n == most or loops(tokens[None, :n])), None)
 
 
 @dataclass(frozen=True)
@@ -35,14 +81,11 @@ class Decoded:
         return self.runaway or repeats_itself or self.is_improbable(config.logprob_threshold)
 
     def nobody_speaks(self, no_speech: float | None, config: Any) -> bool:
-        """Returns whether to drop the text, by the thresholds of a generation config.
+        """Returns whether to drop the text, by the thresholds of a generation config and the
+        probability that nobody speaks, if it was measured.
 
         On silence and music a model says "Thank you" with a confidence above Whisper's threshold.
-        On speech between them it is more confident still, so half the threshold is the limit.
-
-        Args:
-            no_speech: the probability that nobody speaks. None if it was not measured.
-        """
+        On speech between them it is more confident still, so half the threshold is the limit."""
         if no_speech is None or no_speech <= config.no_speech_threshold:
             return False
         return self.is_improbable(config.logprob_threshold / 2)
@@ -61,14 +104,9 @@ def read_row(
     runaway: StopRunaway | None,
     vocabulary: int,
 ) -> Decoded:
-    """Reads a row of what transformers' `generate` returned.
-
-    Args:
-        row: its index among the rows that `runaway` watched.
-        tokens: (length,), those that were generated, with padding.
-        output: the row's part of what was returned.
-        config: the generation config of this call.
-    """
+    """Reads row `row`, among those that `runaway` watched, of what transformers' `generate`
+    returned: its generated tokens (length,), with padding, and its part of the output. `config` is
+    the generation config of this call."""
     if tokens[-1] == config.pad_token_id:
         padding = int((tokens == config.pad_token_id).sum())
         if config.pad_token_id == config.eos_token_id:

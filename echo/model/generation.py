@@ -20,9 +20,8 @@ from transformers import (
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 from transformers.modeling_outputs import BaseModelOutput
 
-from echo.model.fallback import Decoded, read_row
+from echo.model.fallback import Decoded, StopRunaway, most_tokens, read_row
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
-from echo.model.runaway import StopRunaway, most_tokens
 
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 # The parts of a segment's output that `generate` still needs when it goes on to the next segment.
@@ -328,12 +327,9 @@ def select_rows(encoded: Any, rows: slice) -> Any:
 
 
 def described(decoded: Decoded, no_speech: float | None, prompt: int, keep_all: bool) -> Any:
-    """Returns the output of a row, and how it was decoded, if the output is a mapping.
-
-    Args:
-        prompt: the number of tokens in the prompt, which `generate` counts in a segment's indices.
-        keep_all: whether `generate` may return the output itself, so that all of it is needed.
-    """
+    """Returns the output of a row, and how it was decoded, if the output is a mapping. `generate`
+    counts the `prompt`'s tokens in a segment's indices. It may return the output itself, all of
+    which is then needed: `keep_all`."""
     output = decoded.output
     if not isinstance(output, dict):
         return output

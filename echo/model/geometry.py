@@ -62,10 +62,7 @@ class Limits:
     def padded(self, length: int, rate: int = SAMPLE_RATE) -> int:
         """Returns the length of audio plus silence, limited to what the encoder accepts. Lengths
         are in units of 1/`rate` s: samples by default, feature frames for FRAMES_PER_SECOND."""
-        wanted = max(
-            length + round(self.added_silence * rate),
-            round(self.pad_to_seconds * rate),
-        )
+        wanted = max(length + round(self.added_silence * rate), round(self.pad_to_seconds * rate))
         return max(length, min(wanted, self.max_frames * rate // FRAMES_PER_SECOND))
 
     def padded_seconds(self, seconds: float) -> float:

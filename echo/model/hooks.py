@@ -12,10 +12,8 @@ Kept = TypeVar("Kept")
 
 
 class CallRecorder(Generic[Key, Kept]):
-    """Keeps something of the last call of each of several modules, in order of the first calls.
-
-    As a context manager, it listens only within.
-    """
+    """Keeps something of the last call of each of several modules, in order of the first calls. As
+    a context manager, it listens only within."""
 
     def __init__(
         self,
@@ -23,13 +21,9 @@ class CallRecorder(Generic[Key, Kept]):
         keep: Callable[[Any, dict[str, Any], Any], Kept],
         training_only: bool = True,
     ) -> None:
-        """
-        Args:
-            modules: the modules to listen to, by the key of what is kept of them.
-            keep: returns what to keep of a call, from the module, its arguments by name (a
-                positional one is `hidden_states`), and its output.
-            training_only: whether calls in evaluation mode are ignored.
-        """
+        """`keep` returns what to keep of a call, from the module, its arguments by name (a
+        positional one is `hidden_states`), and its output; calls in evaluation mode only count
+        without `training_only`."""
         self.kept: dict[Key, Kept] = {}
         self.keep = keep
         self.training_only = training_only

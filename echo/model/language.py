@@ -40,16 +40,9 @@ def is_from_scratch(generation: Any) -> bool:
 
 
 def language_code(generation: Any, language: str, source: str) -> str:
-    """Returns the code of a language, after checking that the model knows it. A model from scratch
-    knows that of its transcripts, or any if it was told none.
-
-    Args:
-        language: a code or a name, "de" or "German".
-        source: the model's name in error messages.
-
-    Raises:
-        ConfigError: the model does not know the language, or cannot be told any.
-    """
+    """Returns the code of a language, "de" for "de" or "German". Raises ConfigError where the
+    model, which `source` names, does not know it or cannot be told any. A model from scratch knows
+    that of its transcripts, or any if it was told none."""
     known = known_languages(generation)
     if is_from_scratch(generation):
         own = getattr(generation, "transcript_language", None)
@@ -70,14 +63,7 @@ def language_code(generation: Any, language: str, source: str) -> str:
 
 def transcript_code(language: str, key: str) -> str:
     """Returns the code of the language of transcripts, which need not be one that Whisper knows.
-
-    Args:
-        language: a code or a name, "de" or "German".
-        key: what names it, in error messages.
-
-    Raises:
-        ConfigError: it is neither a code nor a known name.
-    """
+    Raises ConfigError, which begins with `key`, where it is neither a code nor a known name."""
     code = known_code(language) or language.lower()
     if not re.fullmatch("[a-z]{2,3}", code):
         raise ConfigError(f"{key}: {language!r} is not a language; give a code such as 'de'")
@@ -92,15 +78,8 @@ def set_language(
     Both settings are saved with the model and tokenizer. A missing argument keeps the checkpoint's
     setting. If the checkpoint has no task, the task is transcribing. If there is no language at
     all, decoding still detects it. A model from scratch keeps the language as that of its
-    transcripts.
-
-    Args:
-        source: the model's name in error messages.
-        language: a code or a name, "de" or "german".
-
-    Raises:
-        ConfigError: the model does not know the language, or is not multilingual.
-    """
+    transcripts. Raises ConfigError, which begins with `source`, where the model does not know the
+    language, or is not multilingual."""
     generation = model.generation_config
     if not is_multilingual(model):
         if language is not None and is_from_scratch(generation):
@@ -130,19 +109,16 @@ def set_language(
 def written_language(
     model: Any, language: str | None = None, task: str | None = None
 ) -> str | None:
-    """Returns the code of the language that a model writes: the configured one, English for a
-    Whisper of English alone, or that of a model from scratch's transcripts. None if unknown.
-
-    Args:
-        language, task: of a row that says so itself, as its source names them.
-    """
+    """Like `language_of_text`, of a model, for a row that may name its own language and task."""
     return language_of_text(model.generation_config, language, task)
 
 
 def language_of_text(
     generation: Any, language: str | None = None, task: str | None = None
 ) -> str | None:
-    """Like `written_language`, from a generation config."""
+    """Returns the code of the language that a model with this generation config writes: the
+    configured one, English for a Whisper of English alone, or that of a model from scratch's
+    transcripts. None if unknown."""
     if (task or getattr(generation, "task", None)) == "translate":
         return "en"
     return known_code(language or "") or spoken_language(generation)

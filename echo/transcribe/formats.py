@@ -75,15 +75,8 @@ SUBTITLES = ("srt", "vtt")
 
 
 def read_formats(text: str, words: bool = False, layout: bool = False) -> list[str]:
-    """The formats in "txt,srt".
-
-    Args:
-        words: whether the times of words are asked for.
-        layout: whether the lines of subtitles are.
-
-    Raises:
-        ConfigError: one is none of `FORMATS`, or none does what is asked for.
-    """
+    """Returns the formats in "txt,srt". Raises ConfigError where one is unknown, or none does what
+    is asked for: the times of words, or a layout of subtitles."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in FORMATS:
@@ -114,27 +107,22 @@ def write_transcript(
     formats: Sequence[str],
     layout: Layout | None = None,
 ) -> None:
-    """Writes `folder/name.format` for each format, every file whole or not at all.
-
-    Args:
-        layout: of subtitles; None is the usual one.
-
-    Raises:
-        EchoError: one cannot be written.
-    """
+    """Writes `folder/name.format` for each format, every file whole or not at all. Without a
+    layout, subtitles have the usual one."""
     for kind in formats:
         shown = as_cues(transcript, layout or Layout()) if kind in SUBTITLES else transcript
         replace_text(folder / f"{name}.{kind}", FORMATS[kind](shown))
 
 
 def span(segment: Segment, point: str) -> str:
-    return f"{clock(segment.start, point)} --> {clock(segment.end, point)}"
-
-
-def clock(seconds: float, point: str) -> str:
-    """Hours, minutes and seconds to the millisecond, as 00:01:02,345."""
-    minutes, rest = divmod(milliseconds(seconds), 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+    """Start and end in hours, minutes and seconds to the millisecond, as 00:01:02,345."""
+    clocks = []
+    for seconds in (segment.start, segment.end):
+        minutes, rest = divmod(milliseconds(seconds), 60_000)
+        clocks.append(
+            f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+        )
+    return " --> ".join(clocks)
 
 
 def milliseconds(seconds: float) -> int:

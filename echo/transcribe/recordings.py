@@ -17,12 +17,9 @@ TOLERANCE_SHARE = 0.001
 
 
 def find_recordings(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and what folders hold that is named like audio, in order of names;
-    each of them once.
-
-    Raises:
-        DataError: a file cannot be found, or a folder holds none.
-    """
+    """Returns the files themselves, and what folders hold that is named like audio, in order of
+    names; each of them once. Raises DataError where a file cannot be found, or a folder holds
+    none."""
     found: dict[Path, None] = {}
     for path in paths:
         try:
@@ -44,12 +41,8 @@ def is_audio(path: Path) -> bool:
 
 
 def load_whole(path: Path) -> torch.Tensor:
-    """Decodes a recording to (samples,) at 16 kHz.
-
-    Raises:
-        DataError: it cannot be read, or not to its end: the missing part may be anywhere,
-            and times after it would be wrong.
-    """
+    """Decodes a recording to (samples,) at 16 kHz. Raises DataError where it cannot be read, or not
+    to its end: the missing part may be anywhere, and times after it would be wrong."""
     samples = AudioFile(path).load()
     promised, found = header_duration(path), len(samples) / SAMPLE_RATE
     if promised - found > max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised):

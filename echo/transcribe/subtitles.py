@@ -1,6 +1,6 @@
 """Cuts a transcript's segments into cues that can be read on a screen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import regex
@@ -33,9 +33,12 @@ def cut(segment: Segment, layout: Layout) -> Iterator[Segment]:
     for first in range(0, len(lines), layout.line_count):
         cue = lines[first : first + layout.line_count]
         if first > 0:
-            start = max(start, start_of(timed, cue[0][0]))
-        is_last = cue[-1] == lines[-1]
-        end = max(start, segment.end if is_last else end_of(timed, cue[-1][1]))
+            place = cue[0][0]
+            start = max(start, at(next((t for t in timed if place < t[0][1]), timed[-1]), place))
+        end, place = segment.end, cue[-1][1]
+        if cue[-1] != lines[-1]:
+            end = at(next((t for t in reversed(timed) if t[0][0] < place), timed[0]), place)
+        end = max(start, end)
         yield Segment(start, end, "\n".join(segment.text[a:b] for a, b in cue))
         start = end
 
@@ -66,28 +69,18 @@ def pieces(text: str, width: int) -> Iterator[Span]:
 def place_words(segment: Segment) -> list[tuple[Span, Word]]:
     """The words with their places in the text; a text without times of words is taken for one."""
     found: list[tuple[Span, Word]] = []
-    at = 0
+    end = 0
     for word in segment.words or ():
-        start = segment.text.find(word.text, at)
+        start = segment.text.find(word.text, end)
         if start >= 0:
-            at = start + len(word.text)
-            found.append(((start, at), word))
+            end = start + len(word.text)
+            found.append(((start, end), word))
     whole = (0, len(segment.text)), Word(segment.start, segment.end, segment.text)
     return found or [whole]
 
 
-def start_of(timed: Sequence[tuple[Span, Word]], place: int) -> float:
-    """When the character at a place begins."""
-    span, word = next((t for t in timed if place < t[0][1]), timed[-1])
-    return within(span, word, place)
-
-
-def end_of(timed: Sequence[tuple[Span, Word]], place: int) -> float:
-    """When the character before a place ends."""
-    span, word = next((t for t in reversed(timed) if t[0][0] < place), timed[0])
-    return within(span, word, place)
-
-
-def within(span: Span, word: Word, place: int) -> float:
-    share = (place - span[0]) / (span[1] - span[0])
+def at(timed: tuple[Span, Word], place: int) -> float:
+    """When a word is said as far as a place in the text."""
+    (first, last), word = timed
+    share = (place - first) / (last - first)
     return word.start + min(max(share, 0.0), 1.0) * (word.end - word.start)

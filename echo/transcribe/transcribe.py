@@ -18,10 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers.models.whisper.tokenization_whisper import (
-    LANGUAGES,
-    _combine_tokens_into_words,
-)
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
@@ -91,15 +88,8 @@ def transcribe_into(
     progress: bool = False,
     layout: Layout | None = None,
 ) -> None:
-    """Transcribes recordings into files, each written as soon as it is known.
-
-    Recordings that cannot be read are logged, and the others are transcribed nevertheless.
-
-    Raises:
-        ConfigError: the model cannot do what is asked of it.
-        DataError: at the end, if a recording could not be read.
-        EchoError: a file cannot be written.
-    """
+    """Transcribes recordings into files, each written as soon as it is known. Those that cannot be
+    read are logged, and named by a DataError at the end."""
     names = output_names(paths)
     for path, name in zip(paths, names, strict=True):
         if name != path.stem:
@@ -143,14 +133,8 @@ def transcribe_files(
     settings: TranscribeSettings,
     progress: bool = False,
 ) -> Iterator[tuple[int, Transcript | DataError]]:
-    """Transcribes recordings, longest first, in batches of like length.
-
-    Yields:
-        The index of a recording among `paths`, and its transcript, or why it has none.
-
-    Raises:
-        ConfigError: the model cannot do what is asked of it.
-    """
+    """Transcribes recordings, longest first, in batches of like length. Yields the index of each
+    among `paths`, and its transcript, or why it has none."""
     transcriber = Transcriber(loaded, settings)
     readable: list[int] = []
     durations: list[float] = []
@@ -183,11 +167,8 @@ def transcribe_files(
 
 
 class Transcriber:
-    """A model, and how it transcribes.
-
-    Raises:
-        ConfigError: the model cannot do what the settings ask for.
-    """
+    """A model, and how it transcribes. Raises ConfigError where it cannot do what the settings ask
+    for."""
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
         self.tokenizer = loaded.tokenizer
@@ -216,29 +197,22 @@ class Transcriber:
         if not self.has_timestamps or "<|startofprev|>" not in self.tokenizer.get_vocab():
             raise ConfigError("only Whispers take a prompt and hotwords: leave them out")
         ids = prompt_ids(self.tokenizer, prompt, sys.maxsize, hotwords)
-        special = [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]
-        if special:
+        if special := [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]:
             token = self.tokenizer.convert_ids_to_tokens(special[0])
             raise ConfigError(f"the prompt and hotwords cannot hold the special token {token}")
         most = self.limits.max_tokens // 2
         if len(ids) > most:
             logger.warning(
-                "the prompt and hotwords are cut from %d to %d tokens, the most that the model "
-                "takes",
-                len(ids) - 1,
-                most - 1,
+                f"the prompt and hotwords are cut from {len(ids) - 1} to {most - 1} tokens, the "
+                "most that the model takes"
             )
         return prompt_ids(self.tokenizer, prompt, most, hotwords)
 
     def transcribe(
         self, recordings: Sequence[torch.Tensor], progress: Callable[[float], None]
     ) -> list[Transcript]:
-        """Transcribes recordings together.
-
-        Args:
-            recordings: (samples,) each, at 16 kHz.
-            progress: is told how many seconds of them all are done.
-        """
+        """Transcribes recordings (samples,) at 16 kHz together. `progress` is told how many seconds
+        of them all are done."""
         voiced = [i for i, samples in enumerate(recordings) if has_voice(samples)]
         decode = self.decode_windows if self.has_timestamps else self.decode_pieces
         found = dict(zip(voiced, decode([recordings[i] for i in voiced], progress), strict=True))
@@ -273,13 +247,10 @@ class Transcriber:
                     found[utterance.extra["recording"]].append(segment)
                 done += utterance.duration
             progress(done)
+        in_order = (tuple(sorted(segments, key=lambda s: s.start)) for segments in found)
         return [
-            Transcript(
-                len(samples) / SAMPLE_RATE,
-                tuple(sorted(segments, key=lambda s: s.start)),
-                self.spoken,
-            )
-            for samples, segments in zip(recordings, found, strict=True)
+            Transcript(len(samples) / SAMPLE_RATE, segments, self.spoken)
+            for samples, segments in zip(recordings, in_order, strict=True)
         ]
 
     @torch.inference_mode()
@@ -295,10 +266,9 @@ class Transcriber:
         ]
         lengths = torch.tensor([feature_frames(len(samples)) for samples in recordings])
         batch = pad_sequence([x.T for x in features], batch_first=True).transpose(1, 2)
-        options: dict[str, Any] = {"language": self.language, "task": self.settings.task}
-        if self.prompt:
-            # Without conditioning on what the window before said, it comes before every window.
-            options["prompt_ids"] = torch.tensor(self.prompt, device=model.device)
+        # Without conditioning on what the window before said, it comes before every window.
+        prompt = torch.tensor(self.prompt, device=model.device) if self.prompt else None
+        options = {"language": self.language, "task": self.settings.task, "prompt_ids": prompt}
         mask = (torch.arange(batch.shape[2]) < lengths[:, None]).long()
         output = model.generate(
             batch.to(model.device),

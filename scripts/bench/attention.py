@@ -94,15 +94,20 @@ def step(run: Callable[[], torch.Tensor]) -> float:
     return forward
 
 
+def stacks(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Any]:
+    """Whisper's encoder, and one of each form."""
+    found: dict[str, Any] = {WHISPER: WhisperEncoder(config(size, frames)).to(device)}
+    for name in forms:
+        attention = {"encoder": FORMS[name]}
+        found[name] = EchoEncoder(config(size, frames, EchoConfig, attention=attention)).to(device)
+    return found
+
+
 def layers(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Callable]:
     """One encoder layer of each form."""
     x = torch.randn(1, frames, SIZES[size][0], device=device, requires_grad=True)
-    layer = WhisperEncoder(config(size, frames)).layers[0]
-    found = {WHISPER: partial(run_layer, layer.to(device), x)}
-    for name in forms:
-        stack = EchoEncoder(config(size, frames, EchoConfig, attention={"encoder": FORMS[name]}))
-        found[name] = partial(run_layer, stack.layers[0].to(device), x)
-    return found
+    found = stacks(size, frames, forms, device).items()
+    return {name: partial(run_layer, stack.layers[0], x) for name, stack in found}
 
 
 def run_layer(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -113,12 +118,8 @@ def run_layer(layer: Any, x: torch.Tensor) -> torch.Tensor:
 def encoders(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Callable]:
     """The whole encoder of each form, from log-mel features."""
     features = torch.randn(1, 80, 2 * frames, device=device)
-    whisper = WhisperEncoder(config(size, frames))
-    found = {WHISPER: partial(run_encoder, whisper.to(device), features)}
-    for name in forms:
-        echo = EchoEncoder(config(size, frames, EchoConfig, attention={"encoder": FORMS[name]}))
-        found[name] = partial(run_encoder, echo.to(device), features)
-    return found
+    found = stacks(size, frames, forms, device).items()
+    return {name: partial(run_encoder, stack, features) for name, stack in found}
 
 
 def run_encoder(encoder: Any, features: torch.Tensor) -> torch.Tensor:

@@ -18,65 +18,30 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
-
-import torch
 
 from echo.checkpoints.load import load_model
 from echo.checkpoints.merge import read_parents, write_mean
-from echo.config import TrainSettings, load_config
+from echo.config import load_config
 from echo.data.loading import sample
 from echo.data.sources import ReadOptions, read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
-from echo.model.model import EchoForConditionalGeneration
 from echo.support.text import percent, table
-from echo.train import state
-from echo.train.optimiser import build_optimiser
 from echo.train.run import resume_run, start_run
 
 SHARES = (0.25, 0.5, 0.75)  # of the fine-tuned model in its means with the start
 PADDINGS = {"natural": (0.0, 1.0), "30 s": (30.0, 0.0)}  # pad_to_seconds, added_silence
 FINETUNE = Path(__file__).parents[2] / "configs" / "finetune.yaml"
-SLOW_DECODER = "decoder at a tenth of the rate"
 # By the row's name: what the run changes, and whether its means with the start are measured too.
 RUNS: dict[str, tuple[list[str], bool]] = {
     "fine-tuned": ([], True),
     "replay": (["data.train=[{{source: {train}}}, {{source: {replay}, weight: 0.5}}]"], True),
     "anchor_kl 0.5": (["loss.anchor_kl=0.5"], True),
     "LoRA": (["lora.rank=16", "train.learning_rate=1e-3"], False),
-    SLOW_DECODER: ([], False),
 }
 
 
-def train(name: str, settings: list[str], arguments: argparse.Namespace) -> Path:
-    """The folder of a run that is trained, or was before."""
-    run = arguments.out / name.replace(" ", "-")
-    if name == SLOW_DECODER:
-        with patch.object(state, "build_optimiser", slow_decoder_optimiser):
-            train_in(run, settings, arguments)
-    else:
-        train_in(run, settings, arguments)
-    return run
-
-
-def slow_decoder_optimiser(
-    model: EchoForConditionalGeneration, settings: TrainSettings
-) -> torch.optim.AdamW:
-    """Echo's optimiser, with a tenth of the learning rate for the decoder. No setting does this."""
-    optimiser = build_optimiser(model, settings)
-    decoder = {id(parameter) for parameter in model.model.decoder.parameters()}
-    groups = []
-    for group in optimiser.param_groups:
-        for slow in (False, True):
-            chosen = [p for p in group["params"] if (id(p) in decoder) == slow]
-            rate = group["lr"] * (0.1 if slow else 1)
-            groups.append({"params": chosen, "weight_decay": group["weight_decay"], "lr": rate})
-    betas = (settings.betas[0], settings.betas[1])
-    return torch.optim.AdamW([g for g in groups if g["params"]], betas=betas, fused=True)
-
-
-def train_in(run: Path, settings: list[str], arguments: argparse.Namespace) -> None:
+def train(run: Path, settings: list[str], arguments: argparse.Namespace) -> None:
     """Trains, or goes on with a run that was stopped."""
     if (run / "config.yaml").exists():
         resume_run(run)
@@ -97,7 +62,8 @@ def models(arguments: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     for name in arguments.rows:
         settings, averaged = RUNS[name]
         names = {"train": arguments.train, "replay": arguments.replay}
-        run = train(name, [setting.format(**names) for setting in settings], arguments)
+        run = arguments.out / name.replace(" ", "-")
+        train(run, [setting.format(**names) for setting in settings], arguments)
         yield name, str(run), "last"
         if not averaged:
             continue

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echo.checkpoints.average import average_run
 from echo.checkpoints.load import load_model
+from echo.checkpoints.merge import average_run
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError
 from echo.train.run import resume_run, start_run

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from echo.checkpoints.average import average_run
 from echo.checkpoints.card import model_card, without_folders
+from echo.checkpoints.merge import average_run
 from echo.checkpoints.run import CheckpointFolder
 from echo.config import RunConfig, load_config
 from echo.data.utterance import FixedCorpus, Utterance

@@ -224,7 +224,7 @@ def test_an_empty_output_folder_may_exist(whisper, tmp_path):
 def test_a_model_without_a_tokenizer_is_converted_with_a_warning(tmp_path, caplog):
     small_whisper().save_pretrained(tmp_path / "whisper")
     convert(tmp_path / "whisper", tmp_path / "echo")
-    assert "whisper: has no tokenizer" in caplog.text
+    assert "whisper: holds no tokenizer" in caplog.text
 
 
 def test_a_model_of_the_hub_is_found_where_it_was_downloaded(whisper, tmp_path, monkeypatch):
@@ -274,7 +274,7 @@ WRONG = {
     "of something else": ("train.seed=1", "unknown setting 'train'"),
     "no mapping": ("attention=adaptive", "attention is 'adaptive', not a mapping"),
     "an unknown field": ("attention.max_spam=3", "attention.encoder: unknown key 'max_spam'"),
-    "a form without its stack": ("attention.form=hybrid", "say attention.encoder=hybrid"),
+    "a form without its stack": ("attention.form=hybrid", "write attention.encoder=hybrid"),
     "an unknown form": (
         "attention.decoder=wide",
         "attention.decoder: form is 'wide', but must be one of",

@@ -4,10 +4,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from echo.model.fallback import read_row
+from echo.model.fallback import LOOP_TOKENS, StopRunaway, read_row
 from echo.model.generation import row_probabilities, select_rows
 from echo.model.model import EchoConfig, EchoForConditionalGeneration, EncoderOutput
-from echo.model.runaway import LOOP_TOKENS, StopRunaway
 from tests.model.test_model import SIZES
 
 CONFIG = GenerationConfig(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echo.model.runaway import LOOP_TOKENS, MAX_PERIOD, StopRunaway, loops, most_tokens
+from echo.model.fallback import LOOP_TOKENS, MAX_PERIOD, StopRunaway, loops, most_tokens
 
 
 def first_loop(tokens):

@@ -35,12 +35,8 @@ def export_card(
     measured: Sequence[MeasuredWer],
     note: str = "",
 ) -> str:
-    """Returns the card's Markdown; of a path it holds the last part alone.
-
-    Args:
-        command: what exported it.
-        measured: error rates of the model before export.
-    """
+    """Returns the card's Markdown; of a path it holds the last part alone. `command` is what
+    exported the model, and `measured` are error rates before that."""
     name, evaluated, front = find_origin(source.name, source.checkpoint.folder)
     parts = [f"A speech recogniser {target.about}, exported by Echo.", note]
     if measured:
@@ -75,15 +71,8 @@ def export_card(
 
 
 def find_origin(source: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
-    """Reads what the model's own card, its run's config, and the base model's card say.
-
-    Args:
-        source: as it was given: a run, a folder or a hub id.
-        folder: where the model lies.
-
-    Returns:
-        Its name, what its WER was measured on, and licence and base model as the hub reads them.
-    """
+    """Reads what the card in a model's folder and the run's config say of a source: its name, what
+    its WER was measured on, and licence and base model as the hub reads them."""
     run = Path(source)
     told = card_data(folder)
     licence, base = told.get("license"), told.get("base_model")

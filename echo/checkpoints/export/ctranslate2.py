@@ -3,11 +3,8 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import WhisperConfig, WhisperTokenizer
-
 from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.export.whisper import write_whisper
-from echo.checkpoints.stored import Checkpoint
 from echo.support.errors import ConfigError
 
 # The prompts that CTranslate2 and faster-whisper make have these.
@@ -15,44 +12,27 @@ SPECIAL_TOKENS = ("<|startofprev|>", "<|transcribe|>", "<|notimestamps|>")
 COPIED = ["tokenizer.json", "preprocessor_config.json"]
 
 
-def check_special_tokens(tokenizer: WhisperTokenizer) -> None:
-    """Raises ConfigError where a tokenizer lacks special tokens of Whisper's."""
-    known = tokenizer.get_vocab()
-    lacking = [token for token in SPECIAL_TOKENS if token not in known]
-    if lacking:
-        raise ConfigError(f"CTranslate2 does not support a tokenizer without {lacking[0]}")
-
-
-def write_ctranslate2(
-    checkpoint: Checkpoint,
-    config: WhisperConfig,
-    tokenizer: WhisperTokenizer,
-    folder: Path,
-    quantization: str | None,
-) -> None:
-    """Converts a checkpoint into a folder.
-
-    Args:
-        quantization: the type of its weights, by CTranslate2's name; None keeps theirs.
-    """
-    from ctranslate2.converters import TransformersConverter
-
-    with TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        source, converted = Path(temporary) / "whisper", Path(temporary) / "converted"
-        source.mkdir()
-        write_whisper(checkpoint, config, tokenizer, source)
-        TransformersConverter(str(source), copy_files=COPIED).convert(
-            str(converted), quantization=quantization
-        )
-        for path in converted.iterdir():
-            path.rename(folder / path.name)
-
-
 def prepare(source: Source, precision: str | None) -> Write:
     """Raises EchoError where the model is not a Whisper with all special tokens."""
     config, tokenizer = source.as_whisper()
-    check_special_tokens(tokenizer)
-    return lambda folder: write_ctranslate2(source.checkpoint, config, tokenizer, folder, precision)
+    known = tokenizer.get_vocab()
+    if lacking := [token for token in SPECIAL_TOKENS if token not in known]:
+        raise ConfigError(f"CTranslate2 does not support a tokenizer without {lacking[0]}")
+
+    def write(folder: Path) -> None:
+        from ctranslate2.converters import TransformersConverter
+
+        with TemporaryDirectory(dir=folder, prefix=".") as temporary:
+            whisper, converted = Path(temporary) / "whisper", Path(temporary) / "converted"
+            whisper.mkdir()
+            write_whisper(source.checkpoint, config, tokenizer, whisper)
+            TransformersConverter(str(whisper), copy_files=COPIED).convert(
+                str(converted), quantization=precision
+            )
+            for path in converted.iterdir():
+                path.rename(folder / path.name)
+
+    return write
 
 
 TARGET = Target(

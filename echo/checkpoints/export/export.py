@@ -32,16 +32,12 @@ def export(
             which may be to leave numbers as they are.
         which: checkpoint of a run, "best" or "last".
         measured: finds the error rates of the checkpoint in a folder, for the card.
-
-    Raises:
-        EchoError: the source cannot be read, the target cannot hold it, or the folder cannot be
-            written. Nothing is left of it then.
     """
     source, out = str(source), Path(out).absolute()
     found = find_target(target, quantization)
     found.check_installed()
     new_folder(out)
-    model = Source(source, which, open_checkpoint(source, which))
+    model = Source(source, open_checkpoint(source, which))
     write = found.prepare(model, quantization or found.precisions[0])
     note = found.natural_length_note(model.checkpoint.config)
     if note:

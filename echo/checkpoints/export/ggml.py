@@ -86,12 +86,8 @@ def write_ggml(
     path: Path,
     precision: str,
 ) -> None:
-    """Writes one file.
-
-    Args:
-        weights: by `transformers`' names, without an output projection.
-        precision: of the matrices, "float32", "float16" or "int8", in blocks that share a scale.
-    """
+    """Writes one file. The weights are by `transformers`' names, without an output projection; its
+    matrices become "float32", "float16" or "int8", in blocks that share a scale."""
     file_type, matrix_type = FILE_TYPES[precision]
     sizes = (
         config.vocab_size,

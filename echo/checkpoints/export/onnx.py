@@ -1,5 +1,5 @@
 """ONNX graphs of an Echo or Whisper model: an encoder, a decoder for the prompt, and a decoder for
-one more token.
+one more token; and what a program needs beside them to transcribe.
 
     encoder(input_features, attention_mask) -> last_hidden_state, ctc_logits with a CTC head
     decoder(input_ids, encoder_hidden_states, attention_mask) -> logits, present.*
@@ -12,12 +12,13 @@ Batch, frames, tokens and past are of any length; the number of feature frames i
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
@@ -25,9 +26,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.cache import LayerCache
 from echo.checkpoints.export.target import Source, Target, Write
-from echo.checkpoints.export.transcription import write_transcription
+from echo.checkpoints.export.whisper import write_json
 from echo.checkpoints.load import load_model
-from echo.model.geometry import ENCODER_STRIDE
+from echo.data.features import filters
+from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
+from echo.model.language import known_languages
 from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
 from echo.support.errors import ConfigError, reason
 
@@ -35,6 +38,7 @@ TOLERANCE = 1e-3  # how far outputs may be from the module's, as a share of the 
 MOST_BYTES = 2**31 - 2**27  # an ONNX file is one protocol buffer, of less than 2 GiB
 # What a block keeps in a cache's layers `block`, `block + layers` and `block + 2 * layers`.
 KEPT = (("key", "value"), ("span", ""), ("local_key", "local_value"))
+OWN = ".decoder."  # is in the name of what a block keeps
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -80,16 +84,16 @@ class Decoder(nn.Module):
             use_cache=True,
         )
         logits = self.model.proj_out(output.last_hidden_state)
-        return (logits, *own_tensors(cache), *cross_tensors(cache))
+        return (logits, *named_tensors(cache, self.model.config.decoder_layers).values())
 
 
 class DecoderWithPast(nn.Module):
     """Reads one more token."""
 
-    def __init__(self, model: EchoForConditionalGeneration, kept: Sequence[tuple[int, bool]]):
+    def __init__(self, model: EchoForConditionalGeneration, names: Iterable[str]) -> None:
         super().__init__()
         self.model = model
-        self.kept = kept
+        self.names = [*names]  # of the cache's tensors
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, past: list[torch.Tensor]
@@ -98,15 +102,16 @@ class DecoderWithPast(nn.Module):
         the blocks, one token longer."""
         cache = new_cache()
         layers = self.model.config.decoder_layers
-        own, cross = cache.self_attention_cache, cache.cross_attention_cache
-        make_room(own, layers * LayerCache.layers_per_block)
+        blocks, cross = cache.self_attention_cache, cache.cross_attention_cache
+        make_room(blocks, layers * LayerCache.layers_per_block)
         make_room(cross, layers)
-        tensors = iter(past)
-        for index, has_values in self.kept:
-            keys = next(tensors)
-            own.layers[index].update(keys, next(tensors) if has_values else keys[..., :0])
-        for index in range(layers):
-            cross.layers[index].update(next(tensors), next(tensors))
+        given = dict(zip(self.names, past, strict=True))
+        for index, layer in enumerate(blocks.layers):
+            key, value = (f"{index % layers}{OWN}{part}" for part in KEPT[index // layers])
+            if key in given:
+                layer.update(given[key], given.get(value, given[key][..., :0]))
+        for index, layer in enumerate(cross.layers):
+            layer.update(given[f"{index}.encoder.key"], given[f"{index}.encoder.value"])
             cache.is_updated[index] = True
         output = self.model.model.decoder(
             input_ids=input_ids,
@@ -116,7 +121,8 @@ class DecoderWithPast(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        return (self.model.proj_out(output.last_hidden_state), *own_tensors(cache))
+        own = [x for name, x in named_tensors(cache, layers).items() if OWN in name]
+        return (self.model.proj_out(output.last_hidden_state), *own)
 
 
 def new_cache() -> Any:
@@ -124,35 +130,18 @@ def new_cache() -> Any:
     return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
 
-def own_tensors(cache: Any) -> list[torch.Tensor]:
-    """What the decoder's blocks keep, without the values that have no numbers."""
-    layers = [layer for layer in cache.self_attention_cache.layers if layer.is_initialized]
-    return [part for layer in layers for part in (layer.keys, layer.values) if part.shape[-1]]
-
-
-def cross_tensors(cache: Any) -> list[torch.Tensor]:
-    return [
-        part for layer in cache.cross_attention_cache.layers for part in (layer.keys, layer.values)
-    ]
-
-
-def kept_layers(cache: Any) -> list[tuple[int, bool]]:
-    """The layers of the blocks' cache that are used, and whether each holds values."""
-    return [
-        (index, bool(layer.values.shape[-1]))
-        for index, layer in enumerate(cache.self_attention_cache.layers)
-        if layer.is_initialized
-    ]
-
-
-def cache_names(kept: Sequence[tuple[int, bool]], layers: int) -> tuple[list[str], list[str]]:
-    """The names of the cache's tensors: of the blocks and of cross-attention, in their order."""
-    own = []
-    for index, has_values in kept:
-        key, value = KEPT[index // layers]
-        own.append(f"{index % layers}.decoder.{key}")
-        own += [f"{index % layers}.decoder.{value}"] if has_values else []
-    return own, [f"{i}.encoder.{part}" for i in range(layers) for part in ("key", "value")]
+def named_tensors(cache: Any, layers: int) -> dict[str, torch.Tensor]:
+    """What the blocks keep, without the values that have no numbers, and then cross-attention, of
+    a decoder of so many layers, by their names in the graphs."""
+    found = {}
+    for index, layer in enumerate(cache.self_attention_cache.layers):
+        if layer.is_initialized:
+            for part, tensor in zip(KEPT[index // layers], (layer.keys, layer.values), strict=True):
+                if tensor.shape[-1]:
+                    found[f"{index % layers}{OWN}{part}"] = tensor
+    for index, layer in enumerate(cache.cross_attention_cache.layers):
+        found |= {f"{index}.encoder.key": layer.keys, f"{index}.encoder.value": layer.values}
+    return found
 
 
 @dataclass(frozen=True)
@@ -169,14 +158,9 @@ class Graph:
 
 @torch.no_grad()
 def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = False) -> None:
-    """Writes the graphs of a model into a folder.
-
-    Args:
-        int8: whether the matrices become 8-bit numbers, quantised dynamically by onnxruntime.
-
-    Raises:
-        ConfigError: a form of attention cannot be exported.
-    """
+    """Writes the graphs of a model into a folder, with matrices of 8-bit numbers that onnxruntime
+    quantises dynamically for `int8`. Raises ConfigError where a form of attention cannot be
+    exported."""
     longest = ENCODER_STRIDE * model.config.max_source_positions
     # Each graph is made from inputs of one length, and checked with those of another.
     frames, others = min(300, longest), min(10, longest)
@@ -213,14 +197,12 @@ def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) 
     hidden = encoder(features, mask)[0]
     cache = new_cache()
     model.model.decoder(input_ids=ids, encoder_hidden_states=hidden, past_key_values=cache)
-    kept = kept_layers(cache)
-    own, cross = cache_names(kept, config.decoder_layers)
-    past = [*own_tensors(cache), *cross_tensors(cache)]
+    past = named_tensors(cache, config.decoder_layers)
     rows, pairs = Dim("rows"), Dim("pairs", min=2, max=config.max_source_positions)
     any_tokens = Dim("tokens", min=2, max=config.max_target_positions)
     any_past = Dim("past", min=1, max=config.max_target_positions - 1)
     any_frames = ENCODER_STRIDE * pairs
-    past_lengths = [{0: rows, 2: any_past}] * len(own) + [{0: rows, 2: pairs}] * len(cross)
+    past_lengths = [{0: rows, 2: any_past if OWN in name else pairs} for name in past]
     return [
         Graph(
             "encoder",
@@ -236,15 +218,15 @@ def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) 
             (ids, hidden, mask),
             ({0: rows, 1: any_tokens}, {0: rows, 1: pairs}, {0: rows, 1: any_frames}),
             ["input_ids", "encoder_hidden_states", "attention_mask"],
-            ["logits", *(f"present.{name}" for name in [*own, *cross])],
+            ["logits", *(f"present.{name}" for name in past)],
         ),
         Graph(
             "decoder_with_past",
-            DecoderWithPast(model, kept).eval(),
-            (ids[:, :1], mask, past),
+            DecoderWithPast(model, past).eval(),
+            (ids[:, :1], mask, [*past.values()]),
             ({0: rows}, {0: rows, 1: any_frames}, past_lengths),
-            ["input_ids", "attention_mask", *(f"past_key_values.{n}" for n in [*own, *cross])],
-            ["logits", *(f"present.{name}" for name in own)],
+            ["input_ids", "attention_mask", *(f"past_key_values.{name}" for name in past)],
+            ["logits", *(f"present.{name}" for name in past if OWN in name)],
         ),
     ]
 
@@ -302,9 +284,43 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, folder: Path) -> None:
+    """Writes what a program needs beside the graphs: `tokenizer.json`, the mel filters
+    (n_mels, 201), and `transcribe.json`:
+
+    `prompt`: the first tokens; `languages`: where a language is to follow the first of them, its
+    token by code; `end`, `suppress`, `begin_suppress`: the token that ends the text, and those
+    that are never written, or not at the start; `max_tokens`: the most, prompt included;
+    `pad_to_seconds`, `added_silence`: the least length of recording and silence, and of the
+    silence, in seconds; `max_seconds`: the most audio.
+    """
+    config = model.config
+    generation: Any = model.generation_config
+    prompt = list(tokenizer.prefix_tokens)
+    languages = {}
+    if known_languages(generation) and tokenizer.language is None:
+        languages = {key.strip("<|>"): i for key, i in known_languages(generation).items()}
+        if tokenizer.task is None:
+            prompt.insert(1, generation.task_to_id["transcribe"])
+    settings = {
+        "prompt": prompt,
+        "languages": languages,
+        "end": tokenizer.eos_token_id,
+        "suppress": generation.suppress_tokens or [],
+        "begin_suppress": generation.begin_suppress_tokens or [],
+        "max_tokens": config.max_target_positions,
+        "pad_to_seconds": config.pad_to_seconds or 0,
+        "added_silence": config.added_silence,
+        "max_seconds": ENCODER_STRIDE * config.max_source_positions / FRAMES_PER_SECOND,
+    }
+    write_json(folder / "transcribe.json", settings)
+    np.save(folder / "mel_filters.npy", filters(config.num_mel_bins).numpy())
+    tokenizer.save_pretrained(folder)
+
+
 def prepare(source: Source, precision: str | None) -> Write:
     """Loads the model. Raises EchoError where it cannot be loaded."""
-    loaded = load_model(source.name, source.which)
+    loaded = load_model(source.checkpoint.folder)
 
     def write(folder: Path) -> None:
         write_onnx(loaded.model, folder, int8=precision == "int8")

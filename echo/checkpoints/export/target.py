@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.convert import check_plain
 from echo.checkpoints.stored import Checkpoint
-from echo.checkpoints.validate import check_parts
 from echo.model.model import EchoConfig
 from echo.model.whisper import plain_config
 from echo.support.errors import ConfigError, DataError
@@ -22,22 +21,18 @@ class Source:
     """A model to export."""
 
     name: str  # a run, a folder or a hub id, as it was given
-    which: str  # checkpoint of a run, "best" or "last"
     checkpoint: Checkpoint
 
     def as_whisper(self) -> tuple[WhisperConfig, WhisperTokenizer]:
-        """Returns the config and the tokenizer of the Whisper that the model is.
-
-        Raises:
-            EchoError: it is not a Whisper, its parts do not fit together, or it has no tokenizer.
-        """
+        """Returns the config and the tokenizer of the Whisper that the model is. Raises EchoError
+        where it is none, its parts do not fit together, or it has no tokenizer."""
         if isinstance(self.checkpoint.config, EchoConfig):
             try:
                 check_plain(self.checkpoint.config, self.name)
             except ConfigError as error:
                 raise ConfigError(f"{error}; --to onnx supports it") from None
         config = plain_config(self.checkpoint.config)
-        tokenizer = check_parts(self.checkpoint, WhisperForConditionalGeneration, config)
+        tokenizer = self.checkpoint.checked_tokenizer(config)
         if tokenizer is None:
             raise DataError(f"{self.name}: holds no tokenizer, and other tools need one")
         return config, tokenizer

@@ -12,11 +12,8 @@ TARGETS = ("whisper", "ctranslate2", "ggml", "onnx")  # each a module here that 
 
 
 def find_target(name: str, quantization: str | None) -> "Target":
-    """Returns the target of a name.
-
-    Raises:
-        ConfigError: there is no such target, or it has no such precision.
-    """
+    """Returns the target of a name. Raises ConfigError where there is none, or no such
+    precision."""
     if name not in TARGETS:
         raise ConfigError(f"--to is {name!r}, but must be one of: {', '.join(TARGETS)}")
     target: Target = import_module(f"echo.checkpoints.export.{name}").TARGET

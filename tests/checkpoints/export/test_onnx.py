@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from echo.checkpoints.export.onnx import write_onnx
-from echo.checkpoints.export.transcription import write_transcription
+from echo.checkpoints.export.onnx import write_onnx, write_transcription
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from tests.small_whisper import TOKENIZER
