@@ -75,7 +75,7 @@ class Packer:
 
         Utterances of a group follow one another as they do in their source. The window that a
         group begins with has a random length, so that an epoch's windows are not those of another.
-        Across speakers, all utterances are one shuffled group, and every window has a random length.
+        Across speakers all utterances are one shuffled group, and every window has a random length.
         """
         self.count([utterance.text for utterance in utterances])
         packed: list[tuple[Utterance, float]] = []
