@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from tests.browser import Opened
+
+# Before torch is imported, which only the processes that run tests do: one thread for each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples every time, and none that fails because the machine is busy.
 settings.register_profile(
     "echo", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("echo")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Runs the tests of a single file in this process: starting others would take longer."""
+    named = [Path(argument.split("::")[0]) for argument in config.args]
+    return 0 if len({*named}) == 1 and named[0].is_file() else None
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,4 +77,6 @@ def opened(browser: Any) -> Iterator[Callable[..., Opened]]:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Makes every test draw the same numbers, alone or among others."""
+    import torch
+
     torch.manual_seed(0)

@@ -201,7 +201,7 @@ def numbers(ids):
 
 
 def finetune(model, folder, rows, text=numbers, **changes):
-    """The usual recipe for a Whisper, in four steps.
+    """The usual recipe for a Whisper, in a few steps.
 
     Returns:
         Its losses and WERs in their order, and the WER of the model that it loads at the end.
@@ -278,11 +278,11 @@ def upcycled(shared, tmp_path_factory):
 def test_the_trainer_fine_tunes_an_upcycled_whisper_on_windows_of_30_s(shared, upcycled, tmp_path):
     """It begins where the Whisper does, and learns the new way of writing numbers."""
     processor = WhisperProcessor.from_pretrained(upcycled[0])
-    names = ["six", "four", "nine", "two"]
+    names = ["six", "four"]
     folder = shared / "data" / "fsdd" / "recordings"
-    audio = [AudioFile(folder / f"{digit}_jackson_7.wav").load().numpy() for digit in (6, 4, 9, 2)]
+    audio = [AudioFile(folder / f"{digit}_jackson_7.wav").load().numpy() for digit in (6, 4)]
     features = processor(audio, sampling_rate=SAMPLE_RATE).input_features
-    assert features.shape == (4, 80, 3000)
+    assert features.shape == (2, 80, 3000)
     # The model puts the start of transcript before the labels itself.
     said = [processor.tokenizer(f" {name} times {name}").input_ids[1:] for name in names]
     rows = [
@@ -299,19 +299,23 @@ def test_the_trainer_fine_tunes_an_upcycled_whisper_on_windows_of_30_s(shared, u
     ]
     assert isinstance(models[1], EchoForConditionalGeneration)
     assert not all(block.is_plain for block in models[1].config.encoder_attention())
+    first_step = {"max_steps": 1, "eval_steps": 1, "save_steps": 1}
     (expected, _), (found, best) = (
         finetune(
             model,
             tmp_path / type(model).__name__,
             rows,
             text,
+            per_device_train_batch_size=1,
             learning_rate=1e-4,
             generation_max_length=12,
+            **steps,
         )
-        for model in models
+        for model, steps in zip(models, (first_step, {}), strict=True)
     )
-    assert [key for key, _ in found] == [key for key, _ in expected]
-    assert found[0][1] == pytest.approx(expected[0][1], rel=1e-3)  # the loss of the first step
+    assert [key for key, _ in expected] == ["loss", "eval_loss", "eval_wer"]
+    assert [key for key, _ in found] == ["loss", "loss", "eval_loss", "eval_wer"] * 2
+    assert found[0][1] == pytest.approx(expected[0][1], rel=1e-3)
     losses = [value for key, value in found if key == "eval_loss"]
     wers = [value for key, value in found if key == "eval_wer"]
     assert len(losses) == len(wers) == 2

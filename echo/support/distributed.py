@@ -1,5 +1,7 @@
 """The processes that train one model together."""
 
+import atexit
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -51,7 +53,18 @@ class Processes:
             return cls()
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
         assert isinstance(group, dist.ProcessGroup)  # which all processes are in
+        atexit.register(cls.end)
         return cls(state.process_index, count, group)
+
+    @classmethod
+    def end(cls) -> None:
+        """Ends the groups and their threads. One that lets go of a tensor while the interpreter
+        shuts down would abort the process; and a group has threads as long as anything refers to
+        it, destroyed or not: the cache, or a trainer that is in a cycle of references."""
+        cls.started.cache_clear()
+        gc.collect()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
     @property
     def is_main(self) -> bool:

@@ -2,13 +2,16 @@
 
 import ctypes
 import gc
-import sys
+import platform
 import threading
 
 import psutil
 import torch
 
 SECONDS_BETWEEN_SAMPLES = 0.01
+M_MMAP_THRESHOLD = -3  # its number in glibc's malloc.h
+MAPPED_BYTES = 2**20
+MAPPED_BYTES_BY_DEFAULT = 2**25  # what glibc's threshold grows to where large blocks are freed
 
 
 class PeakMemory:
@@ -17,6 +20,10 @@ class PeakMemory:
     On CUDA, this is what PyTorch's allocator counts. On the CPU, it is the process's resident
     memory, read a hundred times a second by a thread, because the system's own peak never falls. It
     includes all that the process allocates within the block, and may miss peaks under 10 ms.
+
+    Within the block, glibc takes every tensor over 1 MiB from the system and gives it back when it
+    is freed. From its heap, where they would leave gaps, a Whisper tiny seemed to take anything
+    from 91 to 153 MB beside its weights, and takes 58 to 64 MB.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,6 +36,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.start = torch.cuda.memory_allocated(self.device)
         else:
+            map_blocks_from(MAPPED_BYTES)
             self.process = psutil.Process()
             self.start = self.process.memory_info().rss
             self.stopped = threading.Event()
@@ -42,6 +50,7 @@ class PeakMemory:
         else:
             self.stopped.set()
             self.thread.join()
+            map_blocks_from(MAPPED_BYTES_BY_DEFAULT)
 
     def watch(self) -> None:
         while True:
@@ -54,5 +63,16 @@ def release_unused() -> None:
     """Returns freed memory to the system. Memory that the allocator keeps would be used again
     without being counted: the same model would seem to take a third less the second time."""
     gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # only glibc has it
+    if (libc := glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def map_blocks_from(size: int) -> None:
+    """Sets from how many bytes on a block of memory is mapped on its own, outside the heap."""
+    if (libc := glibc()) is not None:
+        libc.mallopt(M_MMAP_THRESHOLD, size)
+
+
+def glibc() -> ctypes.CDLL | None:
+    """Returns the C library if it is glibc, whose allocator can be set and trimmed."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -14,7 +14,7 @@ CONFIG = "configs/pilot_echo_vs_whisper.yaml"
 
 
 @pytest.mark.slow
-def test_the_large_pilot_takes_twenty_steps(shared, tmp_path):
+def test_the_large_pilot_takes_its_first_steps(shared, tmp_path):
     data = shared / "data" / "librispeech"
     for part, count in (("train", 40), ("dev", 1)):
         lines = [json.loads(line) for line in (data / f"{part}.jsonl").read_text().splitlines()]
@@ -28,12 +28,12 @@ def test_the_large_pilot_takes_twenty_steps(shared, tmp_path):
         "data.allow_outside=true",
         "data.workers=0",
         "data.max_batch_size=1",  # a single utterance a step, for a CPU
-        "train.max_steps=20",
-        "train.warmup_steps=2",
+        "train.max_steps=4",
+        "train.warmup_steps=1",
     ]
     pilot = read_pilot(read_yaml(CONFIG), CONFIG, overrides)
     result = run_pilot(pilot, tmp_path / "pilot")
-    assert [model["steps"]["mean"] for model in result["models"]] == [20, 20]
+    assert [model["steps"]["mean"] for model in result["models"]] == [4, 4]
     sizes = {model["model"]: model["parameters"] for model in result["models"]}
     assert 40e6 < sizes["whisper"] <= sizes["echo"] < 1.01 * sizes["whisper"]
     for model in result["models"]:

@@ -1,5 +1,6 @@
 import time
 
+import pytest
 import torch
 
 from echo.support.memory import PeakMemory
@@ -19,3 +20,20 @@ def test_a_block_has_its_own_peak_and_not_an_earlier_ones():
     assert 0 <= added(1) < 20
     assert 195 < added(200) < 230
     assert 0 <= added(1) < 20
+
+
+def test_a_peak_does_not_depend_on_what_was_freed_before():
+    """Blocks that are freed in another order than they came leave gaps in the heap."""
+
+    def work() -> None:
+        kept = [torch.ones(n * MB // 4) for n in range(1, 11) for _ in range(2)]
+        del kept[::2]
+        kept += [torch.ones(n * MB * 11 // 40) for n in range(1, 11)]
+        time.sleep(0.05)
+
+    peaks = []
+    for _ in range(3):
+        with PeakMemory(torch.device("cpu")) as peak:
+            work()
+        peaks.append(peak.added / MB)
+    assert peaks == [pytest.approx(55 + 1.1 * 55, rel=0.1)] * 3

@@ -4,6 +4,8 @@ Processes take longer to start than to train so little, so two of them (this fil
 work through all the runs that the tests look at.
 """
 
+import atexit
+import gc
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ from echo.data.batch import Batch
 from echo.data.batching import EpochBatches, Position
 from echo.data.build import build_corpus
 from echo.data.utterance import FixedCorpus
+from echo.support.distributed import Processes
 from echo.support.errors import EchoError
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
@@ -130,6 +133,12 @@ def two_sharded(folder: Path, shared: Path) -> dict[str, object]:
     return {}
 
 
+def note_groups(path: Path) -> None:
+    """Writes down how many groups of processes the run's objects hold at the very end."""
+    held = [o for o in gc.get_objects() if type(o) is Processes and o.group]
+    path.write_text(f"{len(held)} {dist.is_initialized()}")
+
+
 def launch(work, folder, **environment) -> list[dict[str, list]]:
     """Has two processes work; returns what each has told."""
     with socket.socket() as free:
@@ -149,6 +158,8 @@ def launch(work, folder, **environment) -> list[dict[str, list]]:
     finally:
         for process in started:
             process.kill()
+    # The threads of a group may abort the process as the interpreter shuts down.
+    assert [(folder / f"groups-{r}").read_text() for r in range(WORLD)] == ["0"] * WORLD
     return [json.loads((folder / f"told-{r}.json").read_text()) for r in range(WORLD)]
 
 
@@ -264,7 +275,6 @@ def test_sharded_weights_train_and_are_written_as_whole_ones(folder, shared, tmp
 
 if __name__ == "__main__":
     work, place = globals()[sys.argv[1]], Path(sys.argv[2])
+    atexit.register(note_groups, place / f"groups-{os.environ['RANK']}")  # after all others
     found = work(place, SHARED)
     (place / f"told-{os.environ['RANK']}.json").write_text(json.dumps(found))
-    if dist.is_initialized():  # its threads, left running, may abort the process as it ends
-        dist.destroy_process_group()
