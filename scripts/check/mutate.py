@@ -163,7 +163,7 @@ def passes(module: Path, source: str, tests: Sequence[str], limit: int = 0) -> b
         import pytest
 
         chosen = ["-m", "not slow", "-k", f"not ({SLOW})"]
-        options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
+        options = ["-x", "-q", "-n", "0", "-n", "0", "-p", "no:cacheprovider", *chosen]
         code = int(pytest.main([*options, *tests]))
     finally:
         os._exit(code)
