@@ -11,7 +11,7 @@ from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
-from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
+from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
@@ -33,10 +33,16 @@ class Evaluation:
     hypotheses_normalised: list[str]
     words: list[ErrorCounts]  # one per utterance
     words_normalised: list[ErrorCounts]
-    wer: ErrorCounts
     cer: ErrorCounts
-    wer_normalised: ErrorCounts
     cer_normalised: ErrorCounts
+
+    @property
+    def wer(self) -> ErrorCounts:
+        return total(self.words)
+
+    @property
+    def wer_normalised(self) -> ErrorCounts:
+        return total(self.words_normalised)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the summary in a form that JSON can store."""
@@ -129,12 +135,9 @@ def padded_limits(
     added_silence: float | None,
 ) -> Limits:
     """The model's limits, with another silence after every utterance where one is given."""
-    limits = Limits.of(model.config)
-    if pad_to_seconds is not None:
-        limits = replace(limits, pad_to_seconds=pad_to_seconds)
-    if added_silence is not None:
-        limits = replace(limits, added_silence=added_silence)
-    return limits
+    told: dict[str, Any] = {"pad_to_seconds": pad_to_seconds, "added_silence": added_silence}
+    given = {key: value for key, value in told.items() if value is not None}
+    return replace(Limits.of(model.config), **given)
 
 
 def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> Evaluation:
@@ -148,14 +151,15 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
     raw = each(Normaliser.units, said), each(Normaliser.units, heard)
     normalised = each(Normaliser.__call__, said), each(Normaliser.__call__, heard)
 
+    def words(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
+        return [word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)]
+
     def characters(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
         """By letters, a word is a letter."""
-        counts = ErrorCounts(0, 0, 0, 0)
-        for by_letters, errors in ((True, word_errors), (False, character_errors)):
-            rows = [i for i, each in enumerate(own) if each.by_letters == by_letters]
-            if rows:
-                counts += errors([references[i] for i in rows], [hypotheses[i] for i in rows])
-        return counts
+        texts = zip(own, references, hypotheses, strict=True)
+        return total(
+            (word_errors if each.by_letters else character_errors)([r], [h]) for each, r, h in texts
+        )
 
     return Evaluation(
         transcripts,
@@ -163,10 +167,8 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
         all(each.by_letters for each in own),
         *raw,
         *normalised,
-        words=[word_errors([r], [h]) for r, h in zip(*raw, strict=True)],
-        words_normalised=[word_errors([r], [h]) for r, h in zip(*normalised, strict=True)],
-        wer=word_errors(*raw),
+        words=words(*raw),
+        words_normalised=words(*normalised),
         cer=characters(*raw),
-        wer_normalised=word_errors(*normalised),
         cer_normalised=characters(*normalised),
     )
