@@ -8,7 +8,8 @@ from typing import Any
 import jiwer
 
 from echo.evaluate.figures import CER, MEMORY, PARAMETERS, RTFX, RTFX_EQUAL, WER
-from echo.evaluate.result import Difference, Measure, Resampling, Result, Run
+from echo.evaluate.result import Difference, Measure, Result, Run
+from echo.evaluate.statistics import Resampling
 from echo.evaluate.summary import render
 from echo.support.text import escape_markdown, one_line, percent, table
 
@@ -50,13 +51,7 @@ def comparison_result(found: Found) -> Result:
             Measure(
                 WER.of(error_rate(wer), name=title),
                 [
-                    Difference(
-                        called[name],
-                        first,
-                        one[wer]["difference"],
-                        one[wer]["interval"],
-                        one[wer]["better"],
-                    )
+                    Difference.of(called[name], first, one[wer])
                     for name, one in found["differences"].items()
                 ],
                 {called[name]: one[wer] for name, one in rates.items()},

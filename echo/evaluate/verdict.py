@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from echo.evaluate.result import Certainty, Difference, Figure, Resampling, Result
-from echo.evaluate.statistics import LEVEL
+from echo.evaluate.result import Certainty, Difference, Figure, Result
+from echo.evaluate.statistics import LEVEL, Resampling
 
 INTERVAL = f"{100 * LEVEL:g} % interval"
 CHIPS: dict[Certainty, str] = {

@@ -8,8 +8,7 @@ from typing import Any
 from echo.evaluate.summary import render
 from echo.pilot.contenders import Pilot
 from echo.pilot.measure import is_measured, measure_run
-from echo.pilot.result import pilot_result
-from echo.pilot.results import collect, run_folder
+from echo.pilot.result import collect, pilot_result, run_folder
 from echo.pilot.turns import check_folder, read_corpora, train_in_turn
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
@@ -24,7 +23,7 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
     pilot resumes; with further seeds it trains only these.
 
     Returns:
-        The content of `pilot.json`; see `echo.pilot.results.collect`.
+        The content of `pilot.json`; see `echo.pilot.result.collect`.
 
     Raises:
         ConfigError: the settings of a model are not allowed, which is known before data are read

@@ -6,18 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from echo.config import DataSettings, RunConfig, load_run_config
-from echo.data.corpora.build import build_corpus
+from echo.data.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import Utterance, all_evaluated
 from echo.evaluate.comparison import MEASURES, comparison_result
 from echo.evaluate.decodings import JOINT
 from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
-from echo.evaluate.result import Line, Measure, Resampling, Result, Run
+from echo.evaluate.lines import is_by_letters, read_lines
+from echo.evaluate.result import Line, Measure, Result, Run
 from echo.evaluate.source import DataSet
-from echo.evaluate.statistics import resampling
-from echo.pilot.result import pilot_result
-from echo.pilot.results import run_folder
-from echo.report.lines import is_by_letters, read_lines
+from echo.evaluate.statistics import Resampling
+from echo.pilot.result import pilot_result, run_folder
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 from echo.support.provenance import read_provenance
@@ -107,7 +106,7 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
         runs=[Run(name)],
         baseline=name,
         measures=[Measure(WER.of(rate(key), name=title)) for key, title in MEASURES.items()],
-        resampling=Resampling(**resampling(lines)),
+        resampling=Resampling.of([line.speaker for line in lines]),
         figures=[
             CER.of(rate("cer_normalised")),
             PARAMETERS.of({name: provenance.get("parameters")}),
@@ -151,7 +150,7 @@ def read_run(folder: Path) -> tuple[Result, Recordings]:
         runs=[Run(name, events=events)],
         baseline=name,
         measures=[Measure(WER.of({name: rate}))],
-        resampling=Resampling(**resampling(lines)) if is_measured else None,
+        resampling=Resampling.of([line.speaker for line in lines]) if is_measured else None,
         figures=[
             figure.of({name: last.get(key)})
             for key, figure in (("step", STEPS), ("seconds", TRAIN_TIME), ("loss", LOSS))

@@ -12,7 +12,7 @@ from echo.evaluate.normaliser import Normaliser
 from echo.evaluate.source import DataSet
 from echo.pilot.contenders import read_pilot
 from echo.pilot.measure import MEASURED_FILE
-from echo.pilot.results import collect, run_folder
+from echo.pilot.result import collect, run_folder
 from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
