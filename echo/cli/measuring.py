@@ -90,8 +90,7 @@ def evaluate(
     check_model(model)
     check_named(data)
 
-    from echo.evaluate.measure import measure_model
-    from echo.evaluate.source import DataSet
+    from echo.evaluate.measure import DataSet, measure_model
     from echo.report.write import write_report
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
@@ -166,8 +165,7 @@ def compare(
     check_named(data)
 
     from echo.evaluate.comparison import comparison_result
-    from echo.evaluate.measure import compare_sources
-    from echo.evaluate.source import DataSet
+    from echo.evaluate.measure import DataSet, compare_sources
     from echo.evaluate.summary import render
     from echo.report.write import write_report
 

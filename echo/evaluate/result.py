@@ -71,12 +71,8 @@ class Figure:
     numbers: Mapping[str, Spread] = field(default_factory=dict)
 
     def of(self, found: Mapping[str, Any], **changes: Any) -> "Figure":
-        """Returns the column with numbers.
-
-        Args:
-            found: by model a number, an object with its mean, least and most, or None.
-            changes: of the other fields.
-        """
+        """Returns the column with what was found by model: a number, an object with its mean, least
+        and most, or None; and with changes of other fields."""
         numbers = {
             model: Spread(**value) if isinstance(value, Mapping) else Spread(value, value, value)
             for model, value in found.items()
@@ -178,13 +174,12 @@ class Result:
 
     @property
     def views(self) -> list[WerName]:
-        """The WERs that there are texts for; the verdict's first."""
+        """The WERs that there are texts for; the verdict's first, by which tables of errors go."""
         found = self.lines[0].references if self.lines else {}
         return sorted(found, key=lambda name: name != self.wer)
 
     @property
     def view(self) -> WerName:
-        """The texts that tables of errors go by: the verdict's, or else those there are."""
         return self.views[0]
 
     def runs_of(self, model: str) -> list[int]:

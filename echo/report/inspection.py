@@ -67,8 +67,8 @@ def row(layer: LayerNumbers) -> list[str]:
     return [
         f"{layer.stack} {layer.index}",
         layer.settings.form,
-        span_text(layer).removeprefix("span ") if layer.span is not None else "",
-        extremes(layer.temperature, 2) if layer.temperature is not None else "",
+        span_text(layer),
+        extremes(layer.temperature, 2),
         *("" if nats is None else f"{nats.nanmean():.2f}" for nats in entropy),
         f"{100 * layer.beyond:.0f} %",
     ]

@@ -13,8 +13,8 @@ from echo.evaluate.comparison import MEASURES, comparison_result
 from echo.evaluate.decodings import JOINT
 from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
 from echo.evaluate.lines import is_by_letters, read_lines
+from echo.evaluate.measure import DataSet
 from echo.evaluate.result import Line, Measure, Result, Run
-from echo.evaluate.source import DataSet
 from echo.evaluate.statistics import Resampling
 from echo.pilot.result import pilot_result, run_folder
 from echo.support.errors import DataError, EchoError

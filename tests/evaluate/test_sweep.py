@@ -104,7 +104,7 @@ def test_an_end_of_the_sweep_is_measured_as_the_model_itself(models, tmp_path):
         (["--weights=1,0", "--sweep=0"], "leave one out"),
         (["--weights=1,0", "--beams=2"], "--beams has no effect without --sweep"),
         (["--weights=1,0", "--data=a"], "--data has no effect without --sweep"),
-        (["--weights=1,x"], "--weights: '1,x' must be numbers with commas"),
+        (["--weights=1,x"], "--weights: '1,x' must be numbers separated by commas"),
         (["--weights=1"], "--weights has 1 numbers for 2 models"),
         (["--sweep=0"], "--sweep needs --data"),
         (["--sweep=0,2", "--data=DATA"], "--sweep must be numbers from 0 to 1"),

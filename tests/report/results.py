@@ -8,8 +8,8 @@ from echo.data.sources import ReadOptions, read_source
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.differences import error_rates, most_changed
 from echo.evaluate.evaluation import score
+from echo.evaluate.measure import DataSet
 from echo.evaluate.normaliser import Normaliser
-from echo.evaluate.source import DataSet
 from echo.pilot.contenders import read_pilot
 from echo.pilot.measure import MEASURED_FILE
 from echo.pilot.result import collect, run_folder
