@@ -81,11 +81,9 @@ def about(model: Found) -> dict[str, str]:
     """Where a model comes from, and how it pads."""
     found = {"source": model["source"], "checkpoint": model.get("checkpoint") or ""}
     if "padding" in model:
-        ends = (
-            ("to", model["padding"]["pad_to_seconds"]),
-            ("by", model["padding"]["added_silence"]),
-        )
-        found["padding"] = ", ".join(f"{how} {s:g} s" for how, s in ends if s) or "none"
+        to, by = model["padding"]["pad_to_seconds"], model["padding"]["added_silence"]
+        padded = [f"{how} {s:g} s" for how, s in (("to", to), ("by", by)) if s]
+        found["padding"] = ", ".join(padded) or "none"
     return found
 
 

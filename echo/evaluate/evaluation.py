@@ -70,6 +70,15 @@ class Evaluation:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         times = self.transcripts.times
+        columns = zip(
+            self.transcripts.utterances,
+            self.transcripts.texts,
+            self.references_normalised,
+            self.hypotheses_normalised,
+            self.words,
+            self.words_normalised,
+            strict=True,
+        )
         lines = [
             {
                 "id": utterance.id,
@@ -83,20 +92,10 @@ class Evaluation:
                 "wer_normalised": words_normalised.to_dict(),
                 **({"times": times[utterance.id]} if utterance.id in times else {}),
             }
-            for utterance, text, reference, hypothesis, words, words_normalised in zip(
-                self.transcripts.utterances,
-                self.transcripts.texts,
-                self.references_normalised,
-                self.hypotheses_normalised,
-                self.words,
-                self.words_normalised,
-                strict=True,
-            )
+            for utterance, text, reference, hypothesis, words, words_normalised in columns
         ]
-        replace_text(
-            folder / "utterances.jsonl",
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
-        )
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        replace_text(folder / "utterances.jsonl", text)
         summary = {**self.to_dict(), **(further or {})}
         replace_text(folder / "evaluation.json", json.dumps(summary, indent=2) + "\n")
 

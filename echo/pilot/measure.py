@@ -32,10 +32,7 @@ def measure_run(run: Path, config: RunConfig, corpus: AnyCorpus) -> None:
     would favour models whose WER varies more.
 
     Writes the folder of each decoding that the model has, as `evaluation/`, and, once these are
-    complete, `measured.json`.
-
-    Args:
-        corpus: the run's, with one evaluation set.
+    complete, `measured.json`. The run's corpus has one evaluation set.
     """
     [utterances] = evaluation_sets(corpus.eval_utterances()).values()
     loaded = load_model(str(run), "last")

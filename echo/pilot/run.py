@@ -41,11 +41,7 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def check_models(pilot: Pilot, out: Path) -> None:
-    """Checks the settings of every contender that has a training yet to begin, before any begins.
-
-    Raises:
-        ConfigError: naming the contender, whose settings contradict each other or are not allowed.
-    """
+    """Checks the settings of every contender that is yet to be trained, before any training."""
     for contender in pilot.contenders:
         runs = [run_folder(out, contender.name, seed) for seed in pilot.seeds]
         if not all((run / "config.yaml").exists() for run in runs):
@@ -75,11 +71,7 @@ def train_and_measure(pilot: Pilot, out: Path) -> None:
 
 
 def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
-    """Checks that no new contender is added to trained ones, whose seconds could not be compared.
-
-    Raises:
-        ConfigError: one is.
-    """
+    """Checks that none is added to trained ones, since their seconds could not be compared."""
     new = [run for run in missing if not (run / "config.yaml").exists()]
     if new and len(missing) < len(runs):
         raise ConfigError(

@@ -1,8 +1,7 @@
 """The memory that training takes, against what a model must have."""
 
-from echo.data.corpora.build import build_corpus
-
 from echo.checkpoints.load import load_model
+from echo.data.build import build_corpus
 from echo.pilot.memory import training_memory
 from echo.train.run import start_run
 from tests.train.test_loop import tiny
