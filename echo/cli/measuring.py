@@ -90,24 +90,13 @@ def evaluate(
     check_model(model)
     check_named(data)
 
-    from echo.evaluate.measure import measure_model
-    from echo.evaluate.source import DataSet
+    from echo.evaluate.measure import DataSet, measure_model
     from echo.report.write import write_report
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    measured = measure_model(
-        model,
-        DataSet(data, options),
-        checkpoint,
-        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
-        language,
-        task,
-        pad_to,
-        added_silence,
-        noise,
-        snrs,
-        out,
-    )
+    data_set, settings = DataSet(data, options), DecodeSettings(beams=beams, ctc_weight=ctc_weight)
+    told = language, task, pad_to, added_silence, noise, snrs, out
+    measured = measure_model(model, data_set, checkpoint, settings, *told)
     print(measured.to_text())
     if out:
         print(f"Transcripts are in {out}/; look at {write_report(out, measured.utterances)}")
@@ -166,22 +155,14 @@ def compare(
     check_named(data)
 
     from echo.evaluate.comparison import comparison_result
-    from echo.evaluate.measure import compare_sources
-    from echo.evaluate.source import DataSet
+    from echo.evaluate.measure import DataSet, compare_sources
     from echo.evaluate.summary import render
     from echo.report.write import write_report
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    comparison, utterances = compare_sources(
-        models,
-        DataSet(data, options),
-        out,
-        checkpoint,
-        settings=DecodeSettings(beams=beams),
-        by=by or [],
-        language=language,
-        task=task,
-    )
+    data_set, settings = DataSet(data, options), DecodeSettings(beams=beams)
+    further = {"settings": settings, "by": by or [], "language": language, "task": task}
+    comparison, utterances = compare_sources(models, data_set, out, checkpoint, **further)
     print("\n" + render(comparison_result(comparison)))
     page = write_report(out, utterances)
     print(f"Groups, transcripts and comparison.json are in {out}/; look at {page}")

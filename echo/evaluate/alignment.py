@@ -35,26 +35,14 @@ class Alignment:
 def align(
     references: Sequence[str], hypotheses: Sequence[str], by_letters: bool = False
 ) -> list[Alignment]:
-    """Aligns each reference with its hypothesis, as the word error rate counts.
-
-    Args:
-        by_letters: whether the language has no spaces between words, so that letters are counted.
-    """
+    """Aligns each reference with its hypothesis, as the word error rate counts: by letters in a
+    language without spaces between words."""
     split = letters if by_letters else str.split
-    pairs = [
-        (tuple(split(r)), tuple(split(h))) for r, h in zip(references, hypotheses, strict=True)
-    ]
-    # jiwer takes no empty reference, where every word is an insertion.
-    spoken = [(r, h) for r, h in pairs if r]
-    found: Iterator[list[jiwer.AlignmentChunk]] = iter(())
-    if spoken:
-        output = jiwer.process_words(
-            [" ".join(r) for r, _ in spoken], [" ".join(h) for _, h in spoken]
-        )
-        found = iter(output.alignments)
+    said, heard = [tuple(split(t)) for t in references], [tuple(split(t)) for t in hypotheses]
+    output = jiwer.process_words([*map(" ".join, said)], [*map(" ".join, heard)])
     return [
-        Alignment(r, h, "".join(map(kinds, next(found))) if r else INSERTION * len(h))
-        for r, h in pairs
+        Alignment(r, h, "".join(map(kinds, chunks)))
+        for r, h, chunks in zip(said, heard, output.alignments, strict=False)  # one for none
     ]
 
 

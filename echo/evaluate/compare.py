@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,6 @@ from echo.support.memory import PeakMemory
 from echo.support.text import distinct
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Padding:
-    """The silence added after every utterance, as set in a model's config."""
-
-    pad_to_seconds: float
-    added_silence: float
-
-    def seconds(self, duration: float) -> float:
-        """The length of audio, in seconds, including the added silence."""
-        return max(duration + self.added_silence, self.pad_to_seconds)
 
 
 def compare_models(
@@ -88,15 +76,17 @@ def compare_models(
     result_folder(out, "comparison.json")
     for name in names:
         result_folder(out / name, "evaluation.json")
-    fitting, normalise = prepare(sources, utterances, which, on_error, language, task)
+
+    def load(source: str) -> LoadedModel:
+        return load_model(source, which, language, task)
+
+    fitting, normalise = prepare(sources, utterances, load, on_error)
     models: list[dict[str, Any]] = []
     evaluations = {}
     for name, source in zip(names, sources, strict=True):
         logger.info("measuring %s", name)
-        equal = Padding(**models[0]["padding"]) if models else None
-        transcripts, found = measure(
-            source, which, fitting, settings, on_error, language, task, equal
-        )
+        equal = models[0]["padding"] if models else None
+        transcripts, found = measure(load(source), fitting, settings, on_error, equal)
         evaluations[name] = score(transcripts, normalise)
         models.append({"name": name, "source": source, **found})
         evaluations[name].write(out / name)
@@ -111,7 +101,7 @@ def compare_models(
         "device": device_name(),
         "decode": asdict(settings),
         "normaliser": normalise.name,
-        "by_letters": next(iter(common.values())).by_letters,
+        "by_letters": first.by_letters,
         "models": models,
         **error_rates(common),
         "groups": {column: grouped_errors(common, column) for column in by},
@@ -133,10 +123,8 @@ def unique_names(sources: Sequence[str]) -> list[str]:
 def prepare(
     sources: Sequence[str],
     utterances: Sequence[Utterance],
-    which: str,
+    load: Callable[[str], LoadedModel],
     on_error: OnError,
-    language: str | None = None,
-    task: Task | None = None,
 ) -> tuple[list[Utterance], Normaliser | RowNormalisers]:
     """Returns the utterances that all models accept, and one normaliser (or one for each row that
     says its language) for all models.
@@ -148,7 +136,7 @@ def prepare(
     fitting = list(utterances)
     tokenizers, written = [], set()
     for source in sources:
-        loaded = load_model(source, which, language, task)
+        loaded = load(source)
         reader = ExampleReader.of(loaded.model, loaded.tokenizer, labelled=False)
         try:
             fitting = check_utterances(fitting, reader, on_error)
@@ -165,26 +153,19 @@ def prepare(
 
 
 def measure(
-    source: str,
-    which: str,
+    loaded: LoadedModel,
     utterances: Sequence[Utterance],
     settings: DecodeSettings,
     on_error: OnError,
-    language: str | None,
-    task: Task | None,
-    equal: Padding | None = None,
+    equal: dict[str, Any] | None,
 ) -> tuple[Transcripts, dict[str, Any]]:
     """Returns one model's transcripts and a summary.
 
     The summary has the name of a run's `checkpoint`, the model's `config` where it differs from the
     defaults, its `padding`, and its cost: `parameters`, `rtfx`, and peak memory in bytes (weights
-    plus everything that decoding allocates).
-
-    Args:
-        equal: a second padding, to measure `rtfx_equal_padding` with. None means the model's own.
-            `rtfx_equal_padding` is None if the model's input is too short for this padding.
+    plus everything that decoding allocates). `rtfx_equal_padding` is with the padding `equal`, None
+    if the model's input is too short for it.
     """
-    loaded = load_model(source, which, language, task)
     model = loaded.model
     to_device(model)
     # Warm up, or the one-off setup would count towards the first model's time and memory.
@@ -192,21 +173,20 @@ def measure(
     transcribe_set(loaded, [Utterance("silence", silence, "", 1.0)], settings)
     with PeakMemory(model.device) as peak:
         transcripts = transcribe_set(loaded, utterances, settings, on_error, progress=True)
-    limits = Limits.of(model.config)
-    own = Padding(limits.pad_to_seconds, limits.added_silence)
+    own = Limits.of(model.config)
+    padding = {"pad_to_seconds": own.pad_to_seconds, "added_silence": own.added_silence}
     rtfx: float | None = transcripts.rtfx
-    if equal not in (None, own):
-        longest = max(u.duration for u in transcripts.utterances)
-        limits = replace(limits, **asdict(equal))
+    if equal and equal != padding:
+        heard = transcripts.utterances
+        limits = replace(own, **equal)
+        longest = max(u.duration for u in heard) + limits.added_silence
         rtfx = None
-        if equal.seconds(longest) * FRAMES_PER_SECOND <= limits.max_frames:
-            rtfx = transcribe_set(
-                loaded, transcripts.utterances, settings, progress=True, limits=limits
-            ).rtfx
+        if max(longest, limits.pad_to_seconds) * FRAMES_PER_SECOND <= limits.max_frames:
+            rtfx = transcribe_set(loaded, heard, settings, progress=True, limits=limits).rtfx
     return transcripts, {
         "checkpoint": loaded.checkpoint,
         "config": loaded.model.config.to_diff_dict(),
-        "padding": asdict(own),
+        "padding": padding,
         "parameters": model.num_parameters(),
         "peak_memory_bytes": model.get_memory_footprint() + peak.added,
         "rtfx": transcripts.rtfx,
@@ -226,16 +206,13 @@ def on_common(
     common = set.intersection(*heard)
     if not common:
         raise DataError("there is no utterance that all models could transcribe")
-    return {
-        name: score(only(evaluation.transcripts, common), normalise)
-        for name, evaluation in evaluations.items()
-    }
-
-
-def only(transcripts: Transcripts, ids: set[str]) -> Transcripts:
-    pairs = zip(transcripts.utterances, transcripts.texts, strict=True)
-    kept = [(utterance, text) for utterance, text in pairs if utterance.id in ids]
-    return replace(transcripts, utterances=[u for u, _ in kept], texts=[t for _, t in kept])
+    found = {}
+    for name, evaluation in evaluations.items():
+        own = evaluation.transcripts
+        pairs = zip(own.utterances, own.texts, strict=True)
+        utterances, texts = zip(*((u, text) for u, text in pairs if u.id in common), strict=True)
+        found[name] = score(replace(own, utterances=[*utterances], texts=[*texts]), normalise)
+    return found
 
 
 def device_name() -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import jiwer
 
 from echo.evaluate.figures import CER, MEMORY, PARAMETERS, RTFX, RTFX_EQUAL, WER
-from echo.evaluate.result import Difference, Measure, Resampling, Result, Run
+from echo.evaluate.result import Difference, Measure, Result, Run
+from echo.evaluate.statistics import Resampling
 from echo.evaluate.summary import render
 from echo.support.text import escape_markdown, one_line, percent, table
 
@@ -40,7 +41,6 @@ def comparison_result(found: Found) -> Result:
     device = f", on {found['device']}" if "device" in found else ""
     equal = of("rtfx_equal_padding")
     is_padded = any(equal.values()) and equal != of("rtfx")
-    resampling = {"utterances": found["utterances"], **found["resampling"]}
     return Result(
         kind="comparison",
         data=found["data"],
@@ -50,20 +50,14 @@ def comparison_result(found: Found) -> Result:
             Measure(
                 WER.of(error_rate(wer), name=title),
                 [
-                    Difference(
-                        called[name],
-                        first,
-                        one[wer]["difference"],
-                        one[wer]["interval"],
-                        one[wer]["better"],
-                    )
+                    Difference.of(called[name], first, one[wer])
                     for name, one in found["differences"].items()
                 ],
                 {called[name]: one[wer] for name, one in rates.items()},
             )
             for wer, title in MEASURES.items()
         ],
-        resampling=Resampling(**resampling),
+        resampling=Resampling(**{"utterances": found["utterances"], **found["resampling"]}),
         figures=[
             CER.of(error_rate("cer_normalised")),
             CER.of(error_rate("cer"), name="CER as written"),
@@ -85,28 +79,22 @@ def comparison_result(found: Found) -> Result:
 
 def about(model: Found) -> dict[str, str]:
     """Where a model comes from, and how it pads."""
-    padded = {"padding": padding(**model["padding"])} if "padding" in model else {}
-    return {"source": model["source"], "checkpoint": model.get("checkpoint") or "", **padded}
-
-
-def padding(pad_to_seconds: float, added_silence: float) -> str:
-    """Describes in words how audio is padded."""
-    to = [f"to {pad_to_seconds:g} s"] if pad_to_seconds else []
-    by = [f"by {added_silence:g} s"] if added_silence else []
-    return ", ".join(to + by) or "none"
+    found = {"source": model["source"], "checkpoint": model.get("checkpoint") or ""}
+    if "padding" in model:
+        to, by = model["padding"]["pad_to_seconds"], model["padding"]["added_silence"]
+        padded = [f"{how} {s:g} s" for how, s in (("to", to), ("by", by)) if s]
+        found["padding"] = ", ".join(padded) or "none"
+    return found
 
 
 def short_names(models: Sequence[Found]) -> dict[str, str]:
     """What tells the models apart in their sources' paths, by the name of their folder: runs are
     often all called seed-1. Names are as they are where paths tell nothing."""
     paths = {model["name"]: Path(model["source"]).parts for model in models}
-    if len({path[-1:] for path in paths.values()}) == len(paths):
-        return {name: name for name in paths}
-    shortest = min(map(len, paths.values()))
-    for end in range(2, shortest + 1):
+    for end in range(1, min(map(len, paths.values())) + 1):
         found = {name: path[-end] for name, path in paths.items()}
         if len(set(found.values())) == len(found):
-            return found
+            return found if end > 1 else {name: name for name in paths}
     return {name: name for name in paths}
 
 
@@ -132,6 +120,7 @@ def render_comparison(found: Found) -> str:
 
 
 def group_table(column: str, groups: Sequence[Found], wer: str, called: Mapping[str, str]) -> str:
+    first, *_ = groups[0]["models"]
     names = [escape_markdown(called[name]) for name in groups[0]["models"]]
     return table(
         [escape_markdown(column), "utterances", "words", *names],
@@ -139,11 +128,10 @@ def group_table(column: str, groups: Sequence[Found], wer: str, called: Mapping[
             [
                 escape_markdown(group["group"]),
                 str(group["utterances"]),
-                str(counts[0]["reference"]),
-                *(percent(count["rate"]) for count in counts),
+                str(group["models"][first][wer]["reference"]),
+                *(percent(model[wer]["rate"]) for model in group["models"].values()),
             ]
             for group in groups
-            for counts in [[model[wer] for model in group["models"].values()]]
         ],
     )
 

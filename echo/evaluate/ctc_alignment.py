@@ -40,13 +40,7 @@ def best_path(
 def word_times(
     log_probs: torch.Tensor, tokens: torch.Tensor, tokenizer: Any, blank: int
 ) -> WordTimes | None:
-    """The times of a text's words, which spaces separate.
-
-    Args: as for `best_path`.
-
-    Returns:
-        None where the text is empty or too long for its frames.
-    """
+    """The times of a text's words, which spaces separate; None where `best_path` has none."""
     path = best_path(log_probs, tokens, blank)
     if path is None:
         return None
@@ -54,10 +48,8 @@ def word_times(
     times = []
     for word in words(tokenizer.convert_ids_to_tokens(tokens.tolist())):
         own = frames[torch.isin(places, torch.tensor(word))]
-        start, end = int(own[0]), int(own[-1]) + 1
-        times.append(
-            (round(start * ENCODER_FRAME_SECONDS, 2), round(end * ENCODER_FRAME_SECONDS, 2))
-        )
+        start, end = (round(int(t) * ENCODER_FRAME_SECONDS, 2) for t in (own[0], own[-1] + 1))
+        times.append((start, end))
     return times
 
 

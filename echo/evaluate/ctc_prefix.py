@@ -66,11 +66,10 @@ class CtcPrefixScorer(LogitsProcessor):
         """Returns the state of (N, tokens) prefixes. Their first token is the decoder's start
         token."""
         state, ids = self.state, self.ids
+        done = input_ids.shape[1] - 1
         # If beams were reordered, score them again from the start.
         if state is None or ids is None or not torch.equal(ids, input_ids[:, :-1]):
             state, done = self.start(), 1
-        else:
-            done = input_ids.shape[1] - 1
         for token in input_ids[:, done:].unbind(1):
             state = self.extend(state, token)
         self.state, self.ids = state, input_ids.clone()
@@ -113,12 +112,8 @@ class CtcPrefixScorer(LogitsProcessor):
 
 
 def accumulate(source: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """Computes x_t = log(exp x_{t-1} + exp source_{t-1}) + p_t, where x_0 is impossible.
-
-    Args:
-        source: (N, T + 1).
-        p: (N, T).
-    """
+    """Computes x_t = log(exp x_{t-1} + exp source_{t-1}) + p_t, where x_0 is impossible, from
+    `source` (N, T + 1) and `p` (N, T)."""
     total = torch.nn.functional.pad(p.cumsum(1), (1, 0))
     inside = total[:, 1:] + torch.logcumsumexp(source[:, :-1] - total[:, :-1], dim=1)
     return torch.nn.functional.pad(inside.clamp(min=IMPOSSIBLE), (1, 0), value=IMPOSSIBLE)

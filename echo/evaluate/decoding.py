@@ -38,7 +38,6 @@ class Transcripts:
 
     @property
     def rtfx(self) -> float:
-        """Seconds of audio per second of work."""
         return real_time_factor([self])
 
 
@@ -78,14 +77,10 @@ def transcribe_set(
     # Without `disable`, the environment's TQDM_DISABLE decides.
     shown: dict[str, Any] = {} if progress else {"disable": True}
     bar = tqdm(total=len(utterances), desc="decoding", leave=False, **shown)
+    share = processes.rank, processes.world
     with processes.together(), bar:
         for batch in evaluation_batches(
-            utterances,
-            reader,
-            settings.max_batch_seconds,
-            on_error,
-            processes.rank,
-            processes.world,
+            utterances, reader, settings.max_batch_seconds, on_error, *share
         ):
             decoded = decode_with_times(loaded, batch, settings)
             found |= {number[id(u)]: d for u, d in zip(batch.utterances, decoded, strict=True)}
@@ -164,10 +159,9 @@ def decode_with_confidence(
     token probabilities."""
     output = generate(loaded, batch, settings, return_dict_in_generate=True, output_scores=True)
     tokens = output.sequences[:, -len(output.scores) :].cpu()
-    texts = decode_transcripts(loaded.tokenizer, tokens)
     special = special_ids(loaded.tokenizer)
     found = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(decode_transcripts(loaded.tokenizer, tokens)):
         logprobs = token_logprobs([step[i].cpu() for step in output.scores], tokens[i], None)
         said = logprobs[~torch.isin(tokens[i], special)]
         found.append((text, math.exp(said.mean()) if len(said) else 0.0))
@@ -190,12 +184,8 @@ def generate(
     encoded: EncoderOutput | None = None,
     **options: Any,
 ) -> Any:
-    """Runs `generate` on one batch.
-
-    Args:
-        encoded: the encoder's output for the batch, if it is known already.
-        options: are passed on, and may change what is returned.
-    """
+    """Runs `generate` on one batch, whose encoder's output may be known already. Options are passed
+    on, and may change what is returned."""
     model, tokenizer = loaded.model, loaded.tokenizer
     if encoded is None:
         encoded = encode(model, batch)

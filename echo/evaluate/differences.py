@@ -1,15 +1,15 @@
 """Differences between models evaluated on the same utterances, with confidence intervals."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from echo.evaluate.evaluation import Evaluation
 from echo.evaluate.groups import group
-from echo.evaluate.statistics import bootstrap, resampling, resampling_units
-from echo.evaluate.wer import ErrorCounts
+from echo.evaluate.statistics import Resampling, bootstrap, resampling_units
+from echo.evaluate.wer import total
 
 Evaluations = Mapping[str, Evaluation]  # by model name; all on the same utterances
 
@@ -27,21 +27,20 @@ def error_rates(evaluations: Evaluations) -> dict[str, Any]:
         Intervals and shares are None if there is only one unit to draw.
     """
     utterances = next(iter(evaluations.values())).transcripts.utterances
-    _, units = resampling_units(utterances)
-    rates: dict[str, Any] = {
-        name: {key: getattr(e, key).to_dict() for key in (*WERS, "cer", "cer_normalised")}
-        for name, e in evaluations.items()
-    }
+    speakers = [utterance.speaker for utterance in utterances]
+    _, units = resampling_units(speakers)
+    rates = {name: e.rates() for name, e in evaluations.items()}
     differences: dict[str, Any] = {name: {} for name in [*evaluations][1:]}
     for wer, by_utterance in WERS.items():
         counts = [getattr(e, by_utterance) for e in evaluations.values()]
         errors = np.array([[c.errors for c in row] for row in counts])
         found = bootstrap(errors, np.array([c.reference for c in counts[0]]), units)
-        for name, rate, gap in zip(evaluations, found.rates, found.differences, strict=True):
+        for name, rate, gap in zip(evaluations, *found, strict=True):
             rates[name][wer]["interval"] = rate.interval
             if name in differences:
                 differences[name][wer] = gap.to_dict()
-    return {"resampling": resampling(utterances), "rates": rates, "differences": differences}
+    resampling = asdict(Resampling.of(speakers))
+    return {"resampling": resampling, "rates": rates, "differences": differences}
 
 
 def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]]:
@@ -63,26 +62,18 @@ def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]
     ]
 
 
-def total(counts: Sequence[ErrorCounts]) -> ErrorCounts:
-    return ErrorCounts(*(sum(column) for column in zip(*map(astuple, counts), strict=True)))
-
-
 def most_changed(one: Evaluation, other: Evaluation, most: int = 10) -> list[dict[str, Any]]:
-    """Returns the utterances whose word error counts differ most between two models.
+    """Returns the utterances whose word error counts differ most between two models, with the texts
+    and errors of both: by normalised errors, and where these tie, by errors as written."""
 
-    They are ranked by normalised errors; ties are ranked by errors as written. Each entry has the
-    texts and errors of both models.
-    """
+    def change(i: int) -> tuple[int, int]:
+        normalised = other.words_normalised[i].errors - one.words_normalised[i].errors
+        return abs(normalised), abs(other.words[i].errors - one.words[i].errors)
 
-    def change(i: int, by_utterance: str) -> int:
-        before, after = (getattr(e, by_utterance)[i].errors for e in (one, other))
-        return abs(after - before)
-
-    sizes = [(change(i, "words_normalised"), change(i, "words"), i) for i in range(len(one.words))]
-    largest = sorted((s for s in sizes if any(s[:2])), key=lambda s: (-s[0], -s[1]))
+    changed = [i for i in range(len(one.words)) if any(change(i))]
     return [
         {"id": one.transcripts.utterances[i].id, **texts_and_errors(one, other, i)}
-        for *_, i in largest[:most]
+        for i in sorted(changed, key=change, reverse=True)[:most]
     ]
 
 

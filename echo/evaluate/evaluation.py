@@ -11,7 +11,7 @@ from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
-from echo.evaluate.wer import ErrorCounts, character_errors, word_errors
+from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
@@ -33,10 +33,16 @@ class Evaluation:
     hypotheses_normalised: list[str]
     words: list[ErrorCounts]  # one per utterance
     words_normalised: list[ErrorCounts]
-    wer: ErrorCounts
     cer: ErrorCounts
-    wer_normalised: ErrorCounts
     cer_normalised: ErrorCounts
+
+    @property
+    def wer(self) -> ErrorCounts:
+        return total(self.words)
+
+    @property
+    def wer_normalised(self) -> ErrorCounts:
+        return total(self.words_normalised)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the summary in a form that JSON can store."""
@@ -64,6 +70,15 @@ class Evaluation:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         times = self.transcripts.times
+        columns = zip(
+            self.transcripts.utterances,
+            self.transcripts.texts,
+            self.references_normalised,
+            self.hypotheses_normalised,
+            self.words,
+            self.words_normalised,
+            strict=True,
+        )
         lines = [
             {
                 "id": utterance.id,
@@ -77,20 +92,10 @@ class Evaluation:
                 "wer_normalised": words_normalised.to_dict(),
                 **({"times": times[utterance.id]} if utterance.id in times else {}),
             }
-            for utterance, text, reference, hypothesis, words, words_normalised in zip(
-                self.transcripts.utterances,
-                self.transcripts.texts,
-                self.references_normalised,
-                self.hypotheses_normalised,
-                self.words,
-                self.words_normalised,
-                strict=True,
-            )
+            for utterance, text, reference, hypothesis, words, words_normalised in columns
         ]
-        replace_text(
-            folder / "utterances.jsonl",
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
-        )
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        replace_text(folder / "utterances.jsonl", text)
         summary = {**self.to_dict(), **(further or {})}
         replace_text(folder / "evaluation.json", json.dumps(summary, indent=2) + "\n")
 
@@ -129,12 +134,9 @@ def padded_limits(
     added_silence: float | None,
 ) -> Limits:
     """The model's limits, with another silence after every utterance where one is given."""
-    limits = Limits.of(model.config)
-    if pad_to_seconds is not None:
-        limits = replace(limits, pad_to_seconds=pad_to_seconds)
-    if added_silence is not None:
-        limits = replace(limits, added_silence=added_silence)
-    return limits
+    told: dict[str, Any] = {"pad_to_seconds": pad_to_seconds, "added_silence": added_silence}
+    given = {key: value for key, value in told.items() if value is not None}
+    return replace(Limits.of(model.config), **given)
 
 
 def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> Evaluation:
@@ -148,14 +150,15 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
     raw = each(Normaliser.units, said), each(Normaliser.units, heard)
     normalised = each(Normaliser.__call__, said), each(Normaliser.__call__, heard)
 
+    def words(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
+        return [word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)]
+
     def characters(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
         """By letters, a word is a letter."""
-        counts = ErrorCounts(0, 0, 0, 0)
-        for by_letters, errors in ((True, word_errors), (False, character_errors)):
-            rows = [i for i, each in enumerate(own) if each.by_letters == by_letters]
-            if rows:
-                counts += errors([references[i] for i in rows], [hypotheses[i] for i in rows])
-        return counts
+        texts = zip(own, references, hypotheses, strict=True)
+        return total(
+            (word_errors if each.by_letters else character_errors)([r], [h]) for each, r, h in texts
+        )
 
     return Evaluation(
         transcripts,
@@ -163,10 +166,8 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
         all(each.by_letters for each in own),
         *raw,
         *normalised,
-        words=[word_errors([r], [h]) for r, h in zip(*raw, strict=True)],
-        words_normalised=[word_errors([r], [h]) for r, h in zip(*normalised, strict=True)],
-        wer=word_errors(*raw),
+        words=words(*raw),
+        words_normalised=words(*normalised),
         cer=characters(*raw),
-        wer_normalised=word_errors(*normalised),
         cer_normalised=characters(*normalised),
     )

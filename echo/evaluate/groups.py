@@ -3,35 +3,19 @@
 import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 from echo.data.utterance import Utterance
+from echo.evaluate.result import Line
 from echo.support.errors import DataError
 
 EDGES = (2, 5, 10, 15, 20, 30)  # seconds: the boundaries between bands of duration
 MISSING = "(none)"
 
 
-class Described(Protocol):
-    """An utterance without its audio: what it can be grouped by."""
-
-    @property
-    def duration(self) -> float: ...
-
-    @property
-    def speaker(self) -> str | None: ...
-
-    @property
-    def extra(self) -> Mapping[str, Any]: ...
-
-
-def group(utterances: Sequence[Described], column: str) -> dict[str, list[int]]:
-    """Groups the indices of utterances by their value in a column, in natural order of the values.
-
-    Args:
-        column: "speaker", "duration" (in bands of seconds), or a key of `Utterance.extra`.
-    """
+def group(utterances: Sequence[Utterance | Line], column: str) -> dict[str, list[int]]:
+    """Groups the indices of utterances by their value in a column, in natural order of the values:
+    "speaker", "duration" (in bands of seconds), or a key of `Utterance.extra`."""
     groups = defaultdict(list)
     for index, utterance in enumerate(utterances):
         groups[label(utterance, column)].append(index)
@@ -51,7 +35,7 @@ def check_column(utterances: Sequence[Utterance], column: str) -> None:
         raise DataError(f"no column {column!r} to group by: there is {', '.join(found)}")
 
 
-def label(utterance: Described, column: str) -> str:
+def label(utterance: Utterance | Line, column: str) -> str:
     if column == "duration":
         return band(utterance.duration)
     value = utterance.speaker if column == "speaker" else utterance.extra.get(column)

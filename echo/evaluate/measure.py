@@ -1,20 +1,55 @@
 """Measures models on a data set that is read from its source, and records what was measured."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
+from echo.data.describe import describe
 from echo.data.noise import AudioFolder
+from echo.data.sources import Columns, ReadOptions, read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.compare import compare_models
 from echo.evaluate.evaluation import Evaluation, evaluate_model, padded_limits
 from echo.evaluate.noise import NoiseCurve, measure_noise
-from echo.evaluate.source import DataSet
 from echo.model.language import Task
 from echo.support.provenance import write_provenance
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A source, and how it is read."""
+
+    name: str
+    options: ReadOptions
+
+    def read(self) -> Sequence[Utterance]:
+        """Returns its utterances.
+
+        Raises:
+            EchoError: there is no such data set, or it cannot be used.
+        """
+        return read_source(self.name, self.options)
+
+    def described(self, utterances: Sequence[Utterance]) -> dict[str, Any]:
+        """Returns what `provenance.json` says of it, from which `from_provenance` makes it."""
+        return {
+            "source": {
+                "data": self.name,
+                "columns": asdict(self.options.columns),
+                "allow_outside": self.options.allow_outside,
+            },
+            "data": {"evaluation": describe(utterances)},
+        }
+
+    @classmethod
+    def from_provenance(cls, source: Mapping[str, Any]) -> "DataSet":
+        """Returns a data set without the rows that cannot be used."""
+        columns = Columns(**source.get("columns", {}))
+        options = ReadOptions(columns, "skip", source.get("allow_outside", False))
+        return cls(source["data"], options)
 
 
 @dataclass(frozen=True)
@@ -59,11 +94,9 @@ def measure_model(
     snrs: Sequence[float] = (),
     out: Path | None = None,
 ) -> Measured:
-    """Evaluates a model on a data set.
+    """Evaluates a model on a data set, as `load_model` and `evaluate_model` take them.
 
     Args:
-        source, which, language, task: as for `load_model`.
-        pad_to_seconds, added_silence: as for `evaluate_model`.
         noise: a folder of recordings of noise, to measure in as well at each of `snrs`, in dB.
         out: a folder to write to: transcripts, error rates and `provenance.json`.
 
@@ -73,27 +106,13 @@ def measure_model(
     noises = AudioFolder.at(noise, "--noise") if noise else None
     utterances = data_set.read()
     loaded = load_model(source, which, language, task)
-    evaluation = evaluate_model(
-        loaded,
-        utterances,
-        settings,
-        data_set.options.on_error,
-        progress=True,
-        pad_to_seconds=pad_to_seconds,
-        added_silence=added_silence,
-    )
+    how = settings, data_set.options.on_error, True
+    padding = pad_to_seconds, added_silence
+    evaluation = evaluate_model(loaded, utterances, *how, *padding)
     in_noise = None
     if noises:
-        in_noise = measure_noise(
-            loaded,
-            evaluation.transcripts.utterances,
-            noises,
-            snrs,
-            settings,
-            data_set.options.on_error,
-            progress=True,
-            limits=padded_limits(loaded.model, pad_to_seconds, added_silence),
-        )
+        heard, limits = evaluation.transcripts.utterances, padded_limits(loaded.model, *padding)
+        in_noise = measure_noise(loaded, heard, noises, snrs, *how, limits)
     if out:
         if in_noise:
             in_noise.write(out)
@@ -113,24 +132,10 @@ def measure_model(
 def compare_sources(
     sources: Sequence[str], data_set: DataSet, out: Path, which: str, **options: Any
 ) -> tuple[dict[str, Any], Sequence[Utterance]]:
-    """Compares models on a data set, and writes what `compare_models` writes and
-    `provenance.json`.
-
-    Args:
-        options: further arguments of `compare_models`.
-
-    Returns:
-        The content of `comparison.json`, and the utterances of the data set.
-    """
+    """Compares models on a data set, and writes what `compare_models` writes, whose further options
+    it takes, and `provenance.json`. Returns the comparison, and the utterances of the data set."""
     utterances = data_set.read()
-    comparison = compare_models(
-        sources,
-        data_set.name,
-        utterances,
-        out,
-        which=which,
-        on_error=data_set.options.on_error,
-        **options,
-    )
+    options |= {"which": which, "on_error": data_set.options.on_error}
+    comparison = compare_models(sources, data_set.name, utterances, out, **options)
     write_provenance(out, which=which, **data_set.described(utterances))
     return comparison, utterances

@@ -4,7 +4,7 @@ speaks."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings, OnError
@@ -24,8 +24,7 @@ class NoiseCurve:
 
     curve: dict[float, Evaluation]
     alone: Evaluation
-    # What WER counts in the languages of the rows.
-    unit: Literal["words", "letters", "words and letters"]
+    unit: str  # what WER counts in the languages of the rows: words, letters, or both
 
     @property
     def minutes(self) -> float:
@@ -34,8 +33,7 @@ class NoiseCurve:
 
     @property
     def words_per_minute(self) -> float:
-        """The words (or letters, see `unit`) that were written in a minute of noise without speech.
-        All of them are invented."""
+        """What was written in a minute of noise without speech, all of it invented."""
         return self.alone.wer.insertions / self.minutes
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,8 +64,7 @@ class NoiseCurve:
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """Writes the transcripts at each SNR, and those of the noise alone, into folders of their
-        own."""
+        """Writes the transcripts at each SNR and of the noise alone, each into its own folder."""
         for snr, evaluation in self.curve.items():
             evaluation.write(folder / f"snr_{snr:g}")
         self.alone.write(folder / "non_speech")
@@ -83,11 +80,8 @@ def measure_noise(
     progress: bool = False,
     limits: Limits | None = None,
 ) -> NoiseCurve:
-    """Evaluates a model at each SNR in dB. An utterance has the same noise at every SNR, whatever
-    the model: its draws depend on its id alone.
-
-    Args:
-        limits: limits and padding to use instead of the model's own.
+    """Evaluates a model at each SNR in dB, with its own limits and padding or the given ones. An
+    utterance has the same noise at every SNR, whatever the model: its draws depend on its id alone.
 
     Raises:
         DataError: an utterance or a noise cannot be used and `on_error` is "raise".
@@ -102,18 +96,11 @@ def measure_noise(
 
     curve = {snr: measured([noisy(u, noises, snr) for u in utterances]) for snr in snrs}
     alone = measured([noise_alone(u, noises) for u in utterances])
-    return NoiseCurve(curve, alone, counted({normalise.of(u).by_letters for u in utterances}))
-
-
-def counted(by_letters: set[bool]) -> Literal["words", "letters", "words and letters"]:
-    """What the rows count, of which some are or are not counted by letters."""
-    if len(by_letters) > 1:
-        return "words and letters"
-    return "letters" if True in by_letters else "words"
+    by_letters = sorted({normalise.of(u).by_letters for u in utterances})
+    return NoiseCurve(curve, alone, " and ".join(("words", "letters")[each] for each in by_letters))
 
 
 def noisy(utterance: Utterance, noises: AudioFolder, snr: float) -> Utterance:
-    """The utterance in noise."""
     audio = NoisyAudio(utterance.audio, noises, snr, f"{SEED}-{utterance.id}")
     return replace(utterance, audio=audio)
 

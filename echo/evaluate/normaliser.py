@@ -68,13 +68,8 @@ def row_normalisers(
 def shared_normalisers(
     loaded: LoadedModel, utterances: Sequence[Utterance], usual: str | None
 ) -> Normaliser | RowNormalisers:
-    """Like `row_normalisers`, for transcripts of several models.
-
-    Args:
-        loaded: the model whose settings complete what a row says, and the tokenizer with the
-            spelling rules.
-        usual: the language of the other rows; see `normaliser`.
-    """
+    """Like `row_normalisers`, for transcripts of several models, of which `loaded` completes what a
+    row says and has the spelling rules. The other rows are in the `usual` language."""
     model, tokenizer = loaded.model, loaded.tokenizer
     told = {u.id: u for u in utterances if u.language is not None or u.task is not None}
     silent = [u.text for u in utterances if u.id not in told]

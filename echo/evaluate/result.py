@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from echo.evaluate.alignment import Alignment
-from echo.evaluate.statistics import LEVEL, RESAMPLES
+from echo.evaluate.statistics import Resampling
 
 Kind = Literal["pilot", "comparison", "evaluation", "run"]
 WerName = Literal["wer", "wer_normalised"]
@@ -71,12 +71,8 @@ class Figure:
     numbers: Mapping[str, Spread] = field(default_factory=dict)
 
     def of(self, found: Mapping[str, Any], **changes: Any) -> "Figure":
-        """Returns the column with numbers.
-
-        Args:
-            found: by model a number, an object with its mean, least and most, or None.
-            changes: of the other fields.
-        """
+        """Returns the column with what was found by model: a number, an object with its mean, least
+        and most, or None; and with changes of other fields."""
         numbers = {
             model: Spread(**value) if isinstance(value, Mapping) else Spread(value, value, value)
             for model, value in found.items()
@@ -115,6 +111,14 @@ class Difference:
     better: float | None  # share of resamples
     one_seed: bool = False  # of several that the models could have been trained with
 
+    @classmethod
+    def of(
+        cls, model: str, baseline: str, found: Mapping[str, Any], one_seed: bool = False
+    ) -> "Difference":
+        """What results record of a difference; see `Estimate.to_dict`."""
+        value, interval, better = (found[key] for key in ("difference", "interval", "better"))
+        return cls(model, baseline, value, interval, better, one_seed)
+
     @property
     def certainty(self) -> Certainty:
         if self.interval is None:
@@ -133,29 +137,6 @@ class Measure:
     differences: Sequence[Difference] = ()
     # By model the counts of errors with the rate's interval, as `error_rates` returns them.
     counts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """What the intervals are over."""
-
-    unit: str  # "utterance" or "speaker"
-    units: int
-    utterances: int
-    seeds: int | None = None  # of each model; None where models were only measured
-    resamples: int = RESAMPLES
-    level: float = LEVEL
-    seed: int = 0  # of the draws
-
-    @property
-    def over(self) -> str:
-        """ "over 3 seeds and 300 utterances of 20 speakers" """
-        utterances = f"{self.utterances} utterances"
-        if self.unit == "speaker":
-            utterances += f" of {self.units} speakers"
-        if self.seeds == 1:
-            return f"over {utterances}; one seed, so not over seeds"
-        return f"over {self.seeds} seeds and {utterances}" if self.seeds else f"over {utterances}"
 
 
 @dataclass(frozen=True)
@@ -193,13 +174,12 @@ class Result:
 
     @property
     def views(self) -> list[WerName]:
-        """The WERs that there are texts for; the verdict's first."""
+        """The WERs that there are texts for; the verdict's first, by which tables of errors go."""
         found = self.lines[0].references if self.lines else {}
         return sorted(found, key=lambda name: name != self.wer)
 
     @property
     def view(self) -> WerName:
-        """The texts that tables of errors go by: the verdict's, or else those there are."""
         return self.views[0]
 
     def runs_of(self, model: str) -> list[int]:

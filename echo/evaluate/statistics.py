@@ -7,7 +7,7 @@ difficulty that is common to all of them cancels out of their differences.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +20,6 @@ DRAWN_AT_ONCE = 1_000_000  # limits memory use
 # too narrow. Drawing only a handful of speakers does so too (Cameron, Gelbach, Miller 2008,
 # "Bootstrap-based improvements for inference with clustered errors").
 MIN_SPEAKERS = 20
-
-
-class Spoken(Protocol):
-    """An utterance without its audio: just its id and speaker."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def speaker(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -47,74 +37,66 @@ class Estimate:
         return {"difference": self.value, "interval": self.interval, "better": self.better}
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """The estimates for all models, in their order."""
-
-    rates: list[Estimate]
-    differences: list[Estimate]  # rates less the baseline's
-
-
 def bootstrap(
     errors: np.ndarray,
     words: np.ndarray,
     units: Sequence[Hashable],
     baseline: int = 0,
     resamples: int = RESAMPLES,
-) -> Bootstrap:
-    """Estimates the models' word error rates over models, trainings and utterances.
-
-    Args:
-        errors, words, units: as for `resampled_rates`.
-        baseline: the index of the model that the others are compared with.
-    """
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Estimates the models' word error rates, and how they differ from that of the model with the
+    index `baseline`. Errors, words and units are as for `resampled_rates`."""
     trained = errors if errors.ndim == 3 else errors[:, None]
     wrong, said = trained.sum((1, 2)), trained.shape[1] * words.sum()
     values = wrong / said if said else (wrong > 0).astype(float)
     drawn = resampled_rates(trained, words, units, resamples)
-    is_sure = len(set(units)) > 1
-    gaps = drawn - drawn[baseline]
-    return Bootstrap(
+    gaps = values - values[baseline]
+    if len(set(units)) < 2:
+        return [Estimate(float(v), None) for v in values], [Estimate(float(v), None) for v in gaps]
+    return (
+        [Estimate(float(v), interval(row)) for v, row in zip(values, drawn, strict=True)],
         [
-            Estimate(float(value), interval(row) if is_sure else None)
-            for value, row in zip(values, drawn, strict=True)
-        ],
-        [
-            Estimate(
-                float(value),
-                interval(row) if is_sure else None,
-                share_better(row) if is_sure else None,
-            )
-            for value, row in zip(values - values[baseline], gaps, strict=True)
+            Estimate(float(v), interval(row), share_better(row))
+            for v, row in zip(gaps, drawn - drawn[baseline], strict=True)
         ],
     )
 
 
-def resampling_units(utterances: Sequence[Spoken]) -> tuple[str, list[Hashable]]:
-    """Returns the unit that the bootstrap draws, "speaker" or "utterance", and the speaker or id
-    of each utterance."""
-    speakers = [u.speaker for u in utterances]
+@dataclass(frozen=True)
+class Resampling:
+    """What intervals are over, and how they are drawn, as results record it."""
+
+    unit: str  # "utterance" or "speaker"
+    units: int
+    utterances: int
+    seeds: int | None = None  # of each model; None where models were only measured
+    resamples: int = RESAMPLES
+    level: float = LEVEL
+    seed: int = SEED  # of the draws
+
+    @classmethod
+    def of(cls, speakers: Sequence[str | None], seeds: int | None = None) -> "Resampling":
+        """How the intervals of utterances by these speakers are drawn."""
+        unit, units = resampling_units(speakers)
+        return cls(unit, len(set(units)), len(speakers), seeds)
+
+    @property
+    def over(self) -> str:
+        """ "over 3 seeds and 300 utterances of 20 speakers" """
+        utterances = f"{self.utterances} utterances"
+        if self.unit == "speaker":
+            utterances += f" of {self.units} speakers"
+        if self.seeds == 1:
+            return f"over {utterances}; one seed, so not over seeds"
+        return f"over {self.seeds} seeds and {utterances}" if self.seeds else f"over {utterances}"
+
+
+def resampling_units(speakers: Sequence[str | None]) -> tuple[str, Sequence[Hashable]]:
+    """Returns the unit that the bootstrap draws, "speaker" or "utterance", and that of each
+    utterance: its speaker or its index."""
     if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
-        return "speaker", [*speakers]
-    return "utterance", [u.id for u in utterances]
-
-
-def resampling(utterances: Sequence[Spoken], seeds: int | None = None) -> dict[str, Any]:
-    """Returns how the intervals of some utterances are drawn, as results record it.
-
-    Args:
-        seeds: how many trainings of each model are drawn too; None where no models were trained.
-    """
-    unit, units = resampling_units(utterances)
-    return {
-        "unit": unit,
-        "units": len(set(units)),
-        "resamples": RESAMPLES,
-        "level": LEVEL,
-        "seed": SEED,
-        "utterances": len(utterances),
-        "seeds": seeds,
-    }
+        return "speaker", speakers
+    return "utterance", range(len(speakers))
 
 
 def resampled_rates(
@@ -134,9 +116,7 @@ def resampled_rates(
     Args:
         errors: (models, utterances) or (models, trainings, utterances), whole numbers.
         words: (utterances,), the number of words in each reference.
-        units: (utterances,), the unit of each utterance. Utterances with the same unit are drawn
-            together, because, for example, those of one speaker are not independent of each other.
-            If all units differ, single utterances are drawn.
+        units: (utterances,). Utterances with the same unit are drawn together.
 
     Returns:
         (models, resamples). For a resample without words the rate is 0 without errors and 1

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from itertools import chain
 
 from echo.evaluate.result import Figure, Measure, Result
-from echo.evaluate.verdict import CHIPS, INTERVAL, only_one, sure, verdict
+from echo.evaluate.verdict import INTERVAL, LUCK, ONLY_ONE, capitalised, sure, verdict
 from echo.support.text import escape_markdown, percent, table
 
 
 def render(result: Result) -> str:
     """Returns the whole summary, in paragraphs."""
     found = verdict(result)
-    luck = f"{found.chip}. {found.luck}" if found.chip else ""
     parts = [
         f"**{escape_markdown(found.headline)}**",
-        *map(escape_markdown, (luck, found.sure, *found.notes, found.cost)),
+        *map(escape_markdown, (". ".join(found.luck or ()), found.sure, *found.notes, found.cost)),
         model_table(result),
         error_table(result.measures),
         explanation(result),
@@ -27,13 +26,13 @@ def render(result: Result) -> str:
 
 
 def sentences(result: Result) -> dict[str, list[str]]:
-    """Returns sentences by title: how each model differs from the baseline and whether that may be
-    luck, but for what the verdict says already, and the result's remarks."""
+    """Returns by title how each model differs from the baseline and whether that may be luck, but
+    for what the verdict says already, and the result's remarks."""
     found: dict[str, list[str]] = {}
     for i, measure in enumerate(result.measures):
         if measure.differences and (i or len(measure.differences) > 1):
             found[f"Against {result.baseline}, by {measure.rates.name}"] = [
-                f"{one.model}: {sure(one, result.resampling)} {CHIPS[one.certainty]}."
+                f"{one.model}: {sure(one, result.resampling)} {LUCK[one.certainty][0]}."
                 for one in measure.differences
             ]
     return found | {title: [*lines] for title, lines in result.remarks.items() if lines}
@@ -97,8 +96,7 @@ def drawing(result: Result) -> str:
     if found is None or not any(measure.differences for measure in result.measures):
         return ""
     if found.units == 1:
-        reason = only_one(found)
-        return f"{reason[:1].upper()}{reason[1:]}"
+        return capitalised(ONLY_ONE.format(found.unit))
     return (
         f"Intervals hold {100 * found.level:g} % of {found.resamples:,} bootstrap resamples of the "
         f"{found.units} {found.unit}s{' and the seeds' if (found.seeds or 1) > 1 else ''}; ties "

@@ -31,6 +31,14 @@ class Point:
     evaluations: Mapping[str, Evaluation]  # by the set's name
     wer: float  # normalised, by the criterion
 
+    @property
+    def padded(self) -> str:
+        """ "to 30 s", or "1 s after each"."""
+        to, added = self.padding
+        parts = [f"to {to:g} s"] if to is not None else []
+        parts += [f"{added:g} s after each"] if added else []
+        return ", ".join(parts) or "none"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "weight": self.share,
@@ -64,19 +72,17 @@ class Sweep:
 
     def table(self) -> str:
         """Markdown: a row for each weight."""
-        names = [*self.points[0].evaluations]
-        header = ["weight", "padding", *(f"WER of {name}" if name else "WER" for name in names)]
-        if len(self.criterion.weights) > 1:
-            header.append(str(self.criterion))
+        several = len(self.criterion.weights) > 1
+        names = [f"WER of {name}" if name else "WER" for name in self.points[0].evaluations]
         rows = []
         for point in self.points:
             mark = "**" if point is self.best else ""
             rates = [found.wer_normalised.rate for found in point.evaluations.values()]
-            if len(self.criterion.weights) > 1:
-                rates.append(point.wer)
-            cells = [f"{mark}{point.share:g}{mark}", padded(point.padding)]
+            rates += [point.wer] if several else []
+            cells = [f"{mark}{point.share:g}{mark}", point.padded]
             rows.append([*cells, *map(percent, rates)])
-        return table(header, rows, texts=2)
+        last = [str(self.criterion)] if several else []
+        return table(["weight", "padding", *names, *last], rows, texts=2)
 
     def render(self) -> str:
         """Markdown: the table, and what it says."""
@@ -85,14 +91,6 @@ class Sweep:
             f"Weights between {first} (0) and {second} (1), normalised WER; the best is "
             f"{self.best.share:g}.\n\n{self.table()}\n"
         )
-
-
-def padded(padding: tuple[float | None, float]) -> str:
-    """ "to 30 s", or "1 s after each"."""
-    to, added = padding
-    parts = [f"to {to:g} s"] if to is not None else []
-    parts += [f"{added:g} s after each"] if added else []
-    return ", ".join(parts) or "none"
 
 
 def sweep(

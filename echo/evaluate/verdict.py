@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from echo.evaluate.result import Certainty, Difference, Figure, Resampling, Result
-from echo.evaluate.statistics import LEVEL
+from echo.evaluate.result import Certainty, Difference, Figure, Result
+from echo.evaluate.statistics import LEVEL, Resampling
 
 INTERVAL = f"{100 * LEVEL:g} % interval"
-CHIPS: dict[Certainty, str] = {
-    "sure": "Hardly luck",
-    "unsure": "May be luck",
-    "one seed": "One seed",
-    "unknown": "Luck or not: unknown",
+LUCK: dict[Certainty, tuple[str, str]] = {  # in short, and in a sentence
+    "sure": ("Hardly luck", f"Zero lies outside the {INTERVAL} of the difference."),
+    "unsure": ("May be luck", f"Zero lies within the {INTERVAL} of the difference."),
+    "one seed": (
+        "One seed",
+        "On these utterances the difference is hardly luck, but another seed may turn it.",
+    ),
+    "unknown": ("Luck or not: unknown", "There is too little to resample."),
 }
-LUCK: dict[Certainty, str] = {
-    "sure": f"Zero lies outside the {INTERVAL} of the difference.",
-    "unsure": f"Zero lies within the {INTERVAL} of the difference.",
-    "one seed": "On these utterances the difference is hardly luck, but another seed may turn it.",
-    "unknown": "There is too little to resample.",
-}
+ONLY_ONE = "there is only one {}, so nothing says how sure that is."
+SAME = "about the same"
 EQUAL = 0.03  # of a figure: below, two models count as equal in it
 TIMES = 1.5  # from here on, a figure is so many times another, rather than so many per cent more
 FEW_SEEDS = 10  # fewer say little about how much other seeds would differ
@@ -41,12 +40,8 @@ class Verdict:
         return self.compared.certainty if self.compared else None
 
     @property
-    def chip(self) -> str:
-        return CHIPS[self.certainty] if self.certainty else ""
-
-    @property
-    def luck(self) -> str:
-        return LUCK[self.certainty] if self.certainty else ""
+    def luck(self) -> tuple[str, str] | None:
+        return LUCK[self.certainty] if self.certainty else None
 
 
 def verdict(result: Result) -> Verdict:
@@ -57,12 +52,8 @@ def verdict(result: Result) -> Verdict:
         return Verdict(f"{result.models[0]} has not been measured yet.")
     if not measure.differences:
         model = next(iter(measure.rates.numbers))
-        return Verdict(
-            f"{model} gets {words_wrong(measure.rates, model)}.",
-            sure=f"{result.resampling.over[:1].upper()}{result.resampling.over[1:]}."
-            if result.resampling
-            else "",
-        )
+        over = f"{capitalised(result.resampling.over)}." if result.resampling else ""
+        return Verdict(f"{model} gets {words_wrong(measure.rates, model)}.", over)
     best = min(measure.differences, key=lambda difference: difference.value)
     return Verdict(
         headline(measure.rates, best),
@@ -96,13 +87,14 @@ def headline(rates: Figure, difference: Difference) -> str:
 
 
 def sure(difference: Difference, resampling: Resampling | None) -> str:
-    """Returns "1.80 points better than whisper; 95 % interval 2.60 points better to 0.90 points
-    better, over ...; better in 99.0 % of resamples."."""
+    """ "1.80 points better than whisper; 95 % interval 2.60 points better to 0.90 points better,
+    over ...; better in 99.0 % of resamples." """
     text = f"{points(difference.value)} than {difference.baseline}"
     if difference.value == 0:
         text = f"the same WER as {difference.baseline}"
     if difference.interval is None:
-        return f"{text}; {only_one(resampling)}"
+        unit = resampling.unit if resampling else "utterance"
+        return f"{text}; {ONLY_ONE.format(unit)}"
     low, high = sorted(difference.interval)
     over = f", {resampling.over}" if resampling else ""
     text += f"; {INTERVAL} {points(low)} to {points(high)}{over}"
@@ -116,12 +108,6 @@ def sure(difference: Difference, resampling: Resampling | None) -> str:
 def points(difference: float) -> str:
     """A difference of error rates in percentage points."""
     return f"{100 * abs(difference):.2f} points {'better' if difference <= 0 else 'worse'}"
-
-
-def only_one(resampling: Resampling | None) -> str:
-    """Why there are no intervals."""
-    unit = resampling.unit if resampling else "utterance"
-    return f"there is only one {unit}, so nothing says how sure that is."
 
 
 def notes(result: Result) -> list[str]:
@@ -144,32 +130,27 @@ def cost(figures: Sequence[Figure], model: str, baseline: str) -> str:
     for figure in figures:
         if not figure.is_cost or not {model, baseline} <= figure.numbers.keys():
             continue
-        own, other = figure.shown(model), figure.shown(baseline)
-        if is_equal(figure, model, baseline):
-            parts.append(f"{figure.in_words} {own} for both")
-        else:
-            parts.append(
-                f"{figure.in_words} {own} against {other} ({change(figure, model, baseline)})"
-            )
+        changed = change(figure, model, baseline)
+        against = f"against {figure.shown(baseline)} ({changed})"
+        same = changed == SAME or figure.numbers[model].mean == figure.numbers[baseline].mean
+        parts.append(f"{figure.in_words} {figure.shown(model)} {'for both' if same else against}")
     return f"Cost of {model} against {baseline}: {'; '.join(parts)}." if parts else ""
 
 
 def change(figure: Figure, model: str, baseline: str) -> str:
-    """Returns "−40 %" or "1.8 times", of the baseline's figure; empty if one has none or it is
-    0."""
+    """ "−40 %" or "1.8 times", of the baseline's figure; empty if one has none or it is 0."""
     if not {model, baseline} <= figure.numbers.keys() or not figure.numbers[baseline].mean:
         return ""
-    if is_equal(figure, model, baseline):
-        return "about the same"
     ratio = figure.numbers[model].mean / figure.numbers[baseline].mean
+    if abs(ratio - 1) < EQUAL:
+        return SAME
     if ratio >= TIMES:
         return f"{ratio:.1f} times"
     return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
 
 
-def is_equal(figure: Figure, model: str, baseline: str) -> bool:
-    own, other = figure.numbers[model].mean, figure.numbers[baseline].mean
-    return own == other or (other != 0 and abs(own / other - 1) < EQUAL)
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def percent(rate: float) -> str:

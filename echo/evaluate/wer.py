@@ -1,6 +1,6 @@
 """Word and character error rates at corpus level."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ METRIC_PATH = str(Path(__file__).with_name("asr_errors"))
 class ErrorCounts:
     """Error counts, and the number of reference units (words or characters)."""
 
-    substitutions: int
-    deletions: int
-    insertions: int
-    reference: int
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    reference: int = 0
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
         return ErrorCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -39,26 +39,18 @@ class ErrorCounts:
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Counts the minimum word edits over the whole set. With an empty reference, every word is an
     insertion."""
-    return count(references, hypotheses, jiwer.process_words, lambda text: len(text.split()))
+    return counted(jiwer.process_words([*references], [*hypotheses]))
 
 
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Counts the minimum character edits, including spaces, over the whole set."""
-    return count(references, hypotheses, jiwer.process_characters, lambda text: len(text.strip()))
+    return counted(jiwer.process_characters([*references], [*hypotheses]))
 
 
-def count(
-    references: Sequence[str], hypotheses: Sequence[str], process: Any, length: Any
-) -> ErrorCounts:
-    # jiwer does not accept an empty reference. There, everything in the hypothesis is an insertion.
-    pairs = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
-    invented = sum(length(h) for r, h in zip(references, hypotheses, strict=True) if not r.strip())
-    if not pairs:
-        return ErrorCounts(0, 0, invented, 0)
-    measured = process([r for r, _ in pairs], [h for _, h in pairs])
-    return ErrorCounts(
-        measured.substitutions,
-        measured.deletions,
-        measured.insertions + invented,
-        measured.hits + measured.substitutions + measured.deletions,
-    )
+def counted(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    reference = found.hits + found.substitutions + found.deletions
+    return ErrorCounts(found.substitutions, found.deletions, found.insertions, reference)
+
+
+def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    return sum(counts, start=ErrorCounts())

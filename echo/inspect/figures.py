@@ -13,15 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from echo.inspect.inspect import Branch, Inspection, Layer, LayerNumbers
 from echo.model.geometry import ENCODER_FRAME_SECONDS
 from echo.support.pictures import coloured, resized, stretched
-from echo.support.text import visible
+from echo.support.text import one_line
 
-# Pixels.
-WIDTH = 1200
-LINE = 18  # of text
-LABELS = 85  # beside a map
-LOG_MEL_HEIGHT = 100
-MAP_HEIGHT = 180
-MAX_MAP_HEIGHT = 260
+# Pixels: of a picture, a line of text, what stands beside a map, and heights.
+WIDTH, LINE, LABELS = 1200, 18, 85
+LOG_MEL_HEIGHT, MAP_HEIGHT, MAX_MAP_HEIGHT = 100, 180, 260
 # The first of these that the system has: the font inside Pillow has English letters alone.
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 
@@ -41,15 +37,14 @@ def draw_layer(inspection: Inspection, layer: Layer) -> Image.Image:
     panel = partial(draw_panel, width=WIDTH // columns)
     log_mel = inspection.log_mel.flip(0)
     above = panel("log-mel", log_mel, LOG_MEL_HEIGHT, below=time, levels=stretched)
-    blank = np.full_like(above, 255)
     if layer.cross is None:
-        panels = [above, above, *encoder_panels(layer, panel, time)]
+        panels = [above, above, *head_panels(layer, panel, time, time)]
         axes = "Across: seconds. Down: the queries (s) or, in local maps, how far away keys are."
     else:
         height = min(max(MAP_HEIGHT, LINE * tokens), MAX_MAP_HEIGHT)
-        panel = partial(panel, height=height)
         names = token_labels(inspection.tokens, height // LINE)
-        panels = [blank] * (columns - 1) + [above, *decoder_panels(layer, panel, names, time)]
+        panels = [np.full_like(above, 255)] * (columns - 1) + [above]
+        panels += head_panels(layer, partial(panel, height=height), names, time)
         axes = "Down: the tokens that are read. Across: the same tokens, or seconds."
     panels += [np.full_like(panels[-1], 255)] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
@@ -58,36 +53,29 @@ def draw_layer(inspection: Inspection, layer: Layer) -> Image.Image:
     return Image.fromarray(np.vstack([np.asarray(title), *rows]))
 
 
-def encoder_panels(
-    layer: Layer, panel: Callable[..., np.ndarray], time: Labels
+def head_panels(
+    layer: Layer, panel: Callable[..., np.ndarray], queries: Labels, time: Labels
 ) -> Iterator[np.ndarray]:
-    """Yields each head's global map and, in a focused layer, its local weights over the distance
-    from query to key: in a (T, T) map they would be a diagonal too thin to see."""
-    numbers, heads = layer.numbers, len(layer.overall)
-    if layer.local is not None:
+    """Yields each head's global map, in a focused layer its local one, and in the decoder its
+    cross-attention. The encoder's local weights are drawn over the distance from query to key: in a
+    (T, T) map they would be a diagonal too thin to see."""
+    numbers, local, beside = layer.numbers, layer.local, queries
+    below = time if layer.cross is None else None
+    spans: list[float] = []
+    if layer.cross is None and local is not None:
         assert numbers.span_seconds is not None
-        bands = band_of(layer.local)
-        reach = bands.shape[1] / 2 * ENCODER_FRAME_SECONDS
-        distances = {0.0: f"{reach:+.2f}", 0.5: "0", 1.0: f"{-reach:+.2f}"}
-        spans = (numbers.span_seconds / reach).expand(heads).tolist()
+        local = band_of(local)
+        reach = local.shape[1] / 2 * ENCODER_FRAME_SECONDS
+        beside = {0.0: f"{reach:+.2f}", 0.5: "0", 1.0: f"{-reach:+.2f}"}
+        spans = (numbers.span_seconds / reach).expand(len(local)).tolist()
     for head, weights in enumerate(layer.overall):
-        yield panel(head_title(numbers, head, "global"), weights, MAP_HEIGHT, time, time)
-        if layer.local is not None:
-            title, marks = head_title(numbers, head, "local"), (-spans[head], spans[head])
-            yield panel(title, bands[head], MAP_HEIGHT, distances, time, marks=marks)
-
-
-def decoder_panels(
-    layer: Layer, panel: Callable[..., np.ndarray], tokens: Labels, time: Labels
-) -> Iterator[np.ndarray]:
-    """Yields each head's global map, in a focused layer its local map, and its cross-attention."""
-    assert layer.cross is not None
-    for head, weights in enumerate(layer.overall):
-        yield panel(head_title(layer.numbers, head, "global"), weights, beside=tokens)
-        if layer.local is not None:
-            title = head_title(layer.numbers, head, "local")
-            yield panel(title, layer.local[head], beside=tokens)
-        yield panel(f"head {head}, cross-attention", layer.cross[head], beside=tokens, below=time)
+        yield panel(head_title(numbers, head, "global"), weights, beside=queries, below=below)
+        if local is not None:
+            title, marks = head_title(numbers, head, "local"), spans[head : head + 1]
+            yield panel(title, local[head], beside=beside, below=below, marks=marks)
+        if layer.cross is not None:
+            title = f"head {head}, cross-attention"
+            yield panel(title, layer.cross[head], beside=queries, below=time)
 
 
 def log_levels(weights: np.ndarray) -> np.ndarray:
@@ -97,23 +85,16 @@ def log_levels(weights: np.ndarray) -> np.ndarray:
 def draw_panel(
     title: str,
     values: torch.Tensor,
-    height: int,
+    height: int = MAP_HEIGHT,
     beside: Labels | None = None,
     below: Labels | None = None,
     levels: Callable[[np.ndarray], np.ndarray] = log_levels,
     marks: Sequence[float] = (),
     width: int = WIDTH,
 ) -> np.ndarray:
-    """Draws numbers (rows, columns), the first row at the top, with a title and labels.
-
-    Args:
-        height: of the rows, in pixels.
-        levels: what makes numbers brightness.
-        marks: where horizontal lines are, from -1 (bottom) to 1 (top).
-        width: with the labels, in pixels.
-
-    Returns:
-        (pixels, `width`, 3): the picture, as bytes.
+    """Draws numbers (rows, columns), the first row at the top, with a title and labels, as
+    (pixels, `width`, 3) bytes. Their rows are `height` pixels high, and `levels` makes them
+    brightness. Horizontal lines are so far above and below the middle as `marks` say, from 0 to 1.
     """
     image, pen = white(width, height + 3 * LINE)
     across, top, bottom = width - LABELS - LINE, LINE, LINE + height
@@ -124,10 +105,9 @@ def draw_panel(
         pen.text((LABELS - 5, top + place * height), label, "black", anchor="rm")
     for place, label in (below or {}).items():
         pen.text((LABELS + place * across, bottom + 3), label, "black", anchor="ma")
-    for mark in marks:
-        if abs(mark) < 1:
-            y = round(top + (1 - mark) / 2 * height)
-            pen.line((LABELS, y, LABELS + across, y), "white")
+    for mark in (sign * mark for mark in marks if mark < 1 for sign in (-1, 1)):
+        y = round(top + (1 - mark) / 2 * height)
+        pen.line((LABELS, y, LABELS + across, y), "white")
     return np.asarray(image)
 
 
@@ -153,13 +133,12 @@ def time_labels(end: float) -> Labels:
 
 def token_labels(tokens: Sequence[str], room: int) -> Labels:
     """Returns labels of as many tokens as there is room for."""
-    step = math.ceil(len(tokens) / room)
-    return {(i + 0.5) / len(tokens): token_label(tokens[i]) for i in range(0, len(tokens), step)}
-
-
-def token_label(token: str) -> str:
-    text = visible(" ".join(token.split())) or "␣"
-    return text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…"
+    labels = {}
+    for i in range(0, len(tokens), math.ceil(len(tokens) / room)):
+        text = one_line(tokens[i]) or "␣"
+        short = text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…"
+        labels[(i + 0.5) / len(tokens)] = short
+    return labels
 
 
 def band_of(local: torch.Tensor) -> torch.Tensor:
@@ -174,8 +153,8 @@ def band_of(local: torch.Tensor) -> torch.Tensor:
 def heading(layer: LayerNumbers) -> str:
     """Returns a layer's name and its numbers, in two or three lines."""
     lines = [f"{layer.stack.capitalize()} layer {layer.index}: {layer.settings.form}"]
-    if layer.span is not None and layer.temperature is not None:
-        lines.append(f"{span_text(layer)}, temperature {extremes(layer.temperature, 2)}")
+    if layer.span is not None:
+        lines.append(f"span {span_text(layer)}, temperature {extremes(layer.temperature, 2)}")
     entropies = (f"{branch} {entropy.nanmean():.2f}" for branch, entropy in layer.entropy.items())
     lines.append(f"entropy {', '.join(entropies)} nats")
     if layer.beyond >= 0.005:
@@ -186,24 +165,22 @@ def heading(layer: LayerNumbers) -> str:
 def head_title(layer: LayerNumbers, head: int, branch: Branch) -> str:
     """Returns a head's entropy, and its own span and temperature if it has them."""
     title = f"head {head}, {branch}: {layer.entropy[branch][head].nanmean():.2f} nats"
-    if branch == "local" and layer.span_positions is not None and len(layer.span_positions) > 1:
-        title += f", span {layer.span_positions[head]:.1f} {layer.unit}"
-    if branch == "local" and layer.temperature is not None and len(layer.temperature) > 1:
-        title += f", temp. {layer.temperature[head]:.2f}"
+    spans, temperatures = layer.span_positions, layer.temperature
+    if branch == "local" and spans is not None and len(spans) > 1:
+        title += f", span {spans[head]:.1f} {layer.unit}"
+    if branch == "local" and temperatures is not None and len(temperatures) > 1:
+        title += f", temp. {temperatures[head]:.2f}"
     return title
 
 
 def span_text(layer: LayerNumbers) -> str:
-    """Describes the span as a scale, in positions and in seconds."""
-    amounts = (
-        (layer.span, 2, ""),
-        (layer.span_positions, 1, f" {layer.unit}"),
-        (layer.span_seconds, 2, " s"),
-    )
-    shown = (extremes(x, digits) + unit for x, digits, unit in amounts if x is not None)
-    return f"span {' = '.join(shown)}"
+    """Describes the span as a scale, in positions and in seconds; empty in a plain layer."""
+    amounts = extremes(layer.span, 2), extremes(layer.span_positions, 1, f" {layer.unit}")
+    return " = ".join(filter(None, (*amounts, extremes(layer.span_seconds, 2, " s"))))
 
 
-def extremes(numbers: torch.Tensor, digits: int) -> str:
+def extremes(numbers: torch.Tensor | None, digits: int, unit: str = "") -> str:
+    if numbers is None:
+        return ""
     low, high = (f"{x:.{digits}f}" for x in (numbers.min(), numbers.max()))
-    return low if low == high else f"{low} to {high}"
+    return f"{low if low == high else f'{low} to {high}'}{unit}"

@@ -69,25 +69,21 @@ class LayerNumbers:
     def span_seconds(self) -> torch.Tensor | None:
         """(1 or H,): how far the local branch looks, in seconds. None in the decoder, because
         tokens have no length."""
-        frames = self.span_positions
-        if frames is None or self.stack == "decoder":
-            return None
-        return frames * ENCODER_FRAME_SECONDS
+        frames = self.span_positions if self.stack == "encoder" else None
+        return None if frames is None else frames * ENCODER_FRAME_SECONDS
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers, per head or shared by all heads, in a form that JSON can store."""
-        found: dict[str, Any] = {"layer": self.name, "form": self.settings.form}
-        for key, numbers in (
-            ("span", self.span),
-            (f"span_{self.unit}", self.span_positions),
-            ("span_seconds", self.span_seconds),
-            ("temperature", self.temperature),
-        ):
-            if numbers is not None:
-                found[key] = as_list(numbers)
-        for branch, nats in self.entropy.items():
-            found[f"entropy_{branch}"] = as_list(nats.nanmean(1))
-        return {**found, "weight_beyond_recording": self.beyond}
+        numbers = {
+            "span": self.span,
+            f"span_{self.unit}": self.span_positions,
+            "span_seconds": self.span_seconds,
+            "temperature": self.temperature,
+            **{f"entropy_{branch}": nats.nanmean(1) for branch, nats in self.entropy.items()},
+        }
+        found = {key: as_list(each) for key, each in numbers.items() if each is not None}
+        about = {"layer": self.name, "form": self.settings.form}
+        return {**about, **found, "weight_beyond_recording": self.beyond}
 
 
 @dataclass(frozen=True)
@@ -120,16 +116,18 @@ class Inspection:
             for index in range(len(self.settings(stack))):
                 yield self.layer(stack, index)
 
+    @torch.no_grad()
     def layer(self, stack: Stack, index: int) -> Layer:
         """Returns one layer, counted from 0."""
-        frames = encoder_frames(self.log_mel.shape[1])
-        settings = self.settings(stack)[index]
-        block = getattr(self.model.model, stack).layers[index]
-        maps = self.maps(block.self_attn, causal=stack == "decoder")
-        if stack == "encoder":
-            return layer_of(stack, index, settings, maps, frames)
-        cross = self.cross_weights(block.encoder_attn)[..., :frames]
-        return layer_of(stack, index, settings, maps, len(self.tokens), cross)
+        frames, cross = encoder_frames(self.log_mel.shape[1]), None
+        layer = getattr(self.model.model, stack).layers[index]
+        own, causal = layer.self_attn, stack == "decoder"
+        maps = attention_maps(own, self.inputs[own]["hidden_states"], causal=causal)
+        if causal:
+            block = layer.encoder_attn
+            cross = block.weights(**self.inputs[block])[0, ..., :frames].cpu()
+        positions = len(self.tokens) if causal else frames
+        return layer_of(stack, index, self.settings(stack)[index], maps, positions, cross)
 
     def settings(self, stack: Stack) -> Sequence[AttentionSettings]:
         """Returns the settings of each layer's self-attention."""
@@ -151,24 +149,11 @@ class Inspection:
             },
         }
 
-    def maps(self, block: nn.Module, causal: bool) -> AttentionMaps:
-        return attention_maps(block, self.inputs[block]["hidden_states"], causal=causal)
-
-    @torch.no_grad()
-    def cross_weights(self, block: Any) -> torch.Tensor:
-        """(H, T, K): the weights of an EchoCrossAttention from tokens to encoder frames."""
-        return block.weights(**self.inputs[block])[0].cpu()
-
 
 def inspect_recording(loaded: LoadedModel, path: Path) -> Inspection:
-    """Inspects a recording; see `inspect_utterance`.
-
-    Raises:
-        DataError: the recording cannot be read, or is longer than the encoder accepts.
-    """
-    return inspect_utterance(
-        loaded, Utterance(str(path), AudioFile(path), "", header_duration(path))
-    )
+    """Inspects a recording; see `inspect_utterance`."""
+    utterance = Utterance(str(path), AudioFile(path), "", header_duration(path))
+    return inspect_utterance(loaded, utterance)
 
 
 def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
@@ -179,7 +164,10 @@ def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
         DataError: the recording cannot be read, or is longer than the encoder accepts.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
-    example = read_recording(ExampleReader.of(model, tokenizer, labelled=False), utterance)
+    reader = ExampleReader.of(model, tokenizer, labelled=False)
+    reader.check(utterance)  # check first, so that hours of audio are not decoded in vain
+    audio = AudioArray(utterance.audio.load().numpy(), SAMPLE_RATE, str(utterance.audio))
+    example = reader.read(replace(utterance, audio=audio))
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
     assert isinstance(batch, Batch)
@@ -196,11 +184,7 @@ def inspect_example(
     loaded: LoadedModel, example: Example, name: str, transcript: str
 ) -> Inspection:
     """Records the inputs of all attention blocks, on the model's device, while the decoder reads a
-    whole transcript at once.
-
-    Args:
-        name: the recording's, by which the inspection calls it.
-    """
+    whole transcript at once. `name` is the recording's."""
     model, tokenizer = loaded.model, loaded.tokenizer
     # Do not use `encode_transcript` here: it rejects text that the tokenizer cannot write, and an
     # untrained model may output half a character.
@@ -227,13 +211,6 @@ def inspect_example(
     )
 
 
-def read_recording(reader: ExampleReader, utterance: Utterance) -> Example:
-    reader.check(utterance)  # check first, so that hours of audio are not decoded in vain
-    samples = utterance.audio.load()
-    audio = AudioArray(samples.numpy(), SAMPLE_RATE, str(utterance.audio))
-    return reader.read(replace(utterance, audio=audio))
-
-
 def layer_of(
     stack: Stack,
     index: int,
@@ -251,21 +228,11 @@ def layer_of(
         local = maps.local[0, :, :own].cpu()
         entropies["local"] = entropy(local).masked_fill(local.sum(-1) == 0, torch.nan)
         local = local[..., :own]
-    numbers = LayerNumbers(
-        stack,
-        index,
-        settings,
-        entropies,
-        beyond=max(0.0, 1 - overall.sum(-1).mean().item()),
-        span=over_positions(maps.span),
-        temperature=over_positions(maps.temperature),
-    )
+    beyond = max(0.0, 1 - overall.sum(-1).mean().item())
+    # (1, n, 1 or T) -> (n,): means over positions.
+    scales = (None if x is None else x[0].mean(-1).cpu() for x in (maps.span, maps.temperature))
+    numbers = LayerNumbers(stack, index, settings, entropies, beyond, *scales)
     return Layer(numbers, overall, local, cross)
-
-
-def over_positions(x: torch.Tensor | None) -> torch.Tensor | None:
-    """(1, n, 1 or T) -> (n,): the mean over positions."""
-    return None if x is None else x[0].mean(-1).cpu()
 
 
 def over_frames(weights: torch.Tensor, frames: int, settings: AttentionSettings) -> torch.Tensor:

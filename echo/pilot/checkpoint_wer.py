@@ -7,6 +7,7 @@ import numpy as np
 from echo.checkpoints.export.card import MeasuredWer, training_wer
 from echo.checkpoints.run import read_progress
 from echo.evaluate.decodings import DECODER
+from echo.evaluate.lines import word_errors
 from echo.evaluate.statistics import bootstrap, resampling_units
 from echo.pilot.measure import is_measured, read_heard, read_measured
 
@@ -20,8 +21,7 @@ def measured_wer(checkpoint: Path) -> list[MeasuredWer]:
     if progress is None or not measured or read_measured(run)["steps"] != progress.step:
         return training_wer(checkpoint)
     heard = list(read_heard(run, DECODER).values())
-    _, units = resampling_units(heard)
-    errors = np.array([utterance.errors for utterance in heard])
-    words = np.array([utterance.words for utterance in heard])
-    [found] = bootstrap(errors[None], words, units).rates
+    _, units = resampling_units([line["speaker"] for line in heard])
+    errors = np.array([[word_errors(line) for line in heard]])
+    [found], _ = bootstrap(errors, np.array([line["wer"]["reference"] for line in heard]), units)
     return [MeasuredWer("WER", found.value, str(len(heard)), found.interval)]

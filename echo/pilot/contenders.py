@@ -23,18 +23,8 @@ Layers = dict[str, dict[str, Any]]  # settings by the contender's name
 
 # Contenders must agree in the utterances that they are trained and measured on, in the seed, and
 # in the precision, which accelerate sets once for a process.
-SHARED = (
-    "seed",
-    "data.train",
-    "data.eval",
-    "data.corpus",
-    "data.root",
-    "data.split",
-    "data.audio_column",
-    "data.text_column",
-    "data.speaker_column",
-    "train.precision",
-)
+DATA = ["train", "eval", "corpus", "root", "split", "audio_column", "text_column", "speaker_column"]
+SHARED = ("seed", *(f"data.{key}" for key in DATA), "train.precision")
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,6 @@ class PilotFile(PilotSettings, RunConfig):
 
 @dataclass(frozen=True)
 class Contender:
-    """One model of the comparison."""
-
     name: str
     config: RunConfig
 
@@ -95,16 +83,11 @@ def read_pilot(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
 ) -> Pilot:
-    """Reads a pilot's settings: those of a run, `models`, and those of the pilot itself.
+    """Reads a pilot's settings from a file's content, the command line's `KEY=VALUE` and files, and
+    seeds, which are by default the config's own. Messages call the file `source`.
 
     Later ones win: the file's settings for all, the file's for one contender, the budget, the
     command line's for all, the command line's for one contender.
-
-    Args:
-        content: the file's content.
-        source: the file's name in messages.
-        overrides: the command line's `KEY=VALUE` and files.
-        seeds: by default the config's own.
 
     Raises:
         ConfigError: naming the key at fault.
@@ -116,13 +99,12 @@ def read_pilot(
     build(PilotFile, common, source)
     own = {name: own_settings(value, source, name) for name, value in models.items()}
     told, told_models = read_overrides(overrides, own)
-    names = [*own, *(name for name in told_models if name not in own)]
-
+    names = [*{**own, **told_models}]
     settings = build(PilotSettings, take_pilot_settings(common, told), source)
     baseline = [*own][-1] if settings.baseline is None else settings.baseline
     if baseline not in names:
         raise ConfigError(
-            f"{source}: baseline is {brief(baseline)!r}, but the models are: {listed(names)}"
+            f"{source}: baseline is {brief(baseline)!r}, but the models are: {', '.join(names)}"
         )
     budget = budget_settings(settings.budget, source)
 
@@ -139,11 +121,7 @@ def read_pilot(
 
 def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
     """One contender's settings: a mapping, a preset (the name of a YAML file), or a list of these,
-    in which later ones win.
-
-    Raises:
-        ConfigError: the value is none of these, a preset cannot be read, or a setting is wrong.
-    """
+    in which later ones win."""
     key = f"{source}: models.{brief(str(name))}"
     if not is_file_name(name):
         raise ConfigError(f"{key} is not a valid folder name")
@@ -163,11 +141,7 @@ def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
 
 def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any], Layers]:
     """The command line's settings, for all and for single contenders. A mapping or preset,
-    `models.NAME=...`, adds a contender.
-
-    Raises:
-        ConfigError: a setting is for a contender that does not exist.
-    """
+    `models.NAME=...`, adds a contender."""
     told: dict[str, Any] = {}
     told_models: Layers = {}
     for override in overrides:
@@ -176,12 +150,12 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
         if not isinstance(models, Mapping):
             raise ConfigError(f"{place}: models is {models!r}, but must be a mapping")
         for name, value in models.items():
-            known = [*own, *(added for added in told_models if added not in own)]
+            known = [*{**own, **told_models}]
             is_part = "=" in override and override.partition("=")[0].count(".") > 1
             if name not in known and is_part:
                 raise ConfigError(
                     f"{brief(override)}: there is no model {name!r}; the models are: "
-                    f"{listed(known)}. models.{name}=PRESET.yaml adds one"
+                    f"{', '.join(known)}. models.{name}=PRESET.yaml adds one"
                 )
             settings = own_settings(value, place, name)
             told_models[name] = merge(told_models.get(name, {}), settings)
@@ -193,8 +167,7 @@ def read_overrides(overrides: Sequence[str], own: Layers) -> tuple[dict[str, Any
 
 
 def take_pilot_settings(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Removes the pilot's own settings from layers of settings, of which the later win; returns
-    them."""
+    """Takes the pilot's own settings out of layers of settings, of which the later win."""
     return {
         key: layer.pop(key)
         for layer in layers
@@ -204,11 +177,7 @@ def take_pilot_settings(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
-    """The settings of a run that a budget sets.
-
-    Raises:
-        ConfigError: the budget has both units, or neither.
-    """
+    """The settings of a run that a budget sets."""
     if budget is None:
         return {}
     if (budget.steps is None) == (budget.seconds is None):
@@ -217,12 +186,7 @@ def budget_settings(budget: Budget | None, source: str) -> dict[str, Any]:
 
 
 def check_comparable(contenders: Sequence[Contender], source: str) -> None:
-    """Checks that contenders agree in the settings that they must share, and are measured on one
-    data set.
-
-    Raises:
-        ConfigError: they do not, or are not.
-    """
+    """Checks that contenders agree in what they must share, and are measured on one data set."""
     first, *others = contenders
     if isinstance(first.config.data.eval, dict):
         raise ConfigError(
@@ -240,16 +204,8 @@ def check_comparable(contenders: Sequence[Contender], source: str) -> None:
 def check_told(
     told: Mapping[str, Any], contenders: Sequence[Contender], without: Sequence[Contender]
 ) -> None:
-    """Checks that what the command line says for all models leaves what they are compared for.
-
-    Args:
-        told: what it says.
-        contenders: the models with it.
-        without: the models without it.
-
-    Raises:
-        ConfigError: the models differ in a setting of `model` without it, and not with it.
-    """
+    """Checks that what the command line tells all models leaves what they are compared for: the
+    settings of `model` in which they differ without it."""
     for name in told.get("model") or {}:
         key = f"model.{name}"
         if same_for_all(contenders, key) and not same_for_all(without, key):
@@ -260,8 +216,8 @@ def check_told(
 
 
 def same_for_all(contenders: Sequence[Contender], key: str) -> bool:
-    values = [setting(contender.config, key) for contender in contenders]
-    return all(value == values[0] for value in values)
+    first, *others = (setting(contender.config, key) for contender in contenders)
+    return all(value == first for value in others)
 
 
 def setting(config: RunConfig, key: str) -> Any:
@@ -269,11 +225,7 @@ def setting(config: RunConfig, key: str) -> Any:
 
 
 def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
-    """The seeds to train with; by default the config's own.
-
-    Raises:
-        ConfigError: a seed is given twice or out of bounds.
-    """
+    """The seeds to train with; by default the config's own."""
     if seeds is None:
         return [config.seed]
     for index, seed in enumerate(seeds):
@@ -281,7 +233,3 @@ def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:
         if seed in seeds[:index]:
             raise ConfigError(f"--seeds: {seed} is given twice")
     return list(seeds)
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Events = Sequence[Mapping[str, Any]]
+Events = Sequence[Mapping[str, Any]]  # of a run's `metrics.jsonl`
 
 
 def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
@@ -14,41 +14,32 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
     The baseline's WER is interpolated linearly between two evaluations, and constant after its
     last. Evaluations before its first are left out, and those before training.
 
-    Args:
-        events: the run's `metrics.jsonl`.
-        baseline: the baseline's.
-
     Returns:
         For each evaluation `step`, `seconds`, `wer` and `baseline_wer`.
     """
-    measured = [event for event in baseline if event["kind"] == "eval" and event["step"] > 0]
-    seconds = [event["seconds"] for event in measured]
+    own, other = (
+        [event for event in each if event["kind"] == "eval" and event["step"] > 0]
+        for each in (events, baseline)
+    )
+    seconds, wers = [e["seconds"] for e in other], [e["wer"] for e in other]
     return [
         {
-            "step": event["step"],
-            "seconds": event["seconds"],
-            "wer": event["wer"],
-            "baseline_wer": float(
-                np.interp(event["seconds"], seconds, [event["wer"] for event in measured])
-            ),
+            **{key: event[key] for key in ("step", "seconds", "wer")},
+            "baseline_wer": float(np.interp(event["seconds"], seconds, wers)),
         }
-        for event in events
-        if event["kind"] == "eval"
-        and event["step"] > 0
-        and measured
-        and event["seconds"] >= seconds[0]
+        for event in own
+        if other and event["seconds"] >= seconds[0]
     ]
 
 
 def count_ahead(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """At how many of the evaluations a model was ahead, and after how many seconds at all of them;
     None if it was not ahead at the last."""
-    ahead = [e["wer"] < e["baseline_wer"] for e in evaluations]
-    behind = [e["seconds"] for e, is_ahead in zip(evaluations, ahead, strict=True) if not is_ahead]
+    behind = [e["seconds"] for e in evaluations if e["wer"] >= e["baseline_wer"]]
     last = max((e["seconds"] for e in evaluations), default=0.0)
     since = max(behind, default=0.0)
     return {
-        "evaluations": len(ahead),
-        "ahead": sum(ahead),
+        "evaluations": len(evaluations),
+        "ahead": len(evaluations) - len(behind),
         "ahead_after_seconds": since if since < last else None,
     }

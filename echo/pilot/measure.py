@@ -1,7 +1,6 @@
 """Measures one trained run of a pilot: its cost, its attention and its error rates."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +12,7 @@ from echo.data.corpora.stream import AnyCorpus
 from echo.data.utterance import evaluation_sets
 from echo.evaluate.decodings import DECODINGS, JOINT, Decoding
 from echo.evaluate.evaluation import evaluate_model
+from echo.evaluate.lines import read_utterances
 from echo.pilot.flops import training_flops
 from echo.pilot.memory import training_memory
 from echo.support.files import read_object, replace_text
@@ -20,16 +20,6 @@ from echo.train.recorder import read_metrics
 
 MEASURED_FILE = "measured.json"
 WATCHED = ("span", "temperature", "gain")  # of the focused blocks
-
-
-@dataclass(frozen=True)
-class Heard:
-    """How well one utterance was transcribed."""
-
-    id: str
-    speaker: str | None
-    errors: int
-    words: int
 
 
 def is_measured(run: Path) -> bool:
@@ -42,10 +32,7 @@ def measure_run(run: Path, config: RunConfig, corpus: AnyCorpus) -> None:
     would favour models whose WER varies more.
 
     Writes the folder of each decoding that the model has, as `evaluation/`, and, once these are
-    complete, `measured.json`.
-
-    Args:
-        corpus: the run's, with one evaluation set.
+    complete, `measured.json`. The run's corpus has one evaluation set.
     """
     [utterances] = evaluation_sets(corpus.eval_utterances()).values()
     loaded = load_model(str(run), "last")
@@ -68,13 +55,8 @@ def measure_run(run: Path, config: RunConfig, corpus: AnyCorpus) -> None:
         if settings is None:
             found[decoding.key] = None
             continue
-        evaluation = evaluate_model(
-            loaded,
-            utterances,
-            settings,
-            config.data.on_error,
-            progress=True,
-        )
+        on_error = config.data.on_error
+        evaluation = evaluate_model(loaded, utterances, settings, on_error, progress=True)
         evaluation.write(run / decoding.folder)
         found[decoding.key] = evaluation.to_dict()
     replace_text(run / MEASURED_FILE, json.dumps(found, indent=2) + "\n")
@@ -94,16 +76,8 @@ def read_measured(run: Path) -> dict[str, Any]:
     return read_object(run / MEASURED_FILE)
 
 
-def read_heard(run: Path, decoding: Decoding) -> dict[str, Heard]:
+def read_heard(run: Path, decoding: Decoding) -> dict[str, dict[str, Any]]:
     """Returns the utterances of a run's evaluation, by id. A model without a CTC head has only one
     evaluation, which is by the decoder alone and serves as both."""
-    folder = run / decoding.folder
-    if not folder.exists():
-        folder = run / JOINT.folder
-    heard = {}
-    with (folder / "utterances.jsonl").open(encoding="utf-8") as file:
-        for line in map(json.loads, file):
-            counts = line["wer"]
-            errors = sum(counts[key] for key in ("substitutions", "deletions", "insertions"))
-            heard[line["id"]] = Heard(line["id"], line["speaker"], errors, counts["reference"])
-    return heard
+    own = run / decoding.folder
+    return read_utterances(own if own.exists() else run / JOINT.folder)

@@ -17,17 +17,11 @@ logger = logging.getLogger(__name__)
 
 def training_memory(run: Path, corpus: AnyCorpus) -> int | None:
     """Returns the bytes that training takes at its peak: weights, optimiser state, gradients and
-    activations.
+    activations. None if a batch does not fit into memory, or the data cannot be read any more.
 
     Measured by steps on the costliest batches of the first epoch (the most audio, the longest
     utterance, the most text), from the run's last checkpoint, because contenders that train in turn
     share one process. Nothing is written.
-
-    Args:
-        corpus: the run's.
-
-    Returns:
-        None if a batch does not fit into memory, or the data cannot be read any more.
     """
     config = load_run_config(run)
     try:
@@ -45,12 +39,8 @@ def training_memory(run: Path, corpus: AnyCorpus) -> int | None:
 def resident(state: TrainState) -> int:
     """Bytes that stay in use from step to step."""
     tensors = [*state.model.parameters(), *state.model.buffers()]
-    tensors += [
-        value
-        for values in state.optimiser.state.values()
-        for value in values.values()
-        if isinstance(value, torch.Tensor)
-    ]
+    for values in state.optimiser.state.values():
+        tensors += [value for value in values.values() if isinstance(value, torch.Tensor)]
     if state.average:
         tensors += state.average.values
     return sum(tensor.nbytes for tensor in tensors)

@@ -8,8 +8,7 @@ from typing import Any
 from echo.evaluate.summary import render
 from echo.pilot.contenders import Pilot
 from echo.pilot.measure import is_measured, measure_run
-from echo.pilot.result import pilot_result
-from echo.pilot.results import collect, run_folder
+from echo.pilot.result import collect, pilot_result, run_folder
 from echo.pilot.turns import check_folder, read_corpora, train_in_turn
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
@@ -24,7 +23,7 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
     pilot resumes; with further seeds it trains only these.
 
     Returns:
-        The content of `pilot.json`; see `echo.pilot.results.collect`.
+        The content of `pilot.json`; see `echo.pilot.result.collect`.
 
     Raises:
         ConfigError: the settings of a model are not allowed, which is known before data are read
@@ -42,11 +41,7 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def check_models(pilot: Pilot, out: Path) -> None:
-    """Checks the settings of every contender that has a training yet to begin, before any begins.
-
-    Raises:
-        ConfigError: naming the contender, whose settings contradict each other or are not allowed.
-    """
+    """Checks the settings of every contender that is yet to be trained, before any training."""
     for contender in pilot.contenders:
         runs = [run_folder(out, contender.name, seed) for seed in pilot.seeds]
         if not all((run / "config.yaml").exists() for run in runs):
@@ -76,11 +71,7 @@ def train_and_measure(pilot: Pilot, out: Path) -> None:
 
 
 def check_turns(runs: Collection[Path], missing: Collection[Path]) -> None:
-    """Checks that no new contender is added to trained ones, whose seconds could not be compared.
-
-    Raises:
-        ConfigError: one is.
-    """
+    """Checks that none is added to trained ones, since their seconds could not be compared."""
     new = [run for run in missing if not (run / "config.yaml").exists()]
     if new and len(missing) < len(runs):
         raise ConfigError(

@@ -4,7 +4,7 @@ Whatever else the machine does slows all of them alike, so their seconds can be 
 """
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -51,11 +51,7 @@ class Contestant:
 
 def read_corpora(runs: Mapping[Path, RunConfig]) -> dict[Path, AnyCorpus]:
     """Returns the corpus of each run, by run folder. Runs with the same seed and settings of data
-    share one, so that data are read once.
-
-    Raises:
-        EchoError: see `build_corpus`.
-    """
+    share one, so that data are read once."""
     read: list[tuple[int, DataSettings, AnyCorpus]] = []
     corpora = {}
     for run, config in runs.items():
@@ -68,19 +64,13 @@ def read_corpora(runs: Mapping[Path, RunConfig]) -> dict[Path, AnyCorpus]:
 def train_in_turn(
     runs: Mapping[Path, RunConfig], corpora: Mapping[Path, AnyCorpus], turn: int, out: Path
 ) -> None:
-    """Trains all runs in rounds of `turn` steps each, until each has spent its budget.
+    """Trains all runs, by their folders in `out`, in rounds of `turn` steps each, until each has
+    spent its budget. Existing runs are resumed.
 
     Every run gets the same losses and weights as if it were trained alone.
 
-    Args:
-        runs: settings by run folder. Existing runs are resumed.
-        corpora: data by run folder.
-        turn: steps that a run trains before it is the next one's turn.
-        out: the pilot's folder.
-
     Raises:
         StoppedError: a signal arrived; each run has written a checkpoint.
-        EchoError: see `Trainer.steps`.
     """
     with ExitStack() as stack:
         for run in runs:
@@ -95,11 +85,9 @@ def train_in_turn(
         stack.enter_context(logging_redirect_tqdm())
         for contestant in contestants:
             contestant.enter(stack, request)
-        going: Sequence[Contestant] = contestants
-        while going:
+        while going := [contestant for contestant in contestants if not contestant.done]:
             for contestant in going:
                 contestant.take_turn(turn)
-            going = [contestant for contestant in going if not contestant.done]
     if request.number:
         number = signal.Signals(request.number)
         message = f"{out}: stopped by {number.name}; go on by starting the same pilot again"
@@ -107,11 +95,7 @@ def train_in_turn(
 
 
 def check_folder(runs: Mapping[Path, RunConfig]) -> None:
-    """Checks that existing runs have these settings.
-
-    Raises:
-        ConfigError: one has others.
-    """
+    """Checks that existing runs have these settings."""
     for run, config in runs.items():
         there = (run / "config.yaml").exists()
         if there and not is_config_of(config, load_run_config(run)):

@@ -1,7 +1,7 @@
 """Curves of training, and of what the attention learned, as the page draws them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,31 +31,21 @@ class Chart:
     title: str
     unit: str
     log: bool
-    groups: list[str]  # by colour
     curves: list[Curve]
 
 
 def training_charts(result: Result) -> list[Chart]:
     """Loss and WER against steps and seconds of training, for all runs."""
-    charts = []
-    for title, unit, kind, key, scale, lowest in (
-        ("Training loss", "", "train", "loss", 1.0, LOWEST_LOSS),
-        ("WER during training", "%", "eval", "wer", 100.0, LOWEST_WER),
-    ):
-        curves = [
-            curve(
-                run,
-                kind,
-                key,
-                result.models.index(run.model),
-                run.name,
-                scale,
-                lowest,
-            )
-            for run in result.runs
-        ]
-        charts.append(Chart(title, unit, True, result.models, [c for c in curves if c.values]))
+    charts = (
+        Chart("Training loss", "", True, run_curves(result, "train", "loss", 1, LOWEST_LOSS)),
+        Chart("WER during training", "%", True, run_curves(result, "eval", "wer", 100, LOWEST_WER)),
+    )
     return [chart for chart in charts if chart.curves]
+
+
+def run_curves(result: Result, *what: Any) -> list[Curve]:
+    curves = [curve(run, result.models.index(run.model), run.name, *what) for run in result.runs]
+    return [each for each in curves if each.values]
 
 
 def attention_charts(result: Result) -> dict[str, list[Chart]]:
@@ -64,91 +54,71 @@ def attention_charts(result: Result) -> dict[str, list[Chart]]:
     for model in result.models:
         runs = [result.runs[i] for i in result.runs_of(model)]
         spans = max_spans(result.configs.get(model) or {})
+        milliseconds = {layer: 1000 * ENCODER_FRAME_SECONDS * s for layer, s in spans.items()}
         charts = [
-            chart
-            for title, unit, key, stack, scales in (
-                ("Span in the encoder", "ms", "span", "encoder", milliseconds(spans)),
-                ("Span in the decoder", "tokens", "span", "decoder", spans),
-                ("Temperature", "", "temperature", "", None),
-                ("Gain of the local branch", "", "gain", "", None),
+            Chart(title, unit, False, layer_curves(runs, prefix, scales))
+            for title, unit, prefix, scales in (
+                ("Span in the encoder", "ms", "span/encoder", milliseconds),
+                ("Span in the decoder", "tokens", "span/decoder", spans),
+                ("Temperature", "", "temperature/", None),
+                ("Gain of the local branch", "", "gain/", None),
             )
-            if (chart := layer_chart(runs, title, unit, key, stack, scales)).curves
         ]
-        if charts:
+        if charts := [chart for chart in charts if chart.curves]:
             found[model] = charts
     return found
-
-
-def milliseconds(spans: Mapping[str, float]) -> dict[str, float]:
-    return {layer: 1000 * ENCODER_FRAME_SECONDS * span for layer, span in spans.items()}
 
 
 def max_spans(config: Mapping[str, Any]) -> dict[str, float]:
     """The widest span of each focused layer, in positions, by the name that training logs."""
     found: dict[str, float] = {}
     model = config.get("model") or {}
-    for stack in ("encoder", "decoder"):
-        form = (model.get("attention") or {}).get(stack)
-        if form is None:
-            continue
-        layers = resolve_layers(form, model[f"{stack}_layers"], stack)
-        found |= {
-            f"{stack}.{i}": float(settings.max_span)
-            for i, settings in enumerate(layers)
-            if isinstance(settings, FocusedSettings)
-        }
+    for stack, form in (model.get("attention") or {}).items():
+        layers = resolve_layers(form, model[f"{stack}_layers"], stack) if form else []
+        for i, settings in enumerate(layers):
+            if isinstance(settings, FocusedSettings):
+                found[f"{stack}.{i}"] = float(settings.max_span)
     return found
 
 
-def layer_chart(
-    runs: Sequence[Run],
-    title: str,
-    unit: str,
-    key: str,
-    stack: str,
-    scales: Mapping[str, float] | None,
-) -> Chart:
-    """A value that training logs for each layer as `KEY/LAYER`.
+def layer_curves(
+    runs: Sequence[Run], prefix: str, scales: Mapping[str, float] | None
+) -> list[Curve]:
+    """What training logs for each layer as `KEY/LAYER`, by the beginning of that.
 
     Args:
-        stack: what the layer's name begins with.
         scales: factor by layer; layers without one are left out. None scales nothing.
     """
-    logged = dict.fromkeys(
-        name
-        for run in runs
-        for event in run.events
-        for name in event
-        if name.startswith(f"{key}/{stack}")
-    )
-    layers = [name.removeprefix(f"{key}/") for name in logged]
-    layers = sorted(layer for layer in layers if scales is None or layer in scales)
-    curves = [
+    logged = {name for run in runs for event in run.events for name in event}
+    names = sorted(name for name in logged if name.startswith(prefix))
+    layers = {name: name.partition("/")[2] for name in names}
+    if scales is not None:
+        layers = {name: layer for name, layer in layers.items() if layer in scales}
+    return [
         curve(
             run,
-            "train",
-            f"{key}/{layer}",
             LAYER_COLOURS + group,
             layer if run.seed is None else f"{layer}, seed {run.seed}",
+            "train",
+            name,
             1.0 if scales is None else scales[layer],
         )
-        for group, layer in enumerate(layers)
+        for group, (name, layer) in enumerate(layers.items())
         for run in runs
     ]
-    return Chart(title, unit, False, layers, curves)
 
 
 def curve(
     run: Run,
-    kind: str,
-    key: str,
     group: int,
     name: str,
+    kind: str,
+    key: str,
     scale: float,
     lowest: float = -math.inf,
 ) -> Curve:
     """A value that events of a kind have, scaled, and raised to `lowest` where it is lower."""
-    events = [*thinned([e for e in run.events if e["kind"] == kind and e.get(key) is not None])]
+    events = thinned([e for e in run.events if e["kind"] == kind and e.get(key) is not None])
     return Curve(
         group,
         name,
@@ -158,8 +128,7 @@ def curve(
     )
 
 
-def thinned(events: Sequence[Event]) -> Iterator[Event]:
+def thinned(events: Sequence[Event]) -> Sequence[Event]:
     """Evenly chosen events, the last one among them."""
     stride = -(-len(events) // MOST_POINTS) or 1
-    first = (len(events) - 1) % stride
-    return iter(events[first::stride])
+    return events[(len(events) - 1) % stride :: stride]

@@ -43,14 +43,8 @@ def entry_of(number: int, row: CheckedRow, page: Path) -> Entry:
     utterance, decoded = row.utterance, row.decoded
     if utterance is None:
         return Entry(f"row {number + 1}", None, None, None, None, row.flaws)
-    return Entry(
-        utterance.id,
-        utterance.text,
-        decoded.seconds if decoded else None,
-        utterance.speaker,
-        link(utterance.audio, page) if decoded else None,
-        row.flaws,
-    )
+    seconds, address = (decoded.seconds, link(utterance.audio, page)) if decoded else (None, None)
+    return Entry(utterance.id, utterance.text, seconds, utterance.speaker, address, row.flaws)
 
 
 def in_turn(entries: Sequence[Entry]) -> list[int]:
@@ -67,12 +61,8 @@ def in_turn(entries: Sequence[Entry]) -> list[int]:
 def table(
     entries: Sequence[Entry], order: Sequence[int], embedded: Mapping[int, Any]
 ) -> dict[str, Any]:
-    """What the script `explore.js` shows.
-
-    Args:
-        order: of the indices, when the page is opened.
-        embedded: what is in the page, by index; the others are linked.
-    """
+    """What the script `explore.js` shows, at first in an order of the indices. What is not embedded,
+    by index, is linked."""
     rows = [
         {
             "id": entry.id,

@@ -1,6 +1,7 @@
 """Writes the page of a data set."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from echo.report.dataset import (
     table,
     to_embed,
 )
-from echo.report.page import render, sounds_of
+from echo.report.page import render
 from echo.report.sound import EMBEDDED_BYTES, embedded
 from echo.support.files import replace_text
 from echo.support.provenance import provenance
@@ -65,7 +66,7 @@ def write_exploration(
     }
     sounds = embedded((i, found[i]) for i in wanted if i in found)
     sections = {**described(report, entries), "table": table(entries, order, sounds)}
-    replace_text(page, render("explore.html", {**sections, "sounds": sounds_of(sounds)}))
+    replace_text(page, render("explore.html", {**sections, "sounds": sounds}))
     return report
 
 
@@ -77,7 +78,7 @@ def described(report: Report, entries: list[Entry]) -> dict[str, Any]:
         "durations": extent(report.durations),
         "speeds": extent([entry.speed for entry in entries if entry.speed]),
         "lengths": extent([speaker.seconds / 60 for speaker in named]),
-        "histograms": [each.to_dict() for each in histograms(entries, named)],
+        "histograms": [asdict(each) for each in histograms(entries, named)],
         "speakers": named,
         "characters": characters(report.characters),
         "repeats": repeats(entries),

@@ -37,8 +37,8 @@ def group_rates(result: Result) -> dict[str, list[Group]]:
     errors, words = result.errors(result.view), result.words(result.view)
 
     def rates(indices: list[int]) -> dict[str, Estimate]:
-        found = bootstrap(errors[..., indices], words[indices], indices, resamples=RESAMPLES)
-        return dict(zip(result.models, found.rates, strict=True))
+        found, _ = bootstrap(errors[..., indices], words[indices], indices, resamples=RESAMPLES)
+        return dict(zip(result.models, found, strict=True))
 
     found = {
         column: [Group(label, len(indices), rates(indices)) for label, indices in groups.items()]
@@ -53,6 +53,6 @@ def group_rates(result: Result) -> dict[str, list[Group]]:
 def overall_rates(result: Result) -> dict[str, Estimate]:
     """Returns the WER of each model on all utterances, with intervals over speakers if there are
     enough, as a comparison records them."""
-    _, units = resampling_units(result.lines)
-    errors, words = result.errors(result.view), result.words(result.view)
-    return dict(zip(result.models, bootstrap(errors, words, units).rates, strict=True))
+    _, units = resampling_units([line.speaker for line in result.lines])
+    found, _ = bootstrap(result.errors(result.view), result.words(result.view), units)
+    return dict(zip(result.models, found, strict=True))

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,9 +22,6 @@ class Histogram:
     counts: list[int]
     beyond: int  # values above the last bin
     largest: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def histogram(title: str, unit: str, values: Sequence[float]) -> Histogram:

@@ -51,13 +51,11 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
 def entropies(layers: list[LayerNumbers]) -> Iterator[tuple[Branch, str]]:
     """Yields, for each branch, a picture of the entropy of the encoder's layers over time, the
     first layer at the top."""
-    for branch in ("global", "local"):
-        encoder = [
-            x.entropy[branch] for x in layers if x.stack == "encoder" and branch in x.entropy
-        ]
+    for branch in BRANCHES:
+        encoder = [x.entropy for x in layers if x.stack == "encoder" and branch in x.entropy]
         if encoder:
-            over_time = torch.stack([entropy.nanmean(0) for entropy in encoder]).nan_to_num()
-            rows = over_time.repeat_interleave(BAND, 0)
+            over_time = torch.stack([entropy[branch].nanmean(0) for entropy in encoder])
+            rows = over_time.nan_to_num().repeat_interleave(BAND, 0)
             yield branch, heat_map(rows.numpy(), WIDEST, len(rows))
 
 
@@ -67,8 +65,8 @@ def row(layer: LayerNumbers) -> list[str]:
     return [
         f"{layer.stack} {layer.index}",
         layer.settings.form,
-        span_text(layer).removeprefix("span ") if layer.span is not None else "",
-        extremes(layer.temperature, 2) if layer.temperature is not None else "",
+        span_text(layer),
+        extremes(layer.temperature, 2),
         *("" if nats is None else f"{nats.nanmean():.2f}" for nats in entropy),
         f"{100 * layer.beyond:.0f} %",
     ]

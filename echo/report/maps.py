@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from echo.attention.forms import resolve_layers
 from echo.checkpoints.load import load_model, model_folder
 from echo.checkpoints.pretrained import PretrainedFolder
 from echo.data.utterance import Utterance
-from echo.inspect.inspect import Layer, inspect_utterance
+from echo.inspect.inspect import Layer, LayerNumbers, inspect_utterance
 from echo.support.errors import EchoError
 from echo.support.pictures import heat_map
 
@@ -42,11 +40,8 @@ class UtteranceMaps:
 def attention_maps(
     checkpoints: Mapping[str, tuple[str, str]], utterances: Sequence[Utterance]
 ) -> list[UtteranceMaps]:
-    """The maps of every model with focused layers that is still there.
-
-    Args:
-        checkpoints: for each model its folder, and which checkpoint of a run is meant.
-    """
+    """The maps of every model with focused layers that is still there, by its folder and which
+    checkpoint of a run is meant."""
     found = []
     for model, (source, which) in checkpoints.items() if utterances else ():
         try:
@@ -65,42 +60,30 @@ def attention_maps(
 def is_focused(folder: Path) -> bool:
     """Whether any layer of a model is not Whisper's own, by its config."""
     config: Any = PretrainedFolder(folder).config
-    attention = getattr(config, "attention", None) or {}
     return any(
         not settings.is_plain
-        for stack in ("encoder", "decoder")
-        if stack in attention
-        for settings in resolve_layers(attention[stack], getattr(config, f"{stack}_layers"), stack)
+        for stack, form in (getattr(config, "attention", None) or {}).items()
+        for settings in resolve_layers(form, getattr(config, f"{stack}_layers"), stack)
     )
 
 
 def layer_maps(layer: Layer) -> LayerMaps:
-    return LayerMaps(
-        layer.numbers.name,
-        f"{layer.numbers.stack} {layer.numbers.index}, {layer.numbers.settings.form}",
-        ", ".join(described(layer)),
-        {
-            name: picture(weights)
-            for name, weights in (
-                ("global", layer.overall),
-                ("local", layer.local),
-                ("to the recording", layer.cross),
-            )
-            if weights is not None
-        },
-    )
+    own = layer.numbers
+    maps = {"global": layer.overall, "local": layer.local, "to the recording": layer.cross}
+    # Square roots, so that small weights are seen too.
+    pictures = {
+        name: heat_map(weights.mean(0).sqrt().numpy(), SIDE, SIDE)
+        for name, weights in maps.items()
+        if weights is not None
+    }
+    title = f"{own.stack} {own.index}, {own.settings.form}"
+    return LayerMaps(own.name, title, ", ".join(described(own)), pictures)
 
 
-def described(layer: Layer) -> Iterator[str]:
-    numbers = layer.numbers
+def described(numbers: LayerNumbers) -> Iterator[str]:
     if numbers.span_seconds is not None:
         yield f"span {1000 * numbers.span_seconds.mean():.0f} ms"
     elif numbers.span_positions is not None:
         yield f"span {numbers.span_positions.mean():.1f} tokens"
     if numbers.temperature is not None:
         yield f"temperature {numbers.temperature.mean():.2f}"
-
-
-def picture(weights: torch.Tensor) -> str:
-    """(H, T, K) -> a picture of (T, K). Square roots, so that small weights are seen too."""
-    return heat_map(weights.mean(0).sqrt().numpy(), SIDE, SIDE)

@@ -1,6 +1,6 @@
 """What goes wrong: the commonest mistakes, and words that nobody said."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,15 +42,13 @@ def commonest(result: Result) -> dict[str, Mistakes]:
 
 
 def mistakes(alignments: Iterator[Alignment]) -> Mistakes:
-    counts: dict[str, Counter[Mistake]] = {
-        kind: Counter() for kind in (SUBSTITUTION, INSERTION, DELETION)
-    }
+    counts: dict[str, Counter[Mistake]] = defaultdict(Counter)
     for alignment in alignments:
         for kind, said, written in alignment.pairs():
-            if kind in counts:
-                counts[kind][Mistake(said, written)] += 1
-    confusions, insertions, deletions = (count.most_common(SHOWN) for count in counts.values())
-    totals = {kind: count.total() for kind, count in counts.items()}
+            counts[kind][Mistake(said, written)] += 1
+    kinds = (SUBSTITUTION, INSERTION, DELETION)
+    confusions, insertions, deletions = (counts[kind].most_common(SHOWN) for kind in kinds)
+    totals = {kind: counts[kind].total() for kind in kinds}
     return Mistakes(confusions, insertions, deletions, totals)
 
 

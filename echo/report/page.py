@@ -7,8 +7,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from echo.report.sound import Sound
-
 HERE = Path(__file__).parent
 PLOTTING = HERE / "vendor" / "uplot"
 
@@ -40,15 +38,5 @@ def percent(rate: float, digits: int = 2) -> str:
 
 
 def render(template: str, sections: Mapping[str, Any]) -> str:
-    """Renders a page.
-
-    Args:
-        template: the name of its template.
-        sections: what the template shows.
-    """
+    """Renders a page of the sections that a template shows."""
     return environment().get_template(template).render(sections)
-
-
-def sounds_of(sounds: Mapping[int, Sound]) -> dict[str, list[str]]:
-    """Recordings as the page's player takes them: audio and spectrogram in base64."""
-    return {str(index): [sound.audio, sound.spectrogram] for index, sound in sounds.items()}

@@ -12,12 +12,11 @@ from echo.data.utterance import Utterance, all_evaluated
 from echo.evaluate.comparison import MEASURES, comparison_result
 from echo.evaluate.decodings import JOINT
 from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
-from echo.evaluate.result import Line, Measure, Resampling, Result, Run
-from echo.evaluate.source import DataSet
-from echo.evaluate.statistics import resampling
-from echo.pilot.result import pilot_result
-from echo.pilot.results import run_folder
-from echo.report.lines import is_by_letters, read_lines
+from echo.evaluate.lines import is_by_letters, read_lines
+from echo.evaluate.measure import DataSet
+from echo.evaluate.result import Event, Line, Measure, Result, Run
+from echo.evaluate.statistics import Resampling
+from echo.pilot.result import pilot_result, run_folder
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 from echo.support.provenance import read_provenance
@@ -48,19 +47,16 @@ def read_pilot(folder: Path) -> tuple[Result, Recordings]:
     """Reads `pilot.json` and the run folders beside it."""
     found = read_object(folder / "pilot.json")
     result = pilot_result(found)
-    folders = [run_folder(folder, run.model, int(run.seed or 0)) for run in result.runs]
-    config = load_run_config(folders[0])
-    seed = found["seeds"][0]
+    folders = {run: run_folder(folder, run.model, int(run.seed or 0)) for run in result.runs}
+    first = next(iter(folders.values()))
+    config, seed = load_run_config(first), found["seeds"][0]
     result = replace(
         result,
         data=data_name(config.data),
-        runs=[
-            replace(run, events=read_metrics(path))
-            for run, path in zip(result.runs, folders, strict=True)
-        ],
-        lines=read_lines([path / JOINT.folder for path in folders]),
+        runs=[replace(run, events=read_metrics(path)) for run, path in folders.items()],
+        lines=read_lines([path / JOINT.folder for path in folders.values()]),
         checkpoints={name: (str(run_folder(folder, name, seed)), "last") for name in result.models},
-        provenance=read_provenance(folders[0]),
+        provenance=read_provenance(first),
     )
     return result, evaluated_by(config, seed)
 
@@ -70,24 +66,16 @@ def read_comparison(folder: Path) -> tuple[Result, Recordings]:
     found = read_object(folder / "comparison.json")
     provenance = read_provenance(folder)
     result = comparison_result(found)
+    sources = result.about.items() if provenance else ()
+    settings = {"decoding": found["decode"], "normaliser": found["normaliser"]}
+    folders = [folder / model["name"] for model in found["models"]]
     result = replace(
         result,
-        lines=read_lines(
-            [folder / model["name"] for model in found["models"]], is_by_letters(found)
-        ),
-        checkpoints={
-            name: (about["source"], provenance["which"])
-            for name, about in result.about.items()
-            if provenance
-        },
-        provenance={
-            **provenance,
-            "settings": {"decoding": found["decode"], "normaliser": found["normaliser"]},
-        },
+        lines=read_lines(folders, is_by_letters(found)),
+        checkpoints={name: (about["source"], provenance["which"]) for name, about in sources},
+        provenance={**provenance, "settings": settings},
     )
-    return result, lambda: DataSet.from_provenance(
-        provenance.get("source", {"data": found["data"]})
-    ).read()
+    return result, DataSet.from_provenance(provenance.get("source", {"data": found["data"]})).read
 
 
 def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
@@ -97,19 +85,18 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
     name = Path(provenance.get("model", folder.name)).name
     lines = read_lines([folder])
     source = provenance.get("source")
-
-    def rate(key: str) -> dict[str, float]:
-        return {name: found[key]["rate"]}
-
     result = Result(
         kind="evaluation",
         data=source["data"] if source else f"{found['utterances']} utterances",
         runs=[Run(name)],
         baseline=name,
-        measures=[Measure(WER.of(rate(key), name=title)) for key, title in MEASURES.items()],
-        resampling=Resampling(**resampling(lines)),
+        measures=[
+            Measure(WER.of({name: found[key]["rate"]}, name=title))
+            for key, title in MEASURES.items()
+        ],
+        resampling=Resampling.of([line.speaker for line in lines]),
         figures=[
-            CER.of(rate("cer_normalised")),
+            CER.of({name: found["cer_normalised"]["rate"]}),
             PARAMETERS.of({name: provenance.get("parameters")}),
             RTFX.of({name: found["rtfx"]}),
         ],
@@ -133,30 +120,29 @@ def read_run(folder: Path) -> tuple[Result, Recordings]:
     config = load_run_config(folder)
     events = read_metrics(folder)
     name = folder.resolve().name
-    evaluation = folder / JOINT.folder
-    is_measured = (evaluation / "evaluation.json").exists()
-    lines = read_lines([evaluation]) if is_measured else []
-    trained = [event for event in events if event["kind"] == "train"]
-    last = trained[-1] if trained else {}
-    during = [event for event in events if event["kind"] == "eval"]
-    rate, how = None, ""
+    evaluation = folder / JOINT.folder / "evaluation.json"
+    # The last of each kind.
+    last: dict[str, Event] = {"train": {}, "eval": {}} | {event["kind"]: event for event in events}
+    during = last["eval"]
+    is_measured = evaluation.exists()
+    lines = read_lines([evaluation.parent]) if is_measured else []
+    rate, measured = during.get("wer"), []
     if is_measured:
-        rate = read_object(evaluation / "evaluation.json")["wer"]["rate"]
+        rate = read_object(evaluation)["wer"]["rate"]
     elif during:
-        rate = during[-1]["wer"]
-        how = f"Measured during training, at step {during[-1]['step']}."
+        measured = [f"Measured during training, at step {during['step']}."]
     result = Result(
         kind="run",
         data=data_name(config.data),
         runs=[Run(name, events=events)],
         baseline=name,
         measures=[Measure(WER.of({name: rate}))],
-        resampling=Resampling(**resampling(lines)) if is_measured else None,
+        resampling=Resampling.of([line.speaker for line in lines]) if is_measured else None,
         figures=[
-            figure.of({name: last.get(key)})
+            figure.of({name: last["train"].get(key)})
             for key, figure in (("step", STEPS), ("seconds", TRAIN_TIME), ("loss", LOSS))
         ],
-        measured=[how] if how else [],
+        measured=measured,
         lines=lines,
         configs={name: to_dict(config)},
         checkpoints={name: (str(folder), "last" if is_measured else "best")},
@@ -174,7 +160,7 @@ READERS = {  # by the file that tells the kind
 
 
 def evaluated_by(config: RunConfig, seed: int) -> Recordings:
-    """What reads the utterances again that a run is measured on."""
+    """Reads the utterances again that a run is measured on."""
     return lambda: all_evaluated(build_corpus(config.data, seed).eval_utterances())
 
 

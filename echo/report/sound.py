@@ -5,12 +5,11 @@ import logging
 import os
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import soundfile
-import torch
 
 from echo.data.audio import Audio, AudioFile
 from echo.data.features import log_mel
@@ -27,15 +26,11 @@ PICTURE = (600, 40)  # pixels, at most
 FORMAT = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.7}
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(NamedTuple):
+    """A recording as the page's player takes it."""
+
     audio: str  # MP3 in base64
     spectrogram: str  # JPEG in base64; low frequencies below
-
-    @property
-    def size(self) -> int:
-        """Bytes of the page."""
-        return len(self.audio) + len(self.spectrogram)
 
 
 def embedded(recordings: Iterable[tuple[int, Audio]]) -> dict[int, Sound]:
@@ -49,7 +44,7 @@ def embedded(recordings: Iterable[tuple[int, Audio]]) -> dict[int, Sound]:
         except DataError as error:
             logger.warning("the page does not have one recording: %s", error)
             continue
-        size += sound.size
+        size += sum(map(len, sound))
         if size > EMBEDDED_BYTES:
             break
         found[number] = sound
@@ -57,23 +52,14 @@ def embedded(recordings: Iterable[tuple[int, Audio]]) -> dict[int, Sound]:
 
 
 def embed(audio: Audio) -> Sound:
-    """Encodes a recording.
-
-    Raises:
-        DataError: it is missing, unreadable, damaged or empty.
-    """
     samples = audio.load()
     # The model's own features, two frames a column.
     mel = log_mel(samples, N_MELS).flip(0)
     width = min(PICTURE[0], -(-mel.shape[1] // 2))
-    return Sound(encoded(samples), heat_map(mel.numpy(), width, PICTURE[1]))
-
-
-def encoded(samples: torch.Tensor) -> str:
-    """(samples,) at 16 kHz as an MP3 in base64."""
     file = io.BytesIO()
     soundfile.write(file, samples.clamp(-1, 1).numpy(), SAMPLE_RATE, **FORMAT)
-    return b64encode(file.getvalue()).decode()
+    mp3 = b64encode(file.getvalue()).decode()
+    return Sound(mp3, heat_map(mel.numpy(), width, PICTURE[1]))
 
 
 def link(audio: Audio, page: Path) -> str | None:

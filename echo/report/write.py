@@ -14,7 +14,7 @@ from echo.report.curves import attention_charts, training_charts
 from echo.report.groups import group_rates, overall_rates
 from echo.report.maps import UtteranceMaps, attention_maps
 from echo.report.mistakes import commonest, hallucinations
-from echo.report.page import render, sounds_of
+from echo.report.page import render
 from echo.report.read import find_utterances, read_result
 from echo.report.rows import by_telling, table
 from echo.report.sound import Sound, embedded, link
@@ -40,9 +40,8 @@ def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) ->
     result, recordings = read_result(folder)
     found: Mapping[str, Utterance] = {}
     if result.lines:
-        found = find_utterances(
-            result.lines, recordings if utterances is None else lambda: utterances
-        )
+        read = recordings if utterances is None else lambda: utterances
+        found = find_utterances(result.lines, read)
     lines = [
         replace(line, extra=found[line.id].extra) if line.id in found else line
         for line in result.lines
@@ -85,7 +84,7 @@ def sections(
         },
         "maps": maps,
         "table": table(result, links) if heard else {},
-        "sounds": sounds_of(sounds),
+        "sounds": sounds,
         "differing": differing(result.configs),
         "configs": {model: as_yaml(config) for model, config in result.configs.items()},
     }

@@ -15,7 +15,7 @@ from PIL import Image
 
 from echo.attention.windows import AdaptiveWindow, HardWindow, span_temperature
 from echo.checkpoints.load import load_model
-from echo.inspect.figures import draw_panel, encoder_panels, time_labels
+from echo.inspect.figures import draw_panel, head_panels, time_labels
 from echo.inspect.inspect import Inspection, inspect_recording
 from echo.model.geometry import ENCODER_FRAME_SECONDS
 from echo.support.pictures import stretched
@@ -37,7 +37,7 @@ def draw_views(inspection: Inspection, head: int) -> Image.Image:
     panel = partial(draw_panel, width=700)
     title = f"log-mel: “{inspection.transcript}”"
     above = panel(title, inspection.log_mel.flip(0), 100, below=time, levels=stretched)
-    views = [*encoder_panels(layer, panel, time)][2 * head : 2 * head + 2]
+    views = [*head_panels(layer, panel, time, time)][2 * head : 2 * head + 2]
     return Image.fromarray(np.vstack([above, *views]))
 
 

@@ -28,7 +28,7 @@ from echo.evaluate.evaluation import evaluate_model
 from echo.evaluate.noise import measure_noise
 from echo.model.geometry import SAMPLE_RATE
 from echo.pilot.contenders import read_pilot
-from echo.pilot.results import run_folder
+from echo.pilot.result import run_folder
 from echo.pilot.run import run_pilot
 from echo.support.yaml import read_yaml
 

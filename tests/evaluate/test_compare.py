@@ -149,7 +149,7 @@ def test_all_are_measured_with_the_one_normaliser_that_knows_most(utterances, mo
 
     monkeypatch.setattr(compare, "load_model", with_spellings)
     for sources in (models, models[::-1]):
-        _, normalise = compare.prepare(sources, utterances[:1], "best", "raise")
+        _, normalise = compare.prepare(sources, utterances[:1], compare.load_model, "raise")
         assert normalise("Colour") == "color"
 
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from echo.evaluate.result import Difference, Resampling
+from echo.evaluate.result import Difference
+from echo.evaluate.statistics import Resampling
 from echo.evaluate.summary import model_table
 from echo.evaluate.verdict import sure
-from echo.pilot.result import at_equal_seconds, pilot_result, silent
+from echo.pilot.result import pilot_result, said_at_equal_seconds, silent
 
 RESAMPLING = {"unit": "utterance", "units": 300, "utterances": 300, "seeds": 3, "level": 0.95}
 
@@ -96,7 +97,7 @@ def test_a_difference_is_said_with_its_interval(value, ends, text):
 def test_who_is_ahead_at_equal_seconds_is_said():
     def said(ahead, after):
         counts = {"evaluations": 12, "ahead": ahead, "ahead_after_seconds": after}
-        return at_equal_seconds("whisper", "echo", counts)
+        return said_at_equal_seconds("whisper", "echo", counts)
 
     assert said(9, 40.4) == "echo: ahead of whisper at 9 of 12 evaluations; at all after 40 s."
     assert said(9, None) == "echo: ahead of whisper at 9 of 12 evaluations."

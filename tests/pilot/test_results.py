@@ -10,7 +10,7 @@ from echo.evaluate.statistics import interval, resampled_rates
 from echo.pilot.contenders import read_pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
 from echo.pilot.measure import read_heard, watched
-from echo.pilot.results import differences, run_folder
+from echo.pilot.result import differences, run_folder
 
 WORDS = 10
 
@@ -75,7 +75,7 @@ def test_a_model_without_a_ctc_head_is_decoded_by_its_decoder(tmp_path):
     write(run_folder(tmp_path, "one", 1) / "evaluation", [2, 2])
     write(run_folder(tmp_path, "base", 1) / "evaluation", [1, 1])
     write(run_folder(tmp_path, "base", 1) / "evaluation-decoder", [5, 5])
-    assert read_heard(run_folder(tmp_path, "one", 1), DECODER)["u0"].errors == 2
+    assert read_heard(run_folder(tmp_path, "one", 1), DECODER)["u0"]["wer"]["substitutions"] == 2
     found = differences(pilot_of([1], "one", "base"), tmp_path, ["joint", "decoder"])["differences"]
     assert found["joint"]["one"]["difference"] == pytest.approx(0.1)
     assert found["decoder"]["one"]["difference"] == pytest.approx(-0.3)

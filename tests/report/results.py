@@ -8,11 +8,11 @@ from echo.data.utterance import describe
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.differences import error_rates, most_changed
 from echo.evaluate.evaluation import score
+from echo.evaluate.measure import DataSet
 from echo.evaluate.normaliser import Normaliser
-from echo.evaluate.source import DataSet
 from echo.pilot.contenders import read_pilot
 from echo.pilot.measure import MEASURED_FILE
-from echo.pilot.results import collect, run_folder
+from echo.pilot.result import collect, run_folder
 from echo.support.provenance import write_provenance
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml

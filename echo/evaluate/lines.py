@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from echo.evaluate.alignment import Alignment, align
+from echo.evaluate.alignment import align
 from echo.evaluate.result import Line, WerName
 from echo.support.errors import DataError
 from echo.support.files import read_object
@@ -35,52 +35,43 @@ def read_lines(folders: Sequence[Path], by_letters: bool | None = None) -> list[
     """
     if by_letters is None:
         by_letters = is_by_letters(read_object(folders[0] / "evaluation.json"))
-    read = [read_utterances(folder / "utterances.jsonl") for folder in folders]
-    first, *_ = read
-    ids = [id for id in first if all(id in run for run in read)]
-    views = [
-        v for v, keys in TEXTS.items() if all(keys[1] in run[id] for id in ids for run in read)
-    ]
-    aligned = {view: aligned_texts(view, ids, read, by_letters) for view in views}
+    runs = [read_utterances(folder) for folder in folders]
+    rows = in_all(runs)
+    aligned = {
+        view: [
+            # Normalised letters have spaces between them.
+            align([r[said] for r in run], [r[heard] for r in run], by_letters and view == "wer")
+            for run in zip(*rows, strict=True)
+        ]
+        for view, (said, heard) in TEXTS.items()
+        if all(heard in line for row in rows for line in row)
+    }
     return [
         Line(
-            id,
-            first[id]["duration"],
-            first[id]["speaker"],
-            {view: first[id][TEXTS[view][0]] for view in views},
-            {view: [run[i] for run in aligned[view]] for view in views},
-            [starts(run[id]) for run in read],
+            row[0]["id"],
+            row[0]["duration"],
+            row[0]["speaker"],
+            {view: row[0][TEXTS[view][0]] for view in aligned},
+            {view: [run[i] for run in alignments] for view, alignments in aligned.items()},
+            # When each word of a transcript begins, where the evaluation knew.
+            [[start for start, _ in r["times"]] if "times" in r else None for r in row],
         )
-        for i, id in enumerate(ids)
+        for i, row in enumerate(rows)
     ]
 
 
-def starts(line: Mapping[str, Any]) -> list[float] | None:
-    """When each word of a transcript begins, in seconds; None where the evaluation did not know."""
-    return [start for start, _ in line["times"]] if "times" in line else None
+def in_all(runs: Sequence[Mapping[str, dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """What all runs wrote for each utterance that every one of them has."""
+    return [[run[id] for run in runs] for id in runs[0] if all(id in run for run in runs)]
 
 
-def aligned_texts(
-    view: WerName, ids: Sequence[str], read: Sequence[Mapping[str, Any]], by_letters: bool
-) -> list[list[Alignment]]:
-    """One alignment for each run and utterance. Normalised letters have spaces between them."""
-    reference, hypothesis = TEXTS[view]
-    return [
-        align(
-            [run[id][reference] for id in ids],
-            [run[id][hypothesis] for id in ids],
-            by_letters and view == "wer",
-        )
-        for run in read
-    ]
-
-
-def read_utterances(path: Path) -> dict[str, dict[str, Any]]:
-    """The objects of `utterances.jsonl`, by id.
+def read_utterances(folder: Path) -> dict[str, dict[str, Any]]:
+    """The objects of a folder's `utterances.jsonl`, by id.
 
     Raises:
         DataError: the file is missing or damaged.
     """
+    path = folder / "utterances.jsonl"
     try:
         with path.open(encoding="utf-8") as file:
             return {line["id"]: line for line in map(json.loads, file)}
@@ -88,3 +79,8 @@ def read_utterances(path: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: is not what an evaluation writes ({error!r})") from None
+
+
+def word_errors(line: Mapping[str, Any]) -> int:
+    """The word errors as written of one of these objects."""
+    return sum(line["wer"][key] for key in ("substitutions", "deletions", "insertions"))
