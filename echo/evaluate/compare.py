@@ -17,6 +17,7 @@ from echo.data.examples import ExampleReader, check_utterances
 from echo.data.utterance import Utterance
 from echo.evaluate.comparison import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
+from echo.evaluate.decodings import CTC
 from echo.evaluate.differences import error_rates, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
@@ -61,7 +62,8 @@ def compare_models(
     Returns:
         The content of `comparison.json`: the set, the device and the settings; `models`, with the
         checkpoint, config, padding and cost of each; the result of `error_rates`; `groups`, by
-        column; and `changed`, the utterances that changed most, for each model except the first.
+        column; `ctc`, as `error_rates` returns it of the CTC heads alone; and `changed`, the
+        utterances that changed most, for each model except the first.
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
@@ -82,12 +84,16 @@ def compare_models(
 
     fitting, normalise = prepare(sources, utterances, load, on_error)
     models: list[dict[str, Any]] = []
-    evaluations = {}
+    evaluations, alone = {}, {}  # as `settings` say, and by the CTC head alone where there is one
     for name, source in zip(names, sources, strict=True):
         logger.info("measuring %s", name)
         equal = models[0]["padding"] if models else None
-        transcripts, found = measure(load(source), fitting, settings, on_error, equal)
+        loaded = load(source)
+        transcripts, found = measure(loaded, fitting, settings, on_error, equal)
         evaluations[name] = score(transcripts, normalise)
+        if by_ctc := CTC.settings(settings, loaded.model.config):
+            heard = transcribe_set(loaded, fitting, by_ctc, on_error, progress=True)
+            alone[name] = score(heard, normalise)
         models.append({"name": name, "source": source, **found})
         evaluations[name].write(out / name)
     common = on_common(evaluations, normalise)
@@ -104,6 +110,7 @@ def compare_models(
         "by_letters": first.by_letters,
         "models": models,
         **error_rates(common),
+        CTC.key: error_rates(on_common(alone, normalise)) if alone else None,
         "groups": {column: grouped_errors(common, column) for column in by},
         "changed": {
             name: most_changed(first, other) for name, other in zip(names[1:], others, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jiwer
 
+from echo.evaluate.decodings import CTC
 from echo.evaluate.figures import CER, MEMORY, PARAMETERS, RTFX, RTFX_EQUAL, WER
 from echo.evaluate.result import Difference, Measure, Result, Run
 from echo.evaluate.statistics import Resampling
@@ -56,7 +57,8 @@ def comparison_result(found: Found) -> Result:
                 {called[name]: one[wer] for name, one in rates.items()},
             )
             for wer, title in MEASURES.items()
-        ],
+        ]
+        + ctc_measure(found, called),
         resampling=Resampling(**{"utterances": found["utterances"], **found["resampling"]}),
         figures=[
             CER.of(error_rate("cer_normalised")),
@@ -75,6 +77,22 @@ def comparison_result(found: Found) -> Result:
         by=[*found["groups"]],
         configs={called[model["name"]]: model["config"] for model in models if "config" in model},
     )
+
+
+def ctc_measure(found: Found, called: Mapping[str, str]) -> list[Measure]:
+    """Returns the normalised WER of the CTC heads alone, of the models that have one."""
+    alone = found.get(CTC.key)
+    if not alone:
+        return []
+    rates = {called[name]: one["wer_normalised"] for name, one in alone["rates"].items()}
+    first = next(iter(called.values()))
+    differences = [
+        Difference.of(called[name], first, one["wer_normalised"])
+        for name, one in alone["differences"].items()
+        if first in rates
+    ]
+    figure = WER.of({name: counts["rate"] for name, counts in rates.items()}, name=CTC.wer)
+    return [Measure(figure, differences, rates)]
 
 
 def about(model: Found) -> dict[str, str]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
-from echo.data.describe import describe
 from echo.data.noise import AudioFolder
 from echo.data.sources import Columns, ReadOptions, read_source
-from echo.data.utterance import Utterance
+from echo.data.utterance import Utterance, describe
 from echo.evaluate.compare import compare_models
+from echo.evaluate.decodings import CTC
 from echo.evaluate.evaluation import Evaluation, evaluate_model, padded_limits
 from echo.evaluate.noise import NoiseCurve, measure_noise
 from echo.model.language import Task
@@ -57,6 +57,7 @@ class Measured:
     """An evaluation of one model, in noise too where that was asked for."""
 
     evaluation: Evaluation
+    by_ctc: Evaluation | None  # of the CTC head alone, where there is one
     utterances: Sequence[Utterance]  # of the whole set
     in_noise: NoiseCurve | None
 
@@ -71,6 +72,7 @@ class Measured:
                 ("CER", found.cer),
                 ("WER, normalised", found.wer_normalised),
                 ("CER, normalised", found.cer_normalised),
+                *([(CTC.wer, self.by_ctc.wer)] if self.by_ctc else []),
             )
         ]
         transcripts = found.transcripts
@@ -109,6 +111,8 @@ def measure_model(
     how = settings, data_set.options.on_error, True
     padding = pad_to_seconds, added_silence
     evaluation = evaluate_model(loaded, utterances, *how, *padding)
+    own = CTC.settings(settings, loaded.model.config)
+    by_ctc = evaluate_model(loaded, utterances, own, *how[1:], *padding) if own else None
     in_noise = None
     if noises:
         heard, limits = evaluation.transcripts.utterances, padded_limits(loaded.model, *padding)
@@ -116,7 +120,8 @@ def measure_model(
     if out:
         if in_noise:
             in_noise.write(out)
-        evaluation.write(out, {"noise": in_noise.to_dict()} if in_noise else {})
+        further = {"noise": in_noise.to_dict()} if in_noise else {}
+        evaluation.write(out, {**further, **({"wer_ctc": by_ctc.wer.to_dict()} if by_ctc else {})})
         write_provenance(
             out,
             model=source,
@@ -126,7 +131,7 @@ def measure_model(
             config=loaded.model.config.to_diff_dict(),
             **data_set.described(utterances),
         )
-    return Measured(evaluation, utterances, in_noise)
+    return Measured(evaluation, by_ctc, utterances, in_noise)
 
 
 def compare_sources(

@@ -10,7 +10,7 @@ from echo.data.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import Utterance, all_evaluated
 from echo.evaluate.comparison import MEASURES, comparison_result
-from echo.evaluate.decodings import JOINT
+from echo.evaluate.decodings import CTC, JOINT
 from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
 from echo.evaluate.lines import is_by_letters, read_lines
 from echo.evaluate.measure import DataSet
@@ -92,7 +92,8 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
         baseline=name,
         measures=[
             Measure(WER.of({name: found[key]["rate"]}, name=title))
-            for key, title in MEASURES.items()
+            for key, title in {**MEASURES, "wer_ctc": CTC.wer}.items()
+            if key in found
         ],
         resampling=Resampling.of([line.speaker for line in lines]),
         figures=[
