@@ -61,8 +61,8 @@ def in_turn(entries: Sequence[Entry]) -> list[int]:
 def table(
     entries: Sequence[Entry], order: Sequence[int], embedded: Mapping[int, Any]
 ) -> dict[str, Any]:
-    """What the script `explore.js` shows, at first in an order of the indices. What is not embedded,
-    by index, is linked."""
+    """What the script `explore.js` shows, at first in an order of the indices. What is not
+    embedded, by index, is linked."""
     rows = [
         {
             "id": entry.id,
