@@ -103,11 +103,7 @@ def evaluate(
 
 
 def read_snrs(noise: Path | None, snr: str | None) -> list[float]:
-    """The SNRs to measure at, in dB.
-
-    Raises:
-        ConfigError: they are not numbers from -100 to 100, each once, or there is no noise.
-    """
+    """The SNRs to measure at, in dB."""
     if noise is None and snr is not None:
         raise ConfigError("--snr has no effect without --noise FOLDER")
     text = DEFAULT_SNRS if snr is None else snr

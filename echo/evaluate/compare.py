@@ -204,11 +204,7 @@ def measure(
 def on_common(
     evaluations: dict[str, Evaluation], normalise: Normaliser | RowNormalisers
 ) -> dict[str, Evaluation]:
-    """Restricts the evaluations to the utterances that all models transcribed.
-
-    Raises:
-        DataError: there are no such utterances.
-    """
+    """Restricts the evaluations to the utterances that all models transcribed."""
     heard = [{u.id for u in e.transcripts.utterances} for e in evaluations.values()]
     common = set.intersection(*heard)
     if not common:

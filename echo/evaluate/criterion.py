@@ -32,16 +32,8 @@ class Criterion:
 
 
 def read_criterion(expression: str | None, names: Sequence[str], key: str) -> Criterion:
-    """Reads an expression such as "own + 0.5 general".
-
-    Args:
-        expression: None chooses by the first set.
-        names: of all data sets.
-        key: the setting or option that holds the expression, for messages.
-
-    Raises:
-        ConfigError: it is no such expression, or names a set that there is not.
-    """
+    """Reads an expression such as "own + 0.5 general", of the names of data sets; None chooses by
+    the first set. Messages name the setting or option that holds it, its `key`."""
     if expression is None:
         return Criterion({names[0]: 1.0})
     if names == [""]:
@@ -64,10 +56,6 @@ def read_criterion(expression: str | None, names: Sequence[str], key: str) -> Cr
 
 
 def run_criterion(config: RunConfig) -> Criterion:
-    """What a run's checkpoints are chosen by.
-
-    Raises:
-        ConfigError: `train.best` is wrong.
-    """
+    """What a run's checkpoints are chosen by."""
     names = list(evaluation_sources(config.data))
     return read_criterion(config.train.best, names, "train.best")

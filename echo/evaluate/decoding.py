@@ -60,9 +60,7 @@ def transcribe_set(
 
     Batches hold utterances of similar length. Several processes can share the work, and each of
     them returns all transcripts. The model's mode (training or evaluation) is restored afterwards.
-
-    Args:
-        limits: limits and padding to use instead of the model's own.
+    Limits and padding are the model's own unless they are given.
 
     Raises:
         DataError: an utterance cannot be read and `on_error` is "raise", or none can.

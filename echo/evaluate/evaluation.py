@@ -62,11 +62,7 @@ class Evaluation:
 
     def write(self, folder: Path, further: Mapping[str, Any] | None = None) -> None:
         """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`,
-        with `further` entries.
-
-        Raises:
-            EchoError: the folder cannot be written.
-        """
+        with `further` entries."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         times = self.transcripts.times

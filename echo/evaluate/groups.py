@@ -23,11 +23,7 @@ def group(utterances: Sequence[Utterance | Line], column: str) -> dict[str, list
 
 
 def check_column(utterances: Sequence[Utterance], column: str) -> None:
-    """Checks that some utterance has the column.
-
-    Raises:
-        DataError: no utterance has it. The message lists the available columns.
-    """
+    """Checks that some utterance has the column."""
     speaker = ["speaker"] if any(utterance.speaker for utterance in utterances) else []
     further = [key for utterance in utterances for key in utterance.extra]
     found = dict.fromkeys(["duration", *speaker, *further])

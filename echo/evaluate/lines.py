@@ -23,16 +23,9 @@ def is_by_letters(found: Mapping[str, Any]) -> bool:
 
 
 def read_lines(folders: Sequence[Path], by_letters: bool | None = None) -> list[Line]:
-    """Returns the utterances that all runs transcribed, in the order of the first.
-
-    Args:
-        folders: with `utterances.jsonl`, one of each run.
-        by_letters: whether errors as written are counted in letters; by default what the first
-            folder's `evaluation.json` says.
-
-    Raises:
-        DataError: a file is missing or damaged.
-    """
+    """Returns the utterances that all runs transcribed, each into a folder, in the order of the
+    first. Whether errors as written are counted in letters is by default what the first folder's
+    `evaluation.json` says."""
     if by_letters is None:
         by_letters = is_by_letters(read_object(folders[0] / "evaluation.json"))
     runs = [read_utterances(folder) for folder in folders]
@@ -66,11 +59,7 @@ def in_all(runs: Sequence[Mapping[str, dict[str, Any]]]) -> list[list[dict[str, 
 
 
 def read_utterances(folder: Path) -> dict[str, dict[str, Any]]:
-    """The objects of a folder's `utterances.jsonl`, by id.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
+    """The objects of a folder's `utterances.jsonl`, by id."""
     path = folder / "utterances.jsonl"
     try:
         with path.open(encoding="utf-8") as file:

@@ -26,11 +26,6 @@ class DataSet:
     options: ReadOptions
 
     def read(self) -> Sequence[Utterance]:
-        """Returns its utterances.
-
-        Raises:
-            EchoError: there is no such data set, or it cannot be used.
-        """
         return read_source(self.name, self.options)
 
     def described(self, utterances: Sequence[Utterance]) -> dict[str, Any]:
@@ -96,15 +91,9 @@ def measure_model(
     snrs: Sequence[float] = (),
     out: Path | None = None,
 ) -> Measured:
-    """Evaluates a model on a data set, as `load_model` and `evaluate_model` take them.
-
-    Args:
-        noise: a folder of recordings of noise, to measure in as well at each of `snrs`, in dB.
-        out: a folder to write to: transcripts, error rates and `provenance.json`.
-
-    Raises:
-        EchoError: the data or the model cannot be used, or the folder cannot be written.
-    """
+    """Evaluates a model on a data set, as `load_model` and `evaluate_model` take them, and with a
+    folder of recordings of noise, in these at each of `snrs`, in dB, too. Writes transcripts, error
+    rates and `provenance.json` into `out`."""
     noises = AudioFolder.at(noise, "--noise") if noise else None
     utterances = data_set.read()
     loaded = load_model(source, which, language, task)

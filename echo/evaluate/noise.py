@@ -50,10 +50,8 @@ class NoiseCurve:
     def table(self, clean: Evaluation) -> str:
         """The curve as lines of text, from the evaluation without noise down."""
         lines = ["SNR           WER  WER, normalised"]
-        for name, evaluation in (
-            ("no noise", clean),
-            *((f"{snr:g} dB", evaluation) for snr, evaluation in self.curve.items()),
-        ):
+        rows = {"no noise": clean, **{f"{snr:g} dB": found for snr, found in self.curve.items()}}
+        for name, evaluation in rows.items():
             wer, normalised = evaluation.wer.rate, evaluation.wer_normalised.rate
             lines.append(f"{name:8} {100 * wer:6.2f} %         {100 * normalised:6.2f} %")
         written = self.alone.wer.insertions
@@ -82,9 +80,6 @@ def measure_noise(
 ) -> NoiseCurve:
     """Evaluates a model at each SNR in dB, with its own limits and padding or the given ones. An
     utterance has the same noise at every SNR, whatever the model: its draws depend on its id alone.
-
-    Raises:
-        DataError: an utterance or a noise cannot be used and `on_error` is "raise".
     """
     to_device(loaded.model)
     # By the rows as they are: those of noise alone have no text to tell a language by.

@@ -84,14 +84,9 @@ def shared_normalisers(
 
 
 def normaliser(language: str | None, tokenizer: Any, texts: Iterable[str] = ()) -> Normaliser:
-    """Returns the normaliser for a language.
-
-    English gets Whisper's English normaliser, with the spelling rules of the checkpoint's
-    tokenizer. Any other language gets `normalise_basic`.
-
-    Args:
-        language: its code. None guesses from the scripts in `texts`, and takes Latin for English.
-    """
+    """Returns the normaliser for a language's code; None guesses by the scripts in `texts`, and takes
+    Latin for English. English gets Whisper's English normaliser, with the spelling rules of the
+    checkpoint's tokenizer, any other language `normalise_basic`."""
     by_letters = language in UNSPACED_LANGUAGES
     if language is None:
         text = " ".join(texts)

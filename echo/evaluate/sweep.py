@@ -106,20 +106,11 @@ def sweep(
     task: Task | None = None,
     progress: bool = False,
 ) -> Sweep:
-    """Measures the mean of two models at each weight of the second, and writes the best as a
-    model's folder, with `sweep.json` and `sweep.md`.
+    """Measures the mean of two models on sets by name at each weight of the second, and writes the
+    best, by normalised WER, as a model's folder, with `sweep.json` and `sweep.md`.
 
     Each mean pads as the model that it is nearer to, in the middle as the second: near a Whisper it
     needs the 30 s that this was trained with, and near a fine-tuned model it does not.
-
-    Args:
-        models: two runs, models' folders or hub ids.
-        sets: data sets by name.
-        criterion: what the best is chosen by, as normalised WER.
-        out: a folder that is new or empty.
-        which: checkpoint of a run, "best" or "last".
-        on_error: what to do with an utterance that cannot be used, see `evaluate_model`.
-        language, task: of a multilingual model.
 
     Raises:
         EchoError: there are not two models, the folder is in use, or data cannot be used.

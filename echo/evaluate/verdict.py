@@ -55,19 +55,14 @@ def verdict(result: Result) -> Verdict:
         over = f"{capitalised(result.resampling.over)}." if result.resampling else ""
         return Verdict(f"{model} gets {words_wrong(measure.rates, model)}.", over)
     best = min(measure.differences, key=lambda difference: difference.value)
-    return Verdict(
-        headline(measure.rates, best),
-        sure(best, result.resampling),
-        cost(result.figures, best.model, best.baseline),
-        notes(result),
-        best,
-        {
-            (figure.name, model): change(figure, model, result.baseline)
-            for figure in result.figures
-            for model in result.models
-            if model != result.baseline
-        },
-    )
+    changes = {
+        (figure.name, model): change(figure, model, result.baseline)
+        for figure in result.figures
+        for model in result.models
+        if model != result.baseline
+    }
+    said = sure(best, result.resampling), cost(result.figures, best.model, best.baseline)
+    return Verdict(headline(measure.rates, best), *said, notes(result), best, changes)
 
 
 def words_wrong(rates: Figure, model: str) -> str:

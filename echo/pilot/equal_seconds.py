@@ -13,9 +13,6 @@ def at_equal_seconds(events: Events, baseline: Events) -> list[dict[str, Any]]:
 
     The baseline's WER is interpolated linearly between two evaluations, and constant after its
     last. Evaluations before its first are left out, and those before training.
-
-    Returns:
-        For each evaluation `step`, `seconds`, `wer` and `baseline_wer`.
     """
     own, other = (
         [event for event in each if event["kind"] == "eval" and event["step"] > 0]

@@ -20,10 +20,7 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
     """Trains and measures every contender with every seed; contenders with the same seed in turn.
 
     Writes run folders OUT/CONTENDER/seed-N, `pilot.json` and `table.md`. Started again, a
-    pilot resumes; with further seeds it trains only these.
-
-    Returns:
-        The content of `pilot.json`; see `echo.pilot.result.collect`.
+    pilot resumes; with further seeds it trains only these. Returns what `collect` does.
 
     Raises:
         ConfigError: the settings of a model are not allowed, which is known before data are read

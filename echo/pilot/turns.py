@@ -16,7 +16,6 @@ from echo.data.build import build_corpus
 from echo.data.corpora.stream import AnyCorpus
 from echo.support.errors import ConfigError, StoppedError
 from echo.support.signals import StopRequest
-from echo.train.loop import Trainer
 from echo.train.run import folder_of_its_own, resumed_trainer, started_trainer
 from echo.train.start import is_config_of
 from echo.train.state import random_state, restore_random_state
@@ -28,7 +27,7 @@ class Contestant:
     def __init__(self, config: RunConfig, run: Path, corpus: AnyCorpus, title: str) -> None:
         """Starts the run, or resumes it."""
         is_there = (run / "config.yaml").exists()
-        self.trainer: Trainer = (
+        self.trainer = (
             resumed_trainer(run, corpus) if is_there else started_trainer(config, run, corpus)
         )
         self.title = title

@@ -84,11 +84,8 @@ def max_spans(config: Mapping[str, Any]) -> dict[str, float]:
 def layer_curves(
     runs: Sequence[Run], prefix: str, scales: Mapping[str, float] | None
 ) -> list[Curve]:
-    """What training logs for each layer as `KEY/LAYER`, by the beginning of that.
-
-    Args:
-        scales: factor by layer; layers without one are left out. None scales nothing.
-    """
+    """What training logs for each layer as `KEY/LAYER`, by the beginning of that, times the layer's
+    scale; layers without one are left out, unless there are no scales."""
     logged = {name for run in runs for event in run.events for name in event}
     names = sorted(name for name in logged if name.startswith(prefix))
     layers = {name: name.partition("/")[2] for name in names}

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,33 +80,30 @@ def table(
     return {"rows": kept, "order": order}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Speaker:
     """What one speaker says in all."""
 
     label: str
-    utterances: int = 0
-    seconds: float = 0.0
-    speeds: list[float] = field(default_factory=list)
-
-    @property
-    def speed(self) -> float | None:
-        """The median, in characters per second."""
-        return float(np.median(self.speeds)) if self.speeds else None
+    utterances: int
+    seconds: float
+    speed: float | None  # the median, in characters per second
 
 
 def speakers(entries: Sequence[Entry]) -> list[Speaker]:
     """The speakers that are named, who speaks longest first."""
-    found: dict[str, Speaker] = {}
+    heard: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.speaker is None or entry.seconds is None:
-            continue
-        speaker = found.setdefault(entry.speaker, Speaker(entry.speaker))
-        speaker.utterances += 1
-        speaker.seconds += entry.seconds
-        if entry.speed is not None:
-            speaker.speeds.append(entry.speed)
-    return sorted(found.values(), key=lambda speaker: -speaker.seconds)
+        if entry.speaker is not None and entry.seconds is not None:
+            heard[entry.speaker].append(entry)
+    found = []
+    for label, own in heard.items():
+        speeds = [entry.speed for entry in own if entry.speed is not None]
+        seconds = sum(entry.seconds or 0.0 for entry in own)
+        found.append(
+            Speaker(label, len(own), seconds, float(np.median(speeds)) if speeds else None)
+        )
+    return sorted(found, key=lambda speaker: -speaker.seconds)
 
 
 def histograms(entries: Sequence[Entry], named: Sequence[Speaker]) -> list[Histogram]:
@@ -129,7 +126,7 @@ class Character:
 
 def characters(counts: Counter[str]) -> dict[str, tuple[list[Character], int]]:
     """By kind the commonest characters, and how many rarer ones there are."""
-    found: defaultdict[str, list[Character]] = defaultdict(list)
+    found: dict[str, list[Character]] = {kind: [] for kind in (*KINDS.values(), UNSEEN)}
     for character, count in counts.most_common():
         category = unicodedata.category(character)
         name = unicodedata.name(character, f"U+{ord(character):04X}")
@@ -138,23 +135,19 @@ def characters(counts: Counter[str]) -> dict[str, tuple[list[Character], int]]:
         seen = "\u25cc" + character if category[0] == "M" else character
         shown = name.lower() if kind == UNSEEN else seen
         found[kind].append(Character(character, shown, name, count))
-    kinds = [kind for kind in (*dict.fromkeys(KINDS.values()), UNSEEN) if kind in found]
-    return {k: (found[k][:CHARACTERS], max(0, len(found[k]) - CHARACTERS)) for k in kinds}
+    return {
+        kind: (own[:CHARACTERS], max(0, len(own) - CHARACTERS))
+        for kind, own in found.items()
+        if own
+    }
 
 
-@dataclass(frozen=True)
-class Repeats:
-    """Texts that several utterances have."""
-
-    different: int  # texts in all
-    repeated: int  # of these
-    commonest: list[tuple[str, int]]
-
-
-def repeats(entries: Sequence[Entry]) -> Repeats:
+def repeats(entries: Sequence[Entry]) -> dict[str, Any]:
+    """How many different texts there are, how many of these are repeated, and the commonest."""
     counts = Counter(entry.text for entry in entries if entry.text)
     repeated = [(text, count) for text, count in counts.most_common() if count > 1]
-    return Repeats(len(counts), len(repeated), repeated[:REPEATED])
+    commonest = repeated[:REPEATED]
+    return {"different": len(counts), "repeated": len(repeated), "commonest": commonest}
 
 
 def to_embed(entries: Sequence[Entry], order: Sequence[int], seconds: float) -> Iterator[int]:

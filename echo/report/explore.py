@@ -36,20 +36,8 @@ def write_exploration(
     options: ReadOptions = AS_USUAL,
     max_seconds: float | None = MAX_SECONDS,
 ) -> Report:
-    """Writes a page that shows a data set.
-
-    Args:
-        spec, options: as for `read_source`.
-        page: the HTML file to write.
-        max_seconds: the longest recording that is no problem.
-
-    Returns:
-        What was found, as `check_source` returns it.
-
-    Raises:
-        EchoError: the source as a whole cannot be read, or holds no row, or the page cannot be
-            written.
-    """
+    """Writes a page that shows a data set, in which recordings up to `max_seconds` are no problem.
+    Returns what was found, as `check_source` does."""
     report = Report(spec)
     entries: list[Entry] = []
     for row in check_rows(spec, options, max_seconds):

@@ -21,11 +21,8 @@ WIDEST = 1000  # pixels
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
-    """Writes `encoder-N.png` and `decoder-N.png` for each layer, `inspection.json` and the page.
-
-    Returns:
-        The page.
-    """
+    """Writes `encoder-N.png` and `decoder-N.png` for each layer, `inspection.json` and the page;
+    returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     maps, layers = [], []
     for layer in inspection.layers():
@@ -49,8 +46,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
 
 
 def entropies(layers: list[LayerNumbers]) -> Iterator[tuple[Branch, str]]:
-    """Yields, for each branch, a picture of the entropy of the encoder's layers over time, the
-    first layer at the top."""
+    """Yields by branch the entropy of the encoder's layers over time, the first at the top."""
     for branch in BRANCHES:
         encoder = [x.entropy for x in layers if x.stack == "encoder" and branch in x.entropy]
         if encoder:

@@ -68,9 +68,8 @@ def hallucinations(result: Result) -> dict[str, Hallucination]:
     """What each model writes though nobody says it."""
     found = {}
     for model in result.models:
-        heard = [
-            line.alignments[result.view][i] for line in result.lines for i in result.runs_of(model)
-        ]
+        runs, view = result.runs_of(model), result.view
+        heard = [line.alignments[view][i] for line in result.lines for i in runs]
         silent = [len(a.hypothesis) for a in heard if not a.reference]
         found[model] = Hallucination(
             silent=len(silent),

@@ -29,11 +29,7 @@ Recordings = Callable[[], Sequence[Utterance]]  # reads the data set again
 
 
 def read_result(folder: Path) -> tuple[Result, Recordings]:
-    """Reads what a command wrote into a folder, and how its recordings are found.
-
-    Raises:
-        EchoError: the folder holds no result, or a file of it is damaged.
-    """
+    """Reads what a command wrote into a folder, and how its recordings are found."""
     for name, read in READERS.items():
         if (folder / name).exists():
             try:

@@ -12,11 +12,7 @@ VIEW_NAMES = {"wer": "as written", "wer_normalised": "normalised"}
 
 
 def table(result: Result, links: Mapping[int, str]) -> dict[str, Any]:
-    """What the script `utterances.js` shows.
-
-    Args:
-        links: where the recording of an utterance lies that is not embedded, by its index.
-    """
+    """What the script `utterances.js` shows, with links to recordings by the utterance's index."""
     return {
         "models": [{"name": m, "runs": result.runs_of(m)} for m in result.models],
         "seeds": [run.seed for run in result.runs],

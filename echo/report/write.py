@@ -25,17 +25,8 @@ MAPPED = 2  # utterances whose attention is shown
 
 
 def write_report(folder: Path, utterances: Sequence[Utterance] | None = None) -> Path:
-    """Writes `report.html` into the folder of a pilot, comparison, evaluation or run.
-
-    Args:
-        utterances: what was measured; by default the data set is read again.
-
-    Returns:
-        The page.
-
-    Raises:
-        EchoError: the folder holds no result, or cannot be written to.
-    """
+    """Writes `report.html` into the folder of a pilot, comparison, evaluation or run; returns its
+    path. The utterances that were measured are read again if they are not given."""
     page = folder / PAGE
     result, recordings = read_result(folder)
     found: Mapping[str, Utterance] = {}

@@ -6,6 +6,7 @@ from echo.evaluate.wer import METRIC_PATH
 evaluate.load(METRIC_PATH).compute(references=[...], predictions=[...])
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import datasets
@@ -29,12 +30,6 @@ class AsrErrors(evaluate.Metric):
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
         words = word_errors(references, predictions)
-        characters = character_errors(references, predictions)
-        return {
-            "wer": words.rate,
-            "cer": characters.rate,
-            "substitutions": words.substitutions,
-            "deletions": words.deletions,
-            "insertions": words.insertions,
-            "reference_words": words.reference,
-        }
+        counts = asdict(words)
+        rates = {"wer": words.rate, "cer": character_errors(references, predictions).rate}
+        return {**rates, "reference_words": counts.pop("reference"), **counts}

@@ -4,7 +4,6 @@
   const { rows, order } = JSON.parse(document.getElementById("utterances-data").textContent);
   rows.forEach((row, number) => { row.number = number; });
   const rank = new Map(order.map((number, i) => [number, i]));
-  const has = (row) => player.has(row.number, row.link);
   const isFlawed = (row) => row.flaws.length > 0;
 
   const text = ({ id, speaker, text, flaws }) => [id, speaker ?? "", text ?? "", ...flaws.flat()].join("\n");
@@ -12,7 +11,7 @@
   const filters = [
     ["all rows", () => true],
     ...(rows.some(isFlawed) ? [["with problems", isFlawed], ["without problems", (row) => !isFlawed(row)]] : []),
-    ...(rows.some(has) ? [["with sound", has]] : []),
+    ...(rows.some(player.has) ? [["with sound", player.has]] : []),
   ];
 
   // A comparison that puts rows without the value last.
@@ -29,21 +28,13 @@
   ];
 
   function render(row) {
-    const top = element("header", "");
-    const made = element("article", "u", top);
-    made.id = `u${row.number}`;
-    made.setAttribute("aria-label", row.id);
-    if (has(row)) {
-      const [button, mel] = player.controls(row);
-      top.append(button);
-      made.append(mel);
-    }
+    const [made, top] = player.article(row);
     const facts = [
       row.seconds != null && `${row.seconds.toFixed(1)} s`,
       row.speaker,
       row.speed != null && `${row.speed.toFixed(1)} characters/s`,
     ];
-    top.append(element("span", "id", row.id), ...facts.filter(Boolean).map((fact) => element("span", "", fact)));
+    top.append(...facts.filter(Boolean).map((fact) => element("span", "", fact)));
     if (row.text != null) {
       const said = element("p", "text", row.text || element("small", "", "(nobody speaks)"));
       said.dir = "auto";

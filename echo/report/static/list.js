@@ -6,10 +6,7 @@ function windowedList(box, render) {
 
   const observer = new IntersectionObserver(
     (entries) => {
-      for (const { target, isIntersecting } of entries) {
-        if (isIntersecting) fill(target);
-        else empty(target);
-      }
+      for (const { target, isIntersecting } of entries) (isIntersecting ? fill : empty)(target);
     },
     { root: box, rootMargin: "800px 0px" },
   );
@@ -22,8 +19,8 @@ function windowedList(box, render) {
   }
 
   function empty(block) {
-    if (!block.childElementCount) return;
-    if (block.contains(document.activeElement)) return; // the keyboard is in it
+    // What has the keyboard in it stays.
+    if (!block.childElementCount || block.contains(document.activeElement)) return;
     block.style.minHeight = `${block.offsetHeight}px`; // so that nothing moves
     block.classList.add("far");
     block.replaceChildren();
@@ -34,8 +31,7 @@ function windowedList(box, render) {
       observer.disconnect();
       const blocks = [];
       for (let i = 0; i < rows.length; i += BLOCK) {
-        const block = document.createElement("div");
-        block.className = "block far";
+        const block = element("div", "block far");
         block.rows = rows.slice(i, i + BLOCK);
         block.style.minHeight = `${GUESS * block.rows.length}px`;
         blocks.push(block);

@@ -5,58 +5,53 @@ const player = (() => {
   const audio = new Audio();
   let playing = null; // the number of the row that is loaded
 
-  const has = (number, link) => number in sounds || Boolean(link);
+  const has = ({ number, link }) => number in sounds || Boolean(link);
 
-  function address(number, link) {
+  function address({ number, link }) {
     if (!(number in sounds)) return link;
     const bytes = Uint8Array.from(atob(sounds[number][0]), (letter) => letter.charCodeAt(0));
     return URL.createObjectURL(new Blob([bytes], { type: "audio/mpeg" }));
   }
 
-  function load(number, link) {
-    if (playing === number) return;
-    stopped(playing);
+  function load(row) {
+    if (playing === row.number) return;
+    mark(playing, "▶");
     if (audio.src.startsWith("blob:")) URL.revokeObjectURL(audio.src);
-    playing = number;
-    audio.src = address(number, link);
+    playing = row.number;
+    audio.src = address(row);
     audio.currentTime = 0; // not where one that never finished loading was to start
   }
 
-  function toggle(number, link) {
-    if (playing === number && !audio.paused) {
-      audio.pause();
-      return;
-    }
-    load(number, link);
-    audio.play().catch(() => failed(number));
+  function play(row) {
+    load(row);
+    audio.play().catch(() => mark(row.number, "✕"));
   }
 
-  function seek(number, link, seconds) {
-    load(number, link);
+  function toggle(row) {
+    if (playing === row.number && !audio.paused) audio.pause();
+    else play(row);
+  }
+
+  function seek(row, seconds) {
+    load(row);
     audio.currentTime = Math.max(0, seconds); // if it still loads, it starts there
   }
 
-  const row = (number) => document.getElementById(`u${number}`);
+  // What a row has of this kind, if it is rendered.
+  const part = (number, selector) => document.getElementById(`u${number}`)?.querySelector(selector);
 
-  function stopped(number) {
-    const button = number === null ? null : row(number)?.querySelector(".play");
+  // Shows on a row's button that it is stopped, plays or cannot be played.
+  function mark(number, sign) {
+    const button = part(number, ".play");
     if (!button) return;
-    button.setAttribute("aria-pressed", "false");
-    button.textContent = "▶";
+    button.textContent = sign;
+    button.setAttribute("aria-pressed", String(sign === "❚❚"));
+    if (sign === "✕") button.title = "The recording cannot be played; it may have moved.";
   }
 
-  function failed(number) {
-    stopped(number);
-    const button = row(number)?.querySelector(".play");
-    if (button) {
-      button.textContent = "✕";
-      button.title = "The recording cannot be played; it may have moved.";
-    }
-  }
-
-  // Shows the time of what is loaded, in its row if that is rendered.
+  // Shows the time of what is loaded.
   function show() {
-    const mel = playing === null ? null : row(playing)?.querySelector(".mel");
+    const mel = part(playing, ".mel");
     if (!mel || !audio.duration) return;
     mel.querySelector(".now").style.left = `${(100 * audio.currentTime) / audio.duration}%`;
     mel.setAttribute("aria-valuenow", audio.currentTime.toFixed(2));
@@ -68,25 +63,22 @@ const player = (() => {
   }
 
   audio.addEventListener("play", () => {
-    const button = row(playing)?.querySelector(".play");
-    if (button) {
-      button.setAttribute("aria-pressed", "true");
-      button.textContent = "❚❚";
-    }
+    mark(playing, "❚❚");
     frame();
   });
-  for (const name of ["pause", "ended"]) audio.addEventListener(name, () => stopped(playing));
+  for (const name of ["pause", "ended"]) audio.addEventListener(name, () => mark(playing, "▶"));
   for (const name of ["loadedmetadata", "seeked"]) audio.addEventListener(name, show);
-  audio.addEventListener("error", () => failed(playing));
+  audio.addEventListener("error", () => mark(playing, "✕"));
 
-  // The button and the spectrogram of a row: {number, id, seconds, link}.
-  function controls({ number, id, seconds, link }) {
+  // The button and the spectrogram of a row.
+  function controls(row) {
+    const { number, id, seconds } = row;
     const isPlaying = playing === number && !audio.paused; // it may come back while it plays
     const button = element("button", "play", isPlaying ? "❚❚" : "▶");
     button.type = "button";
     button.setAttribute("aria-label", `Play ${id}`);
     button.setAttribute("aria-pressed", String(isPlaying));
-    button.addEventListener("click", () => toggle(number, link));
+    button.addEventListener("click", () => toggle(row));
     const mel = element("div", "mel", element("div", "now"));
     if (number in sounds) {
       const image = new Image();
@@ -102,31 +94,46 @@ const player = (() => {
     for (const [key, value] of Object.entries(attributes)) mel.setAttribute(key, value);
     mel.addEventListener("click", (event) => {
       const { left, width } = mel.getBoundingClientRect();
-      seek(number, link, (seconds * (event.clientX - left)) / width);
+      seek(row, (seconds * (event.clientX - left)) / width);
     });
     mel.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-      if (step) seek(number, link, (playing === number ? audio.currentTime : 0) + step);
-      else if (event.key === " " || event.key === "Enter") toggle(number, link);
+      if (step) seek(row, (playing === number ? audio.currentTime : 0) + step);
+      else if (event.key === " " || event.key === "Enter") toggle(row);
       else return;
       event.preventDefault();
     });
     return [button, mel];
   }
 
+  // A row's element, and the header in it, with its id and what plays it.
+  function article(row) {
+    const top = element("header", "");
+    const made = element("article", "u", top);
+    made.id = `u${row.number}`;
+    made.setAttribute("aria-label", row.id);
+    if (has(row)) {
+      const [button, mel] = controls(row);
+      top.append(button);
+      made.append(mel);
+    }
+    top.append(element("span", "id", row.id));
+    return [made, top];
+  }
+
   // A word that is played from where it was said, or its text where that is unknown.
-  function word(text, { number, link }, start) {
-    if (start === undefined || !has(number, link)) return text;
+  function word(text, row, start) {
+    if (start === undefined || !has(row)) return text;
     const button = element("button", "at", text);
     button.type = "button";
     button.title = `Play from ${start.toFixed(2)} s`;
     button.tabIndex = -1; // by keyboard, the spectrogram's slider goes there
     button.addEventListener("click", () => {
-      seek(number, link, start);
-      audio.play().catch(() => failed(number));
+      seek(row, start);
+      play(row);
     });
     return button;
   }
 
-  return { has, controls, word };
+  return { has, article, word };
 })();

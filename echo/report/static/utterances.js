@@ -8,12 +8,13 @@
   const view = () => Number(viewChoice?.value ?? 0);
   const errorsOf = (kinds) => kinds.length - kinds.split("=").length + 1;
 
-  // For each view and model, the mean number of errors over its trainings.
-  for (const row of rows) {
+  rows.forEach((row, number) => {
+    row.number = number;
+    // For each view and model, the mean number of errors over its trainings.
     row.errors = row.texts.map(({ kinds }) =>
       models.map(({ runs }) => runs.reduce((sum, run) => sum + errorsOf(kinds[run]), 0) / runs.length),
     );
-  }
+  });
   const errors = (row) => row.errors[view()];
   const total = (row) => errors(row).reduce((sum, one) => sum + one, 0);
   const change = (row) => Math.max(...errors(row).map((one) => Math.abs(one - errors(row)[baseline])));
@@ -29,10 +30,8 @@
       [`${name} better than ${models[baseline].name}`, (row) => errors(row)[i] < errors(row)[baseline]],
       [`${name} worse than ${models[baseline].name}`, (row) => errors(row)[i] > errors(row)[baseline]],
     ]),
-    ...(rows.some((row, i) => player.has(i, row.link))
-      ? [["with sound", (row) => player.has(row.number, row.link)]] : []),
+    ...(rows.some(player.has) ? [["with sound", player.has]] : []),
   ];
-  rows.forEach((row, number) => { row.number = number; });
 
   const rank = new Map([...new Set([...data.changed, ...data.worst])].map((number, i) => [number, i]));
   const telling = (row) => rank.get(row.number) ?? rank.size + row.number;
@@ -104,16 +103,8 @@
   }
 
   function render(row) {
-    const top = element("header", "");
-    const made = element("article", "u", top);
-    made.id = `u${row.number}`;
-    made.setAttribute("aria-label", row.id);
-    if (player.has(row.number, row.link)) {
-      const [button, mel] = player.controls(row);
-      top.append(button);
-      made.append(mel);
-    }
-    top.append(element("span", "id", row.id), `${row.seconds.toFixed(1)} s`);
+    const [made, top] = player.article(row);
+    top.append(`${row.seconds.toFixed(1)} s`);
     if (row.speaker) top.append(element("span", "", row.speaker));
     models.forEach((model, i) => {
       const mistakes = Number(errors(row)[i].toFixed(1));
