@@ -85,8 +85,8 @@ def shared_normalisers(
 
 def normaliser(language: str | None, tokenizer: Any, texts: Iterable[str] = ()) -> Normaliser:
     """Returns the normaliser for a language's code; None guesses by the scripts in `texts`, and
-    takes Latin for English. English gets Whisper's English normaliser, with the spelling rules of the
-    checkpoint's tokenizer, any other language `normalise_basic`."""
+    takes Latin for English. English gets Whisper's English normaliser, with the spelling rules of
+    the checkpoint's tokenizer, any other language `normalise_basic`."""
     by_letters = language in UNSPACED_LANGUAGES
     if language is None:
         text = " ".join(texts)
