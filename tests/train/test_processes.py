@@ -136,7 +136,7 @@ def two_sharded(folder: Path, shared: Path) -> dict[str, object]:
 def note_groups(path: Path) -> None:
     """Writes down how many groups of processes the run's objects hold at the very end."""
     held = [o for o in gc.get_objects() if type(o) is Processes and o.group]
-    path.write_text(f"{len(held)} {dist.is_initialized()}")
+    path.write_text(str(len(held) + dist.is_initialized()))
 
 
 def launch(work, folder, **environment) -> list[dict[str, list]]:
