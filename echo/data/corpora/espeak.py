@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
 
 def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
     """Speaks every prompt, into a new folder."""
-    synthesise = Synthesiser()
+    synthesise = synthesiser()
     with tqdm(total=sum(map(len, splits.values())), desc="Synthesising speech") as bar:
         for split, prompts in splits.items():
             (folder / split).mkdir(parents=True)
@@ -293,3 +294,9 @@ class Synthesiser:
             raise DataError(f'eSpeak NG cannot say "{text}" in the voice {voice}')
         pcm = torch.from_numpy(np.concatenate(self._chunks)).float() / 32768
         return to_mono_16k(pcm[None], self.rate, f'eSpeak NG\'s "{text}"')
+
+
+@lru_cache
+def synthesiser() -> Synthesiser:
+    """Returns the synthesiser of this process: its library may crash where it is started twice."""
+    return Synthesiser()

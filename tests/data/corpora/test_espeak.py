@@ -15,6 +15,7 @@ from echo.data.corpora.espeak import (
     Synthesiser,
     make_corpus,
     plan,
+    synthesiser,
 )
 from echo.data.corpora.phrases import draw_phrase
 from echo.model.geometry import SAMPLE_RATE
@@ -52,7 +53,7 @@ def test_what_is_written(cache):
 def test_second_call_does_not_synthesise(cache, monkeypatch):
     before = sorted(cache.iterdir())
     assert [path.name[:10] for path in before] == ["espeak-v1-"]  # and nothing left over
-    monkeypatch.setattr(espeak, "Synthesiser", None)
+    monkeypatch.setattr(espeak, "synthesiser", None)
     assert make_corpus(cache, 8, 4) == before[0]
 
 
@@ -127,7 +128,7 @@ def test_voices_exist(loader):
     # eSpeak takes an unknown variant for none, without a word.
     variants = {path.name for path in Path(loader.get_data_path(), "voices", "!v").iterdir()}
     assert variants >= {*TRAIN_VARIANTS, *EVAL_VARIANTS}
-    synthesise = Synthesiser()
+    synthesise = synthesiser()
     for accent in ACCENTS:
         assert len(synthesise("one", f"{accent}+f1", 160, 50)) > 0.1 * SAMPLE_RATE
     with pytest.raises(DataError, match="the voice xx"):
@@ -135,6 +136,7 @@ def test_voices_exist(loader):
 
 
 def test_espeak_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(espeak, "synthesiser", Synthesiser)  # as in a process of its own
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match=r"echo-asr\[demo\]"):
         make_corpus(tmp_path, 1, 1)
