@@ -5,6 +5,7 @@ call; so this uses oneDNN's kernels, which PyTorch's compiler calls too.
 """
 
 import copy
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -14,13 +15,13 @@ from echo.support.errors import ConfigError
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with weights of -127 to 127, a scale for each output, and inputs of 0 to 255
-    over their own range at each call. It has no gradient."""
+    """A linear layer with weights of -127 to 127, or fewer (see `weight_steps`), a scale for each
+    output, and inputs of 0 to 255 over their own range at each call. It has no gradient."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        self.scales = weight.abs().amax(1).clamp(min=1e-12) / 127
+        self.scales = weight.abs().amax(1).clamp(min=1e-12) / weight_steps()
         self.zeros = torch.zeros(len(weight), dtype=torch.long)
         rounded = (weight / self.scales[:, None]).round().to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(rounded, None)
@@ -33,10 +34,32 @@ class Int8Linear(nn.Module):
         step = max((highest - lowest) / 255, 1e-12)
         zero = round(-lowest / step)
         rounded = x.mul(1 / step).add_(zero + 0.5).clamp_(0, 255).to(torch.uint8)
-        return torch.ops.onednn.qlinear_pointwise(
-            rounded, step, zero, self.packed, self.scales, self.zeros, self.bias,
-            1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
+        return product(rounded, step, zero, self.packed, self.scales, self.zeros, self.bias)
+
+
+def product(
+    x: torch.Tensor,
+    step: float,
+    zero: int,
+    packed: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    return torch.ops.onednn.qlinear_pointwise(
+        x, step, zero, packed, scales, zeros, bias, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
+@lru_cache
+def weight_steps() -> int:
+    """Returns the largest integer weight: 127, or 63 on a processor without instructions for
+    products of 8-bit integers (VNNI). There the kernels add up two products in 16 bits, which
+    overflow with larger weights, and the sum is silently wrong."""
+    largest = torch.ops.onednn.qlinear_prepack(torch.full((1, 32), 127, dtype=torch.int8), None)
+    inputs, one = torch.full((1, 32), 255, dtype=torch.uint8), torch.ones(1)
+    found = product(inputs, 1.0, 0, largest, one, torch.zeros(1, dtype=torch.long), None)
+    return 127 if found.item() == 32 * 255 * 127 else 63
 
 
 def int8_copy(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:

@@ -7,20 +7,20 @@ from torch import nn
 from echo.checkpoints.load import load_model
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
-from echo.transcribe.int8 import Int8Linear, int8_copy
+from echo.transcribe.int8 import Int8Linear, int8_copy, weight_steps
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings, transcribe_recordings
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_product_is_that_of_rounded_numbers(bias):
-    """Weights of -127 to 127 for each output, inputs of 256 steps over their range."""
+    """Weights of as many steps for each output, inputs of 256 steps over their range."""
     torch.manual_seed(0)
     linear = nn.Linear(40, 30, bias)
     linear.weight.data[3] *= 50  # a scale for each output: this one does not spoil the others
     x = torch.randn(2, 5, 40)
     step = (x.max() - x.min()).double() / 255
     inputs = (x.double() / step).round() * step
-    row = linear.weight.detach().double().abs().amax(1, keepdim=True) / 127
+    row = linear.weight.detach().double().abs().amax(1, keepdim=True) / weight_steps()
     weights = (linear.weight.detach() / row).round() * row
     expected = inputs @ weights.T + (linear.bias.detach() if bias else 0)
     found = Int8Linear(linear)(x)
@@ -30,6 +30,14 @@ def test_a_product_is_that_of_rounded_numbers(bias):
     )
     assert (found - expected).abs().median() < 1e-5
     assert (found - linear(x)).norm() < 0.02 * linear(x).norm()
+
+
+def test_sums_do_not_overflow():
+    """Where a processor adds up products in 16 bits, two of the largest would not fit."""
+    linear = nn.Linear(64, 2, bias=False)
+    linear.weight.data = torch.tensor([[1.0], [-1.0]]).expand(2, 64)
+    found = Int8Linear(linear)(torch.full((1, 64), 3.0))
+    torch.testing.assert_close(found, torch.tensor([[192.0, -192.0]]))
 
 
 def test_inputs_may_be_all_zero_or_of_one_sign():
