@@ -10,6 +10,8 @@ from echo.checkpoints.convert import focused_config
 from echo.checkpoints.load import echo_config, model_folder
 from echo.checkpoints.pretrained import read_config
 from echo.config import DataSettings, RunConfig
+from echo.data.named import evaluation_sources
+from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.model.whisper import plain_config
 from echo.support.errors import ConfigError
@@ -36,6 +38,7 @@ def check_run(config: RunConfig) -> None:
 
 def check_contradictions(config: RunConfig) -> None:
     """Raises ConfigError for a setting that contradicts another, or needs one that is not given."""
+    read_criterion(config.train.best, [*evaluation_sources(config.data)], "train.best")
     for loss in weighted_losses(config):
         if problem := loss.problem(config):
             raise ConfigError(problem)

@@ -192,7 +192,7 @@ def test_the_controls_join_a_pilot(name):
 def assert_can_be_built(pilot):
     tokenizer = train_tokenizer(["one two three"], "characters", None)
     for contender in pilot.contenders:
-        model = replace(contender.config.model, d_model=contender.config.model.heads * 4)
+        model = replace(contender.config.model, d_model=contender.config.model.heads * 6)
         built = build_model(replace(contender.config, model=model), tokenizer)
         output = built(torch.randn(1, 80, 50), decoder_input_ids=torch.tensor([[1, 4]]))
         assert torch.isfinite(output.ctc_logits).all(), contender.name

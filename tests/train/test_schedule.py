@@ -53,7 +53,7 @@ def test_with_both_budgets_it_follows_the_one_that_is_further():
 
 
 def test_a_training_without_an_end_is_an_error():
-    with pytest.raises(ConfigError, match=r"max_steps can only be null where train.max_seconds"):
+    with pytest.raises(ConfigError, match=r"max_steps can only be null if train.max_seconds"):
         build_schedule(optimiser(), TrainSettings(max_steps=None))
 
 
