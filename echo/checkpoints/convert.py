@@ -24,7 +24,7 @@ from echo.model.model import (
     EchoForConditionalGeneration,
     swap_attention,
 )
-from echo.model.whisper import plain_config, whisper_names
+from echo.model.whisper_names import plain_config, whisper_names
 from echo.support.errors import ConfigError
 from echo.support.files import new_folder, whole_folder
 from echo.support.settings import apply_overrides, merge

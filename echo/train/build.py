@@ -1,6 +1,5 @@
 """Builds a run's model and tokenizer from its config."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +13,8 @@ from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.language import transcript_code
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
-from echo.model.whisper import whisper_names
 from echo.support.errors import ConfigError
+from echo.train.first_weights import fresh_model
 
 
 def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
@@ -118,25 +117,6 @@ def padding(data: DataSettings) -> dict[str, Any]:
         "pad_to_seconds": None if data.pad_to == "batch" else data.pad_to,
         "added_silence": data.added_silence,
     }
-
-
-def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGeneration:
-    """A model that starts with the weights that a Whisper of the same seed would have, as far as
-    both have them. So two models of one seed differ in their attention and not by luck: how fast a
-    small model learns to align depends more on its first weights than on its attention."""
-    plain = copy.deepcopy(config)
-    plain.attention = {"encoder": "plain", "decoder": "plain"}
-    twin = EchoForConditionalGeneration(plain)
-    with torch.no_grad():
-        for conv in (twin.model.encoder.conv1, twin.model.encoder.conv2):
-            conv.weight.mul_(conv_gain)
-    whisper = twin.state_dict()
-    model = EchoForConditionalGeneration(config)
-    names = whisper_names(model)
-    model.load_state_dict(
-        {key: whisper[name] for key, name in names.items() if name in whisper}, strict=False
-    )
-    return model
 
 
 def with_weights(

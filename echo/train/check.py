@@ -13,7 +13,7 @@ from echo.config import DataSettings, RunConfig
 from echo.data.named import evaluation_sources
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
-from echo.model.whisper import plain_config
+from echo.model.whisper_names import plain_config
 from echo.support.errors import ConfigError
 from echo.train.build import new_config, settings_named
 from echo.train.losses.registry import weighted_losses

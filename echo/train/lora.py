@@ -12,7 +12,7 @@ from torch import nn
 from echo.checkpoints.stored import EMBEDDINGS, TIED
 from echo.config import LoraSettings
 from echo.model.model import EchoForConditionalGeneration
-from echo.model.whisper import new_parameters
+from echo.model.whisper_names import new_parameters
 from echo.support.errors import ConfigError
 from echo.train.build import with_weights
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from echo.config import TrainSettings
 from echo.model.model import EchoForConditionalGeneration
-from echo.model.whisper import new_parameters
+from echo.model.whisper_names import new_parameters
 from echo.support.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from echo.data.build import build_corpus
 from echo.data.examples import ExampleReader
 from echo.data.tokenizer import Segment, encode_transcript, join_segments, load_tokenizer
 from echo.model.geometry import SAMPLE_RATE, Limits
-from echo.model.whisper import new_parameters
+from echo.model.whisper_names import new_parameters
 from echo.support.errors import ConfigError, DataError
 from echo.train.build import build_tokenizer
 from echo.train.lora import adapted_layers

@@ -10,7 +10,7 @@ from transformers import WhisperConfig, WhisperTokenizer
 from echo.checkpoints.convert import check_plain
 from echo.checkpoints.stored import Checkpoint
 from echo.model.model import EchoConfig
-from echo.model.whisper import plain_config
+from echo.model.whisper_names import plain_config
 from echo.support.errors import ConfigError, DataError
 
 Write = Callable[[Path], None]  # writes a model into a folder
