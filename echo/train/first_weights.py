@@ -9,9 +9,9 @@ from echo.model.whisper_names import whisper_names
 
 
 def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGeneration:
-    """Returns a model that starts with the weights that a Whisper of the same seed would have, as far as
-    both have them. So two models of one seed differ in their attention and not by luck: how fast a
-    small model learns to align depends more on its first weights than on its attention."""
+    """Returns a model that starts with the weights that a Whisper of the same seed would have, as
+    far as both have them. So two models of one seed differ in their attention and not by luck: how
+    fast a small model learns to align depends more on its first weights than on its attention."""
     plain = copy.deepcopy(config)
     plain.attention = {"encoder": "plain", "decoder": "plain"}
     twin = EchoForConditionalGeneration(plain)
