@@ -68,14 +68,19 @@ def head_panels(
         reach = local.shape[1] / 2 * ENCODER_FRAME_SECONDS
         beside = {0.0: f"{reach:+.2f}", 0.5: "0", 1.0: f"{-reach:+.2f}"}
         spans = (numbers.span_seconds / reach).expand(len(local)).tolist()
-    for head, weights in enumerate(layer.overall):
-        yield panel(head_title(numbers, head, "global"), weights, beside=queries, below=below)
-        if local is not None:
-            title, marks = head_title(numbers, head, "local"), spans[head : head + 1]
-            yield panel(title, local[head], beside=beside, below=below, marks=marks)
-        if layer.cross is not None:
-            title = f"head {head}, cross-attention"
-            yield panel(title, layer.cross[head], beside=queries, below=time)
+    branches: list[tuple[Branch | None, torch.Tensor]] = [("global", layer.overall)]
+    branches += [("local", local)] if local is not None else []
+    branches += [(None, layer.cross)] if layer.cross is not None else []
+    for head in range(max(len(maps) for _, maps in branches)):
+        for branch, maps in branches:
+            if head >= len(maps):  # another branch has more heads
+                yield np.full_like(panel("", maps[0]), 255)
+                continue
+            title = head_title(numbers, head, branch) if branch else f"head {head}, cross-attention"
+            sides = beside if branch == "local" else queries
+            marks = spans[head : head + 1] if branch == "local" else ()
+            feet = below if branch else time
+            yield panel(title, maps[head], beside=sides, below=feet, marks=marks)
 
 
 def log_levels(weights: np.ndarray) -> np.ndarray:

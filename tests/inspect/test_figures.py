@@ -63,3 +63,21 @@ def test_a_band_holds_every_weight_at_its_distance(before, after):
         for key in range(max(0, query - n), min(T, query + n + 1)):
             assert (band[:, n - (key - query), query] == local[:, query, key]).all()
     torch.testing.assert_close(band.sum(1), local.sum(-1))
+
+
+@pytest.mark.parametrize("local_heads", [1, 8], ids=["fewer", "more"])
+def test_every_head_of_both_branches_is_drawn(tmp_path, local_heads):
+    """Where the local branch has another number of them; what is missing is left white."""
+    own = {"local_input": "projected", "local_heads": local_heads}
+    path = write(tmp_path / "tone.wav")
+    inspection = inspect_recording(tiny({**ADAPTIVE, **own}, layers=1), path)
+    layer = next(inspection.layers())
+    heads = len(layer.overall), len(layer.local)
+    assert heads == (2, local_heads)
+    image = np.asarray(draw_layer(inspection, layer).convert("L"))
+    top = 5 * LINE + LOG_MEL_HEIGHT + 3 * LINE
+    rows = (len(image) - top) // (MAP_HEIGHT + 3 * LINE)
+    assert rows == max(heads)
+    halves = np.split(image[top:].reshape(rows, -1, image.shape[1]), 2, axis=-1)
+    seen = [sum(half[row].min() < 255 for row in range(rows)) for half in halves]
+    assert seen == [2, local_heads]
