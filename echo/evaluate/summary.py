@@ -73,7 +73,7 @@ def error_table(measures: Sequence[Measure]) -> str:
         ]
         for model in dict.fromkeys(chain.from_iterable(measure.counts for measure in measures))
         for measure in measures
-        for found in [measure.counts[model]]
+        if (found := measure.counts.get(model))
     ]
     header = ["model", "rate", "value", INTERVAL, "ins", "del", "sub", "words"]
     return table(header, rows, texts=2) if rows else ""

@@ -37,4 +37,4 @@ def test_a_peak_does_not_depend_on_what_was_freed_before():
             work()
         peaks.append(peak.added / MB)
     assert peaks == [pytest.approx(peaks[0], rel=0.1)] * 3
-    assert 0.95 * (55 + 1.1 * 55) < peaks[0] < 1.25 * (55 + 1.1 * 55)  # by pages of 2 MB, if large
+    assert peaks[0] > 0.95 * (55 + 1.1 * 55)  # some systems count more, by pages of 2 MB
