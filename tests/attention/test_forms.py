@@ -13,6 +13,14 @@ from echo.model.model import EchoConfig, EchoEncoder
 
 DIMS, HEADS = 24, 3
 HARD = {"max_span": 10, "window": 7}
+AT_OFFSETS = {
+    "form": "adaptive",
+    "max_span": 10,
+    "ramp": 4,
+    "local_input": "projected",
+    "local_heads": 8,
+    "first_offset": 5,
+}
 SETTINGS = {
     "hybrid": {"form": "hybrid", **HARD},
     "hybrid, sharper for longer": {"form": "hybrid", **HARD, "sharpen_longer": True},
@@ -28,23 +36,8 @@ SETTINGS = {
         "temperature": "learned",
     },
     "adaptive, projected": {"form": "adaptive", "max_span": 10, "local_input": "projected"},
-    "adaptive, at offsets": {
-        "form": "adaptive",
-        "max_span": 10,
-        "ramp": 4,
-        "local_input": "projected",
-        "local_heads": 8,
-        "first_offset": 5,
-    },
-    "adaptive, by distance": {
-        "form": "adaptive",
-        "max_span": 10,
-        "ramp": 4,
-        "local_input": "projected",
-        "local_heads": 8,
-        "first_offset": 5,
-        "local_scores": "distance",
-    },
+    "adaptive, at offsets": AT_OFFSETS,
+    "adaptive, by distance": {**AT_OFFSETS, "local_scores": "distance"},
 }
 STRIDED = {
     f"{name}, strided": {**SETTINGS[name], "global_stride": 3, "max_global_keys": 9}
