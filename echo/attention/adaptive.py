@@ -170,7 +170,8 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         scale = (local_query.shape[-1] ** -0.5 / self.temperature(span))[..., None]
         local_query = local_query * scale.to(local_query.dtype)
         window = Window(self.rule, span, valid, relative_bias=self.relative_bias)
-        if self.settings.local_scores == "distance" and not self.causal:
+        by_distance = self.settings.local_scores == "distance" and not self.causal
+        if by_distance and not torch.compiler.is_exporting():  # which has no groups of any number
             local_out = distance_attention(local_value, window)
         else:
             local_out = local_attention(

@@ -84,7 +84,7 @@ class FocusedAttention(nn.Module, ABC):
     settings_class: ClassVar[type[FocusedSettings]]  # its `form` is the form's name
     # Whether the span predictor gets a gradient. If not, DDP has to look for unused parameters, and
     # a span at its bound needs no warning.
-    learns_span: ClassVar[bool] = True
+    learns_span: bool = True
     # Whether the block normalises its own input. If so, the layer's norm before it is removed.
     normalises_input: ClassVar[bool] = False
     # Parameters that start as a copy of Whisper's: maps name prefixes in the block to prefixes in

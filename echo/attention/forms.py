@@ -8,6 +8,7 @@ from typing import Any
 
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.base import FocusedAttention
+from echo.attention.convolution import ConvolutionAttention
 from echo.attention.focus import FocusAttention
 from echo.attention.hybrid import HybridAttention, ScaledAttention
 from echo.attention.settings import (
@@ -50,6 +51,7 @@ register_form(HybridAttention)
 register_form(ScaledAttention)
 register_form(FocusAttention)
 register_form(AdaptiveAttention)
+register_form(ConvolutionAttention)
 
 
 def resolve_attention(

@@ -31,6 +31,14 @@ DEFAULTS = {
         "temperature": "span",
         "local_input": "shared",
     },
+    "convolution": {
+        "global_stride": 1,
+        "max_global_keys": 750,
+        "rotary_base": None,
+        "max_span": 8,
+        "local_gain": None,
+        "ramp": 5,
+    },
     "hybrid": HARD,
     "scaled": {**HARD, "max_span": 128, "temp_scale": 0.1, "window": 16},
 }

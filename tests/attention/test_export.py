@@ -11,6 +11,13 @@ FORMS = {
     "adaptive": "adaptive",
     "adaptive, richer": {"form": "adaptive", "rotary_base": 100, "relative_bias": True},
     "hybrid": "hybrid",
+    "convolution": "convolution",
+    "adaptive, by distance": {
+        "form": "adaptive",
+        "local_input": "projected",
+        "first_offset": 4,
+        "local_scores": "distance",
+    },
 }
 
 

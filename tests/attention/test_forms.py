@@ -38,7 +38,10 @@ SETTINGS = {
     "adaptive, projected": {"form": "adaptive", "max_span": 10, "local_input": "projected"},
     "adaptive, at offsets": AT_OFFSETS,
     "adaptive, by distance": {**AT_OFFSETS, "local_scores": "distance"},
+    "convolution": {"form": "convolution", "max_span": 10, "ramp": 4},
+    "convolution, of fixed reach": {"form": "convolution", "max_span": 10, "ramp": None},
 }
+OWN_GAIN = ("adaptive", "convolution")  # forms that add the local branch with a gain
 STRIDED = {
     f"{name}, strided": {**SETTINGS[name], "global_stride": 3, "max_global_keys": 9}
     for name in ("hybrid", "adaptive")
@@ -53,11 +56,13 @@ def make_block(values, causal=False, dims=DIMS, heads=HEADS, seed=0):
     setting = read_settings(values, "attention")
     block = FORMS[setting.form](setting, dims, heads, causal).eval()
     with torch.no_grad():
-        for name in block.initial_weights() if setting.form == "adaptive" else ():
-            block.get_parameter(name).normal_()
-        if setting.form != "adaptive":
+        if setting.form in OWN_GAIN:
+            for name in block.initial_weights():
+                block.get_parameter(name).normal_()
+        else:
             torch.nn.init.normal_(block.projection.weight, std=dims**-0.5)
-        torch.nn.init.normal_(block.span_predictor.linear.weight, std=3)
+        if block.span_predictor is not None:
+            torch.nn.init.normal_(block.span_predictor.linear.weight, std=3)
     return block
 
 
@@ -170,19 +175,18 @@ def test_a_decoder_does_not_see_the_future(values, length, place, seed):
 
 @pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS.keys())
 @pytest.mark.parametrize("causal", [False, True])
-def test_gradients_are_finite_and_reach_the_span_of_adaptive_blocks_alone(values, causal):
+def test_gradients_are_finite_and_reach_the_spans_that_are_learned(values, causal):
     block = make_block(values, causal).train()
     x = torch.randn(2, 40, DIMS, requires_grad=True)
     mask = None if causal else padding_mask([40, 13], 40)
     block(x, mask)[0].square().mean().backward()
     assert torch.isfinite(x.grad).all()
-    span = block.span_predictor.linear
     for name, parameter in block.named_parameters():
-        if not name.startswith("span_predictor") or values["form"] == "adaptive":
+        if not name.startswith("span_predictor") or values["form"] in OWN_GAIN:
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.abs().max() > 0 or name.endswith("k_proj.bias"), name
-    if values["form"] != "adaptive":
-        assert span.weight.grad is None
+    if values["form"] not in OWN_GAIN:
+        assert block.span_predictor.linear.weight.grad is None
         assert "does not learn" in type(block).__doc__ or "gets no gradient" in type(block).__doc__
 
 

@@ -32,6 +32,7 @@ HYBRID = {"form": "hybrid", "max_span": 9, "window": 6}
 SCALED = {"form": "scaled", "max_span": 12, "window": 6}
 FOCUS = {"form": "focus", "max_span": 9, "window": 6}
 ADAPTIVE = {"form": "adaptive", "max_span": 7, "ramp": 3}
+CONVOLUTION = {"form": "convolution", "max_span": 5, "ramp": 3}
 AT_OFFSETS = {"local_input": "projected", "local_heads": 8, "first_offset": 4}
 ATTENTIONS = {
     "plain": PLAIN,
@@ -47,6 +48,7 @@ ATTENTIONS = {
         "decoder": {**FOCUS, "refiner": True},
     },
     "adaptive": {"encoder": ADAPTIVE, "decoder": ADAPTIVE},
+    "convolution": {"encoder": CONVOLUTION, "decoder": CONVOLUTION},
     "adaptive, span per head": {
         "encoder": {**ADAPTIVE, "span_per_head": True, "temperature": "learned"},
         "decoder": {**ADAPTIVE, "span_per_head": True, "temperature": "learned"},
@@ -295,7 +297,7 @@ def test_gradients_are_finite_and_reach_the_span(model):
     for block in model.modules():
         if isinstance(block, FocusedAttention):
             gradient = block.span_predictor.linear.weight.grad
-            if block.settings.form == "adaptive":
+            if block.learns_span:
                 assert gradient.abs().max() > 0
             else:
                 assert gradient is None  # the hard forms' spans do not learn
@@ -307,11 +309,16 @@ def test_saving_and_loading_keeps_everything(model, tmp_path):
     loaded = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path)
     assert isinstance(loaded, EchoForConditionalGeneration)
     assert loaded.generation_config.max_length == 19
+    found = loaded.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
     features, mask, ids = batch()
     with torch.no_grad():
-        assert torch.equal(
+        # Products round differently where weights lie differently in memory.
+        torch.testing.assert_close(
             loaded(features, attention_mask=mask, decoder_input_ids=ids).logits,
             model(features, attention_mask=mask, decoder_input_ids=ids).logits,
+            rtol=0,
+            atol=1e-6,
         )
 
 

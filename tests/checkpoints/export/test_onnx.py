@@ -60,8 +60,9 @@ RICHER = {
     "local_input": "projected",
 }
 REFINED = {"form": "focus", "refiner": True}
+CONVOLUTION = {"form": "convolution", "max_span": 4, "ramp": 2}
 FORMS = {
-    "plain": (["plain"], ["plain"]),
+    "plain, convolution": (["plain", CONVOLUTION], ["plain", CONVOLUTION]),
     "adaptive": (
         ["adaptive", POOLED],
         [{"form": "adaptive", "max_span": 4, "ramp": 2}, RICHER],
