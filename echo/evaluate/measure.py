@@ -1,6 +1,6 @@
 """Measures models on a data set that is read from its source, and records what was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,23 +96,20 @@ class Measured:
 
     def set_table(self, sets: Mapping[str, Evaluation]) -> str:
         """A row for each data set, and the average, in which each counts as much as any other."""
-        rates = {name: each.rates() for name, each in sets.items()}
-        rates["average"] = macro_average(sets.values())
         titles = ["WER", "CER", "WER, normalised", "CER, normalised"]
+        average = macro_average(sets.values())
+        rows = [[n, str(len(e.words)), *shares(e.rates().values())] for n, e in sets.items()]
+        rows.append(["average", "", *shares(average.values())])
         if self.by_ctc:
-            ctc = {name: each.rates() for name, each in self.by_ctc.sets().items()}
-            ctc["average"] = macro_average(self.by_ctc.sets().values())
-            rates = {name: {**own, CTC.key: ctc[name]["wer"]} for name, own in rates.items()}
+            alone = self.by_ctc.sets()
             titles.append(CTC.wer)
-        rows = [
-            [
-                name,
-                str(len(sets[name].words)) if name in sets else "",
-                *(percent(rate["rate"]) for rate in own.values()),
-            ]
-            for name, own in rates.items()
-        ]
+            own = [*(e.rates() for e in alone.values()), macro_average(alone.values())]
+            rows = [[*row, *shares([e["wer"]])] for row, e in zip(rows, own, strict=True)]
         return table(["data set", "utterances", *titles], rows)
+
+
+def shares(rates: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [percent(rate["rate"]) for rate in rates]
 
 
 def with_ctc(evaluation: Evaluation, by_ctc: Evaluation) -> dict[str, Any]:
