@@ -53,13 +53,10 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(verdict.to_dict()) + "\n" for verdict in found]
         (arguments.out / "fuzz.jsonl").write_text("".join(lines))
-    wrong = [verdict for verdict in found if verdict.fault]
-    for verdict in wrong:
-        print(f"{verdict}\n")
     ends = Counter("wrong" if v.fault else v.end for v in found)
     told = ", ".join(f"{count} {end}" for end, count in ends.most_common())
     print(f"{len(found)} inputs in {seconds:.0f} s, seed {arguments.seed}: {told}")
-    sys.exit(bool(wrong))
+    sys.exit(bool(ends["wrong"]))
 
 
 def run_all(
@@ -77,6 +74,8 @@ def run_all(
         child = wait_for_one(running)
         running.remove(child)
         found.append(judge(child, good))
+        if found[-1].fault:
+            print(f"{found[-1]}\n", flush=True)
         if arguments.only is None:
             child.attempt.remove()
     return sorted(found, key=lambda verdict: verdict.number)
