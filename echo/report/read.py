@@ -124,7 +124,7 @@ def evaluated(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str,
     data sets the averages, and after the first of them each set's."""
     averaged = found.get("macro_average", found)
     average = AVERAGE if "sets" in found else ""
-    for key, title in {**MEASURES, "wer_ctc": CTC.wer}.items():
+    for key, title in [*MEASURES.items(), ("wer_ctc", CTC.wer)]:
         if key in averaged:
             yield average + title, key, averaged
         if key == "wer_normalised":
