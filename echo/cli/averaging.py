@@ -17,6 +17,7 @@ from echo.cli.options import (
     Task,
     TextColumn,
     read_options,
+    read_sources,
 )
 from echo.support.errors import ConfigError
 from echo.support.text import brief, read_numbers
@@ -133,7 +134,9 @@ def merge(
     from echo.support.files import new_folder
 
     shares = read_numbers(sweep, "--sweep", float)
-    sources = read_sources(data or [])
+    if not data:
+        raise ConfigError("--sweep needs --data to measure on, such as --data own=dev.jsonl")
+    sources = read_sources(data)
     for source in sources.values():
         check_named(source)
     criterion = read_criterion(best_by, list(sources), "--best-by")
@@ -174,20 +177,3 @@ def check_without_sweep(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if name not in WITHOUT_SWEEP and source is not None and source.name == "COMMANDLINE":
             raise ConfigError(f"{parameter.opts[0]} has no effect without --sweep: leave it out")
-
-
-def read_sources(named: list[str]) -> dict[str, str]:
-    """Parses data sets of NAME=SOURCE by name; a single one needs no name."""
-    from echo.config import SET_NAME
-
-    sources: dict[str, str] = {}
-    for text in named:
-        name, equals, source = text.partition("=")
-        if not equals or not SET_NAME.fullmatch(name):
-            name, source = "", text
-        if name in sources or (not name and len(named) > 1):
-            raise ConfigError(f"--data {brief(text)!r}: each of several needs a name, NAME=SOURCE")
-        sources[name] = source
-    if not sources:
-        raise ConfigError("--sweep needs --data to measure on, such as --data own=dev.jsonl")
-    return sources

@@ -11,13 +11,14 @@ from echo.cli.options import (
     AudioColumn,
     Beams,
     Checkpoint,
-    Data,
     Language,
     Model,
+    Normaliser,
     SkipErrors,
     SpeakerColumn,
     Task,
     TextColumn,
+    read_data_sets,
     read_options,
 )
 from echo.support.errors import ConfigError
@@ -28,11 +29,20 @@ DEFAULT_SNRS = "20,10,5,0"  # dB
 
 def evaluate(
     model: Model,
-    data: Data,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="NAME=SOURCE",
+            help="One of several data sets, in place of DATA; may be given again.",
+        ),
+    ] = None,
     checkpoint: Checkpoint = "best",
     language: Language = None,
     task: Task = None,
     beams: Beams = 1,
+    normaliser: Normaliser = "whisper",
     ctc_weight: Annotated[
         float,
         typer.Option(
@@ -76,9 +86,9 @@ def evaluate(
         typer.Option(help="Folder for transcripts and error rates; by default none are written."),
     ] = None,
 ) -> None:
-    """Measure WER and CER on a data set."""
+    """Measure WER and CER on a data set, or on several with their average."""
     from echo.config import DecodeSettings
-    from echo.data.named import check_folder, check_named
+    from echo.data.named import check_folder
     from echo.support.files import result_folder
     from echo.support.hub import check_model
 
@@ -88,14 +98,19 @@ def evaluate(
     if noise:
         check_folder(noise, "--noise")
     check_model(model)
-    check_named(data)
+    if bool(data) == bool(sets):
+        raise ConfigError("evaluate takes one DATA, or --data NAME=SOURCE for each of several")
+    sources = read_data_sets(sets or [data or ""])
 
     from echo.evaluate.measure import DataSet, measure_model
     from echo.report.write import write_report
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    data_set, settings = DataSet(data, options), DecodeSettings(beams=beams, ctc_weight=ctc_weight)
-    told = language, task, pad_to, added_silence, noise, snrs, out
+    data_set, settings = (
+        DataSet(sources, options),
+        DecodeSettings(beams=beams, ctc_weight=ctc_weight),
+    )
+    told = language, task, pad_to, added_silence, noise, snrs, out, normaliser
     measured = measure_model(model, data_set, checkpoint, settings, *told)
     print(measured.to_text())
     if out:
@@ -123,7 +138,10 @@ def compare(
             help="Two or more runs, models' folders or hub ids, compared with the first."
         ),
     ],
-    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    data: Annotated[
+        list[str],
+        typer.Option(metavar="[NAME=]SOURCE", help=f"{DATA_HELP} May be given again, with names."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the comparison and all transcripts.")],
     by: Annotated[
         list[str] | None,
@@ -135,6 +153,7 @@ def compare(
     language: Language = None,
     task: Task = None,
     beams: Beams = 1,
+    normaliser: Normaliser = "whisper",
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
     speaker_column: SpeakerColumn = None,
@@ -143,12 +162,11 @@ def compare(
 ) -> None:
     """Measure models on the same data, with intervals of their differences."""
     from echo.config import DecodeSettings
-    from echo.data.named import check_named
     from echo.support.hub import check_model
 
     for model in models:
         check_model(model)
-    check_named(data)
+    sources = read_data_sets(data)
 
     from echo.evaluate.comparison import comparison_result
     from echo.evaluate.measure import DataSet, compare_sources
@@ -156,8 +174,9 @@ def compare(
     from echo.report.write import write_report
 
     options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    data_set, settings = DataSet(data, options), DecodeSettings(beams=beams)
+    data_set, settings = DataSet(sources, options), DecodeSettings(beams=beams)
     further = {"settings": settings, "by": by or [], "language": language, "task": task}
+    further["normaliser"] = normaliser
     comparison, utterances = compare_sources(models, data_set, out, checkpoint, **further)
     print("\n" + render(comparison_result(comparison)))
     page = write_report(out, utterances)

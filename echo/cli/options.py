@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from echo.support.errors import ConfigError
+from echo.support.text import brief
+
 if TYPE_CHECKING:
     from echo.data.sources import ReadOptions
 
@@ -24,6 +27,13 @@ DATA_HELP = (
     "corpus, fsdd:FOLDER or espeak:, with @dev its dev split."
 )
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
+Normaliser = Annotated[
+    Literal["whisper", "leaderboard"],
+    typer.Option(
+        help="How texts are normalised: as Whisper's, by the language, or as those of the Open ASR "
+        "Leaderboard, which is for English and leaves out utterances without words."
+    ),
+]
 Checkpoint = Annotated[
     Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
 ]
@@ -86,3 +96,29 @@ def read_options(
     from echo.data.sources import Columns, ReadOptions
 
     return ReadOptions(Columns(audio, text, speaker), "skip" if skip_errors else "raise", outside)
+
+
+def read_sources(named: list[str]) -> dict[str, str]:
+    """Parses data sets of NAME=SOURCE by name; a single one needs no name."""
+    from echo.config import SET_NAME
+
+    sources: dict[str, str] = {}
+    for text in named:
+        name, equals, source = text.partition("=")
+        if not equals or not SET_NAME.fullmatch(name) or Path(text).exists():
+            name, source = "", text
+        if name in sources or (not name and len(named) > 1):
+            raise ConfigError(f"--data {brief(text)!r}: each of several needs a name, NAME=SOURCE")
+        sources[name] = source
+    return sources
+
+
+def read_data_sets(named: list[str]) -> str | dict[str, str]:
+    """Parses what --data was given, and checks what can be checked by the names alone. Returns a
+    single source itself, and several by name."""
+    from echo.data.named import check_named
+
+    sources = read_sources(named)
+    for source in sources.values():
+        check_named(source)
+    return sources if len(sources) > 1 else next(iter(sources.values()))

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from echo.data.audio import to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.progress import progress_bar
 from echo.support.text import visible
 
 MAX_SECONDS = 30.0  # what Whisper's encoder hears
@@ -73,7 +72,7 @@ def check_rows(
     """
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
     rows = scan_source(spec, options)
-    for row in tqdm(rows, desc="checking", unit=" rows", file=sys.stderr, disable=None):
+    for row in progress_bar(rows, desc="checking", unit=" rows"):
         if isinstance(row, DataError):
             yield CheckedRow(None, None, [Flaw("unusable rows", str(row))])
             continue

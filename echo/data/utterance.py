@@ -21,6 +21,7 @@ class Utterance:
     extra: Mapping[str, Any] = field(default_factory=dict)  # the source's further columns
     language: str | None = None  # as its row names it: "de", "german" or "de-AT"
     task: str | None = None  # "transcribe" or "translate"
+    set: str = ""  # the name of its data set, where several are measured
 
 
 # Utterances that WER is measured on, or several sets of them by name.

@@ -18,10 +18,16 @@ from echo.data.utterance import Utterance
 from echo.evaluate.comparison import render_comparison
 from echo.evaluate.decoding import Transcripts, transcribe_set
 from echo.evaluate.decodings import CTC
-from echo.evaluate.differences import error_rates, grouped_errors, most_changed
+from echo.evaluate.differences import error_rates_by_set, grouped_errors, most_changed
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
 from echo.evaluate.groups import check_column
-from echo.evaluate.normaliser import Normaliser, RowNormalisers, shared_normalisers
+from echo.evaluate.normaliser import (
+    Normaliser,
+    NormaliserName,
+    RowNormalisers,
+    scored,
+    shared_normalisers,
+)
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
@@ -43,6 +49,7 @@ def compare_models(
     on_error: OnError = "raise",
     language: str | None = None,
     task: Task | None = None,
+    normaliser: NormaliserName = "whisper",
 ) -> dict[str, Any]:
     """Measures all models, on a GPU if there is one, and compares each with the first.
 
@@ -58,12 +65,13 @@ def compare_models(
             it out for all models.
         language: for multilingual models; see `echo.model.language.set_language`.
         task: for multilingual models, "transcribe" or "translate".
+        normaliser: see `evaluate_model`.
 
     Returns:
         The content of `comparison.json`: the set, the device and the settings; `models`, with the
-        checkpoint, config, padding and cost of each; the result of `error_rates`; `groups`, by
-        column; `ctc`, as `error_rates` returns it of the CTC heads alone; and `changed`, the
-        utterances that changed most, for each model except the first.
+        checkpoint, config, padding and cost of each; the result of `error_rates_by_set`;
+        `groups`, by column; `ctc`, likewise of the CTC heads alone; and `changed`, the utterances
+        that changed most, for each model except the first.
 
     Raises:
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
@@ -82,7 +90,8 @@ def compare_models(
     def load(source: str) -> LoadedModel:
         return load_model(source, which, language, task)
 
-    fitting, normalise = prepare(sources, utterances, load, on_error)
+    utterances = scored(utterances, normaliser)
+    fitting, normalise = prepare(sources, utterances, load, on_error, normaliser)
     models: list[dict[str, Any]] = []
     evaluations, alone = {}, {}  # as `settings` say, and by the CTC head alone where there is one
     for name, source in zip(names, sources, strict=True):
@@ -96,7 +105,7 @@ def compare_models(
             alone[name] = score(heard, normalise)
         models.append({"name": name, "source": source, **found})
         evaluations[name].write(out / name)
-    common = on_common(evaluations, normalise)
+    common = on_common(evaluations)
     first, *others = common.values()
     measured = first.transcripts.utterances
     comparison = {
@@ -109,8 +118,8 @@ def compare_models(
         "normaliser": normalise.name,
         "by_letters": first.by_letters,
         "models": models,
-        **error_rates(common),
-        CTC.key: error_rates(on_common(alone, normalise)) if alone else None,
+        **error_rates_by_set(common),
+        CTC.key: error_rates_by_set(on_common(alone)) if alone else None,
         "groups": {column: grouped_errors(common, column) for column in by},
         "changed": {
             name: most_changed(first, other) for name, other in zip(names[1:], others, strict=True)
@@ -132,6 +141,7 @@ def prepare(
     utterances: Sequence[Utterance],
     load: Callable[[str], LoadedModel],
     on_error: OnError,
+    normaliser: NormaliserName = "whisper",
 ) -> tuple[list[Utterance], Normaliser | RowNormalisers]:
     """Returns the utterances that all models accept, and one normaliser (or one for each row that
     says its language) for all models.
@@ -156,7 +166,7 @@ def prepare(
     # The English normaliser would corrupt text in any other language. So another language wins: a
     # model that writes only English is wrong there anyway.
     language = min(written - {"en", None}, key=str, default=None)
-    return fitting, shared_normalisers(LoadedModel(model, most), fitting, language)
+    return fitting, shared_normalisers(LoadedModel(model, most), fitting, language, normaliser)
 
 
 def measure(
@@ -201,9 +211,7 @@ def measure(
     }
 
 
-def on_common(
-    evaluations: dict[str, Evaluation], normalise: Normaliser | RowNormalisers
-) -> dict[str, Evaluation]:
+def on_common(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation]:
     """Restricts the evaluations to the utterances that all models transcribed."""
     heard = [{u.id for u in e.transcripts.utterances} for e in evaluations.values()]
     common = set.intersection(*heard)
@@ -211,10 +219,8 @@ def on_common(
         raise DataError("there is no utterance that all models could transcribe")
     found = {}
     for name, evaluation in evaluations.items():
-        own = evaluation.transcripts
-        pairs = zip(own.utterances, own.texts, strict=True)
-        utterances, texts = zip(*((u, text) for u, text in pairs if u.id in common), strict=True)
-        found[name] = score(replace(own, utterances=[*utterances], texts=[*texts]), normalise)
+        own = evaluation.transcripts.utterances
+        found[name] = evaluation.only([i for i, u in enumerate(own) if u.id in common])
     return found
 
 

@@ -9,7 +9,7 @@ import jiwer
 
 from echo.evaluate.decodings import CTC
 from echo.evaluate.figures import CER, MEMORY, PARAMETERS, RTFX, RTFX_EQUAL, WER
-from echo.evaluate.result import Difference, Measure, Result, Run
+from echo.evaluate.result import Difference, Measure, Result, Run, WerName
 from echo.evaluate.statistics import Resampling
 from echo.evaluate.summary import render
 from echo.support.text import escape_markdown, one_line, percent, table
@@ -18,7 +18,8 @@ Found = Mapping[str, Any]
 
 # The word error rates, as a result orders and names them. The verdict goes by the first, since
 # models that spell in different ways are compared.
-MEASURES = {"wer_normalised": "WER", "wer": "WER as written"}
+MEASURES: dict[WerName, str] = {"wer_normalised": "WER", "wer": "WER as written"}
+AVERAGE = "Average "  # over several data sets, each of which counts as much as any other
 TEXTS = {"wer": "as written", "wer_normalised": "normalised"}
 LINE_WIDTH = 96  # of alignments, in characters
 
@@ -26,7 +27,9 @@ LINE_WIDTH = 96  # of alignments, in characters
 def comparison_result(found: Found) -> Result:
     """Reads the content of `comparison.json`; see `echo.evaluate.compare`. Earlier versions wrote
     less of each model."""
-    models, rates = found["models"], found["rates"]
+    models, alone = found["models"], found.get(CTC.key)
+    averaged = found.get("macro_average", found)
+    average, title = AVERAGE if "sets" in found else "", MEASURES["wer_normalised"]
     called = short_names(models)
     first, *_ = names = [*called.values()]
 
@@ -34,7 +37,7 @@ def comparison_result(found: Found) -> Result:
         return {called[model["name"]]: model.get(key) for model in models}
 
     def error_rate(key: str) -> dict[str, float]:
-        return {called[name]: one[key]["rate"] for name, one in rates.items()}
+        return {called[name]: one[key]["rate"] for name, one in averaged["rates"].items()}
 
     minutes = found.get("audio_seconds", 0) / 60
     left_out = f", {n} left out" if (n := found.get("left_out")) else ""
@@ -48,21 +51,18 @@ def comparison_result(found: Found) -> Result:
         runs=[Run(name) for name in names],
         baseline=first,
         measures=[
-            Measure(
-                WER.of(error_rate(wer), name=title),
-                [
-                    Difference.of(called[name], first, one[wer])
-                    for name, one in found["differences"].items()
-                ],
-                {called[name]: one[wer] for name, one in rates.items()},
-            )
-            for wer, title in MEASURES.items()
-        ]
-        + ctc_measure(found, called),
-        resampling=Resampling(**{"utterances": found["utterances"], **found["resampling"]}),
+            averaged_measure(found, called, "wer_normalised", title),
+            *(
+                measure(one, called, "wer_normalised", f"{title} on {name}")
+                for name, one in found.get("sets", {}).items()
+            ),
+            averaged_measure(found, called, "wer", MEASURES["wer"]),
+            *([averaged_measure(alone, called, "wer_normalised", CTC.wer)] if alone else []),
+        ],
+        resampling=Resampling(**{"utterances": found["utterances"], **averaged["resampling"]}),
         figures=[
-            CER.of(error_rate("cer_normalised")),
-            CER.of(error_rate("cer"), name="CER as written"),
+            CER.of(error_rate("cer_normalised"), name=f"{average}CER"),
+            CER.of(error_rate("cer"), name=f"{average}CER as written"),
             PARAMETERS.of(of("parameters")),
             MEMORY.of(of("peak_memory_bytes")),
             RTFX.of(of("rtfx"), is_cost=not is_padded),
@@ -79,20 +79,26 @@ def comparison_result(found: Found) -> Result:
     )
 
 
-def ctc_measure(found: Found, called: Mapping[str, str]) -> list[Measure]:
-    """Returns the normalised WER of the CTC heads alone, of the models that have one."""
-    alone = found.get(CTC.key)
-    if not alone:
-        return []
-    rates = {called[name]: one["wer_normalised"] for name, one in alone["rates"].items()}
+def averaged_measure(found: Found, called: Mapping[str, str], wer: WerName, title: str) -> Measure:
+    """Returns a measure as `error_rates_by_set` found it: of several data sets, their average."""
+    if "sets" not in found:
+        return measure(found, called, wer, title)
+    return measure(found["macro_average"], called, wer, AVERAGE + title)
+
+
+def measure(found: Found, called: Mapping[str, str], wer: WerName, title: str) -> Measure:
+    """Returns the measure of those models that have it: not all have a CTC head."""
+    rates = {called[name]: one[wer] for name, one in found["rates"].items()}
     first = next(iter(called.values()))
     differences = [
-        Difference.of(called[name], first, one["wer_normalised"])
-        for name, one in alone["differences"].items()
+        Difference.of(called[name], first, one[wer])
+        for name, one in found["differences"].items()
         if first in rates
     ]
-    figure = WER.of({name: counts["rate"] for name, counts in rates.items()}, name=CTC.wer)
-    return [Measure(figure, differences, rates)]
+    figure = WER.of({name: one["rate"] for name, one in rates.items()}, name=title)
+    # An average is no rate of its own, and has no counts.
+    counts = {name: one for name, one in rates.items() if "reference" in one}
+    return Measure(figure, differences, counts)
 
 
 def about(model: Found) -> dict[str, str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 from transformers import LogitsProcessorList
 
 from echo.checkpoints.load import LoadedModel
@@ -25,6 +24,7 @@ from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.support.distributed import ALONE, Processes
 from echo.support.errors import ConfigError, DataError
+from echo.support.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def transcribe_set(
     number = {id(u): i for i, u in enumerate(utterances)}
     found: dict[int, tuple[str, WordTimes | None]] = {}
     started = time.perf_counter()
-    # Without `disable`, the environment's TQDM_DISABLE decides.
-    shown: dict[str, Any] = {} if progress else {"disable": True}
-    bar = tqdm(total=len(utterances), desc="decoding", leave=False, **shown)
+    bar = progress_bar(total=len(utterances), desc="decoding", leave=False, shown=progress)
     share = processes.rank, processes.world
     with processes.together(), bar:
         for batch in evaluation_batches(

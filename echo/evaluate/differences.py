@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from echo.evaluate.evaluation import Evaluation
+from echo.evaluate.evaluation import Evaluation, macro_average
 from echo.evaluate.groups import group
 from echo.evaluate.statistics import Resampling, bootstrap, resampling_units
 from echo.evaluate.wer import total
@@ -17,30 +17,50 @@ Evaluations = Mapping[str, Evaluation]  # by model name; all on the same utteran
 WERS = {"wer": "words", "wer_normalised": "words_normalised"}
 
 
-def error_rates(evaluations: Evaluations) -> dict[str, Any]:
-    """Computes every model's error rates, and how each model's WER differs from the first one's.
+def error_rates(evaluations: Evaluations, averaged: bool = False) -> dict[str, Any]:
+    """Computes every model's error rates, and how each model's WER differs from the first one's:
+    of all utterances, or `averaged` over data sets.
 
     Returns:
         `resampling`: the unit that was drawn, and how often. `rates`: error counts by model; word
-        errors also have an `interval`. `differences`: for each model except the first, the
-        difference in WER, its interval, and the share of resamples in which the model is `better`.
-        Intervals and shares are None if there is only one unit to draw.
+        errors also have an `interval`. Averages have no counts. `differences`: for each model
+        except the first, the difference in WER, its interval, and the share of resamples in which
+        the model is `better`. Intervals and shares are None if there is only one unit to draw.
     """
     utterances = next(iter(evaluations.values())).transcripts.utterances
     speakers = [utterance.speaker for utterance in utterances]
-    _, units = resampling_units(speakers)
-    rates = {name: e.rates() for name, e in evaluations.items()}
+    sets = [utterance.set for utterance in utterances] if averaged else None
+    _, units = resampling_units(speakers, sets)
+    rates = {
+        name: macro_average(e.sets().values()) if averaged else e.rates()
+        for name, e in evaluations.items()
+    }
     differences: dict[str, Any] = {name: {} for name in [*evaluations][1:]}
     for wer, by_utterance in WERS.items():
         counts = [getattr(e, by_utterance) for e in evaluations.values()]
         errors = np.array([[c.errors for c in row] for row in counts])
-        found = bootstrap(errors, np.array([c.reference for c in counts[0]]), units)
+        found = bootstrap(errors, np.array([c.reference for c in counts[0]]), units, sets=sets)
         for name, rate, gap in zip(evaluations, *found, strict=True):
             rates[name][wer]["interval"] = rate.interval
             if name in differences:
                 differences[name][wer] = gap.to_dict()
-    resampling = asdict(Resampling.of(speakers))
+    resampling = asdict(Resampling.of(speakers, sets=sets))
     return {"resampling": resampling, "rates": rates, "differences": differences}
+
+
+def error_rates_by_set(evaluations: Evaluations) -> dict[str, Any]:
+    """Returns `error_rates` of all utterances. Of several data sets also those of each, `sets` by
+    name with the number of utterances, and their mean, `macro_average`."""
+    found = error_rates(evaluations)
+    parts = {name: evaluation.sets() for name, evaluation in evaluations.items()}
+    first, *_ = parts.values()
+    if len(first) < 2:
+        return found
+    sets = {name: {model: own[name] for model, own in parts.items()} for name in first}
+    found["sets"] = {
+        name: {**first[name].size(), **error_rates(models)} for name, models in sets.items()
+    }
+    return {**found, "macro_average": error_rates(evaluations, averaged=True)}
 
 
 def grouped_errors(evaluations: Evaluations, column: str) -> list[dict[str, Any]]:

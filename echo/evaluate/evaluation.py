@@ -1,22 +1,31 @@
 """Evaluates one model on one set: transcripts, error rates and speed."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings, OnError
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts, transcribe_set
-from echo.evaluate.normaliser import Normaliser, RowNormalisers, row_normalisers
+from echo.evaluate.normaliser import (
+    Normaliser,
+    NormaliserName,
+    RowNormalisers,
+    row_normalisers,
+    scored,
+)
+from echo.evaluate.statistics import members
 from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
 
 GREEDY = DecodeSettings()
+RATES = ("wer", "cer", "wer_normalised", "cer_normalised")
 
 
 @dataclass(frozen=True)
@@ -33,32 +42,70 @@ class Evaluation:
     hypotheses_normalised: list[str]
     words: list[ErrorCounts]  # one per utterance
     words_normalised: list[ErrorCounts]
-    cer: ErrorCounts
-    cer_normalised: ErrorCounts
+    characters: list[ErrorCounts]
+    characters_normalised: list[ErrorCounts]
 
     @property
     def wer(self) -> ErrorCounts:
         return total(self.words)
 
     @property
+    def cer(self) -> ErrorCounts:
+        return total(self.characters)
+
+    @property
+    def cer_normalised(self) -> ErrorCounts:
+        return total(self.characters_normalised)
+
+    @property
     def wer_normalised(self) -> ErrorCounts:
         return total(self.words_normalised)
 
+    def only(self, indices: Sequence[int]) -> "Evaluation":
+        """Returns the evaluation of some of the utterances."""
+        names = ("references", "hypotheses", "words", "characters")
+        lists: dict[str, Any] = {
+            key: [getattr(self, key)[i] for i in indices]
+            for name in names
+            for key in (name, f"{name}_normalised")
+        }
+        utterances = [self.transcripts.utterances[i] for i in indices]
+        texts = [self.transcripts.texts[i] for i in indices]
+        return replace(
+            self,
+            transcripts=replace(self.transcripts, utterances=utterances, texts=texts),
+            **lists,
+        )
+
+    def sets(self) -> dict[str, "Evaluation"]:
+        """Returns the evaluation of each data set by name; a single one has the name ""."""
+        labels = [utterance.set for utterance in self.transcripts.utterances]
+        return {name: self.only(indices) for name, indices in members(labels).items()}
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns the summary in a form that JSON can store."""
+        """Returns the summary in a form that JSON can store: of all utterances, and of several
+        data sets that of each and the mean of their rates."""
+        sets = self.sets()
+        several = {
+            "sets": {name: {**each.size(), **each.rates()} for name, each in sets.items()},
+            "macro_average": macro_average(sets.values()),
+        }
         return {
-            "utterances": len(self.transcripts.utterances),
-            "audio_seconds": sum(u.duration for u in self.transcripts.utterances),
+            **self.size(),
             "rtfx": self.transcripts.rtfx,
             "normaliser": self.normaliser,
             "by_letters": self.by_letters,
             **self.rates(),
+            **(several if len(sets) > 1 else {}),
         }
+
+    def size(self) -> dict[str, Any]:
+        utterances = self.transcripts.utterances
+        return {"utterances": len(utterances), "audio_seconds": sum(u.duration for u in utterances)}
 
     def rates(self) -> dict[str, Any]:
         """Returns the error rates with their counts, in a form that JSON can store."""
-        names = ("wer", "cer", "wer_normalised", "cer_normalised")
-        return {name: getattr(self, name).to_dict() for name in names}
+        return {name: getattr(self, name).to_dict() for name in RATES}
 
     def write(self, folder: Path, further: Mapping[str, Any] | None = None) -> None:
         """Writes `utterances.jsonl`, with one object per utterance, and then `evaluation.json`,
@@ -87,6 +134,7 @@ class Evaluation:
                 "wer": words.to_dict(),
                 "wer_normalised": words_normalised.to_dict(),
                 **({"times": times[utterance.id]} if utterance.id in times else {}),
+                **({"set": utterance.set} if utterance.set else {}),
             }
             for utterance, text, reference, hypothesis, words, words_normalised in columns
         ]
@@ -94,6 +142,12 @@ class Evaluation:
         replace_text(folder / "utterances.jsonl", text)
         summary = {**self.to_dict(), **(further or {})}
         replace_text(folder / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+
+
+def macro_average(sets: Iterable[Evaluation]) -> dict[str, Any]:
+    """Returns the mean of the sets' rates: each set counts as much as any other."""
+    found = [each.rates() for each in sets]
+    return {name: {"rate": fmean(rates[name]["rate"] for rates in found)} for name in RATES}
 
 
 def evaluate_model(
@@ -104,6 +158,7 @@ def evaluate_model(
     progress: bool = False,
     pad_to_seconds: float | None = None,
     added_silence: float | None = None,
+    normaliser: NormaliserName = "whisper",
 ) -> Evaluation:
     """Transcribes a set of utterances, on a GPU if there is one, and counts errors.
 
@@ -114,14 +169,17 @@ def evaluate_model(
         pad_to_seconds: how long every utterance is at least, with silence after it, as in the
             model's config. None means the value that the model was trained with.
         added_silence: the least silence after every utterance, in seconds, by default likewise.
+        normaliser: "whisper", by the language of the model or row, or "leaderboard", of the Open
+            ASR Leaderboard, which leaves out utterances in which it finds no word.
 
     Raises:
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
     to_device(loaded.model)
     limits = padded_limits(loaded.model, pad_to_seconds, added_silence)
-    transcripts = transcribe_set(loaded, utterances, settings, on_error, progress, limits=limits)
-    return score(transcripts, row_normalisers(loaded, transcripts.utterances))
+    heard = scored(utterances, normaliser)
+    transcripts = transcribe_set(loaded, heard, settings, on_error, progress, limits=limits)
+    return score(transcripts, row_normalisers(loaded, transcripts.utterances, normaliser))
 
 
 def padded_limits(
@@ -149,12 +207,12 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
     def words(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
         return [word_errors([r], [h]) for r, h in zip(references, hypotheses, strict=True)]
 
-    def characters(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    def characters(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
         """By letters, a word is a letter."""
         texts = zip(own, references, hypotheses, strict=True)
-        return total(
+        return [
             (word_errors if each.by_letters else character_errors)([r], [h]) for each, r, h in texts
-        )
+        ]
 
     return Evaluation(
         transcripts,
@@ -164,6 +222,6 @@ def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> E
         *normalised,
         words=words(*raw),
         words_normalised=words(*normalised),
-        cer=characters(*raw),
-        cer_normalised=characters(*normalised),
+        characters=characters(*raw),
+        characters_normalised=characters(*normalised),
     )

@@ -11,6 +11,7 @@ from echo.support.errors import DataError
 
 EDGES = (2, 5, 10, 15, 20, 30)  # seconds: the boundaries between bands of duration
 MISSING = "(none)"
+DATA_SET = "data set"  # a column where several are measured
 
 
 def group(utterances: Sequence[Utterance | Line], column: str) -> dict[str, list[int]]:
@@ -34,6 +35,8 @@ def check_column(utterances: Sequence[Utterance], column: str) -> None:
 def label(utterance: Utterance | Line, column: str) -> str:
     if column == "duration":
         return band(utterance.duration)
+    if column == DATA_SET:
+        return utterance.set
     value = utterance.speaker if column == "speaker" else utterance.extra.get(column)
     return MISSING if value is None or value == "" else str(value)
 

@@ -48,6 +48,7 @@ def read_lines(folders: Sequence[Path], by_letters: bool | None = None) -> list[
             {view: [run[i] for run in alignments] for view, alignments in aligned.items()},
             # When each word of a transcript begins, where the evaluation knew.
             [[start for start, _ in r["times"]] if "times" in r else None for r in row],
+            set=row[0].get("set", ""),
         )
         for i, row in enumerate(rows)
     ]

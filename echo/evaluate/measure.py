@@ -1,7 +1,7 @@
 """Measures models on a data set that is read from its source, and records what was measured."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,40 @@ from echo.data.sources import Columns, ReadOptions, read_source
 from echo.data.utterance import Utterance, describe
 from echo.evaluate.compare import compare_models
 from echo.evaluate.decodings import CTC
-from echo.evaluate.evaluation import Evaluation, evaluate_model, padded_limits
+from echo.evaluate.evaluation import Evaluation, evaluate_model, macro_average, padded_limits
 from echo.evaluate.noise import NoiseCurve, measure_noise
+from echo.evaluate.normaliser import NormaliserName
 from echo.model.language import Task
 from echo.support.provenance import write_provenance
+from echo.support.text import percent, table
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A source, and how it is read."""
+    """A source, or several by name, and how they are read."""
 
-    name: str
+    data: str | Mapping[str, str]
     options: ReadOptions
 
+    @property
+    def name(self) -> str:
+        return self.data if isinstance(self.data, str) else ", ".join(self.data)
+
     def read(self) -> Sequence[Utterance]:
-        return read_source(self.name, self.options)
+        """Reads the utterances. Those of several sources have their set's name before their id."""
+        if isinstance(self.data, str):
+            return read_source(self.data, self.options)
+        return [
+            replace(utterance, id=f"{name}/{utterance.id}", set=name)
+            for name, source in self.data.items()
+            for utterance in read_source(source, self.options)
+        ]
 
     def described(self, utterances: Sequence[Utterance]) -> dict[str, Any]:
         """Returns what `provenance.json` says of it, from which `from_provenance` makes it."""
         return {
             "source": {
-                "data": self.name,
+                "data": self.data if isinstance(self.data, str) else dict(self.data),
                 "columns": asdict(self.options.columns),
                 "allow_outside": self.options.allow_outside,
             },
@@ -59,23 +72,57 @@ class Measured:
     def to_text(self) -> str:
         """Returns the error rates, the speed and the noise, in lines."""
         found = self.evaluation
-        lines = [
-            f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
-            f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
-            for name, counts in (
-                ("WER", found.wer),
-                ("CER", found.cer),
-                ("WER, normalised", found.wer_normalised),
-                ("CER, normalised", found.cer_normalised),
-                *([(CTC.wer, self.by_ctc.wer)] if self.by_ctc else []),
-            )
-        ]
+        sets = found.sets()
+        if len(sets) > 1:
+            lines = [self.set_table(sets), ""]
+        else:
+            lines = [
+                f"{name:16} {100 * counts.rate:6.2f} %  of {counts.reference}: "
+                f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub"
+                for name, counts in (
+                    ("WER", found.wer),
+                    ("CER", found.cer),
+                    ("WER, normalised", found.wer_normalised),
+                    ("CER, normalised", found.cer_normalised),
+                    *([(CTC.wer, self.by_ctc.wer)] if self.by_ctc else []),
+                )
+            ]
         transcripts = found.transcripts
         done = f"{len(transcripts.utterances)} of {len(self.utterances)} utterances"
         lines += [f"Normalised by {found.normaliser}", f"RTFx {transcripts.rtfx:.1f}; {done}"]
         if self.in_noise:
             lines += ["", self.in_noise.table(found)]
         return "\n".join(lines)
+
+    def set_table(self, sets: Mapping[str, Evaluation]) -> str:
+        """A row for each data set, and the average, in which each counts as much as any other."""
+        titles = ["WER", "CER", "WER, normalised", "CER, normalised"]
+        average = macro_average(sets.values())
+        rows = [[n, str(len(e.words)), *shares(e.rates().values())] for n, e in sets.items()]
+        rows.append(["average", "", *shares(average.values())])
+        if self.by_ctc:
+            alone = self.by_ctc.sets()
+            titles.append(CTC.wer)
+            own = [*(e.rates() for e in alone.values()), macro_average(alone.values())]
+            rows = [[*row, *shares([e["wer"]])] for row, e in zip(rows, own, strict=True)]
+        return table(["data set", "utterances", *titles], rows)
+
+
+def shares(rates: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [percent(rate["rate"]) for rate in rates]
+
+
+def with_ctc(evaluation: Evaluation, by_ctc: Evaluation) -> dict[str, Any]:
+    """Returns the entries of `evaluation.json` that also tell the WER of the CTC head alone."""
+    own, ctc = evaluation.to_dict(), by_ctc.to_dict()
+    found: dict[str, Any] = {"wer_ctc": ctc["wer"]}
+    if "sets" in own:
+        sets = {
+            name: {**one, "wer_ctc": ctc["sets"][name]["wer"]} for name, one in own["sets"].items()
+        }
+        average = {**own["macro_average"], "wer_ctc": ctc["macro_average"]["wer"]}
+        found |= {"sets": sets, "macro_average": average}
+    return found
 
 
 def measure_model(
@@ -90,6 +137,7 @@ def measure_model(
     noise: Path | None = None,
     snrs: Sequence[float] = (),
     out: Path | None = None,
+    normaliser: NormaliserName = "whisper",
 ) -> Measured:
     """Evaluates a model on a data set, as `load_model` and `evaluate_model` take them, and with a
     folder of recordings of noise, in these at each of `snrs`, in dB, too. Writes transcripts, error
@@ -99,18 +147,20 @@ def measure_model(
     loaded = load_model(source, which, language, task)
     how = settings, data_set.options.on_error, True
     padding = pad_to_seconds, added_silence
-    evaluation = evaluate_model(loaded, utterances, *how, *padding)
+    evaluation = evaluate_model(loaded, utterances, *how, *padding, normaliser)
     own = CTC.settings(settings, loaded.model.config)
-    by_ctc = evaluate_model(loaded, utterances, own, *how[1:], *padding) if own else None
+    by_ctc = (
+        evaluate_model(loaded, utterances, own, *how[1:], *padding, normaliser) if own else None
+    )
     in_noise = None
     if noises:
         heard, limits = evaluation.transcripts.utterances, padded_limits(loaded.model, *padding)
-        in_noise = measure_noise(loaded, heard, noises, snrs, *how, limits)
+        in_noise = measure_noise(loaded, heard, noises, snrs, *how, limits, normaliser)
     if out:
         if in_noise:
             in_noise.write(out)
         further = {"noise": in_noise.to_dict()} if in_noise else {}
-        evaluation.write(out, {**further, **({"wer_ctc": by_ctc.wer.to_dict()} if by_ctc else {})})
+        evaluation.write(out, {**further, **(with_ctc(evaluation, by_ctc) if by_ctc else {})})
         write_provenance(
             out,
             model=source,

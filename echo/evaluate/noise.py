@@ -12,7 +12,7 @@ from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
-from echo.evaluate.normaliser import row_normalisers
+from echo.evaluate.normaliser import NormaliserName, row_normalisers
 from echo.model.geometry import Limits
 
 SEED = "noise"  # always the same, so that every model hears the same noise
@@ -77,13 +77,14 @@ def measure_noise(
     on_error: OnError = "raise",
     progress: bool = False,
     limits: Limits | None = None,
+    normaliser: NormaliserName = "whisper",
 ) -> NoiseCurve:
     """Evaluates a model at each SNR in dB, with its own limits and padding or the given ones. An
     utterance has the same noise at every SNR, whatever the model: its draws depend on its id alone.
     """
     to_device(loaded.model)
     # By the rows as they are: those of noise alone have no text to tell a language by.
-    normalise = row_normalisers(loaded, utterances)
+    normalise = row_normalisers(loaded, utterances, normaliser)
 
     def measured(noisy: list[Utterance]) -> Evaluation:
         transcripts = transcribe_set(loaded, noisy, settings, on_error, progress, limits=limits)

@@ -32,6 +32,7 @@ class Line:
     alignments: Mapping[WerName, Sequence[Alignment]]  # one per run, in the order of `Result.runs`
     starts: Sequence[Sequence[float] | None]  # of each run's words in seconds, where it knows them
     extra: Mapping[str, Any] = field(default_factory=dict)  # other columns; none if not found
+    set: str = ""  # the name of its data set, of several
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,25 @@ def bootstrap(
     units: Sequence[Hashable],
     baseline: int = 0,
     resamples: int = RESAMPLES,
+    sets: Sequence[str] | None = None,
 ) -> tuple[list[Estimate], list[Estimate]]:
     """Estimates the models' word error rates, and how they differ from that of the model with the
-    index `baseline`. Errors, words and units are as for `resampled_rates`."""
+    index `baseline`. Errors, words and units are as for `resampled_rates`. With the name of each
+    utterance's data set, the rate is the mean of the sets' rates, and each set is drawn from by
+    itself."""
     trained = errors if errors.ndim == 3 else errors[:, None]
-    wrong, said = trained.sum((1, 2)), trained.shape[1] * words.sum()
-    values = wrong / said if said else (wrong > 0).astype(float)
-    drawn = resampled_rates(trained, words, units, resamples)
+    parts = [*members(sets or [""] * len(words)).values()]
+    own = [[units[i] for i in part] for part in parts]
+    values = np.mean([rates(trained[..., part], words[part]) for part in parts], axis=0)
+    drawn = np.mean(
+        [
+            resampled_rates(trained[..., part], words[part], drawn_by, resamples, SEED + number)
+            for number, (part, drawn_by) in enumerate(zip(parts, own, strict=True))
+        ],
+        axis=0,
+    )
     gaps = values - values[baseline]
-    if len(set(units)) < 2:
+    if min(len(set(drawn_by)) for drawn_by in own) < 2:
         return [Estimate(float(v), None) for v in values], [Estimate(float(v), None) for v in gaps]
     return (
         [Estimate(float(v), interval(row)) for v, row in zip(values, drawn, strict=True)],
@@ -60,6 +70,20 @@ def bootstrap(
             for v, row in zip(gaps, drawn - drawn[baseline], strict=True)
         ],
     )
+
+
+def rates(trained: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The error rate of each model, as in `ErrorCounts.rate`."""
+    wrong, said = trained.sum((1, 2)), trained.shape[1] * words.sum()
+    return wrong / said if said else (wrong > 0).astype(float)
+
+
+def members(labels: Sequence[str]) -> dict[str, list[int]]:
+    """The indices of those with each label, in the order in which labels first come."""
+    found: dict[str, list[int]] = {}
+    for index, each in enumerate(labels):
+        found.setdefault(each, []).append(index)
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,12 +97,20 @@ class Resampling:
     resamples: int = RESAMPLES
     level: float = LEVEL
     seed: int = SEED  # of the draws
+    sets: int | None = None  # of several data sets, each drawn from by itself
 
     @classmethod
-    def of(cls, speakers: Sequence[str | None], seeds: int | None = None) -> "Resampling":
-        """How the intervals of utterances by these speakers are drawn."""
-        unit, units = resampling_units(speakers)
-        return cls(unit, len(set(units)), len(speakers), seeds)
+    def of(
+        cls,
+        speakers: Sequence[str | None],
+        seeds: int | None = None,
+        sets: Sequence[str] | None = None,
+    ) -> "Resampling":
+        """How the intervals of utterances by these speakers, in these data sets, are drawn."""
+        unit, units = resampling_units(speakers, sets)
+        several = len(set(sets)) if sets else 1
+        counts = len(set(units)), len(speakers)
+        return cls(unit, *counts, seeds, sets=several if several > 1 else None)
 
     @property
     def over(self) -> str:
@@ -86,16 +118,22 @@ class Resampling:
         utterances = f"{self.utterances} utterances"
         if self.unit == "speaker":
             utterances += f" of {self.units} speakers"
+        if self.sets:
+            utterances += f" in {self.sets} data sets"
         if self.seeds == 1:
             return f"over {utterances}; one seed, so not over seeds"
         return f"over {self.seeds} seeds and {utterances}" if self.seeds else f"over {utterances}"
 
 
-def resampling_units(speakers: Sequence[str | None]) -> tuple[str, Sequence[Hashable]]:
+def resampling_units(
+    speakers: Sequence[str | None], sets: Sequence[str] | None = None
+) -> tuple[str, Sequence[Hashable]]:
     """Returns the unit that the bootstrap draws, "speaker" or "utterance", and that of each
-    utterance: its speaker or its index."""
-    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
-        return "speaker", speakers
+    utterance: its speaker or its index. Speakers are drawn if each data set has enough."""
+    parts = members(sets or [""] * len(speakers)).values()
+    spoken = [{speakers[i] for i in part} for part in parts]
+    if speakers and all(None not in part and len(part) >= MIN_SPEAKERS for part in spoken):
+        return "speaker", speakers if sets is None else [*zip(sets, speakers, strict=True)]
     return "utterance", range(len(speakers))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from echo.evaluate.groups import group
+from echo.evaluate.groups import DATA_SET, group
 from echo.evaluate.result import Result
 from echo.evaluate.statistics import Estimate, bootstrap, resampling_units
 
@@ -18,9 +18,9 @@ class Group:
 
 
 def groups_of(result: Result) -> dict[str, dict[str, list[int]]]:
-    """Returns indices of utterances by column and value: by speaker and by band of duration where
-    there are two or more, and by the columns that the result names, if the data are found."""
-    found = {column: group(result.lines, column) for column in ("duration", "speaker")}
+    """Returns indices of utterances by column and value: by data set, speaker and band of duration
+    where there are two or more, and by the columns that the result names, if the data are found."""
+    found = {column: group(result.lines, column) for column in (DATA_SET, "duration", "speaker")}
     found = {column: groups for column, groups in found.items() if len(groups) > 1}
     known = [i for i, line in enumerate(result.lines) if line.extra]
     for column in result.by if known else ():
@@ -51,8 +51,9 @@ def group_rates(result: Result) -> dict[str, list[Group]]:
 
 
 def overall_rates(result: Result) -> dict[str, Estimate]:
-    """Returns the WER of each model on all utterances, with intervals over speakers if there are
-    enough, as a comparison records them."""
-    _, units = resampling_units([line.speaker for line in result.lines])
-    found, _ = bootstrap(result.errors(result.view), result.words(result.view), units)
+    """Returns the WER of each model on all utterances, or the average over several data sets, with
+    intervals over speakers if there are enough, as a comparison records them."""
+    sets = [line.set for line in result.lines]
+    _, units = resampling_units([line.speaker for line in result.lines], sets)
+    found, _ = bootstrap(result.errors(result.view), result.words(result.view), units, sets=sets)
     return dict(zip(result.models, found, strict=True))

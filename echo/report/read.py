@@ -1,15 +1,16 @@
 """Reads the folder of any result, whose kind a file tells, with its transcripts."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from echo.config import DataSettings, RunConfig, load_run_config
 from echo.data.build import build_corpus
 from echo.data.named import evaluation_sources
 from echo.data.utterance import Utterance, all_evaluated
-from echo.evaluate.comparison import MEASURES, comparison_result
+from echo.evaluate.comparison import AVERAGE, MEASURES, comparison_result
 from echo.evaluate.decodings import CTC, JOINT
 from echo.evaluate.figures import CER, LOSS, PARAMETERS, RTFX, STEPS, TRAIN_TIME, WER
 from echo.evaluate.lines import is_by_letters, read_lines
@@ -81,19 +82,25 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
     name = Path(provenance.get("model", folder.name)).name
     lines = read_lines([folder])
     source = provenance.get("source")
+    named = f"{found['utterances']} utterances"
+    if source:
+        named = DataSet.from_provenance(source).name
+    averaged = found.get("macro_average", found)
+    average = AVERAGE if "sets" in found else ""
     result = Result(
         kind="evaluation",
-        data=source["data"] if source else f"{found['utterances']} utterances",
+        data=named,
         runs=[Run(name)],
         baseline=name,
         measures=[
-            Measure(WER.of({name: found[key]["rate"]}, name=title))
-            for key, title in {**MEASURES, "wer_ctc": CTC.wer}.items()
-            if key in found
+            Measure(WER.of({name: one[key]["rate"]}, name=title))
+            for title, key, one in evaluated(found)
         ],
-        resampling=Resampling.of([line.speaker for line in lines]),
+        resampling=Resampling.of(
+            [line.speaker for line in lines], sets=[line.set for line in lines]
+        ),
         figures=[
-            CER.of({name: found["cer_normalised"]["rate"]}),
+            CER.of({name: averaged["cer_normalised"]["rate"]}, name=f"{average}CER"),
             PARAMETERS.of({name: provenance.get("parameters")}),
             RTFX.of({name: found["rtfx"]}),
         ],
@@ -110,6 +117,19 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
         return DataSet.from_provenance(source).read()
 
     return result, recordings
+
+
+def evaluated(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yields the name of each WER of an evaluation, its key, and the rates that have it: of several
+    data sets the averages, and after the first of them each set's."""
+    averaged = found.get("macro_average", found)
+    average = AVERAGE if "sets" in found else ""
+    for key, title in [*MEASURES.items(), ("wer_ctc", CTC.wer)]:
+        if key in averaged:
+            yield average + title, key, averaged
+        if key == "wer_normalised":
+            for name, one in found.get("sets", {}).items():
+                yield f"{title} on {name}", key, one
 
 
 def read_run(folder: Path) -> tuple[Result, Recordings]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.checkpoints.card import model_card, without_folders
@@ -24,6 +23,7 @@ from echo.model.language import language_of_text
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import StoppedError
+from echo.support.progress import progress_bar
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, TrainingBatches
 from echo.train.lora import merged, save_adapter
@@ -102,14 +102,12 @@ class Trainer:
         """
         settings, main = self.config.train, self.processes.is_main
         self.state.model.train()
-        # Without `disable`, the environment's TQDM_DISABLE decides.
-        shown: dict[str, Any] = {} if main else {"disable": True}
-        bar = tqdm(
+        bar = progress_bar(
             total=settings.max_steps,
             initial=self.progress.step,
             unit="step",
             desc=title,
-            **shown,
+            shown=main,
         )
         self.title = title
         with ExitStack() as stack:

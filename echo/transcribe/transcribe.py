@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
 from echo.checkpoints.load import LoadedModel, to_device
@@ -34,6 +33,7 @@ from echo.evaluate.decoding import decode_with_confidence
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.language import known_languages, language_code, spoken_language
 from echo.support.errors import ConfigError, DataError
+from echo.support.progress import progress_bar
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.int8 import int8_copy
 from echo.transcribe.recordings import load_whole
@@ -145,9 +145,8 @@ def transcribe_files(
         except DataError as error:
             yield index, error
     batches = bucket(durations, MAX_BATCH_SECONDS, settings.batch_size)
-    with tqdm(
-        total=round(sum(durations)), desc="transcribing", unit="s", disable=not progress
-    ) as bar:
+    total = round(sum(durations))
+    with progress_bar(total=total, desc="transcribing", unit="s", shown=progress) as bar:
         done = 0.0
 
         def advance(seconds: float) -> None:

@@ -127,7 +127,7 @@ def test_models_that_heard_nothing_in_common_are_not_compared(utterances):
         for u in utterances
     }
     with pytest.raises(EchoError, match="no utterance that all models could transcribe"):
-        compare.on_common(heard, Normaliser("lower", str.lower))
+        compare.on_common(heard)
 
 
 def test_the_shortest_recording_may_be_the_unreadable_one(utterances, models, tmp_path):
@@ -261,3 +261,87 @@ def test_whisper_against_itself_and_a_model_that_knows_nothing(shared, tmp_path)
     one, other, _ = found["models"]
     assert one["peak_memory_bytes"] == pytest.approx(other["peak_memory_bytes"], rel=0.3)
     assert "REF: " in (tmp_path / "out/comparison.md").read_text()
+
+
+@pytest.fixture
+def several(data, tmp_path):
+    """Two data sets, in which the same ids stand for other recordings."""
+    (tmp_path / "other").mkdir()
+    for seconds, row in zip((0.7, 1.1), ROWS, strict=False):
+        write(tmp_path / "other" / row["audio_filepath"], tone(seconds, 300))
+    rows = [{**row, "text": text} for row, text in zip(ROWS, ("two two", "one"), strict=False)]
+    return {"own": data, "other": str(write_manifest(tmp_path / "other/data.jsonl", *rows))}
+
+
+def test_several_sets_are_as_each_by_itself_and_the_mean_counts_each_alike(
+    models, several, tmp_path, monkeypatch, capsys
+):
+    sources = [f"--data={name}={path}" for name, path in several.items()]
+    both = [models[0], models[1]]
+    arguments = ["compare", *both, "--out", tmp_path / "out", "--skip-errors"]
+    code, out, _ = cli(monkeypatch, capsys, *arguments, *sources)
+    assert code == 0
+    found = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert [*found["sets"]] == ["own", "other"]
+    alone = {
+        name: run(both, read_source(path), tmp_path / name, on_error="skip")
+        for name, path in several.items()
+    }
+    for name, one in alone.items():
+        each = found["sets"][name]
+        assert each["utterances"] == one["utterances"]
+        for model, rates in one["rates"].items():
+            for key, counts in rates.items():
+                counts.pop("interval", None)  # each set has draws of its own
+                assert counts.items() <= each["rates"][model][key].items()
+    for model, rates in found["macro_average"]["rates"].items():
+        for key, rate in rates.items():
+            own, other = (one["rates"][model][key]["rate"] for one in alone.values())
+            assert rate["rate"] == pytest.approx((own + other) / 2)
+    mean = found["macro_average"]["differences"]["short"]["wer"]["difference"]
+    by_set = [one["differences"]["short"]["wer"]["difference"] for one in alone.values()]
+    assert mean == pytest.approx(sum(by_set) / 2)
+    header = next(line for line in out.splitlines() if line.startswith("| model"))
+    assert [cell.strip() for cell in header.split("|")[4:8]] == [
+        *("padding", "Average WER", "WER on own", "WER on other"),
+    ]
+    page = (tmp_path / "out/report.html").read_text()
+    assert "By data set" in page
+    assert "own/a.wav" in page
+
+
+def test_one_model_on_several_sets(models, several, tmp_path, monkeypatch, capsys):
+    sources = [f"--data={name}={path}" for name, path in several.items()]
+    arguments = ["evaluate", models[0], "--out", tmp_path / "out"]
+    code, out, _ = cli(monkeypatch, capsys, *arguments, *sources)
+    assert code == 0
+    found = json.loads((tmp_path / "out/evaluation.json").read_text())
+    lines = [line.split("|")[1:4] for line in out.splitlines() if line.startswith("|")][2:]
+    for (name, path), line in zip(several.items(), lines, strict=False):
+        out = tmp_path / name
+        assert cli(monkeypatch, capsys, "evaluate", models[0], path, "--out", out)[0] == 0
+        one = json.loads((out / "evaluation.json").read_text())
+        assert "sets" not in one
+        assert found["sets"][name].items() <= one.items()
+        rate = f"{100 * one['wer']['rate']:.2f} %"
+        assert [cell.strip() for cell in line] == [name, str(one["utterances"]), rate]
+    mean = sum(one["wer"]["rate"] for one in found["sets"].values()) / 2
+    assert found["macro_average"]["wer"]["rate"] == pytest.approx(mean)
+    assert lines[2][0].strip() == "average"
+    assert "Average WER" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "evaluate takes one DATA, or --data NAME=SOURCE for each of several"),
+        (["x.jsonl", "--data", "a=x.jsonl"], "evaluate takes one DATA"),
+        (["--data", "a=x", "--data", "y"], "'y': each of several needs a name"),
+        (["--data", "a=x", "--data", "a=y"], "'a=y': each of several needs a name"),
+        (["--data", "a=x", "--data", "b=gone.jsonl"], "gone.jsonl: no such file"),
+    ],
+)
+def test_data_sets_are_named_once_each(monkeypatch, capsys, models, arguments, message):
+    code, _, err = cli(monkeypatch, capsys, "evaluate", models[0], *arguments)
+    assert code == 2
+    assert message in err

@@ -10,7 +10,13 @@ from echo.data.audio import AudioFile
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.evaluation import score
-from echo.evaluate.normaliser import normalise_basic, normaliser
+from echo.evaluate.normaliser import (
+    leaderboard,
+    normalise_basic,
+    normaliser,
+    scored,
+    shared_normalisers,
+)
 
 # Pairs that differ in a vowel, a tone or a doubling, which a mark writes.
 MARKED = {
@@ -93,3 +99,45 @@ def test_without_spaces_between_words_all_rates_are_of_letters(
     assert found.cer_normalised == found.wer_normalised
     assert found.cer == found.wer
     assert found.wer.reference >= letters
+
+
+# As the leaderboard's own code, `normalizer/normalizer.py`, has them.
+LEADERBOARD = {
+    "The U.S.A. and the U.K.": "the usa and the uk",
+    "from the U. S. to D.C.": "from the u s to dc",
+    "the A.B.C.s of M.P.s": "the abcs of mps",
+    "Well... ok, kay... it's uh fine...": "well okay okay it is fine",
+    "um, U.M. won't [noise] colour (so) the axe": "um will not color the ax",
+    "twenty-two dollars, etcetera": "$22 etc",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), LEADERBOARD.items())
+def test_the_leaderboards_normaliser(text, expected):
+    assert leaderboard()(text).split() == expected.split()
+
+
+def test_the_leaderboard_leaves_out_what_has_no_words():
+    texts = ["one", "[noise]", "uh", "ignore time segment in scoring", "..."]
+    utterances = [Utterance(str(i), AudioFile("x"), text, 1.0) for i, text in enumerate(texts)]
+    assert [u.text for u in scored(utterances, "leaderboard")] == ["one"]
+    assert scored(utterances, "whisper") == utterances
+
+
+def test_each_of_several_sets_has_the_normaliser_of_its_own_script():
+    class Loaded:
+        class model:  # noqa: N801
+            generation_config = None
+
+        tokenizer = None
+
+    rows = [("en", "one two"), ("zh", "一二三四五六七八"), ("zh", "九")]
+    utterances = [
+        Utterance(str(i), AudioFile("x"), text, 1.0, set=name)
+        for i, (name, text) in enumerate(rows)
+    ]
+    found = shared_normalisers(Loaded, utterances, None)
+    assert [found.of(u).by_letters for u in utterances] == [False, True, True]
+    for name in ("en", "zh"):
+        part = [u for u in utterances if u.set == name]
+        assert found.of(part[0]).name == shared_normalisers(Loaded, part, None).name

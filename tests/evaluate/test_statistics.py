@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from echo.evaluate.statistics import interval, resampled_rates, share_better
+from echo.evaluate.statistics import bootstrap, interval, resampled_rates, share_better
 
 
 def drawn(errors, words, units=None, **settings):
@@ -132,3 +132,28 @@ def test_trainings_that_differ_widen_the_interval():
 
 def drawn_trainings(errors, words):
     return resampled_rates(errors, words, range(len(words)))[0]
+
+
+def test_the_rate_of_several_sets_is_the_mean_of_theirs():
+    """By a simulation of its own, in which each set is drawn from by itself."""
+    rng = np.random.default_rng(3)
+    words = rng.integers(1, 12, 90)
+    errors = np.minimum(rng.integers(0, 5, (2, 90)), words)
+    sets = ["a"] * 80 + ["b"] * 10
+    [_, other], [_, gap] = bootstrap(errors, words, range(90), sets=sets)
+    parts = [slice(0, 80), slice(80, 90)]
+    means = [errors[1, part].sum() / words[part].sum() for part in parts]
+    assert other.value == pytest.approx(np.mean(means))
+    drawn = []
+    for _ in range(4000):
+        rates = []
+        for size, start in ((80, 0), (10, 80)):
+            chosen = start + rng.integers(size, size=size)
+            rates.append(errors[:, chosen].sum(1) / words[chosen].sum())
+        drawn.append(np.mean(rates, axis=0))
+    drawn = np.array(drawn)
+    ends = np.quantile(drawn[:, 1] - drawn[:, 0], [0.025, 0.975])
+    assert gap.interval == pytest.approx(ends, abs=0.02)
+    one = bootstrap(errors, words, range(90), sets=["a"] * 90)
+    assert one == bootstrap(errors, words, range(90))
+    assert bootstrap(errors, words, range(90), sets=["a"] * 89 + ["b"])[0][0].interval is None

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,7 @@ def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_warnings_stand_above_the_progress_bars(shared, tmp_path, monkeypatch, capsys, in_turn):
     """Each on a line of its own, also after the first bar is closed; then logging is as before."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     poison(monkeypatch, {1, 5}, "nan")
     handler = logging.StreamHandler()
     logging.root.addHandler(handler)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from tqdm import tqdm
 
 from echo.config import Split
 from echo.data.audio import AudioFile, to_mono_16k
@@ -23,6 +22,7 @@ from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError, EchoError, reason
 from echo.support.files import whole_folder
+from echo.support.progress import progress_bar
 
 VERSION = "v1"  # raise it when the sound of the same plan changes
 
@@ -186,7 +186,7 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
 def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
     """Speaks every prompt, into a new folder."""
     synthesise = synthesiser()
-    with tqdm(total=sum(map(len, splits.values())), desc="Synthesising speech") as bar:
+    with progress_bar(total=sum(map(len, splits.values())), desc="Synthesising speech") as bar:
         for split, prompts in splits.items():
             (folder / split).mkdir(parents=True)
             lines = []

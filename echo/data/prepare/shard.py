@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from echo.config import OnError
 from echo.data.audio import to_mono_16k
@@ -25,6 +24,7 @@ from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.files import new_folder, replace_text, whole_file
+from echo.support.progress import progress_bar
 from echo.support.signals import leave_signals_to_parent
 
 Format = Literal["flac", "opus"]
@@ -68,7 +68,7 @@ def write_shards(
     number = count()
     found = encode_all(rows, format, on_error, workers)
     # Iterated, the bar ends its line before an error is shown.
-    encoded = iter(tqdm(found, unit=" utterances", disable=not progress))
+    encoded = iter(progress_bar(found, unit=" utterances", shown=progress))
     current = next(encoded, None)
     while current:
         name = f"shard-{len(entries):06d}{SUFFIX}"
