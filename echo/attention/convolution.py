@@ -117,8 +117,8 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         reach = self.rule.weights(
             distances, torch.zeros_like(distances), span.transpose(1, 2), None
         ).to(value.dtype)  # (B, 1 or queries, distances)
-        # With one span for a sequence there is a kernel for each channel of each utterance. They are
-        # too many groups for an exported model, whose number of utterances is not fixed.
+        # With one span for a sequence there is a kernel for each channel of each utterance. An
+        # exported model, whose number of utterances is not fixed, cannot have that many groups.
         if not self.causal and not torch.compiler.is_exporting():
             channels = values.transpose(1, 2).reshape(1, B * D, -1)
             kernels = (reach * self.kernel).reshape(B * D, 1, -1)
