@@ -19,6 +19,9 @@ from echo.support.errors import DataError
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
+MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
+CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
+FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
 # What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an
@@ -124,7 +127,7 @@ class AudioArray(Audio):
 
     def read(self) -> tuple[torch.Tensor, int]:
         samples = torch.as_tensor(self.samples, dtype=torch.float32)
-        return samples.reshape(-1, samples.shape[-1]), self.rate
+        return on_scale(samples.reshape(-1, samples.shape[-1]), self.name), self.rate
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,25 @@ class AudioReference(Audio):
 def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
     """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
     with opened(source, name) as file:
-        return read_samples(file), file.samplerate
+        return read_samples(file, name), file.samplerate
 
 
-def read_samples(file: soundfile.SoundFile, frames: int = -1) -> torch.Tensor:
+def read_samples(file: soundfile.SoundFile, name: str, frames: int = -1) -> torch.Tensor:
     """Returns (channels, samples) float32 from where the file stands: so many, or all."""
-    return torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
+    samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
+    return on_scale(samples, name)
+
+
+def on_scale(samples: torch.Tensor, name: str) -> torch.Tensor:
+    """Returns the samples themselves. DataError where they are integers written as floats: features
+    depend on the scale, so that speech would not be understood."""
+    peak = samples.abs().max().item() if samples.numel() else 0.0
+    if MAX_SAMPLE < peak < float("inf"):
+        raise DataError(
+            f"{name}: the recording has samples of {peak:,.0f}, but full scale is 1: divide them "
+            "by the largest integer of their format, as 32768"
+        )
+    return samples
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
@@ -186,11 +202,37 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
         raise DataError(f"{name}: the recording is empty")
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
-    mono = samples.mean(0)
+    mono = mixed(samples, rate)
     # The resampling kernel grows with the terms of the reduced ratio rate : 16 kHz. So an odd rate
     # such as 44,056 Hz is rounded to a multiple of 25 Hz, 0.02 % off.
     rate = max(25, 25 * round(rate / 25))
     return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
+
+
+def mixed(samples: torch.Tensor, rate: int) -> torch.Tensor:
+    """Returns the mean of (channels, samples). Where channels cancel each other out, as those of a
+    microphone wired the wrong way round do, those opposed to the loudest are turned round first;
+    where that does not help, it is the loudest alone."""
+    if not cancels(samples, rate):
+        return samples.mean(0)
+    loudest = samples[samples.var(1, correction=0).argmax()]
+    turned = torch.where((samples @ loudest < 0)[:, None], -samples, samples)
+    return loudest if cancels(turned, rate) else turned.mean(0)
+
+
+def cancels(samples: torch.Tensor, rate: int) -> bool:
+    """Tells whether (channels, samples) cancel each other out: whether their sum has almost nothing
+    of what a channel holds, among the louder ones and in any second that is not much fainter than
+    the others."""
+    if len(samples) == 1:
+        return False
+    # Without constant offsets, which cheap sound cards add to each channel.
+    covariances = torch.stack([second.cov(correction=0) for second in samples.split(rate, -1)])
+    powers = covariances.diagonal(dim1=1, dim2=2)
+    kept = covariances.sum(2).abs()  # of unrelated channels as much as the power
+    loudest = powers.amax(1, keepdim=True)
+    lost = (kept < CANCELLED * powers) & (powers > loudest / 2) & (loudest > FAINT * loudest.mean())
+    return bool(lost.any())
 
 
 @lru_cache(maxsize=32)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from echo.data.audio import to_mono_16k
+from echo.data.audio import cancels, to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
+from echo.data.voice import has_voice
 from echo.support.errors import DataError
 from echo.support.text import visible
 
@@ -80,12 +81,12 @@ def check_rows(
         flaws = [*row_flaws(row, max_chars, seen)]
         try:
             samples, rate = row.audio.read()
-            to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+            mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
             yield CheckedRow(row, None, [*flaws, Flaw("unreadable recordings", str(error))])
             continue
         channels, length = samples.shape
-        flaws += audio_flaws(row, samples, rate, max_seconds, seen)
+        flaws += audio_flaws(row, samples, rate, mono, max_seconds, seen)
         yield CheckedRow(row, Decoded(length / rate, rate, channels), flaws)
 
 
@@ -105,6 +106,7 @@ def audio_flaws(
     row: Utterance,
     samples: torch.Tensor,
     rate: int,
+    mono: torch.Tensor,
     max_seconds: float | None,
     seen: dict[str | bytes, str],
 ) -> Iterator[Flaw]:
@@ -117,6 +119,11 @@ def audio_flaws(
         yield Flaw("too long", f"lasts {seconds:.2f} s, more than {max_seconds:g} s")
     if samples.abs().max() < SILENCE:
         yield Flaw("silent", "is digital silence")
+    elif row.text and seconds >= MIN_SECONDS and not has_voice(mono):
+        yield Flaw("no voice", "has a text and sound, but nothing in it rises like a voice")
+    if cancels(samples, rate):
+        what = "has channels in opposite phase, which most programs mix to silence"
+        yield Flaw("opposite channels", what)
     clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
     if clipped > MAX_CLIPPED:
         yield Flaw("clipped", f"{clipped:.1%} of its samples are at full scale")

@@ -51,7 +51,7 @@ def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:
         wanted = math.ceil(samples * file.samplerate / SAMPLE_RATE)
         if file.frames > wanted:
             file.seek(rng.randrange(file.frames - wanted + 1))
-        noise = to_mono_16k(read_samples(file, wanted), file.samplerate, str(path))
+        noise = to_mono_16k(read_samples(file, str(path), wanted), file.samplerate, str(path))
     if len(noise) < samples:
         noise = noise.roll(-rng.randrange(len(noise))).repeat(math.ceil(samples / len(noise)))
     return noise[:samples]

@@ -163,7 +163,10 @@ def transcribe_files(
             transcripts = transcriber.transcribe(list(samples.values()), advance)
             done += sum(durations[i] for i in batch)
             advance(0)
-            yield from zip(samples, transcripts, strict=True)
+            for index, transcript in zip(samples, transcripts, strict=True):
+                if not transcript.segments:
+                    logger.warning("%s: no speech is found in it", paths[index])
+                yield index, transcript
 
 
 class Transcriber:

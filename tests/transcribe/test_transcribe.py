@@ -253,6 +253,7 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
     assert code == 2
     assert "2 of 5 recordings could not be transcribed" in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert "silence.ogg: no speech is found in it" in err
     kinds = ("txt", "srt", "vtt", "tsv", "json")
     expected = {f"{name}.{kind}" for name in ("talk", "talk-2", "silence") for kind in kinds}
     assert {path.name for path in out.iterdir()} == expected
