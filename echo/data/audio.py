@@ -1,6 +1,7 @@
 """Recordings: whatever libsndfile reads becomes mono float32 at 16 kHz."""
 
 import io
+import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
+from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
@@ -22,6 +24,10 @@ SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
 CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
 FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
+# How much shorter than its header says an undamaged recording may be: decoders differ by about a
+# frame.
+TOLERANCE_SECONDS = 0.2
+TOLERANCE_SHARE = 0.001
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
 # What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an
@@ -172,7 +178,29 @@ class AudioReference(Audio):
 def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
     """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
     with opened(source, name) as file:
-        return read_samples(file, name), file.samplerate
+        samples, rate = read_samples(file, name), file.samplerate
+        seconds, promised = samples.shape[1] / rate, file.frames / rate
+        with content_of(source) as content:
+            rest = not_heard(content, file.format, seconds)
+        # The length of an MP3 may be an estimate: its frames tell.
+        tolerance = max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised)
+        if not rest and file.format != "MP3" and promised - seconds > tolerance:
+            rest = f"it is damaged: its header says {promised:.1f} s"
+        if rest:
+            raise DataError(
+                f"{name}: only {seconds:.1f} s of the recording can be decoded, because {rest}; "
+                "convert it again, as with ffmpeg"
+            )
+        return samples, rate
+
+
+@contextmanager
+def content_of(source: Path | io.BytesIO) -> Iterator[Content]:
+    if isinstance(source, io.BytesIO):
+        yield source.getvalue()
+        return
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
 
 
 def read_samples(file: soundfile.SoundFile, name: str, frames: int = -1) -> torch.Tensor:

@@ -4,16 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
-import torch
 
-from echo.data.audio import AudioFile, header_duration, refusal
-from echo.model.geometry import SAMPLE_RATE
+from echo.data.audio import refusal
 from echo.support.errors import DataError
-
-# How much shorter than its header says an undamaged recording may be: decoders differ by about a
-# frame, and resampling by 0.02 %.
-TOLERANCE_SECONDS = 0.2
-TOLERANCE_SHARE = 0.001
 
 
 def find_recordings(paths: Sequence[Path]) -> list[Path]:
@@ -38,15 +31,3 @@ def is_audio(path: Path) -> bool:
     suffix = path.suffix.lstrip(".").upper()
     known = suffix in (*soundfile.available_formats(), "AIF", "OGA", "OPUS") and suffix != "RAW"
     return known and not path.name.startswith(".") and path.is_file()
-
-
-def load_whole(path: Path) -> torch.Tensor:
-    """Decodes a recording to (samples,) at 16 kHz. Raises DataError where it cannot be read, or not
-    to its end: the missing part may be anywhere, and times after it would be wrong."""
-    samples = AudioFile(path).load()
-    promised, found = header_duration(path), len(samples) / SAMPLE_RATE
-    if promised - found > max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised):
-        raise DataError(
-            f"{path}: the recording is damaged: {found:.1f} of its {promised:.1f} s can be read"
-        )
-    return samples
