@@ -3,6 +3,7 @@
 import io
 import mmap
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
+# Suffixes of audio that libsndfile does not read, or knows under another name.
+OTHER_SUFFIXES = re.compile(
+    "3g2|3gp|aac|ac3|aif|aifc|alac|amr|ape|asf|avi|awb|ds2|dsf|dss|flv|gsm|m4a|m4b|m4r|m4v|mka|mkv|"
+    "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
+)
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
 CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
@@ -261,6 +267,14 @@ def cancels(samples: torch.Tensor, rate: int) -> bool:
     loudest = powers.amax(1, keepdim=True)
     lost = (kept < CANCELLED * powers) & (powers > loudest / 2) & (loudest > FAINT * loudest.mean())
     return bool(lost.any())
+
+
+def named_like_audio(path: Path) -> bool:
+    """Tells whether a file is named like audio, be it audio that can be read or not, and is not
+    hidden."""
+    suffix = path.suffix.lstrip(".").lower()
+    known = OTHER_SUFFIXES.fullmatch(suffix) or suffix.upper() in soundfile.available_formats()
+    return bool(known) and suffix != "raw" and not path.name.startswith(".")
 
 
 @lru_cache(maxsize=32)

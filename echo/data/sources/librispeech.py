@@ -1,15 +1,14 @@
 """LibriSpeech's layout: 26/495/26-495-0000.flac beside 26/495/26-495.trans.txt."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from echo.data.audio import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
+from echo.support.files import files_below
 
 TRANSCRIPTS = ".trans.txt"
 
@@ -58,18 +57,5 @@ def recordings_in(folder: Path) -> dict[str, str]:
 
 
 def transcript_files(folder: Path) -> Iterator[Path]:
-    """Yields the transcript files below a folder, in order. Links to folders are followed, once
-    each. A folder that cannot be read is an OSError."""
-
-    def refuse(error: OSError) -> NoReturn:
-        raise error
-
-    visited: set[Path] = set()
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(place).resolve()
-        if real in visited:  # a link back up would be followed for ever
-            folders.clear()
-            continue
-        visited.add(real)
-        folders.sort()
-        yield from (Path(place, name) for name in sorted(names) if name.endswith(TRANSCRIPTS))
+    """Yields the transcript files below a folder, in order."""
+    return (path for path in files_below(folder) if path.name.endswith(TRANSCRIPTS))
