@@ -27,6 +27,7 @@ OTHER_SUFFIXES = re.compile(
     "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
 )
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
+MAX_CHANNELS = 64  # what large microphone arrays have
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
 CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
 FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
@@ -130,7 +131,7 @@ class AudioBytes(Audio):
 class AudioArray(Audio):
     """Samples that some other library has decoded already."""
 
-    samples: np.ndarray  # (samples,) or (channels, samples)
+    samples: np.ndarray  # (samples,), (channels, samples) or (samples, channels)
     rate: int
     name: str
 
@@ -138,8 +139,18 @@ class AudioArray(Audio):
         return self.name
 
     def read(self) -> tuple[torch.Tensor, int]:
-        samples = torch.as_tensor(self.samples, dtype=torch.float32)
-        return on_scale(samples.reshape(-1, samples.shape[-1]), self.name), self.rate
+        samples = np.asarray(self.samples)
+        if samples.dtype.kind != "f":
+            raise DataError(f"{self}: samples must be floats from -1 to 1, not {samples.dtype}")
+        if not 1 <= samples.ndim <= 2 or (samples.ndim == 2 and min(samples.shape) > MAX_CHANNELS):
+            raise DataError(
+                f"{self}: an array of the shape {samples.shape} is no recording: it must have "
+                f"samples, and up to {MAX_CHANNELS} channels"
+            )
+        if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+            samples = samples.T  # as soundfile reads it: there are fewer channels than samples
+        channels = torch.as_tensor(np.ascontiguousarray(samples), dtype=torch.float32)
+        return on_scale(torch.atleast_2d(channels), self.name), self.rate
 
 
 @dataclass(frozen=True)
@@ -229,11 +240,15 @@ def on_scale(samples: torch.Tensor, name: str) -> torch.Tensor:
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz. DataError if there are
-    no samples, if some are not finite, or if the rate is too high."""
+    no samples or too many channels, if some are not finite, or if the rate is too high."""
     if rate > MAX_RATE:
         raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
     if samples.shape[-1] == 0:
         raise DataError(f"{name}: the recording is empty")
+    if len(samples) > MAX_CHANNELS:
+        raise DataError(
+            f"{name}: the recording has {len(samples)} channels, more than {MAX_CHANNELS}"
+        )
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
     mono = mixed(samples, rate)

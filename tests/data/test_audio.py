@@ -133,3 +133,30 @@ def test_floats_on_the_scale_of_integers_are_refused(tmp_path: Path, bits: int) 
         AudioArray(samples, 16_000, "a").load()
     loud = 4 * A  # clips, and is still what was recorded
     assert torch.equal(AudioArray(loud, 16_000, "a").load(), torch.from_numpy(loud))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_an_array_may_have_its_channels_first_or_last(tmp_path: Path, channels: int) -> None:
+    samples = np.stack([A / (i + 1) for i in range(channels)])
+    expected = samples.mean(0)
+    for array in (samples, samples.T, samples.T.astype(np.float64), np.asfortranarray(samples)):
+        audio = AudioArray(array, 16_000, "a")
+        assert audio.seconds() == 1.0
+        torch.testing.assert_close(audio.load(), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("shape", [(), (100, 300), (300, 100), (2, 100, 1)])
+def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError) as caught:
+        AudioArray(np.zeros(shape), 16_000, "a").load()
+    assert str(caught.value).startswith(f"a: an array of the shape {shape} is no recording")
+
+
+def test_an_array_of_integers_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^a: samples must be floats from -1 to 1, not int16$"):
+        AudioArray((A * 2**15).astype(np.int16), 16_000, "a").load()
+
+
+def test_a_file_of_hundreds_of_channels_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", np.zeros((100, 300)))
+    assert refusals(path)[2:] == ["the recording has 300 channels, more than 64"] * 2

@@ -135,7 +135,7 @@ def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
         samples = np.asarray(cell if isinstance(cell, list) else [])
     except ValueError:  # channels of unequal length
         samples = np.empty(0)
-    if samples.dtype.kind != "f" or samples.ndim > 2 or not samples.size:
+    if samples.dtype.kind != "f" or not samples.size:
         raise DataError(f"{name} holds no recording: neither bytes, nor a path, nor floats")
     if not isinstance(rate, int) or rate <= 0:
         raise DataError(f"{name} holds plain samples, so {RATE!r} must give their rate")
