@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ MIN_SECONDS = 0.1
 FULL_SCALE = 0.999  # a sample this loud was probably louder
 MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
 SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
+QUOTING = re.compile(r'^".*"$|""')  # what is left where the quoting of a table is not undone
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
 
@@ -98,6 +100,8 @@ def row_flaws(
     if len(row.text.splitlines()) > 1:
         what = "has a line break in its text, as after an unclosed quote"
         yield Flaw("texts of several lines", what)
+    if QUOTING.search(row.text):
+        yield Flaw("quoted texts", "has quote marks around or doubled in its text, as in a table")
     if (first := seen.setdefault(row.id, row.where)) != row.where:
         yield Flaw("repeated ids", f"has the same id as {first}: {row.id!r}")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from echo.data.audio import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
@@ -42,7 +43,7 @@ class LibriSpeechReader(Reader):
                 record = {
                     "id": utterance_id,
                     # Where there is none, the message names the corpus's own.
-                    "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
+                    "audio": names.get(normalize("NFC", utterance_id), utterance_id + SUFFIXES[0]),
                     "text": (text.lower() if capitals else text) or None,
                     "speaker": utterance_id.split("-")[0],
                 }
@@ -50,9 +51,12 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """Returns the names of a folder's recordings by those without suffix; the first suffix wins."""
+    """Returns the names of a folder's recordings by those without suffix, in Unicode's NFC; the
+    first suffix wins."""
     return {
-        path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
+        normalize("NFC", path.stem): path.name
+        for suffix in reversed(SUFFIXES)
+        for path in folder.glob(f"*{suffix}")
     }
 
 
