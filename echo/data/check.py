@@ -28,7 +28,8 @@ MIN_SECONDS = 0.1
 FULL_SCALE = 0.999  # a sample this loud was probably louder
 MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
 SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
-QUOTING = re.compile(r'^".*"$|""')  # what is left where the quoting of a table is not undone
+# What is left in a text where the quoting of a table is not undone.
+QUOTING = re.compile(r"""^(["']).*\1$|"\"""")
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
 

@@ -111,11 +111,18 @@ def test_sound_without_a_voice_is_found(tmp_path: Path) -> None:
 
 def test_texts_that_look_quoted_are_found(tmp_path: Path) -> None:
     write(tmp_path / "a.wav")
-    texts = ['"all of it"', 'every ""measure""', 'a "word" of it', '"begun', 'the 12" single']
+    texts = [
+        '"all of it"',
+        'every ""measure""',
+        "'all of it'",
+        'a "word" of it',
+        '"begun',
+        'the 12" single',
+    ]
     rows = [{"audio_filepath": "a.wav", "text": text, "id": text} for text in texts]
     spec = write_manifest(tmp_path / "m.jsonl", *rows)
     found = check_source(spec).problems["quoted texts"]
-    assert [finding.removeprefix(f"{spec}:")[0] for finding in found] == ["1", "2"]
+    assert [finding.removeprefix(f"{spec}:")[0] for finding in found] == ["1", "2", "3"]
 
 
 def test_a_row_has_all_of_its_problems_reported(tmp_path: Path) -> None:
