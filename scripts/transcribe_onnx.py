@@ -82,6 +82,7 @@ class Transcriber:
 if __name__ == "__main__":
     transcriber = Transcriber(Path(sys.argv[1]))
     for path in sys.argv[2:]:
-        samples, rate = soundfile.read(path, dtype="float32")
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         assert rate == 16000, f"{path}: must be at 16 kHz"
-        print(transcriber.transcribe(samples if samples.ndim == 1 else samples.mean(1)))
+        # One channel: the mean of channels in opposite phase would be silence.
+        print(transcriber.transcribe(samples[:, samples.var(0).argmax()]))

@@ -1,7 +1,9 @@
 """Recordings: whatever libsndfile reads becomes mono float32 at 16 kHz."""
 
 import io
+import mmap
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +16,25 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
+from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
+# Suffixes of audio that libsndfile does not read, or knows under another name.
+OTHER_SUFFIXES = re.compile(
+    "3g2|3gp|aac|ac3|aif|aifc|alac|amr|ape|asf|avi|awb|ds2|dsf|dss|flv|gsm|m4a|m4b|m4r|m4v|mka|mkv|"
+    "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
+)
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
+MAX_CHANNELS = 64  # what large microphone arrays have
+MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
+CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
+FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
+# How much shorter than its header says an undamaged recording may be: decoders differ by about a
+# frame.
+TOLERANCE_SECONDS = 0.2
+TOLERANCE_SHARE = 0.001
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
 # What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an
@@ -115,7 +131,7 @@ class AudioBytes(Audio):
 class AudioArray(Audio):
     """Samples that some other library has decoded already."""
 
-    samples: np.ndarray  # (samples,) or (channels, samples)
+    samples: np.ndarray  # (samples,), (channels, samples) or (samples, channels)
     rate: int
     name: str
 
@@ -123,8 +139,18 @@ class AudioArray(Audio):
         return self.name
 
     def read(self) -> tuple[torch.Tensor, int]:
-        samples = torch.as_tensor(self.samples, dtype=torch.float32)
-        return samples.reshape(-1, samples.shape[-1]), self.rate
+        samples = np.asarray(self.samples)
+        if samples.dtype.kind != "f":
+            raise DataError(f"{self}: samples must be floats from -1 to 1, not {samples.dtype}")
+        if not 1 <= samples.ndim <= 2 or (samples.ndim == 2 and min(samples.shape) > MAX_CHANNELS):
+            raise DataError(
+                f"{self}: an array of the shape {samples.shape} is no recording: it must have "
+                f"samples, and up to {MAX_CHANNELS} channels"
+            )
+        if samples.ndim == 2 and samples.shape[0] > samples.shape[1]:
+            samples = samples.T  # as soundfile reads it: there are fewer channels than samples
+        channels = torch.as_tensor(np.ascontiguousarray(samples), dtype=torch.float32)
+        return on_scale(torch.atleast_2d(channels), self.name), self.rate
 
 
 @dataclass(frozen=True)
@@ -169,28 +195,101 @@ class AudioReference(Audio):
 def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
     """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
     with opened(source, name) as file:
-        return read_samples(file), file.samplerate
+        samples, rate = read_samples(file, name), file.samplerate
+        seconds, promised = samples.shape[1] / rate, file.frames / rate
+        with content_of(source) as content:
+            rest = not_heard(content, file.format, seconds)
+        # The length of an MP3 may be an estimate: its frames tell.
+        tolerance = max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised)
+        if not rest and file.format != "MP3" and promised - seconds > tolerance:
+            rest = f"it is damaged: its header says {promised:.1f} s"
+        if rest:
+            raise DataError(
+                f"{name}: only {seconds:.1f} s of the recording can be decoded, because {rest}; "
+                "convert it again, as with ffmpeg"
+            )
+        return samples, rate
 
 
-def read_samples(file: soundfile.SoundFile, frames: int = -1) -> torch.Tensor:
+@contextmanager
+def content_of(source: Path | io.BytesIO) -> Iterator[Content]:
+    if isinstance(source, io.BytesIO):
+        yield source.getvalue()
+        return
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def read_samples(file: soundfile.SoundFile, name: str, frames: int = -1) -> torch.Tensor:
     """Returns (channels, samples) float32 from where the file stands: so many, or all."""
-    return torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
+    samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
+    return on_scale(samples, name)
+
+
+def on_scale(samples: torch.Tensor, name: str) -> torch.Tensor:
+    """Returns the samples themselves. DataError where they are integers written as floats: features
+    depend on the scale, so that speech would not be understood."""
+    peak = samples.abs().max().item() if samples.numel() else 0.0
+    if MAX_SAMPLE < peak < float("inf"):
+        raise DataError(
+            f"{name}: the recording has samples of {peak:,.0f}, but full scale is 1: divide them "
+            "by the largest integer of their format, as 32768"
+        )
+    return samples
 
 
 def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz. DataError if there are
-    no samples, if some are not finite, or if the rate is too high."""
+    no samples or too many channels, if some are not finite, or if the rate is too high."""
     if rate > MAX_RATE:
         raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
     if samples.shape[-1] == 0:
         raise DataError(f"{name}: the recording is empty")
+    if len(samples) > MAX_CHANNELS:
+        raise DataError(
+            f"{name}: the recording has {len(samples)} channels, more than {MAX_CHANNELS}"
+        )
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
-    mono = samples.mean(0)
+    mono = mixed(samples, rate)
     # The resampling kernel grows with the terms of the reduced ratio rate : 16 kHz. So an odd rate
     # such as 44,056 Hz is rounded to a multiple of 25 Hz, 0.02 % off.
     rate = max(25, 25 * round(rate / 25))
     return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
+
+
+def mixed(samples: torch.Tensor, rate: int) -> torch.Tensor:
+    """Returns the mean of (channels, samples). Where channels cancel each other out, as those of a
+    microphone wired the wrong way round do, those opposed to the loudest are turned round first;
+    where that does not help, it is the loudest alone."""
+    if not cancels(samples, rate):
+        return samples.mean(0)
+    loudest = samples[samples.var(1, correction=0).argmax()]
+    turned = torch.where((samples @ loudest < 0)[:, None], -samples, samples)
+    return loudest if cancels(turned, rate) else turned.mean(0)
+
+
+def cancels(samples: torch.Tensor, rate: int) -> bool:
+    """Tells whether (channels, samples) cancel each other out: whether their sum has almost nothing
+    of what a channel holds, among the louder ones and in any second that is not much fainter than
+    the others."""
+    if len(samples) == 1:
+        return False
+    # Without constant offsets, which cheap sound cards add to each channel.
+    covariances = torch.stack([second.cov(correction=0) for second in samples.split(rate, -1)])
+    powers = covariances.diagonal(dim1=1, dim2=2)
+    kept = covariances.sum(2).abs()  # of unrelated channels as much as the power
+    loudest = powers.amax(1, keepdim=True)
+    lost = (kept < CANCELLED * powers) & (powers > loudest / 2) & (loudest > FAINT * loudest.mean())
+    return bool(lost.any())
+
+
+def named_like_audio(path: Path) -> bool:
+    """Tells whether a file is named like audio, be it audio that can be read or not, and is not
+    hidden."""
+    suffix = path.suffix.lstrip(".").lower()
+    known = OTHER_SUFFIXES.fullmatch(suffix) or suffix.upper() in soundfile.available_formats()
+    return bool(known) and suffix != "raw" and not path.name.startswith(".")
 
 
 @lru_cache(maxsize=32)

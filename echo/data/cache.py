@@ -28,7 +28,7 @@ SUBFOLDER = "echo-audio"  # of the folder in the config, which may hold other th
 SUFFIX = ".f32"
 # What the samples of a recording depend on, besides the recording.
 DECODING = (
-    f"mono, {SAMPLE_RATE} Hz, libsndfile {soundfile.__libsndfile_version__}, "
+    f"mono without cancelling, {SAMPLE_RATE} Hz, libsndfile {soundfile.__libsndfile_version__}, "
     f"torchaudio {torchaudio.__version__}"
 )
 FREED_SHARE = 0.1  # of the limit, freed when it is passed

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from echo.data.audio import to_mono_16k
+from echo.data.audio import cancels, to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
+from echo.data.voice import has_voice
 from echo.support.errors import DataError
 from echo.support.progress import progress_bar
 from echo.support.text import visible
@@ -25,6 +27,8 @@ MIN_SECONDS = 0.1
 FULL_SCALE = 0.999  # a sample this loud was probably louder
 MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being damaged
 SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
+# What is left in a text where the quoting of a table is not undone.
+QUOTING = re.compile(r"""^(["']).*\1$|"\"""")
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
 
@@ -79,12 +83,12 @@ def check_rows(
         flaws = [*row_flaws(row, max_chars, seen)]
         try:
             samples, rate = row.audio.read()
-            to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
+            mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
             yield CheckedRow(row, None, [*flaws, Flaw("unreadable recordings", str(error))])
             continue
         channels, length = samples.shape
-        flaws += audio_flaws(row, samples, rate, max_seconds, seen)
+        flaws += audio_flaws(row, samples, rate, mono, max_seconds, seen)
         yield CheckedRow(row, Decoded(length / rate, rate, channels), flaws)
 
 
@@ -96,6 +100,8 @@ def row_flaws(
     if len(row.text.splitlines()) > 1:
         what = "has a line break in its text, as after an unclosed quote"
         yield Flaw("texts of several lines", what)
+    if QUOTING.search(row.text):
+        yield Flaw("quoted texts", "has quote marks around or doubled in its text, as in a table")
     if (first := seen.setdefault(row.id, row.where)) != row.where:
         yield Flaw("repeated ids", f"has the same id as {first}: {row.id!r}")
 
@@ -104,6 +110,7 @@ def audio_flaws(
     row: Utterance,
     samples: torch.Tensor,
     rate: int,
+    mono: torch.Tensor,
     max_seconds: float | None,
     seen: dict[str | bytes, str],
 ) -> Iterator[Flaw]:
@@ -116,6 +123,11 @@ def audio_flaws(
         yield Flaw("too long", f"lasts {seconds:.2f} s, more than {max_seconds:g} s")
     if samples.abs().max() < SILENCE:
         yield Flaw("silent", "is digital silence")
+    elif row.text and seconds >= MIN_SECONDS and not has_voice(mono):
+        yield Flaw("no voice", "has a text and sound, but nothing in it rises like a voice")
+    if cancels(samples, rate):
+        what = "has channels in opposite phase, which most programs mix to silence"
+        yield Flaw("opposite channels", what)
     clipped = (samples.abs() >= FULL_SCALE).float().mean().item()
     if clipped > MAX_CLIPPED:
         yield Flaw("clipped", f"{clipped:.1%} of its samples are at full scale")

@@ -1,5 +1,6 @@
 """Recordings of noise, and speech mixed with them at a signal-to-noise ratio."""
 
+import logging
 import math
 import random
 from dataclasses import dataclass
@@ -8,10 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import SUFFIXES, Audio, opened, read_samples, to_mono_16k
+from echo.data.audio import (
+    SUFFIXES,
+    Audio,
+    named_like_audio,
+    opened,
+    read_samples,
+    to_mono_16k,
+)
 from echo.data.named import check_folder
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
+from echo.support.files import files_below
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20  # at a stretch that is not digital silence
 
@@ -26,11 +37,17 @@ class AudioFolder:
     def at(cls, folder: Path, setting: str) -> "AudioFolder":
         """Finds the recordings below the folder that a setting names, or raises ConfigError."""
         check_folder(folder, setting)
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = list(filter(named_like_audio, files_below(folder)))
+        usable = (path for path in found if path.suffix.lower() in SUFFIXES)
         # By their names within the folder, so that the order is the same wherever it lies.
-        paths = tuple(sorted(found, key=lambda path: path.relative_to(folder).as_posix()))
+        paths = tuple(sorted(usable, key=lambda path: path.relative_to(folder).as_posix()))
         if not paths:
             raise ConfigError(f"{setting}: {folder} holds no recordings ({', '.join(SUFFIXES)})")
+        if left := set(found) - set(paths):
+            logger.warning(
+                "%s: %d files are not used, as %s: convert them to one of %s",
+                *(setting, len(left), min(left), ", ".join(SUFFIXES)),
+            )
         return cls(paths)
 
     def stretch(self, samples: int, rng: random.Random) -> torch.Tensor:
@@ -51,7 +68,7 @@ def read_stretch(path: Path, samples: int, rng: random.Random) -> torch.Tensor:
         wanted = math.ceil(samples * file.samplerate / SAMPLE_RATE)
         if file.frames > wanted:
             file.seek(rng.randrange(file.frames - wanted + 1))
-        noise = to_mono_16k(read_samples(file, wanted), file.samplerate, str(path))
+        noise = to_mono_16k(read_samples(file, str(path), wanted), file.samplerate, str(path))
     if len(noise) < samples:
         noise = noise.roll(-rng.randrange(len(noise))).repeat(math.ceil(samples / len(noise)))
     return noise[:samples]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from safetensors import SafetensorError
@@ -128,6 +128,25 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, not an object")
     return content
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder, in order, and links that lead nowhere. Links to folders are
+    followed, once each. A folder that cannot be read is an OSError."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    visited: set[Path] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(place).resolve()
+        if real in visited:  # a link back up would be followed for ever
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        paths = (Path(place, name) for name in sorted(names))
+        yield from (path for path in paths if path.is_file() or not path.exists())
 
 
 def is_file_name(name: object) -> bool:

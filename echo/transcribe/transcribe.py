@@ -21,7 +21,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
-from echo.data.audio import AudioArray, header_duration
+from echo.data.audio import AudioArray, AudioFile, header_duration
 from echo.data.batching import bucket
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
@@ -36,7 +36,6 @@ from echo.support.errors import ConfigError, DataError
 from echo.support.progress import progress_bar
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.int8 import int8_copy
-from echo.transcribe.recordings import load_whole
 from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
 
@@ -156,13 +155,16 @@ def transcribe_files(
             samples: dict[int, torch.Tensor] = {}
             for index in (readable[i] for i in reversed(batch)):
                 try:
-                    samples[index] = load_whole(paths[index])
+                    samples[index] = AudioFile(paths[index]).load()
                 except DataError as error:
                     yield index, error
             transcripts = transcriber.transcribe(list(samples.values()), advance)
             done += sum(durations[i] for i in batch)
             advance(0)
-            yield from zip(samples, transcripts, strict=True)
+            for index, transcript in zip(samples, transcripts, strict=True):
+                if not transcript.segments:
+                    logger.warning("%s: no speech is found in it", paths[index])
+                yield index, transcript
 
 
 class Transcriber:

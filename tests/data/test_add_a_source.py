@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from echo.data.sources import read, read_source, scan_source
@@ -32,7 +33,9 @@ def registered(monkeypatch, request):
 def folder(tmp_path) -> Path:
     names = [f"u{i}" for i in range(len(SECONDS))]
     for name, seconds in zip(names, SECONDS, strict=True):
-        write(tmp_path / "kaldi" / f"{name}.wav", tone(seconds))
+        samples = tone(seconds)
+        rising = np.linspace(0, 1, len(samples))[:, None]  # or it is no voice
+        write(tmp_path / "kaldi" / f"{name}.wav", samples * rising)
     (tmp_path / "kaldi/wav.scp").write_text("".join(f"{name} {name}.wav\n" for name in names))
     (tmp_path / "kaldi/text").write_text("".join(f"{name} one two\n" for name in names))
     return tmp_path / "kaldi"

@@ -8,6 +8,8 @@ import numpy as np
 from echo.data.check import check_source, format_report
 from tests.data.recordings import tone, write, write_manifest
 
+NO_VOICE = "has a text and sound, but nothing in it rises like a voice"
+
 
 def test_real_data_has_no_problems(shared: Path) -> None:
     report = check_source(str(shared / "data/librispeech/layout-sample"))
@@ -24,7 +26,10 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
 
     def recording(seconds: float) -> np.ndarray:
-        return 0.1 * noise.standard_normal(round(seconds * 16_000))
+        """Noise that rises and falls, as speech does."""
+        samples = round(seconds * 16_000)
+        level = 0.1 * (0.1 + np.arange(samples) // 400 % 2)
+        return level * noise.standard_normal(samples)
 
     write(tmp_path / "good.wav", recording(1))
     write(tmp_path / "copy.wav", tone(1))
@@ -69,6 +74,7 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
         "too long": ["5: lasts 31.00 s, more than 30 s"],
         "silent": ["6: is digital silence"],
         "clipped": ["7: 66.5% of its samples are at full scale"],
+        "no voice": [f"{row}: {NO_VOICE}" for row in (2, 3, 7)],
     }
     assert report.formats == {(16_000, 1): 6, (16_000, 2): 1}
     assert report.words["one"] == 3
@@ -77,10 +83,46 @@ def test_finds_every_flaw(tmp_path: Path) -> None:
         & check_source(spec, max_seconds=None, max_chars=None).problems.keys()
     )
     text = format_report(report)
-    assert "problems: 12\n" in text
+    assert "problems: 15\n" in text
     for findings in report.problems.values():
         for finding in findings:
             assert finding in text
+
+
+def test_sound_without_a_voice_is_found(tmp_path: Path) -> None:
+    """And channels that cancel each other, which Echo reads and other programs do not."""
+    rng = np.random.default_rng(0)
+    syllables = 0.1 * rng.standard_normal(32_000) * (np.arange(32_000) // 4_000 % 2)
+    write(tmp_path / "opposite.wav", np.stack([syllables, -syllables], 1))
+    write(tmp_path / "hiss.wav", 0.1 * rng.standard_normal(32_000))
+    write(tmp_path / "pause.wav", 0.01 * rng.standard_normal(32_000))
+    rows = [("opposite", "one two"), ("hiss", "one two"), ("pause", "")]
+    spec = write_manifest(
+        tmp_path / "m.jsonl",
+        *({"audio_filepath": f"{name}.wav", "text": text} for name, text in rows),
+    )
+    assert check_source(spec).problems == {
+        "opposite channels": [
+            f"{spec}:1: has channels in opposite phase, which most programs mix to silence"
+        ],
+        "no voice": [f"{spec}:2: {NO_VOICE}"],
+    }
+
+
+def test_texts_that_look_quoted_are_found(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    texts = [
+        '"all of it"',
+        'every ""measure""',
+        "'all of it'",
+        'a "word" of it',
+        '"begun',
+        'the 12" single',
+    ]
+    rows = [{"audio_filepath": "a.wav", "text": text, "id": text} for text in texts]
+    spec = write_manifest(tmp_path / "m.jsonl", *rows)
+    found = check_source(spec).problems["quoted texts"]
+    assert [finding.removeprefix(f"{spec}:")[0] for finding in found] == ["1", "2", "3"]
 
 
 def test_a_row_has_all_of_its_problems_reported(tmp_path: Path) -> None:
@@ -94,6 +136,7 @@ def test_a_row_has_all_of_its_problems_reported(tmp_path: Path) -> None:
     )
     report = check_source(spec)
     assert {kind: len(findings) for kind, findings in report.problems.items()} == {
+        "no voice": 1,
         "texts of several lines": 1,
         "unusable rows": 1,
         "long texts": 1,
@@ -118,7 +161,7 @@ def test_histogram_counts_every_recording(tmp_path: Path) -> None:
 
 
 def test_recordings_without_speech_are_counted_and_no_problem(tmp_path: Path) -> None:
-    write(tmp_path / "a.wav")
+    write(tmp_path / "a.wav", tone() * (np.arange(16_000) > 8_000)[:, None])
     write(tmp_path / "b.wav", tone(2))
     rows = [{"audio_filepath": "a.wav", "text": "one"}, {"audio_filepath": "b.wav", "text": ""}]
     report = check_source(write_manifest(tmp_path / "m.jsonl", *rows))
@@ -134,5 +177,6 @@ def test_checks_saved_datasets(tmp_path: Path) -> None:
     report = check_source(spec)
     assert report.formats == {(8_000, 2): 2}
     assert report.problems == {
-        "repeated recordings": [f"{spec}[1]: has the same recording as {spec}[0]"]
+        "repeated recordings": [f"{spec}[1]: has the same recording as {spec}[0]"],
+        "no voice": [f"{spec}[{row}]: {NO_VOICE}" for row in (0, 1)],
     }

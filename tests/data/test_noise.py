@@ -108,6 +108,15 @@ def test_what_is_no_noise_is_one_sentence(tmp_path):
         AudioFolder((tmp_path / "bad.wav",)).stretch(100, random.Random(1))
 
 
+def test_files_of_other_formats_are_named(tmp_path, caplog):
+    write(tmp_path / "a.wav")
+    for name in ("b.m4a", "c.MP4", "d.txt"):
+        (tmp_path / name).touch()
+    assert AudioFolder.at(tmp_path, "--noise").paths == (tmp_path / "a.wav",)
+    [message] = caplog.messages
+    assert message.startswith(f"--noise: 2 files are not used, as {tmp_path / 'b.m4a'}: convert")
+
+
 def test_a_silent_stretch_is_passed_over(tmp_path):
     """Recordings often begin and end with digital silence, to which no SNR can be had."""
     path = write(tmp_path / "half.wav", np.concatenate([np.zeros(RATE), noise_of(1, 1)]))

@@ -1,10 +1,13 @@
 """Every kind of source gives the same utterances, and every bad row one sentence."""
 
+import csv
 import logging
 import os
 import re
 import shutil
 import sys
+import tarfile
+import unicodedata
 from pathlib import Path
 
 import datasets
@@ -150,6 +153,72 @@ def test_csv(tmp_path: Path, header: str) -> None:
     (tmp_path / "t.csv").write_text(f'\ufeff{header},duration\r\na.wav,"well, ""no""",2.5\r\n')
     (utterance,) = read_source(str(tmp_path / "t.csv"))
     assert (utterance.text, utterance.duration) == ('well, "no"', 2.5)
+
+
+TEXTS = ['every "measure" pursued', "well, yes", "plain", '"all of it"', "a\ttab", '12" single']
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+def test_tables_as_programs_write_them(
+    tmp_path: Path, suffix: str, delimiter: str, quoting: int
+) -> None:
+    write(tmp_path / "a.wav")
+    path = tmp_path / f"t{suffix}"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
+        writer.writerow(["path", "sentence", "duration"])
+        writer.writerows(["a.wav", text, 1.0] for text in TEXTS)
+    assert [u.text for u in read_source(str(path))] == TEXTS
+
+
+@pytest.mark.parametrize(
+    "texts", [['"quoted"', "plain"], ['say "hi" now'], TEXTS[:4], ['"begun', 'done"']]
+)
+def test_quote_marks_are_text_in_a_table_without_quoting(tmp_path: Path, texts: list[str]) -> None:
+    """As Common Voice writes them."""
+    write(tmp_path / "a.wav")
+    lines = ["path\tsentence", *(f"a.wav\t{text}" for text in texts)]
+    (tmp_path / "t.tsv").write_text("\n".join(lines))
+    assert [u.text for u in read_source(str(tmp_path / "t.tsv"))] == texts
+
+
+@pytest.mark.parametrize("name", ["take[1]", "a*", "x{0..1}", "q?", "nüsse"])
+def test_names_are_taken_literally_first(tmp_path: Path, name: str) -> None:
+    """Whatever they are named that lie beside each other, and in whichever folder."""
+    folder = tmp_path / f"in {name}"
+    content = write(folder / f"{name}.wav").read_bytes()
+    row = {"audio": {"bytes": content, "path": None}, "text": "hello"}
+    data = datasets.Dataset.from_list([row])
+    data.to_parquet(folder / f"{name}.parquet")
+    data.save_to_disk(folder / name)
+    with tarfile.open(folder / f"{name}.tar", "w") as tar:
+        tar.add(folder / f"{name}.wav", "a.wav")
+        (tmp_path / "a.txt").write_text("hello")
+        tar.add(tmp_path / "a.txt", "a.txt")
+    write_manifest(folder / f"{name}.jsonl", {**ROW, "audio_filepath": f"{name}.wav"})
+    (folder / f"{name}.csv").write_text(f"path,text\n{name}.wav,hello\n")
+    for suffix in (".parquet", "", ".tar", ".jsonl", ".csv"):
+        (utterance,) = read_source(str(folder / f"{name}{suffix}"))
+        assert (utterance.text, len(utterance.audio.load())) == ("hello", 16_000)
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["NFC", "NFD"])
+def test_a_name_is_found_in_either_form_of_unicode(
+    tmp_path: Path, on_disk: str, named: str
+) -> None:
+    write(tmp_path / unicodedata.normalize(on_disk, "nüsse/é.wav"))
+    name = unicodedata.normalize(named, "nüsse/é.wav")
+    (utterance,) = read_source(
+        write_manifest(tmp_path / "m.jsonl", {**ROW, "audio_filepath": name})
+    )
+    assert utterance.duration == 1.0
+    write(tmp_path / unicodedata.normalize(on_disk, "corpus/é.flac"))
+    (tmp_path / "corpus/1.trans.txt").write_text(unicodedata.normalize(named, "é HELLO\n"))
+    (utterance,) = read_source(str(tmp_path / "corpus"))
+    assert utterance.text == "hello"
 
 
 def test_audio_folder(tmp_path: Path) -> None:

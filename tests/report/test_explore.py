@@ -50,8 +50,9 @@ def test_real_recordings_are_shown_as_they_are_read(shared, tmp_path):
 
 
 def test_every_problem_is_on_the_page_and_comes_first(tmp_path):
-    write(tmp_path / "good.wav", tone(1.1))
-    write(tmp_path / "copy.wav", tone(1.1))
+    rising = tone(1.1) * np.linspace(0, 1, 17_600)[:, None]
+    write(tmp_path / "good.wav", rising)
+    write(tmp_path / "copy.wav", rising)
     write(tmp_path / "silent.wav", np.zeros(16_000))
     (tmp_path / "noise.wav").write_bytes(b"noise")
     spec = write_manifest(

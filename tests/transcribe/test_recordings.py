@@ -17,6 +17,26 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
     assert names == ["a/d.opus", "a/c.FLAC", "a/e.flac", "b.wav", "notes.txt"]
 
 
+@pytest.mark.parametrize("suffix", ["m4a", "MP4", "sph", "aiff", "wma", "amr", "webm", "aac"])
+def test_audio_that_may_not_be_readable_is_not_passed_over(tmp_path, suffix):
+    """Nor are links that lead nowhere; what reads them names them."""
+    write(tmp_path / "a.wav")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / f"sub/b.{suffix}").touch()
+    (tmp_path / "sub/c.wav").symlink_to("gone.wav")
+    (tmp_path / "sub/d.json").touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in find_recordings([tmp_path])]
+    assert names == ["a.wav", f"sub/b.{suffix}", "sub/c.wav"]
+
+
+def test_folders_behind_links_are_searched_once(tmp_path):
+    write(tmp_path / "elsewhere/a.wav")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/again").symlink_to(tmp_path / "in")
+    assert find_recordings([tmp_path / "in"]) == [tmp_path / "in/link/a.wav"]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

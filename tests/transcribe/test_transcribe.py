@@ -235,9 +235,10 @@ def test_a_batch_gives_what_each_gives_alone(whisper, commons, beams):
 
 
 def test_files_are_written_in_every_format_beside_what_cannot_be_read(
-    monkeypatch, capsys, shared, tmp_path, commons
+    monkeypatch, capsys, caplog, shared, tmp_path, commons
 ):
-    """Two of one name and one of no speech, in a folder; one damaged half-way, and no audio."""
+    """Two of one name and one of no speech, in a folder; one damaged half-way, one of a format that
+    libsndfile does not read, and no audio."""
     folder = tmp_path / "in"
     for name in ("a/talk.wav", "b/talk.flac"):
         write(folder / name, AudioFile(commons).load().numpy())
@@ -245,14 +246,17 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
     damaged = write(folder / "damaged.flac", torch.randn(5 * SAMPLE_RATE).numpy() / 10)
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
     (folder / "empty.wav").write_bytes(b"no audio")
+    (folder / "memo.m4a").write_bytes(bytes.fromhex("0000001c667479704d344120") + bytes(4096))
     (folder / "notes.txt").write_text("not to be transcribed")
     out = tmp_path / "out"
     code, err = transcribe(
         monkeypatch, capsys, shared, out, folder, "--format", "txt,srt,vtt,tsv,json", "--words"
     )
     assert code == 2
-    assert "2 of 5 recordings could not be transcribed" in err.splitlines()[-1]
+    assert f"{folder / 'memo.m4a'}: cannot be read as audio" in caplog.text
+    assert "3 of 6 recordings could not be transcribed" in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert f"{folder / 'silence.ogg'}: no speech is found in it" in caplog.messages
     kinds = ("txt", "srt", "vtt", "tsv", "json")
     expected = {f"{name}.{kind}" for name in ("talk", "talk-2", "silence") for kind in kinds}
     assert {path.name for path in out.iterdir()} == expected
@@ -269,7 +273,8 @@ def test_recordings_that_cannot_be_read_to_their_end_are_named(whisper, tmp_path
     paths[0].write_bytes(paths[0].read_bytes()[: paths[0].stat().st_size // 2])
     found = dict(transcribe_files(whisper, paths, TranscribeSettings()))
     assert re.fullmatch(
-        r".*cut.mp3: the recording is damaged: 2\.\d of its 5\.0 s can be read", str(found[0])
+        r".*cut.mp3: only 2\.\d s of the recording can be decoded, because it is cut off .*",
+        str(found[0]),
     )
     assert isinstance(found[1], Transcript)
 

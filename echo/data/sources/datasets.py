@@ -1,7 +1,8 @@
 """Data sets that the `datasets` library reads: those it saved on disk, Parquet and Arrow files, and
 those of the hub."""
 
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from echo.data.audio import Audio, AudioArray, AudioBytes, AudioFile, AudioRefer
 from echo.data.named import MANIFESTS, TABLES
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import Reader, ReadOptions, ShardReader
-from echo.data.sources.row import Columns, Row, Rows
+from echo.data.sources.row import Columns, Record, Row, Rows
 from echo.support.errors import DataError, reason
 from echo.support.hub import DATASET
 
@@ -111,13 +112,27 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
     labels = [
         column
         for column, feature in dataset.features.items()
-        if column in keys or isinstance(feature, datasets.Value)
+        if column in keys or isinstance(feature, datasets.Value | datasets.ClassLabel)
     ]
     labels.remove(keys.audio)
     with library_errors(f"{name}: cannot be read"):
         for row, record in enumerate(dataset.select_columns(labels)):
+            record = with_names(record, dataset.features)
             record[keys.audio] = DatasetAudio(recordings, row, keys.audio, files)
             yield Row(f"{name}[{row}]", record, columns=columns, id=str(row))
+
+
+def with_names(record: Record, features: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns a row with the names of its classes, which the library gives by number."""
+    import datasets
+
+    named = dict(record)
+    for column, feature in (features or {}).items():
+        number = named.get(column)
+        if isinstance(feature, datasets.ClassLabel) and isinstance(number, int):
+            # A negative number says that there is none.
+            named[column] = feature.int2str(number) if number >= 0 else None
+    return named
 
 
 def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
@@ -135,7 +150,7 @@ def cell_audio(record: dict[str, Any], column: str, files: Recordings) -> Audio:
         samples = np.asarray(cell if isinstance(cell, list) else [])
     except ValueError:  # channels of unequal length
         samples = np.empty(0)
-    if samples.dtype.kind != "f" or samples.ndim > 2 or not samples.size:
+    if samples.dtype.kind != "f" or not samples.size:
         raise DataError(f"{name} holds no recording: neither bytes, nor a path, nor floats")
     if not isinstance(rate, int) or rate <= 0:
         raise DataError(f"{name} holds plain samples, so {RATE!r} must give their rate")
@@ -162,7 +177,7 @@ class DatasetShard:
         try:
             for number, record in enumerate(part):
                 where = f"{place}[{number}]"
-                yield Row(where, record, find, self.columns, id=where)
+                yield Row(where, with_names(record, part.features), find, self.columns, id=where)
         except Exception as error:  # whatever network, pyarrow and fsspec raise
             yield DataError(f"{place}: cannot be read after {number + 1} rows ({reason(error)})")
             return
@@ -180,12 +195,14 @@ class ParquetReader(ShardReader):
 
     def shards(self, spec: str, options: ReadOptions) -> list[DatasetShard]:
         folder = Path(spec).parent
-        paths = sorted(str(path) for path in folder.glob(Path(spec).name))
-        if not paths:
+        # A name may hold the characters of a pattern.
+        found = [Path(spec)] if Path(spec).is_file() else sorted(folder.glob(Path(spec).name))
+        if not found:
             raise DataError(f"{spec}: no such file")
         import datasets
 
-        kind = Path(spec).suffix[1:]
+        paths = [glob.escape(str(path)) for path in found]  # the library takes patterns as well
+        kind = Path(spec).suffix[1:].lower()
         with library_errors(f"{spec}: cannot be read"):
             dataset = datasets.load_dataset(kind, data_files=paths, split="train", streaming=True)
         files = Recordings((folder,), (folder.resolve(),), options.allow_outside)

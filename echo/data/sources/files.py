@@ -2,8 +2,10 @@
 
 import reprlib
 import stat
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from echo.data.audio import AudioFile
@@ -37,8 +39,8 @@ class Recordings:
     def find(self, name: str) -> Path:
         """Returns the recording of that name, relative to one of the folders or absolute. DataError
         if there is none, if it is empty, or if it lies outside."""
-        for folder in self.folders:
-            path = folder / name  # an absolute name stays as it is
+        for spelling, folder in product(spellings(name), self.folders):
+            path = folder / spelling  # an absolute name stays as it is
             try:
                 status = path.stat()
             except (OSError, ValueError):  # ValueError: a name that no file can have
@@ -55,6 +57,15 @@ class Recordings:
                 return path
         places = " or ".join(repr(str(folder)) for folder in self.folders)
         raise DataError(f"no recording {reprlib.repr(name)} in {places}")
+
+
+def spellings(name: str) -> Iterator[str]:
+    """Yields a name, and then the same text in Unicode's other forms: macOS writes an accent as a
+    character of its own (NFD), where other systems and most manifests do not (NFC)."""
+    yield name
+    for form in ("NFC", "NFD"):
+        if (other := unicodedata.normalize(form, name)) != name:
+            yield other
 
 
 def read_lines(path: Path) -> Iterator[str]:

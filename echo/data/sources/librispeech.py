@@ -1,15 +1,15 @@
 """LibriSpeech's layout: 26/495/26-495-0000.flac beside 26/495/26-495.trans.txt."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from unicodedata import normalize
 
 from echo.data.audio import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows
 from echo.support.errors import DataError
+from echo.support.files import files_below
 
 TRANSCRIPTS = ".trans.txt"
 
@@ -43,7 +43,7 @@ class LibriSpeechReader(Reader):
                 record = {
                     "id": utterance_id,
                     # Where there is none, the message names the corpus's own.
-                    "audio": names.get(utterance_id, utterance_id + SUFFIXES[0]),
+                    "audio": names.get(normalize("NFC", utterance_id), utterance_id + SUFFIXES[0]),
                     "text": (text.lower() if capitals else text) or None,
                     "speaker": utterance_id.split("-")[0],
                 }
@@ -51,25 +51,15 @@ class LibriSpeechReader(Reader):
 
 
 def recordings_in(folder: Path) -> dict[str, str]:
-    """Returns the names of a folder's recordings by those without suffix; the first suffix wins."""
+    """Returns the names of a folder's recordings by those without suffix, in Unicode's NFC; the
+    first suffix wins."""
     return {
-        path.stem: path.name for suffix in reversed(SUFFIXES) for path in folder.glob(f"*{suffix}")
+        normalize("NFC", path.stem): path.name
+        for suffix in reversed(SUFFIXES)
+        for path in folder.glob(f"*{suffix}")
     }
 
 
 def transcript_files(folder: Path) -> Iterator[Path]:
-    """Yields the transcript files below a folder, in order. Links to folders are followed, once
-    each. A folder that cannot be read is an OSError."""
-
-    def refuse(error: OSError) -> NoReturn:
-        raise error
-
-    visited: set[Path] = set()
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(place).resolve()
-        if real in visited:  # a link back up would be followed for ever
-            folders.clear()
-            continue
-        visited.add(real)
-        folders.sort()
-        yield from (Path(place, name) for name in sorted(names) if name.endswith(TRANSCRIPTS))
+    """Yields the transcript files below a folder, in order."""
+    return (path for path in files_below(folder) if path.name.endswith(TRANSCRIPTS))

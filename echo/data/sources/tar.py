@@ -84,8 +84,12 @@ class TarReader(ShardReader):
                 TarShard(pattern / entry.shard, options.columns, entry)
                 for entry in read_shard_manifest(pattern)
             ]
-        found = sorted(pattern.parent.glob(pattern.name)) if "*" in pattern.name else []
-        paths = found or [Path(name) for name in expand(spec)]
+        if pattern.is_file():  # a name may hold the characters of a pattern
+            paths = [pattern]
+        elif "*" in pattern.name:
+            paths = sorted(pattern.parent.glob(pattern.name)) or [pattern]
+        else:
+            paths = [Path(name) for name in expand(spec)]
         if missing := next((path for path in paths if not path.is_file()), None):
             raise DataError(f"{missing}: no such shard")
         return [TarShard(path, options.columns) for path in paths]
