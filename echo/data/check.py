@@ -15,7 +15,7 @@ from tqdm import tqdm
 from echo.data.audio import to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
-from echo.data.utterance import Utterance
+from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError
 from echo.support.text import visible
 
@@ -109,7 +109,7 @@ def audio_flaws(
     seen: dict[str | bytes, str],
 ) -> Iterator[Flaw]:
     seconds = samples.shape[-1] / rate
-    if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
+    if not about_equal(row.duration, seconds):
         yield Flaw("wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given")
     if seconds < MIN_SECONDS:
         yield Flaw("too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s")
