@@ -111,19 +111,21 @@ def test_a_slice_is_as_in_the_whole(
     mono = AudioFile(path).load()
     seconds = decoded.shape[1] / rate
     places = [(0, 1.25), (0.0101, 0.5), (12.3456, 14.5), (seconds - 1.5, seconds), (20, None)]
-    for whole in (AudioFile(path), AudioBytes(path.read_bytes(), "a")):
-        for start, end in places:
-            part = AudioSlice(whole, start, end)
-            last = seconds if end is None else end
-            found, its_rate = part.read()
-            expected = decoded[:, round(start * rate) : round(last * rate)]
-            assert its_rate == rate
-            assert found.shape == expected.shape
-            assert (found - expected).abs().max() <= ALLOWED.get(suffix, 0)
-            expected = mono[round(start * 16_000) : round(last * 16_000)]
-            assert abs(len(part.load()) - len(expected)) <= (end is None)
-            difference = (part.load()[: len(expected)] - expected[: len(part.load())]).abs().max()
-            assert difference <= ALLOWED.get(suffix, 1e-6)
+    wholes = [AudioFile(path), AudioBytes(path.read_bytes(), "a")] * 3
+    for whole, (start, end) in zip(wholes, places, strict=False):
+        part = AudioSlice(whole, start, end)
+        last = seconds if end is None else end
+        found, its_rate = part.read()
+        expected = decoded[:, round(start * rate) : round(last * rate)]
+        assert its_rate == rate
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= ALLOWED.get(suffix, 0)
+        expected = mono[round(start * 16_000) : round(last * 16_000)]
+        heard = part.load()
+        length = min(len(heard), len(expected))
+        assert max(len(heard), len(expected)) - length <= (end is None)
+        difference = (heard[:length] - expected[:length]).abs().max()
+        assert difference <= ALLOWED.get(suffix, 1e-6)
     assert capfd.readouterr().err == ""
 
 
