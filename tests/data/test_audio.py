@@ -90,11 +90,11 @@ ALLOWED = {".mp3": 1e-5, ".opus": 1e-3}  # the others are equal to the bit
 
 
 def speech(shared: Path) -> np.ndarray:
-    """(samples,) of half a minute of read speech at 16 kHz."""
+    """(samples,) of 16 s of read speech at 16 kHz."""
     folder = shared / "data/librispeech"
     lines = (folder / "train.jsonl").read_text().splitlines()[:2]
     found = [AudioFile(folder / json.loads(line)["audio_filepath"]).load() for line in lines]
-    return torch.cat(found).numpy()
+    return torch.cat(found)[: 16 * 16_000].numpy()
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2)])
@@ -110,7 +110,7 @@ def test_a_slice_is_as_in_the_whole(
     decoded, _ = AudioFile(path).read()
     mono = AudioFile(path).load()
     seconds = decoded.shape[1] / rate
-    places = [(0, 1.25), (0.0101, 0.5), (12.3456, 14.5), (seconds - 1.5, seconds), (20, None)]
+    places = [(0, 1.25), (0.0101, 0.5), (12.3456, 14.5), (seconds - 1.5, seconds), (13, None)]
     wholes = [AudioFile(path), AudioBytes(path.read_bytes(), "a")] * 3
     for whole, (start, end) in zip(wholes, places, strict=False):
         part = AudioSlice(whole, start, end)
@@ -143,7 +143,7 @@ def test_slices_join_without_a_seam(rate: int) -> None:
 def test_of_a_long_recording_only_the_slice_is_decoded(
     tmp_path: Path, suffix: str, monkeypatch
 ) -> None:
-    path = write(tmp_path / f"a{suffix}", tone(120, 8000), 8000)
+    path = write(tmp_path / f"a{suffix}", tone(30, 8000), 8000)
     counts = []
     read = soundfile.SoundFile.read
 
@@ -152,7 +152,7 @@ def test_of_a_long_recording_only_the_slice_is_decoded(
         return read(self, frames, *args, **options)
 
     monkeypatch.setattr(soundfile.SoundFile, "read", counting)
-    assert len(AudioSlice(AudioFile(path), 100, 101).load()) == 16_000
+    assert len(AudioSlice(AudioFile(path), 20, 21).load()) == 16_000
     assert 8_000 <= sum(counts) < 10 * 8_000
 
 
