@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from echo.data.audio import TOLERANCE, Audio, AudioSlice, clock
 from echo.data.utterance import Utterance, about_equal
@@ -117,7 +117,7 @@ def seconds_of(record: Record, key: str) -> float | None:
     return float(seconds)
 
 
-def is_seconds(value: Any) -> bool:
+def is_seconds(value: Any) -> TypeGuard[float]:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 <= value < 1e9  # the upper bound refuses infinity, too
 

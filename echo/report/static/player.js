@@ -58,7 +58,7 @@ const player = (() => {
   function show() {
     const mel = part(playing, ".mel");
     if (!mel || !audio.duration) return;
-    const seconds = audio.currentTime - start;
+    const seconds = Math.min(audio.currentTime, end) - start; // it stops a little after the end
     mel.querySelector(".now").style.left = `${(100 * seconds) / (Math.min(end, audio.duration) - start)}%`;
     mel.setAttribute("aria-valuenow", seconds.toFixed(2));
   }
