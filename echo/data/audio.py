@@ -5,11 +5,12 @@ import mmap
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import soundfile
@@ -35,11 +36,19 @@ FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how chann
 # frame.
 TOLERANCE_SECONDS = 0.2
 TOLERANCE_SHARE = 0.001
+# Seconds decoded before a slice and dropped: an MP3 frame may need bytes of those before it, and an
+# Opus decoder takes seconds to reach the state that it has in the whole recording.
+PREROLL = {"MPEG_LAYER_III": 1.0, "OPUS": 8.0}
+SLICE_TOLERANCE = 0.05  # seconds: a slice may end so far behind the recording, as times are rounded
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
 # What soundfile raises for a bad file: TypeError for .raw, which has no header, ValueError for an
 # invalid file name, MemoryError for a header that claims too much.
 UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
+
+
+# Chooses of a recording, by its number of samples and its rate, the first sample and the end.
+Choice = Callable[[int, int], tuple[int, int]]
 
 
 class Audio(ABC):
@@ -52,6 +61,12 @@ class Audio(ABC):
     @abstractmethod
     def read(self) -> tuple[torch.Tensor, int]:
         """Decodes it as it was recorded: (channels, samples) float32, and the rate in Hz."""
+
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        """Decodes as `read` does, but only what is chosen of it where its kind can be cut."""
+        samples, rate = self.read()
+        first, end = choose(samples.shape[-1], rate)
+        return samples[:, first:end], rate
 
     def load(self) -> torch.Tensor:
         """Decodes it to (samples,) float32, mono at 16 kHz."""
@@ -74,6 +89,11 @@ class Audio(ABC):
         """Returns itself, or what it refers to: so that who calls several methods opens it once."""
         return self
 
+    def as_slice(self) -> "AudioSlice | None":
+        """Returns the slice of a longer recording that it is, without opening it; None if it is a
+        recording of its own."""
+        return None
+
 
 @dataclass(frozen=True)
 class AudioFile(Audio):
@@ -84,6 +104,9 @@ class AudioFile(Audio):
 
     def read(self) -> tuple[torch.Tensor, int]:
         return decode(self.path, str(self))
+
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        return decode(self.path, str(self), choose)
 
     def seconds(self) -> float:
         return header_duration(self.path)
@@ -117,6 +140,9 @@ class AudioBytes(Audio):
     def read(self) -> tuple[torch.Tensor, int]:
         return decode(io.BytesIO(self.content), self.name)
 
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        return decode(io.BytesIO(self.content), self.name, choose)
+
     def seconds(self) -> float:
         return header_duration(io.BytesIO(self.content), self.name)
 
@@ -127,7 +153,7 @@ class AudioBytes(Audio):
         return self.content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth of being equal
 class AudioArray(Audio):
     """Samples that some other library has decoded already."""
 
@@ -170,6 +196,90 @@ class JoinedAudio(Audio):
         return torch.cat(pieces)[None], SAMPLE_RATE
 
 
+@dataclass(frozen=True)
+class AudioSlice(Audio):
+    """A part of a recording: from `start` to `end`, in seconds; without an end, all the rest.
+
+    It sounds as it does in the whole recording, of which only this part is decoded. `read` gives
+    the samples from round(start * rate) up to round(end * rate), as they are in the whole: exactly
+    where the format is WAV, FLAC or Vorbis, to 1e-5 of full scale for MP3 and to 1e-3 for Opus.
+    `load` gives the whole recording's samples at 16 kHz from round(start * 16000) up to
+    round(end * 16000): it resamples with a margin that it then cuts off, so that slices that
+    follow one another join without a seam. How channels are mixed is decided by the slice alone.
+    """
+
+    audio: Audio
+    start: float
+    end: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.audio} from {clock(self.start)} s" + (
+            "" if self.end is None else f" to {clock(self.end)} s"
+        )
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        return self.audio.read_some(self.bounds)
+
+    def load(self) -> torch.Tensor:
+        samples, rate = self.audio.read_some(self.around)
+        heard = to_mono_16k(samples, rate, str(self))
+        step, resampled, margin = resampling(rate)
+        before = self.begin(rate, step, margin) // step * resampled
+        scale = rate * resampled / step
+        end = None if self.end is None else round(self.end * scale) - before
+        # A copy, aligned as decoded samples are: rounding in products may depend on alignment.
+        heard = heard[round(self.start * scale) - before : end].clone()
+        if not len(heard):
+            raise DataError(f"{self}: holds no sample")
+        return heard
+
+    def bounds(self, samples: int, rate: int) -> tuple[int, int]:
+        """Chooses its own samples."""
+        self.check(samples / rate)
+        first = round(self.start * rate)
+        end = samples if self.end is None else min(round(self.end * rate), samples)
+        if first >= end:
+            raise DataError(f"{self}: holds no sample")
+        return first, end
+
+    def around(self, samples: int, rate: int) -> tuple[int, int]:
+        """Chooses its own samples and those by which resampling them is as in the whole."""
+        _, end = self.bounds(samples, rate)
+        step, _, margin = resampling(min(rate, MAX_RATE))  # above which it is refused once read
+        return self.begin(rate, step, margin), min(end + margin, samples)
+
+    def begin(self, rate: int, step: int, margin: int) -> int:
+        """Returns the first sample that resampling needs, a whole number of its steps."""
+        return max(0, (round(self.start * rate) - margin) // step * step)
+
+    def check(self, seconds: float) -> None:
+        """Raises DataError unless it lies within a recording of that length."""
+        if self.start >= seconds or (self.end or 0.0) > seconds + SLICE_TOLERANCE:
+            raise DataError(
+                f"{self}: lies past the end of the recording, which lasts {seconds:.3f} s"
+            )
+
+    def seconds(self) -> float:
+        whole = self.audio.seconds()
+        self.check(whole)
+        return (whole if self.end is None else min(self.end, whole)) - self.start
+
+    def identity(self) -> bytes | None:
+        whole = self.audio.identity()
+        return None if whole is None else b"%b %r %r" % (whole, self.start, self.end)
+
+    def fetch(self) -> "AudioSlice":
+        return replace(self, audio=self.audio.fetch())
+
+    def as_slice(self) -> "AudioSlice":
+        return self
+
+
+def clock(seconds: float) -> str:
+    """Returns seconds to a thousandth, without zeros at the end."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
+
+
 class AudioReference(Audio):
     """A recording that is looked up when it is asked for: a kind of its own needs `fetch` alone."""
 
@@ -178,6 +288,9 @@ class AudioReference(Audio):
 
     def read(self) -> tuple[torch.Tensor, int]:
         return self.fetch().read()
+
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        return self.fetch().read_some(choose)
 
     def load(self) -> torch.Tensor:
         return self.fetch().load()
@@ -192,10 +305,16 @@ class AudioReference(Audio):
         return self.fetch().identity()
 
 
-def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
-    """Decodes one recording as it was made: (channels, samples) float32, and its rate in Hz."""
+def decode(
+    source: Path | io.BytesIO, name: str, choose: Choice | None = None
+) -> tuple[torch.Tensor, int]:
+    """Decodes one recording, or what is chosen of it, as it was made: (channels, samples) float32,
+    and its rate in Hz."""
     with opened(source, name) as file:
-        samples, rate = read_samples(file, name), file.samplerate
+        rate = file.samplerate
+        if choose is not None:
+            return read_slice(file, name, choose), rate
+        samples = read_samples(file, name)
         seconds, promised = samples.shape[1] / rate, file.frames / rate
         with content_of(source) as content:
             rest = not_heard(content, file.format, seconds)
@@ -209,6 +328,41 @@ def decode(source: Path | io.BytesIO, name: str) -> tuple[torch.Tensor, int]:
                 "convert it again, as with ffmpeg"
             )
         return samples, rate
+
+
+def read_slice(file: soundfile.SoundFile, name: str, choose: Choice) -> torch.Tensor:
+    """Returns what is chosen of a recording, (channels, samples) float32, without decoding much
+    more."""
+    first, end = choose(file.frames, file.samplerate)
+    preroll = min(first, round(PREROLL.get(file.subtype, 0.0) * file.samplerate))
+    with quiet_decoder(file):
+        file.seek(first - preroll)
+        samples = read_samples(file, name, end - first + preroll)[:, preroll:]
+    if samples.shape[-1] < end - first:
+        raise DataError(f"{name}: is damaged: it ends before its header says")
+    return samples
+
+
+STDERR = Lock()  # held while it leads elsewhere
+
+
+@contextmanager
+def quiet_decoder(file: soundfile.SoundFile) -> Iterator[None]:
+    """Keeps mpg123 from writing to stderr that the first frames after a seek lack bytes of those
+    before them, all of which the pre-roll drops. Its library has no switch for that."""
+    if file.subtype != "MPEG_LAYER_III":
+        yield
+        return
+    with STDERR:
+        before = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            os.close(nowhere)
 
 
 @contextmanager
@@ -252,9 +406,7 @@ def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the recording holds samples that are not finite numbers")
     mono = mixed(samples, rate)
-    # The resampling kernel grows with the terms of the reduced ratio rate : 16 kHz. So an odd rate
-    # such as 44,056 Hz is rounded to a multiple of 25 Hz, 0.02 % off.
-    rate = max(25, 25 * round(rate / 25))
+    rate = plain_rate(rate)
     return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
 
 
@@ -290,6 +442,24 @@ def named_like_audio(path: Path) -> bool:
     suffix = path.suffix.lstrip(".").lower()
     known = OTHER_SUFFIXES.fullmatch(suffix) or suffix.upper() in soundfile.available_formats()
     return bool(known) and suffix != "raw" and not path.name.startswith(".")
+
+
+def plain_rate(rate: int) -> int:
+    """Returns the rate that one counts as in resampling, whose kernel grows with the terms of the
+    reduced ratio rate : 16 kHz. So an odd rate such as 44,056 Hz is rounded to a multiple of 25 Hz,
+    0.02 % off."""
+    return max(25, 25 * round(rate / 25))
+
+
+def resampling(rate: int) -> tuple[int, int, int]:
+    """Returns the step of resampling to 16 kHz, in samples before and after, and how many samples
+    around one it depends on, at the most."""
+    rate = plain_rate(rate)
+    if rate == SAMPLE_RATE:
+        return 1, 1, 0
+    made = resampler(rate, SAMPLE_RATE)
+    step = rate // made.gcd
+    return step, SAMPLE_RATE // made.gcd, made.width + step
 
 
 @lru_cache(maxsize=32)

@@ -16,7 +16,7 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import Audio, AudioReference
+from echo.data.audio import Audio, AudioReference, AudioSlice
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, EchoError
@@ -138,6 +138,9 @@ class CachedAudio(AudioReference):
 
     def load(self) -> torch.Tensor:
         return self.cache.load(self.audio)
+
+    def as_slice(self) -> AudioSlice | None:
+        return self.audio.as_slice()
 
 
 def read_entry(path: Path) -> torch.Tensor | None:

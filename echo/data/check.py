@@ -14,7 +14,7 @@ import torch
 from echo.data.audio import cancels, to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
-from echo.data.utterance import Utterance
+from echo.data.utterance import Utterance, about_equal
 from echo.data.voice import has_voice
 from echo.support.errors import DataError
 from echo.support.progress import progress_bar
@@ -115,7 +115,7 @@ def audio_flaws(
     seen: dict[str | bytes, str],
 ) -> Iterator[Flaw]:
     seconds = samples.shape[-1] / rate
-    if abs(seconds - row.duration) > 0.1 + 0.01 * seconds:
+    if not about_equal(row.duration, seconds):
         yield Flaw("wrong durations", f"lasts {seconds:.2f} s, not {row.duration:.2f} s as given")
     if seconds < MIN_SECONDS:
         yield Flaw("too short", f"lasts {seconds:.3f} s, less than {MIN_SECONDS} s")

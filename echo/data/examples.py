@@ -108,19 +108,19 @@ class ExampleReader:
         segments: list[Segment] = []
         problems: list[DataError] = []
         length = 0  # samples at this speed
-        for part, pause in zip(window.parts, window.pauses, strict=False):
+        for place, part in enumerate(window.parts):
             try:
                 with naming(part):
+                    pause = pause_of(window, place, speed)
                     samples = at_speed(part.audio.load(), speed)
                     tokens = self.tokens(part)
             except DataError as error:
                 problems.append(error)
                 continue
-            silence = torch.zeros(round(pause / speed * SAMPLE_RATE))
-            start = (length + len(silence)) / SAMPLE_RATE
-            pieces += [silence, samples]
+            start = (length + len(pause)) / SAMPLE_RATE
+            pieces += [pause, samples]
             read.append(part)
-            length += len(silence) + len(samples)
+            length += len(pause) + len(samples)
             segments.append(Segment(start, length / SAMPLE_RATE, tokens))
         if not segments:
             raise WindowError(tuple(problems))
@@ -146,13 +146,13 @@ class ExampleReader:
         assert window.begun is not None
         try:
             samples = at_speed(window.begun.audio.load(), speed)
+            pause = pause_of(window, len(window.parts), speed)
         except DataError:
             return torch.zeros(0), None
-        silence = torch.zeros(round(window.pauses[-1] / speed * SAMPLE_RATE))
         room = round(window.seconds * SAMPLE_RATE) - length
-        if len(silence) + len(samples) <= room or room <= len(silence):
+        if len(pause) + len(samples) <= room or room <= len(pause):
             return torch.zeros(0), None  # its row gives a wrong duration
-        return torch.cat([silence, samples])[:room], (length + len(silence)) / SAMPLE_RATE
+        return torch.cat([pause, samples])[:room], (length + len(pause)) / SAMPLE_RATE
 
     def check(self, utterance: Utterance) -> None:
         """Checks as `read` does, by what is known without decoding the recording."""
@@ -181,6 +181,14 @@ class ExampleReader:
                 f"the audio is {frames / FRAMES_PER_SECOND} s long, but the encoder takes "
                 f"{self.limits.max_frames / FRAMES_PER_SECOND} s"
             )
+
+
+def pause_of(window: Window, place: int, speed: float) -> torch.Tensor:
+    """Returns what sounds before a part of a window, (samples,) at this speed."""
+    recorded = window.recorded[place] if window.recorded else None
+    if recorded:
+        return at_speed(recorded.load(), speed)
+    return torch.zeros(round(window.pauses[place] / speed * SAMPLE_RATE))
 
 
 def at_speed(samples: torch.Tensor, speed: float) -> torch.Tensor:

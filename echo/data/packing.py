@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from echo.config import PackSettings
-from echo.data.audio import JoinedAudio
+from echo.data.audio import Audio, AudioSlice, JoinedAudio
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 
 MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
+# Seconds between two parts of a recording, at most, for what lies there to be a pause of theirs:
+# in more there may be speech that no row has.
+MAX_RECORDED_PAUSE = 2.0
 # Seconds by which a recording may be longer than its row says, for durations are rounded.
 TOLERANCE = 0.05
 LONGEST_PREFIX = 4  # tokens: start, language, task, and that there are no timestamps
@@ -30,6 +33,8 @@ class Window(Utterance):
 
     parts: tuple[Utterance, ...] = ()
     pauses: tuple[float, ...] = ()  # seconds before each part, and before what has only begun
+    # What sounds in each of the pauses: what was recorded there, or silence where that is None.
+    recorded: tuple[Audio | None, ...] = ()
     # The utterance after the parts, which begins in the window and is cut off at its end, as
     # speech is in a recording that is heard window by window: of it, only the start is learned.
     begun: Utterance | None = None
@@ -105,12 +110,16 @@ class Packer:
     ) -> Window:
         """Joins as many utterances as go into so many seconds, at least one."""
         pauses = [rng.uniform(0, MAX_PAUSE)]
+        recorded: list[Audio | None] = [None]
         length = pauses[0] + group[first].duration + TOLERANCE  # before the speed is changed
         # With two times for each part, and one for the start of what has only begun.
         tokens = LONGEST_PREFIX + self.counts[group[first].text] + 2
         end = first + 1
         while end < len(group):
-            pauses.append(rng.uniform(0, MAX_PAUSE))
+            pause, sound = recorded_pause(group[end - 1].audio, group[end].audio)
+            drawn = rng.uniform(0, MAX_PAUSE)
+            pauses.append(drawn if pause is None else pause)
+            recorded.append(sound)
             longer = length + pauses[-1] + group[end].duration + TOLERANCE
             more = tokens + self.counts[group[end].text] + 2
             if longer > seconds * speed or more > self.max_tokens:
@@ -127,7 +136,7 @@ class Packer:
         prompted = rng.random() < prompt_share(self.settings)
         return Window(
             id="+".join(part.id for part in parts),
-            audio=JoinedAudio(tuple(part.audio for part in parts), tuple(pauses[: len(parts)])),
+            audio=joined([part.audio for part in parts], pauses, recorded),
             text=" ".join(part.text for part in parts),
             duration=length,
             speaker=parts[0].speaker,
@@ -137,6 +146,7 @@ class Packer:
             f"{parts[-1].where or parts[-1].id}",
             parts=parts,
             pauses=tuple(pauses),
+            recorded=tuple(recorded),
             begun=begun,
             seconds=seconds,
             previous=self.before(group[:first]) if prompted else "",
@@ -164,6 +174,31 @@ class Packer:
             self.counts |= {text: len(ids) for text, ids in zip(new, found, strict=True)}
 
 
+def recorded_pause(before: Audio, after: Audio) -> tuple[float | None, Audio | None]:
+    """Returns the seconds between two slices that follow one another in a recording, and what
+    sounds there, None where they touch. No seconds where they do not follow one another, or not
+    soon."""
+    first, second = before.as_slice(), after.as_slice()
+    if not first or not second or first.end is None or first.audio != second.audio:
+        return None, None
+    seconds = round(second.start - first.end, 3)
+    if not 0 <= seconds <= MAX_RECORDED_PAUSE:
+        return None, None
+    return seconds, AudioSlice(first.audio, first.end, second.start) if seconds else None
+
+
+def joined(
+    parts: Sequence[Audio], pauses: Sequence[float], recorded: Sequence[Audio | None]
+) -> JoinedAudio:
+    """Joins recordings, each with a pause before it, of silence or of what was recorded."""
+    sounds: list[Audio] = []
+    silences: list[float] = []
+    for part, pause, sound in zip(parts, pauses, recorded, strict=False):
+        sounds += [sound, part] if sound else [part]
+        silences += [0.0, 0.0] if sound else [pause]
+    return JoinedAudio(tuple(sounds), tuple(silences))
+
+
 def prompt_share(settings: PackSettings) -> float:
     """Returns the share of windows with a prompt."""
     if settings.prompt_share is None:
@@ -185,19 +220,25 @@ def group_of(utterance: Utterance) -> Hashable:
     """Returns what utterances of one window have in common; None where nothing is known, or nobody
     speaks."""
     recording = utterance.extra.get("recording")
+    if recording is not None and utterance.text and utterance.audio.as_slice():
+        # Whoever speaks: else what lies between two slices could be the speech of another.
+        return recording, None, utterance.language, utterance.task
     if not utterance.text or (recording is None and utterance.speaker is None):
         return None
     return recording, utterance.speaker, utterance.language, utterance.task
 
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:
-    """Sorts by places in the source, whose numbers count as numbers. What comes several times in an
+    """Sorts slices by where they start, and others by places in the source, whose numbers count as
+    numbers. What comes several times in an
     epoch, because its source weighs more, comes again after all others."""
     seen: Counter[tuple[str, str]] = Counter()
     keyed = []
     for utterance in group:
         name = (utterance.where, utterance.id)
-        keyed.append((seen[name], [*numbers_apart(name[0])], [*numbers_apart(name[1])]))
+        part = utterance.audio.as_slice()
+        places = [*numbers_apart(name[0])], [*numbers_apart(name[1])]
+        keyed.append((seen[name], part.start if part else 0.0, *places))
         seen[name] += 1
     return [group[i] for i in sorted(range(len(group)), key=keyed.__getitem__)]
 

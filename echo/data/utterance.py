@@ -24,6 +24,11 @@ class Utterance:
     set: str = ""  # the name of its data set, where several are measured
 
 
+def about_equal(told: float, seconds: float) -> bool:
+    """Tells whether a length that a row gives is, but for rounding, that of a recording."""
+    return abs(told - seconds) <= 0.1 + 0.01 * seconds
+
+
 # Utterances that WER is measured on, or several sets of them by name.
 Evaluated = Sequence[Utterance] | Mapping[str, Sequence[Utterance]]
 
@@ -66,13 +71,16 @@ class FixedCorpus:
 
 def describe(utterances: Iterable[Utterance]) -> dict[str, Any]:
     """Counts `utterances`, `seconds` of audio and `speakers` (None where none is named), and gives
-    a `fingerprint`: the same for the same ids, transcripts and durations in any order."""
+    a `fingerprint`: the same for the same ids, transcripts, durations and starts of slices in any
+    order."""
     digests, speakers, seconds = [], set(), 0.0
     for utterance in utterances:
         seconds += utterance.duration
         speakers.add(utterance.speaker)
-        told = repr((utterance.id, utterance.text, round(utterance.duration, 3)))
-        digests.append(hashlib.sha256(told.encode(errors="surrogatepass")).digest())
+        told: tuple[Any, ...] = utterance.id, utterance.text, round(utterance.duration, 3)
+        if part := utterance.audio.as_slice():
+            told += (round(part.start, 3),)
+        digests.append(hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest())
     return {
         "utterances": len(digests),
         "seconds": seconds,

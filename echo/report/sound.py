@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import soundfile
 
-from echo.data.audio import Audio, AudioFile
+from echo.data.audio import Audio, AudioFile, clock
 from echo.data.features import log_mel
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
@@ -63,12 +63,17 @@ def embed(audio: Audio) -> Sound:
 
 
 def link(audio: Audio, page: Path) -> str | None:
-    """The recording's address relative to the page; None where it is no file."""
+    """The recording's address relative to the page, of a slice with its times; None where it is no
+    file."""
+    times = ""
+    if part := audio.as_slice():
+        audio = part.audio
+        times = f"#t={clock(part.start)}" + ("" if part.end is None else f",{clock(part.end)}")
     if not isinstance(audio, AudioFile):
         return None
     path, start = audio.path.resolve(), page.resolve().parent
     try:
         relative = os.path.relpath(path, start)
     except ValueError:  # on another drive
-        return path.as_uri()
-    return quote(relative.replace(os.sep, "/"), errors="surrogateescape")
+        return path.as_uri() + times
+    return quote(relative.replace(os.sep, "/"), errors="surrogateescape") + times

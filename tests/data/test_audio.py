@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,16 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import AudioArray, AudioBytes, AudioFile, header_duration
+from echo.data.audio import (
+    AudioArray,
+    AudioBytes,
+    AudioFile,
+    AudioSlice,
+    header_duration,
+    resampler,
+)
 from echo.support.errors import DataError
-from tests.data.recordings import write
+from tests.data.recordings import tone, write
 
 
 def refusals(path: Path) -> list[str]:
@@ -160,3 +168,82 @@ def test_an_array_of_integers_is_refused() -> None:
 def test_a_file_of_hundreds_of_channels_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.zeros((100, 300)))
     assert refusals(path)[2:] == ["the recording has 300 channels, more than 64"] * 2
+
+
+FORMATS = [".wav", ".flac", ".ogg", ".mp3", ".opus"]
+ALLOWED = {".mp3": 1e-5, ".opus": 1e-3}  # the others are equal to the bit
+
+
+def speech(shared: Path) -> np.ndarray:
+    """(samples,) of 16 s of read speech at 16 kHz."""
+    folder = shared / "data/librispeech"
+    lines = (folder / "train.jsonl").read_text().splitlines()[:2]
+    found = [AudioFile(folder / json.loads(line)["audio_filepath"]).load() for line in lines]
+    return torch.cat(found)[: 16 * 16_000].numpy()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2)])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_slice_is_as_in_the_whole(
+    tmp_path: Path, shared: Path, suffix: str, rate: int, channels: int, capfd
+) -> None:
+    if suffix == ".opus" and rate == 44_100:
+        rate = 48_000  # Opus has no 44.1 kHz
+    samples = torch.from_numpy(speech(shared))
+    samples = samples if rate == 16_000 else resampler(16_000, rate)(samples)
+    path = write(tmp_path / f"a{suffix}", np.stack([samples, samples / 2][:channels], 1), rate)
+    decoded, _ = AudioFile(path).read()
+    mono = AudioFile(path).load()
+    seconds = decoded.shape[1] / rate
+    places = [(0, 1.25), (0.0101, 0.5), (12.3456, 14.5), (seconds - 1.5, seconds), (13, None)]
+    wholes = [AudioFile(path), AudioBytes(path.read_bytes(), "a")] * 3
+    for whole, (start, end) in zip(wholes, places, strict=False):
+        part = AudioSlice(whole, start, end)
+        last = seconds if end is None else end
+        found, its_rate = part.read()
+        expected = decoded[:, round(start * rate) : round(last * rate)]
+        assert its_rate == rate
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= ALLOWED.get(suffix, 0)
+        expected = mono[round(start * 16_000) : round(last * 16_000)]
+        heard = part.load()
+        length = min(len(heard), len(expected))
+        assert max(len(heard), len(expected)) - length <= (end is None)
+        difference = (heard[:length] - expected[:length]).abs().max()
+        assert difference <= ALLOWED.get(suffix, 1e-6)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_056, 96_000])
+def test_slices_join_without_a_seam(rate: int) -> None:
+    """At any rate: resampling does not hear that a recording was cut."""
+    noise = np.random.default_rng(0).standard_normal((2, 3 * rate)).astype(np.float32) / 10
+    whole = AudioArray(noise, rate, "a")
+    cuts = [0, 0.3333, 1.01, 1.0107, 2.5, 3]
+    parts = [AudioSlice(whole, *pair).load() for pair in pairwise(cuts)]
+    torch.testing.assert_close(torch.cat(parts), whole.load(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_of_a_long_recording_only_the_slice_is_decoded(
+    tmp_path: Path, suffix: str, monkeypatch
+) -> None:
+    path = write(tmp_path / f"a{suffix}", tone(30, 8000), 8000)
+    counts = []
+    read = soundfile.SoundFile.read
+
+    def counting(self, frames=-1, *args, **options):
+        counts.append(frames)
+        return read(self, frames, *args, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    assert len(AudioSlice(AudioFile(path), 20, 21).load()) == 16_000
+    assert 8_000 <= sum(counts) < 10 * 8_000
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, None), (5, 6), (0.5, 1.1), (0.5, 0.50001)])
+def test_a_slice_that_is_not_there(tmp_path: Path, start: float, end: float | None) -> None:
+    path = write(tmp_path / "a.wav")
+    with pytest.raises(DataError, match=r"a.wav from .*(past the end .* lasts 1.000 s|no sample)"):
+        AudioSlice(AudioFile(path), start, end).load()
+    assert len(AudioSlice(AudioFile(path), 0.5, 1.02).load()) == 8_000  # rounded in its row

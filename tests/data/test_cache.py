@@ -15,7 +15,7 @@ import torch
 
 from echo.config import DataSettings
 from echo.data import cache as cache_module
-from echo.data.audio import AudioArray, AudioBytes, AudioFile
+from echo.data.audio import AudioArray, AudioBytes, AudioFile, AudioSlice
 from echo.data.build import build_corpus
 from echo.data.cache import AudioCache, CachedAudio, read_entry
 from echo.data.prepare.shard import write_shards
@@ -252,3 +252,14 @@ def test_recordings_sent_to_a_process_share_its_cache(tmp_path):
     first, second = map(pickle.loads, sent)
     assert first.cache is second.cache
     assert (first.cache.folder, first.cache.limit) == (cache.folder, cache.limit)
+
+
+def test_parts_of_a_recording_are_kept_apart(tmp_path: Path) -> None:
+    whole = AudioFile(write(tmp_path / "a.flac", tone(3, 8000), 8000))
+    kept = [AudioSlice(whole, *times) for times in ((0, 1), (0, 2), (1, 2), (1, None))]
+    cache = AudioCache(tmp_path / "cache", 10**9)
+    for _ in range(2):
+        for part in [whole, *kept]:
+            assert torch.equal(CachedAudio(part, cache).load(), part.load())
+    assert len(entries(tmp_path / "cache")) == 5
+    assert CachedAudio(kept[0], cache).as_slice() == kept[0]

@@ -4,14 +4,14 @@ import random
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from echo.config import AugmentSettings, DataSettings, PackSettings
-from echo.data.audio import AudioArray, AudioFile
+from echo.data.audio import AudioArray, AudioFile, AudioSlice
 from echo.data.batch import IGNORED, Collator
 from echo.data.batching import EpochBatches, Position
 from echo.data.corpora.stream import MixedCorpus, StreamCorpus, Weighted
@@ -335,3 +335,42 @@ def test_epochs_before_the_first_joined_one_have_single_utterances():
 def test_a_prompt_has_no_effect_across_speakers():
     with pytest.raises(ValueError, match="prompt_share has no effect"):
         PackSettings(**across(prompt_share=0.5))
+
+
+def test_parts_that_follow_one_another_keep_what_was_recorded_between_them():
+    """A window of them is a stretch of the recording, at its times."""
+    noise = np.random.default_rng(0).standard_normal(RATE * 100).astype(np.float32)
+    whole = AudioArray(noise, RATE, "call.wav")
+    times = [(n + 0.1 * (n % 3), n + 0.9) for n in range(40)] + [(45, 46), (46, 47), (46.5, 47.5)]
+    rows = [
+        Utterance(
+            f"u{n}",
+            AudioSlice(whole, *at),
+            f"fox {n}",
+            at[1] - at[0],
+            "ab"[n % 2],
+            extra={"recording": "call"},
+        )
+        for n, at in enumerate(times)
+    ]
+    found = windows(rows[::-1], seconds=9, prompt_share=0.0)
+    spans = []
+    for window in found:
+        starts = [times[int(part.id[1:])] for part in [*window.parts, window.begun] if part]
+        assert starts == sorted(starts)
+        recorded = [b[0] - a[1] for a, b in pairwise(starts)]
+        close = [0 <= gap <= 2 for gap in recorded]
+        for gap, pause, is_close in zip(recorded, window.pauses[1:], close, strict=False):
+            assert (pause == pytest.approx(gap, abs=1e-3)) == is_close
+        if all(close):
+            spans.append(window)
+            example = ExampleReader(TOKENIZER, LIMITS).read(window)
+            lead = torch.zeros(round(window.pauses[0] * RATE))
+            end = starts[0][0] + window.duration if window.begun else window.parts[-1].audio.end
+            stretch = noise[round(starts[0][0] * RATE) : round(end * RATE)]
+            heard = torch.cat([lead, torch.from_numpy(stretch)])[: round(example.seconds * RATE)]
+            assert example.seconds == pytest.approx(len(heard) / RATE, abs=1e-3)
+            assert torch.equal(example.features, log_mel(heard, 80))
+            assert torch.equal(window.audio.load(), heard[: len(window.audio.load())])
+    assert len(spans) > 2
+    assert len({part.speaker for part in spans[0].parts}) == 2

@@ -1,6 +1,8 @@
 """Every kind of source gives the same utterances, and every bad row one sentence."""
 
 import csv
+import io
+import json
 import logging
 import os
 import re
@@ -8,6 +10,7 @@ import shutil
 import sys
 import tarfile
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -18,6 +21,7 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from echo.data.check import check_source
 from echo.data.sources import Columns, ReadOptions, read_source, scan_source, stream_source
 from echo.support.errors import DataError
 from tests.data.recordings import tone, write, write_manifest
@@ -455,7 +459,24 @@ def test_a_durations_column_does_not_hide_where_a_saved_recording_lies(tmp_path:
         ({**ROW, "duration": True}, "'duration' must be a number of seconds, not True"),
         ({**ROW, "speaker": {}}, "'speaker' must be a string or a whole number, not {}"),
         ({**ROW, "speaker": "\ud800"}, "'speaker' is not valid Unicode"),
-        ({**ROW, "offset": 1.5}, "'offset' is not supported"),
+        (
+            {**ROW, "offset": 1.5},
+            "a.wav from 1.5 s: lies past the end of the recording, which lasts 1.0",
+        ),
+        ({**ROW, "offset": "1.5"}, "'offset' must be a number of seconds, not '1.5'"),
+        ({**ROW, "start": -0.1}, "'start' must be a number of seconds, not -0.1"),
+        ({**ROW, "start": True, "end": 1}, "'start' must be a number of seconds, not True"),
+        ({**ROW, "end": "00:00:01"}, "'end' must be a number of seconds, not '00:00:01'"),
+        ({**ROW, "start": 0.5, "end": 0.5}, "'end' must be after the start, 0.5 s, not 0.5 s"),
+        ({**ROW, "offset": 0, "start": 0.5}, "'offset' and 'start' must be the same"),
+        (
+            {**ROW, "start": 0.1, "end": 0.5, "duration": 1},
+            "'duration' is 1 s, but the part that the row means lasts 0.4 s",
+        ),
+        (
+            {**ROW, "begin_time": 7.0, "end_time": 9.5},
+            "lasts 1.00 s, so it is neither what lies from 'begin_time' to 'end_time' nor holds it",
+        ),
     ],
 )
 def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
@@ -483,7 +504,8 @@ def test_bad_manifest_line(tmp_path: Path, row: object, message: str) -> None:
             ":2: is not CSV (unexpected end of data), up to line 3",
         ),
         ("path,text,text\na.wav,hi,ho\n", ":1: has the column 'text' twice"),
-        ("path,text,offset\na.wav,hi,1.5\n", ":2: 'offset' is not supported"),
+        ("path,text,offset\na.wav,hi,1.5\n", ":2: {folder}/a.wav from 1.5 s: lies past the end of"),
+        ("path,text,start\na.wav,hi,0:01\n", ":2: 'start' must be a number of seconds, not '0:01'"),
         ("path,text,duration\na.wav,hi,long\n", ":2: 'duration' must be a number of seconds, not"),
         ("path,text\na.wav,\n", ":2: 'text' is empty, which in a table may also mean that it is"),
     ],
@@ -492,7 +514,103 @@ def test_bad_csv(tmp_path: Path, content: str, message: str) -> None:
     write(tmp_path / "a.wav")
     path = tmp_path / "t.csv"
     path.write_text(content)
-    assert refusal(str(path)).startswith(f"{path}{message}")
+    assert refusal(str(path)).startswith(f"{path}{message.format(folder=tmp_path)}")
+
+
+# Parts of recordings
+
+RISING = np.linspace(-1, 1, 32_000)[:, None].round(4)  # two seconds, of which every moment differs
+PARTS = [  # and the samples that each means
+    ({"offset": 0, "duration": 0.5}, slice(0, 8_000)),
+    ({"offset": 0.25, "duration": 0.5}, slice(4_000, 12_000)),
+    ({"offset": 1.5}, slice(24_000, None)),
+    ({"start": 0.25, "end": 0.75}, slice(4_000, 12_000)),
+    ({"start": 0.25, "end": 0.75, "duration": 0.5}, slice(4_000, 12_000)),
+    ({"offset": 0.25, "start": 0.25, "end": 0.75}, slice(4_000, 12_000)),
+    ({"start": 0.25, "duration": 0.5}, slice(4_000, 12_000)),
+    ({"end": 0.75}, slice(0, 12_000)),
+    ({"begin_time": 0.25, "end_time": 0.75}, slice(4_000, 12_000)),
+    ({"start_time": 0.25, "end_time": 0.75, "duration": 0.5}, slice(4_000, 12_000)),
+    # As in Multilingual LibriSpeech: where in a book this file was cut out.
+    ({"begin_time": 417.0, "end_time": 419.01}, slice(None)),
+    ({"begin_time": 0.01, "end_time": 2.0, "duration": 2.0}, slice(None)),
+    ({"begin_time": 417.0}, slice(None)),
+    ({"offset": 0.0}, slice(None)),
+    ({"offset": None, "start": None, "end": None}, slice(None)),
+]
+
+
+def sources_of(folder: Path, row: dict) -> Iterator[str]:
+    """Yields a source of each kind that can hold one row and its recording."""
+    write(folder / "a.wav", RISING)
+    yield write_manifest(folder / "m.jsonl", {**ROW, **row})
+    table = {"file_name": "a.wav", "text": "hello"} | row
+    cells = ["" if cell is None else str(cell) for cell in table.values()]
+    for name, mark in (("metadata.csv", ","), ("t.tsv", "\t")):
+        (folder / name).write_text(f"{mark.join(table)}\n{mark.join(cells)}\n")
+        yield str(folder if name == "metadata.csv" else folder / name)
+    content = (folder / "a.wav").read_bytes()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, each in (
+            (".json", json.dumps({"text": "hello", **row}).encode()),
+            (".wav", content),
+        ):
+            info = tarfile.TarInfo(f"a{name}")
+            info.size = len(each)
+            tar.addfile(info, io.BytesIO(each))
+    yield str(folder / "a.tar")
+    for place, audio in enumerate(("a.wav", {"bytes": content, "path": "a.wav"})):
+        dataset = datasets.Dataset.from_list([{"audio": audio, "text": "hello", **row}])
+        dataset.to_parquet(folder / f"{place}.parquet")
+        yield str(folder / f"{place}.parquet")
+        if place:
+            dataset.save_to_disk(str(folder / "saved"))
+            yield str(folder / "saved")
+
+
+@pytest.mark.parametrize(("row", "samples"), PARTS)
+def test_a_row_that_means_a_part_hears_the_part(tmp_path: Path, row: dict, samples: slice) -> None:
+    """In every kind of source."""
+    expected = np.float32(np.round(RISING * 32_768).clip(-32_768, 32_767) / 32_768)[samples, 0]
+    kinds = 0
+    for spec in sources_of(tmp_path, row):
+        (found,) = read_source(spec)
+        assert np.abs(found.audio.load().numpy() - expected).max() <= 2**-15
+        assert found.duration == pytest.approx(len(expected) / 16_000, abs=0.011)
+        assert not {"offset", "start", "end"} & {*found.extra}
+        kinds += 1
+    assert kinds == 7
+
+
+def test_ids_of_parts_say_which_and_of_which_recording(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", RISING)
+    rows = [
+        {**ROW, "offset": 0, "duration": 0.5},
+        {**ROW, "offset": 0.12345, "duration": 0.5},
+        {**ROW, "offset": 1.25},
+        {**ROW, "offset": 1, "duration": 0.5, "id": "mine", "recording": "call"},
+        ROW,
+    ]
+    found = read_source(write_manifest(tmp_path / "m.jsonl", *rows))
+    assert [u.id for u in found] == [
+        "a.wav@0-0.5",
+        "a.wav@0.123-0.623",
+        "a.wav@1.25-",
+        "mine",
+        "a.wav",
+    ]
+    assert [u.extra.get("recording") for u in found] == ["a.wav"] * 3 + ["call", None]
+
+
+def test_a_long_manifest_of_parts_opens_no_recording(tmp_path: Path) -> None:
+    """So what lies past the end is found when it is read, and named by its row."""
+    write(tmp_path / "a.wav")
+    spec = write_manifest(tmp_path / "m.jsonl", {**ROW, "offset": 0.5, "duration": 2})
+    (utterance,) = read_source(spec)
+    assert utterance.duration == 2
+    with pytest.raises(DataError, match=r"a.wav from 0.5 s to 2.5 s: lies past .* 1.000 s"):
+        utterance.audio.load()
+    assert list(check_source(spec).problems) == ["unreadable recordings"]
 
 
 def test_no_source(tmp_path: Path) -> None:
@@ -595,6 +713,10 @@ records = st.fixed_dictionaries(
         "duration": json_values,
         "speaker": json_values,
         "offset": json_values,
+        "start": json_values,
+        "end": json_values,
+        "begin_time": json_values,
+        "end_time": json_values,
         "id": json_values,
     },
 )

@@ -96,6 +96,18 @@ def test_recordings_past_a_total_size_are_linked(tmp_path, monkeypatch):
     assert links[5] == "../data%20set/5.wav"
 
 
+def test_a_part_of_a_recording_is_linked_with_its_times(tmp_path, monkeypatch):
+    write(tmp_path / "a.wav", tone(3))
+    row = {"audio_filepath": "a.wav", "text": "x"}
+    times = {"offset": 0.5, "duration": 1.25}, {"offset": 1.5}, {}
+    spec = write_manifest(tmp_path / "m.jsonl", *({**row, **each} for each in times))
+    monkeypatch.setattr("echo.report.sound.EMBEDDED_BYTES", 0)
+    write_exploration(spec, tmp_path / "page.html")
+    rows = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
+    assert [r["link"] for r in rows] == ["a.wav#t=0.5,1.75", "a.wav#t=1.5", "a.wav"]
+    assert [r["seconds"] for r in rows] == [1.25, 1.5, 3]
+
+
 def test_recordings_within_a_data_set_are_embedded_alone(tmp_path):
     content = write(tmp_path / "a.wav", tone(1)).read_bytes()
     rows = [{"audio": {"bytes": content, "path": None}, "text": "hi"}]

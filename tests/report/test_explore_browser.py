@@ -142,3 +142,19 @@ def test_a_linked_recording_is_played_from_where_it_lies(opened, data, tmp_path,
     expect(row.locator(".now")).to_have_attribute("style", re.compile("left: [2-9]"))
     assert one.complaints == []
     assert {url.rpartition("/")[2] for url in one.requests} == {"page.html", "0.wav"}
+
+
+def test_a_part_of_a_recording_is_played_from_where_it_starts_to_where_it_ends(
+    opened, tmp_path, monkeypatch
+):
+    write(tmp_path / "a.wav", tone(60))
+    row = {"audio_filepath": "a.wav", "text": "x", "offset": 40, "duration": 0.5}
+    monkeypatch.setattr("echo.report.sound.EMBEDDED_BYTES", 0)
+    write_exploration(write_manifest(tmp_path / "m.jsonl", row), tmp_path / "page.html")
+    one = opened(tmp_path / "page.html")
+    row = one.page.locator("#list article").first
+    row.locator(".play").click()
+    # It stops there, not 20 seconds later.
+    expect(row.locator(".mel")).to_have_attribute("aria-valuenow", "0.50")
+    expect(row.locator(".play")).to_have_text("▶")
+    assert one.complaints == []

@@ -190,6 +190,8 @@ def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
 def metadata(encoded: Encoded) -> bytes:
     row = encoded.utterance
     plain = {k: v for k, v in row.extra.items() if isinstance(v, str | int | float)}
+    if part := row.audio.as_slice():
+        plain["recording_offset"] = part.start
     record = {**plain, "id": row.id, "text": row.text, "duration": encoded.seconds}
     if row.speaker is not None:
         record["speaker"] = row.speaker

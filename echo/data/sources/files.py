@@ -26,9 +26,6 @@ class Recordings:
 
     def of(self, record: Record, column: str) -> AudioFile:
         """Returns the recording whose path the record's audio column gives, or raises DataError."""
-        if record.get("offset"):
-            # To read on would train on the start of the recording with the text of its middle.
-            raise DataError("'offset' is not supported: cut the recording into files of its own")
         name = record[column]
         if not isinstance(name, str) or not name:
             raise DataError(f"{column!r} must be a path, not {reprlib.repr(name)}")

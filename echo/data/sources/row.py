@@ -5,10 +5,10 @@ import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-from echo.data.audio import Audio
-from echo.data.utterance import Utterance
+from echo.data.audio import TOLERANCE, Audio, AudioSlice, clock
+from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError
 
 Record = Mapping[str, Any]
@@ -18,6 +18,14 @@ Record = Mapping[str, Any]
 AUDIO = ("audio_filepath", "audio", "file_name", "path")
 TEXT = ("text", "sentence", "transcription", "transcript")
 SPEAKER = ("speaker", "client_id", "speaker_id")
+
+# Where a row's part of a recording begins and ends, in seconds: NeMo's manifests and lhotse's cuts.
+STARTS = ("offset", "start")
+END = "end"
+# Where the speech lay in some recording, in seconds. Multilingual LibriSpeech, GigaSpeech and AMI
+# say so of files that are cut already, so the header tells whether the row means a part.
+PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
+NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
 
 MAX_NAMED = 30  # columns in a message
 
@@ -99,20 +107,73 @@ def storable(text: str, key: str | None) -> str:
     return text
 
 
-def duration_of(record: Record) -> float | None:
-    """Returns the seconds, if the record says so."""
-    seconds = record.get("duration")
+def seconds_of(record: Record, key: str) -> float | None:
+    """Returns the seconds that a column holds, if the record says so."""
+    seconds = record.get(key)
     if seconds is None or seconds == "":
         return None
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not is_number or not 0 < seconds < 1e9:  # the upper bound refuses infinity, too
-        raise DataError(f"'duration' must be a number of seconds, not {reprlib.repr(seconds)}")
+    if not is_seconds(seconds) or (key == "duration" and seconds == 0):
+        raise DataError(f"{key!r} must be a number of seconds, not {reprlib.repr(seconds)}")
     return float(seconds)
+
+
+def is_seconds(value: Any) -> TypeGuard[float]:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < 1e9  # the upper bound refuses infinity, too
+
+
+def part_of(record: Record, audio: Audio, duration: float | None) -> Audio:
+    """Returns the part of a recording that a row means, or all of it. DataError where the row
+    contradicts itself or the recording's header."""
+    starts = {key: at for key in STARTS if (at := seconds_of(record, key)) is not None}
+    end = seconds_of(record, END)
+    if not starts and end is None:
+        return described_part(record, audio, duration)
+    if len({clock(at) for at in starts.values()}) > 1:
+        raise DataError("'offset' and 'start' must be the same, or one of them left out")
+    start = next(iter(starts.values()), 0.0)
+    if end is None:
+        if duration is None:
+            return AudioSlice(audio, start) if start else audio
+        return AudioSlice(audio, start, start + duration)
+    return between(audio, start, end, duration, END)
+
+
+def described_part(record: Record, audio: Audio, duration: float | None) -> Audio:
+    """Returns the part that lies where the row says that its speech lay; all of a recording that
+    lasts no longer than that speech."""
+    for first, last in PLACES:
+        start, end = record.get(first), record.get(last)
+        if not (is_seconds(start) and is_seconds(end) and start < end):
+            continue
+        seconds = audio.seconds()
+        if about_equal(end - start, seconds):
+            return audio
+        if end > seconds + TOLERANCE:
+            raise DataError(
+                f"the recording lasts {seconds:.2f} s, so it is neither what lies from {first!r} "
+                f"to {last!r} nor holds it: rename these columns if they are about something else"
+            )
+        return between(audio, start, end, duration, last)
+    return audio
+
+
+def between(audio: Audio, start: float, end: float, duration: float | None, name: str) -> Audio:
+    """Returns the part from `start` to `end`, a column of that name. DataError where the part is
+    empty, or not as long as the row says."""
+    if end <= start:
+        raise DataError(f"{name!r} must be after the start, {clock(start)} s, not {clock(end)} s")
+    if duration is not None and abs(end - start - duration) > TOLERANCE:
+        raise DataError(
+            f"'duration' is {clock(duration)} s, but the part that the row means lasts "
+            f"{clock(end - start)} s"
+        )
+    return AudioSlice(audio, start, end)
 
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
     """Returns the further columns that hold a single value."""
-    used = {*keys, "duration", "id"}
+    used = {*keys, "duration", "id", *STARTS, END}
     return {
         key: value
         for key, value in record.items()
@@ -145,15 +206,24 @@ class Row:
         record = self.record
         keys = self.columns.among(record)
         text = text_of(record, keys.text)
-        audio = self.find(record, keys.audio)
+        duration = seconds_of(record, "duration")
+        audio = part_of(record, self.find(record, keys.audio), duration)
+        extra = extra_of(record, keys)
+        name = self.id or str(record[keys.audio])
+        if (part := audio.as_slice()) and part.end is not None:
+            duration = part.end - part.start
+        if part and self.id is None:  # named by its recording, of which there are other parts
+            extra = {"recording": name} | extra
+            end = "" if part.end is None else clock(part.end)
+            name = f"{name}@{clock(part.start)}-{end}"
         return Utterance(
-            id=label_of(record, "id") or self.id or str(record[keys.audio]),
+            id=label_of(record, "id") or name,
             audio=audio,
             text=text,
-            duration=duration_of(record) or audio.seconds(),
+            duration=duration or audio.seconds(),
             speaker=label_of(record, keys.speaker),
             where=self.where,
-            extra=extra_of(record, keys),
+            extra=extra,
             language=label_of(record, "language"),
             task=label_of(record, "task"),
         )

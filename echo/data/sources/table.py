@@ -10,7 +10,7 @@ from typing import Any
 from echo.data.named import TABLES
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
-from echo.data.sources.row import Columns, Keys, Row, Rows
+from echo.data.sources.row import NUMBERS, Columns, Keys, Row, Rows
 from echo.support.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")  # the usual one of the file's suffix is tried first
@@ -58,7 +58,7 @@ class TableReader(Reader):
                     'missing; write recordings without speech into a .jsonl, with "text": ""'
                 )
                 continue
-            for key in ("duration", "offset"):
+            for key in NUMBERS:
                 with suppress(KeyError, ValueError):  # what is no number is refused later
                     record[key] = float(record[key])
             yield Row(where, record, recordings.of, options.columns)
@@ -114,7 +114,7 @@ def read_header(
         check_encoding("".join(header))
         keys = columns.among(header)
         for name in header:
-            if name in (*keys, "duration", "id") and header.count(name) > 1:
+            if name in (*keys, *NUMBERS, "id") and header.count(name) > 1:
                 raise DataError(f"has the column {name!r} twice")
     except DataError as error:
         raise DataError(f"{path}:1: {error}") from None

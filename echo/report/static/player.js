@@ -4,6 +4,8 @@ const player = (() => {
   const sounds = JSON.parse(document.getElementById("sounds-data").textContent);
   const audio = new Audio();
   let playing = null; // the number of the row that is loaded
+  let start = 0; // where it begins in what is loaded, in seconds
+  let end = Infinity; // and where it ends
 
   const has = ({ number, link }) => number in sounds || Boolean(link);
 
@@ -19,11 +21,14 @@ const player = (() => {
     if (audio.src.startsWith("blob:")) URL.revokeObjectURL(audio.src);
     playing = row.number;
     audio.src = address(row);
-    audio.currentTime = 0; // not where one that never finished loading was to start
+    // A slice's link ends in its times: #t=12.5,17
+    [start = 0, end = Infinity] = audio.src.match(/#t=([\d.]+),?([\d.]+)?$/)?.slice(1).map((t) => t && Number(t)) ?? [];
+    audio.currentTime = start; // not where one that never finished loading was to start
   }
 
   function play(row) {
     load(row);
+    if (audio.currentTime >= end) audio.currentTime = start;
     audio.play().catch(() => mark(row.number, "✕"));
   }
 
@@ -34,7 +39,7 @@ const player = (() => {
 
   function seek(row, seconds) {
     load(row);
-    audio.currentTime = Math.max(0, seconds); // if it still loads, it starts there
+    audio.currentTime = start + Math.max(0, seconds); // if it still loads, it starts there
   }
 
   // What a row has of this kind, if it is rendered.
@@ -53,8 +58,9 @@ const player = (() => {
   function show() {
     const mel = part(playing, ".mel");
     if (!mel || !audio.duration) return;
-    mel.querySelector(".now").style.left = `${(100 * audio.currentTime) / audio.duration}%`;
-    mel.setAttribute("aria-valuenow", audio.currentTime.toFixed(2));
+    const seconds = Math.min(audio.currentTime, end) - start; // it stops a little after the end
+    mel.querySelector(".now").style.left = `${(100 * seconds) / (Math.min(end, audio.duration) - start)}%`;
+    mel.setAttribute("aria-valuenow", seconds.toFixed(2));
   }
 
   function frame() {
@@ -68,6 +74,9 @@ const player = (() => {
   });
   for (const name of ["pause", "ended"]) audio.addEventListener(name, () => mark(playing, "▶"));
   for (const name of ["loadedmetadata", "seeked"]) audio.addEventListener(name, show);
+  audio.addEventListener("timeupdate", () => {
+    if (audio.currentTime >= end) audio.pause();
+  });
   audio.addEventListener("error", () => mark(playing, "✕"));
 
   // The button and the spectrogram of a row.
@@ -98,7 +107,7 @@ const player = (() => {
     });
     mel.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-      if (step) seek(row, (playing === number ? audio.currentTime : 0) + step);
+      if (step) seek(row, (playing === number ? audio.currentTime - start : 0) + step);
       else if (event.key === " " || event.key === "Enter") toggle(row);
       else return;
       event.preventDefault();

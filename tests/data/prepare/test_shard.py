@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -16,7 +17,7 @@ from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
-from tests.data.recordings import tone, write
+from tests.data.recordings import tone, write, write_manifest
 
 
 def utterance(path, **changes):
@@ -71,6 +72,24 @@ def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
     last = found[2].audio.load()
     assert len(last) == pytest.approx(80_000, abs=400)
     assert last.square().mean() == pytest.approx(0.125, rel=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_of_a_part_the_part_alone_is_written(tmp_path, suffix):
+    """Which is then a recording of its own."""
+    samples = np.linspace(-0.9, 0.9, 32_000)[:, None]
+    path = write(tmp_path / f"a{suffix}", samples, 16_000)
+    row = {"audio_filepath": path.name, "text": "one"}
+    times = {"offset": 0.5, "duration": 0.25}, {"begin_time": 1, "end_time": 1.5}, {"start": 1.5}
+    rows = read_source(write_manifest(tmp_path / "m.jsonl", *({**row, **each} for each in times)))
+    write_shards(rows, tmp_path / "out")
+    found = read_source(str(tmp_path / "out"))
+    for part, written in zip(rows, found, strict=True):
+        assert torch.equal(part.audio.load(), written.audio.load())
+        assert written.audio.seconds() == written.duration == part.duration
+        assert written.id == part.id
+        assert written.extra["recording"] == path.name
+    assert [u.extra["recording_offset"] for u in found] == [0.5, 1.0, 1.5]
 
 
 def test_keys_are_safe_and_ids_come_back(tmp_path):
