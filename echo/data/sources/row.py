@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeGuard
 
-from echo.data.audio import TOLERANCE, Audio, AudioSlice, clock
+from echo.data.audio import SLICE_TOLERANCE, Audio, AudioSlice, clock
 from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError
 
@@ -149,7 +149,7 @@ def described_part(record: Record, audio: Audio, duration: float | None) -> Audi
         seconds = audio.seconds()
         if about_equal(end - start, seconds):
             return audio
-        if end > seconds + TOLERANCE:
+        if end > seconds + SLICE_TOLERANCE:
             raise DataError(
                 f"the recording lasts {seconds:.2f} s, so it is neither what lies from {first!r} "
                 f"to {last!r} nor holds it: rename these columns if they are about something else"
@@ -163,7 +163,7 @@ def between(audio: Audio, start: float, end: float, duration: float | None, name
     empty, or not as long as the row says."""
     if end <= start:
         raise DataError(f"{name!r} must be after the start, {clock(start)} s, not {clock(end)} s")
-    if duration is not None and abs(end - start - duration) > TOLERANCE:
+    if duration is not None and abs(end - start - duration) > SLICE_TOLERANCE:
         raise DataError(
             f"'duration' is {clock(duration)} s, but the part that the row means lasts "
             f"{clock(end - start)} s"
