@@ -2,9 +2,9 @@
 
 python scripts/measure/filter.py CLEAN.jsonl --out results/filter [--model MODEL] [--each 10]
 
-Plants faults of every kind in rows of a clean data set, as many of each kind, filters it, and writes
-a table of what was found, as Markdown. Of a kind that a rule cannot tell without a model, such as
-swapped texts, the table shows what it finds by chance.
+Plants faults of every kind in rows of a clean data set, as many of each kind, filters it, and
+writes a table of what was found, as Markdown. Of swapped texts, a filter without a model finds
+those whose lengths differ.
 """
 
 import argparse

@@ -4,7 +4,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import exp, log, sqrt
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from echo.support.settings import Amount, Positive, PositiveAmount, Range, Share
 
 FEWEST = 20  # rows of a language, of which a median and a spread say something
 LEAST_SPREAD = 0.03  # of the logarithm of the rate, for sets that are all alike
+TO_SPREAD = 1.4826  # the standard deviation of a normal distribution over its median deviation
+SLOWEST = 0.01  # characters per second: of a text of signs alone, so that its logarithm is finite
 MAJORITY = 0.5  # the share of rows in a language that must have it, where rows do not name theirs
 USUAL_SCRIPT = 0.2  # the share of rows of a language in which a script belongs to it
 IDENTIFIED = 20  # bytes of text in which a language can be identified
@@ -42,14 +44,14 @@ class FilterSettings:
     min_snr: Amount | None = 5.0
     # Largest share of a channel's samples at its peak.
     max_clipped: Share | None = 0.001
-    # Lowest bandwidth of recordings at 16 kHz or more, in Hz: below 5,000 they were made from 8
-    # kHz.
-    min_bandwidth: Annotated[float, Range(0, SAMPLE_RATE / 2, above=True)] | None = 5000.0
+    # Lowest level from 5 to 7.5 kHz over that from 2.5 to 3.5 kHz, in dB, of recordings at 16 kHz
+    # or more: what is below was made from 8 kHz.
+    min_high_band: Annotated[float, Range(-200, 0)] | None = -30.0
     # Whether recordings are rejected whose channels cancel each other out.
     opposite_channels: bool = True
-    # Largest deviation of the characters per second of speech from the median of the language, in
-    # standard deviations that are estimated robustly.
-    max_rate_deviation: PositiveAmount | None = 4.0
+    # Largest deviation of the characters per second of speech from the median of the speaker, or of
+    # the language where the speaker has under 20 rows, in robust standard deviations.
+    max_rate_deviation: PositiveAmount | None = 3.0
     # Fewest letters and digits per second of speech; by default the deviation alone counts.
     min_rate: PositiveAmount | None = None
     # Most letters and digits per second of speech; by default the deviation alone counts.
@@ -176,8 +178,8 @@ def no_voice(row: Measured) -> float | None:
     return float(row.sound.voice == 0) if row.utterance.text else None
 
 
-def bandwidth(row: Measured) -> float | None:
-    return row.sound.bandwidth if row.sound.rate >= SAMPLE_RATE else None
+def high_band(row: Measured) -> float | None:
+    return row.sound.high_band if row.sound.rate >= SAMPLE_RATE else None
 
 
 def opposite(row: Measured) -> float | None:
@@ -192,27 +194,38 @@ def rate(row: Measured) -> float | None:
 
 
 def rates(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-    """Short texts deviate by chance, so they may deviate more."""
+    """Compares each row with the median of its speaker, or of its language where the speaker has
+    few rows, by the spread in the language. Short texts deviate by chance, so they may deviate
+    more."""
+    most = judging.settings.max_rate_deviation or 0.0
     for members in judging.languages().values():
         found = {i: value for i in members if (value := rate(judging.rows[i])) is not None}
         if len(found) < FEWEST:
             continue
-        # Half a character for texts of signs alone, whose logarithm is finite then.
-        logs = {i: log(max(value, 0.5 / judging.rows[i].sound.voice)) for i, value in found.items()}
+        middles = middles_of(found, {i: judging.rows[i].utterance.speaker for i in found})
+        off = {i: log(max(value, SLOWEST)) - middles[i] for i, value in found.items()}
+        spread = max(LEAST_SPREAD, TO_SPREAD * statistics.median(map(abs, off.values())))
         lengths = {i: max(1, judging.rows[i].text.characters) for i in found}
-        middle, usual = statistics.median(logs.values()), statistics.median(lengths.values())
-        off = statistics.median(abs(value - middle) for value in logs.values())
-        spread = max(LEAST_SPREAD, 1.4826 * off)
+        usual = statistics.median(lengths.values())
         for i, value in found.items():
-            own = spread * sqrt(max(1.0, usual / lengths[i]))
-            deviation = (logs[i] - middle) / own
+            deviation = off[i] / (spread * sqrt(max(1.0, usual / lengths[i])))
             what = (
                 f"has {value:.1f} characters per second of speech, {abs(deviation):.1f} standard "
-                f"deviations {'above' if deviation > 0 else 'below'} the median of "
-                f"{np.exp(middle):.1f}"
+                f"deviations from the usual {exp(middles[i]):.1f}"
             )
-            wrong = abs(deviation) > (judging.settings.max_rate_deviation or 0.0)
-            yield i, Reason("rate", value, what) if wrong else None
+            yield i, Reason("rate", value, what) if abs(deviation) > most else None
+
+
+def middles_of(rates: Mapping[int, float], speakers: Mapping[int, str | None]) -> dict[int, float]:
+    """Returns the logarithm of the median rate of each row's speaker, or of all where the speaker
+    has few rows."""
+    logs = {i: log(max(value, SLOWEST)) for i, value in rates.items()}
+    everyone = statistics.median(logs.values())
+    by_speaker: dict[str | None, list[float]] = defaultdict(list)
+    for i, speaker in speakers.items():
+        by_speaker[speaker].append(logs[i])
+    own = {s: statistics.median(v) for s, v in by_speaker.items() if s and len(v) >= FEWEST}
+    return {i: own.get(speaker, everyone) for i, speaker in speakers.items()}
 
 
 def other_scripts(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
@@ -353,9 +366,9 @@ SOUND_AND_TEXT = [
     ),
     limit(
         "bandwidth",
-        "min_bandwidth",
-        bandwidth,
-        "holds no frequencies above {:.0f} Hz, less than {:.0f} Hz",
+        "min_high_band",
+        high_band,
+        "was made from 8 kHz: above 5 kHz it has {:.1f} dB of what is below, less than {:g} dB",
     ),
     fault(
         "opposite channels",

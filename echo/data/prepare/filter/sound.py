@@ -15,7 +15,9 @@ from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 
 FLAT = 0.99  # of a channel's peak: speech reaches it for a moment, clipped speech stays there
 N_FFT = 512
-HEARD = 50.0  # dB below its strongest frequency down to which a recording holds something
+# Hz: what telephones leave out, and what they keep. Noise and every consonant have something of
+# both.
+HIGH, MIDDLE = (5000, 7500), (2500, 3500)
 DIGITAL_SILENCE = -100.0  # dB, in which there is no noise to measure
 # The fingerprint: whether power rises over time and frequency in a grid of 32 parts by 8.
 BAND_EDGES = np.geomspace(300, 3400, 10)  # Hz: what telephones and codecs leave
@@ -35,7 +37,7 @@ class Sound:
     level: float | None  # dB re a full-scale sine, in the speech band: of all that can be speech
     snr: float | None  # dB, of that over the quietest tenth
     clipped: float | None  # the share of samples at the peak of their channel
-    bandwidth: float | None  # Hz: the highest frequency that it holds, up to 8,000
+    high_band: float | None  # dB: the level from 5 to 7.5 kHz over that from 2.5 to 3.5
     fingerprint: str | None  # 256 bits in hexadecimal, almost the same for the same sound
 
 
@@ -47,7 +49,7 @@ def measure_sound(audio: Audio, name: str) -> Sound:
     voiced = rising(levels)
     places = voiced.nonzero()[:, 0]
     first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(levels))
-    level = snr = clipped = bandwidth = fingerprint = None
+    level = snr = clipped = high_band = fingerprint = None
     if samples.abs().max() >= SILENCE:
         power = spectrum(mono)
         noises = levels[levels > DIGITAL_SILENCE]
@@ -57,7 +59,7 @@ def measure_sound(audio: Audio, name: str) -> Sound:
         peaks = samples.abs().amax(1, keepdim=True)
         flat = (samples.abs() >= FLAT * peaks).float().mean(1)[peaks[:, 0] >= SILENCE]
         clipped = round(flat.max().item(), 6)
-        bandwidth = highest_frequency(power)
+        high_band = high_over_middle(power)
         fingerprint = print_of(power[:, first:last])
     return Sound(
         seconds=round(samples.shape[-1] / rate, 3),
@@ -69,7 +71,7 @@ def measure_sound(audio: Audio, name: str) -> Sound:
         level=level and round(level, 2),
         snr=snr,
         clipped=clipped,
-        bandwidth=bandwidth,
+        high_band=high_band,
         fingerprint=fingerprint,
     )
 
@@ -87,11 +89,14 @@ def spectrum(samples: torch.Tensor) -> torch.Tensor:
     return power.abs().square()
 
 
-def highest_frequency(power: torch.Tensor) -> float:
-    """Returns the highest frequency, in Hz, that is not far below the strongest."""
-    mean = power.mean(1)
-    heard = (mean >= mean.max() * 10 ** (-HEARD / 10)).nonzero()
-    return int(heard.max()) * SAMPLE_RATE / N_FFT
+def high_over_middle(power: torch.Tensor) -> float:
+    """Returns the level of high frequencies over that of middle ones, in dB."""
+    mean = power.double().mean(1).clamp(min=1e-20)
+    high, middle = (
+        mean[round(low * N_FFT / SAMPLE_RATE) : round(top * N_FFT / SAMPLE_RATE) + 1].mean().item()
+        for low, top in (HIGH, MIDDLE)
+    )
+    return round(10 * math.log10(high / middle), 2)
 
 
 def print_of(power: torch.Tensor) -> str:
