@@ -26,7 +26,7 @@ from echo.support.provenance import read_provenance
 logger = logging.getLogger(__name__)
 
 HEARD = "heard.jsonl"
-TOGETHER = 128  # rows that are transcribed before what was heard is kept
+TOGETHER = 32  # rows that are transcribed before what was heard is kept
 EDGE_WORDS = 3
 EDGE_LETTERS = 6  # in a language without spaces between words
 

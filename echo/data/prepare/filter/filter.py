@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -58,11 +58,13 @@ class Filtered:
         for i, reasons in self.reasons.items():
             for rule in dict.fromkeys(reason.rule for reason in reasons):
                 found[rule].append(i)
-        alone = Counter(
-            {rule: self.hours([i for i in found[rule] if self.only(i, rule)]) for rule in found}
-        )
+        alone = {rule: [i for i in rows if self.only(i, rule)] for rule, rows in found.items()}
         return {
-            rule: {"rows": len(rows), "hours": self.hours(rows), "hours_alone": alone[rule]}
+            rule: {
+                "rows": len(rows),
+                "hours": self.hours(rows),
+                "hours_alone": self.hours(alone[rule]),
+            }
             for rule, rows in found.items()
         }
 

@@ -43,7 +43,7 @@ def measure_rows(
     """
     kept = KeptLines(file)
     keys = [key_of(row) for row in rows]
-    known = {key: measures_of(entry) for key, entry in kept.entries.items()}
+    known = {key: measures_of(kept.entries[key]) for key in keys if key in kept.entries}
     pending = [i for i, key in enumerate(keys) if key not in known]
     found: dict[int, Measured | DataError] = {}
     measured = measure_all([rows[i] for i in pending], workers)
