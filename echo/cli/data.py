@@ -114,3 +114,71 @@ def shard(
     hours = sum(entry.seconds for entry in entries) / 3600
     count = sum(entry.utterances for entry in entries)
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
+
+
+def split(
+    data: Annotated[
+        list[str], typer.Argument(help=f"{DATA_HELP} With --check, the sides of a split.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write train.jsonl, dev.jsonl and test.jsonl into, new or empty."),
+    ] = None,
+    dev: Annotated[
+        str | None, typer.Option(help="Size of dev: a share of the hours (5%), or hours (2h).")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Size of test: a share of the hours (5%), or hours (2h).")
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What rows on two sides must not share, separated by commas: speaker, recording, "
+            "text, or other columns."
+        ),
+    ] = "speaker,recording,text",
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns whose values each side should have in the same shares, such as "
+            "gender,language."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of groups.")] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an earlier split, whose rows stay on their sides."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Report what existing sides share, by the rules and by sound."
+        ),
+    ] = False,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Split a data set into train, dev and test that share no speaker, recording or sentence."""
+    from echo.data.named import check_named
+
+    rules = read_names(by, "--by")
+    given = {"--out": out, "--dev": dev, "--test": test, "--stratify": stratify, "--keep": keep}
+    if check:
+        for option, value in given.items():
+            if value is not None:
+                raise ConfigError(f"{option} has no effect with --check, which writes nothing")
+        if len(data) < 2:
+            raise ConfigError("--check compares the sides of a split: name two or more")
+    elif len(data) > 1:
+        raise ConfigError("name one data set, or compare several with --check")
+    elif out is None or (dev is None and test is None):
+        raise ConfigError("say where to write (--out FOLDER), and how much (--dev 5% --test 5%)")
+    for each in data:
+        check_named(each)
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    if check:
+        audit_split(data, rules, options)
+    else:
+        write_split(data[0], out, ...)

@@ -11,7 +11,7 @@ from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions
-from echo.data.sources.row import Rows, utterances
+from echo.data.sources.row import Row, Rows, checked, utterances
 from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
@@ -77,12 +77,21 @@ def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utteranc
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
+    return (
+        found if isinstance(found, DataError) else found[1] for found in scan_rows(spec, options)
+    )
+
+
+def scan_rows(
+    spec: str, options: ReadOptions = AS_USUAL
+) -> Iterator[tuple[Row, Utterance] | DataError]:
+    """Yields what `scan_source` does, and with each utterance the row that it was."""
     empty = True
     with system_errors(spec):
-        reader = find_reader(spec)
-        for row in utterances(reader.read(spec, options)):
+        for row in find_reader(spec).read(spec, options):
             empty = False
-            yield row
+            found = row if isinstance(row, DataError) else checked(row)
+            yield found if isinstance(found, DataError) else (row, found)
     if empty:
         raise DataError(f"{spec}: holds no utterances")
 
