@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from echo.cli.options import (
+    DATA_HELP,
     AllowOutside,
     AudioColumn,
     Data,
@@ -18,7 +19,7 @@ from echo.cli.options import (
     read_options,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief
+from echo.support.text import brief, read_names
 
 
 def check(
@@ -122,7 +123,7 @@ def split(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write train.jsonl, dev.jsonl and test.jsonl into, new or empty."),
+        typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl, new or empty."),
     ] = None,
     dev: Annotated[
         str | None, typer.Option(help="Size of dev: a share of the hours (5%), or hours (2h).")
@@ -164,21 +165,40 @@ def split(
     from echo.data.named import check_named
 
     rules = read_names(by, "--by")
-    given = {"--out": out, "--dev": dev, "--test": test, "--stratify": stratify, "--keep": keep}
+    strata = read_names(stratify, "--stratify") if stratify is not None else []
     if check:
-        for option, value in given.items():
-            if value is not None:
-                raise ConfigError(f"{option} has no effect with --check, which writes nothing")
+        writing = {"out": out, "dev": dev, "test": test, "stratify": stratify, "keep": keep}
+        if given := [f"--{option}" for option, value in writing.items() if value is not None]:
+            raise ConfigError(f"--check writes nothing: leave out {', '.join(given)}")
         if len(data) < 2:
-            raise ConfigError("--check compares the sides of a split: name two or more")
+            raise ConfigError("--check compares the sides of a split: name at least two")
     elif len(data) > 1:
-        raise ConfigError("name one data set, or compare several with --check")
+        raise ConfigError("split takes one data set; to compare the sides of a split, add --check")
     elif out is None or (dev is None and test is None):
-        raise ConfigError("say where to write (--out FOLDER), and how much (--dev 5% --test 5%)")
+        raise ConfigError("split needs a folder and a size: --out FOLDER --dev 5% --test 5%")
     for each in data:
         check_named(each)
     options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
     if check:
-        audit_split(data, rules, options)
-    else:
-        write_split(data[0], out, ...)
+        from echo.data.prepare.audit import audit_split, format_audit
+
+        audit = audit_split(data, rules, options)
+        print(format_audit(audit))
+        if audit.findings or audit.unusable:
+            raise typer.Exit(2)
+        return
+    assert out is not None
+
+    from echo.data.prepare.split import read_size, split_source
+    from echo.data.prepare.split_report import format_split
+
+    sizes = {"dev": dev, "test": test}
+    asked = {side: read_size(size, f"--{side}") for side, size in sizes.items() if size is not None}
+    done = split_source(data[0], out, asked, rules, strata, seed, keep, options)
+    print(format_split(done))
+    print(
+        f"\nwritten to {out}/, outside of which the recordings lie: to use it, set "
+        "data.allow_outside=true"
+    )
+    if done.unusable:
+        raise typer.Exit(2)

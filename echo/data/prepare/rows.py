@@ -51,7 +51,7 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
         )
     record = {key: value for key, value in row.record.items() if not isinstance(value, bytes)}
     column = row.columns.among(row.record).audio
-    if not os.path.isabs(str(row.record[column])):
+    if not Path(str(row.record[column])).is_absolute():
         path = path_from(folder, path.parent) / path.name
     record[column] = str(path)
     record["id"] = utterance.id
