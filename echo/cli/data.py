@@ -182,9 +182,9 @@ def split(
     if check:
         from echo.data.prepare.audit import audit_split, format_audit
 
-        audit = audit_split(data, rules, options)
+        audit = audit_split(data, rules, options, workers=os.cpu_count() or 1)
         print(format_audit(audit))
-        if audit.findings or audit.unusable:
+        if audit.shared or audit.unusable or audit.unheard:
             raise typer.Exit(2)
         return
     assert out is not None

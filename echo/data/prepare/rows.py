@@ -20,20 +20,20 @@ logger = logging.getLogger(__name__)
 def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utterance] | None]:
     """Yields every row, and None for one that cannot be used, which is logged. DataError if none
     can be, or if the source as a whole cannot be read."""
-    bad, some = 0, False
+    bad, some, first = 0, False, None
     for found in progress_bar(scan_rows(spec, options), desc="reading", unit=" rows", leave=False):
         if not isinstance(found, DataError):
             some = True
             yield found
             continue
-        bad += 1
+        bad, first = bad + 1, first or found
         if bad <= MAX_WARNINGS:
             logger.warning("left out: %s", found)
         yield None
     if bad > MAX_WARNINGS:
         logger.warning("%s: left out %d rows in all", spec, bad)
     if not some:
-        raise DataError(f"{spec}: none of its {bad} rows can be used")
+        raise DataError(f"{spec}: none of its {bad} rows can be used; the first is {first}")
 
 
 def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:

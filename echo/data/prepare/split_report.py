@@ -101,10 +101,8 @@ def joined(split: Split) -> str:
         f"one side; the largest has {hours(split.largest)} of {hours(split.weights.sum())} hours"
     )
     # Models are measured on speakers whom they have not heard: that is given up last.
-    worst = max(
-        split.costs,
-        key=lambda c: (c.rule != "speaker" and c.tied > OFF * split.weights.sum(), c.tied),
-    )
+    much = OFF * split.weights.sum()
+    worst = max(split.costs, key=lambda c: (c.rule != "speaker" and c.tied > much, c.tied))
     rest = ",".join(cost.rule for cost in split.costs if cost is not worst)
     if not rest or not worst.tied:
         return f"{said}; choose what must be kept apart with --by"
