@@ -1,6 +1,6 @@
 """Acoustic fingerprints, by which recordings that sound alike are found in any format and at any
-level: those of Haitsma and Kalker (2002), the signs of how differences of energy between neighbouring
-bands change from one moment to the next."""
+level: those of Haitsma and Kalker (2002), whose bits tell whether differences of energy between
+neighbouring bands rise from one moment to the next."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -15,8 +15,8 @@ WINDOW = 4096  # samples: so long that it matters little where a recording begin
 HOP = 512
 BANDS = 33  # whose differences make 32 bits
 LOWEST, HIGHEST = 200.0, 3_400.0  # Hz: what a telephone lets through
-# The share of bits in which the same sound may differ: MP3, Vorbis, Opus and telephones have at most
-# 0.15 in clips of read speech, and different clips at least 0.43.
+# The share of bits in which the same sound may differ: after MP3, Vorbis, Opus or a telephone, clips
+# of read speech differ in 0.15 at the most, and from other clips in 0.43 at the least.
 MAX_ERRORS = 0.25
 MIN_FRAMES = 8  # that must agree, of a quarter of a second: fewer may agree by chance
 MIN_SHARED = 0.8  # of the shorter recording: what two begin with alike, as a jingle, is less
@@ -37,7 +37,7 @@ def fingerprint(samples: torch.Tensor) -> np.ndarray:
     energy = bands() @ spectrum.abs().square()
     across = energy[:-1] - energy[1:]
     rises = (across[:, 1:] > across[:, :-1]).T.numpy()
-    return np.packbits(rises, axis=1).view(np.uint32)[:, 0]
+    return np.ascontiguousarray(np.packbits(rises, axis=1)).view(np.uint32)[:, 0]
 
 
 def alike(prints: Sequence[np.ndarray], sides: Sequence[int]) -> Iterator[tuple[int, int]]:

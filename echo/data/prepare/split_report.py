@@ -108,8 +108,8 @@ def joined(split: Split) -> str:
         return f"{said}; choose what must be kept apart with --by"
     return (
         f"{said}. The rule {worst.rule!r} joins them: {brief(worst.example)!r} alone is in "
-        f"{worst.joined} of the {worst.groups} groups that there are without it. To leave it out: "
-        f"--by {rest}"
+        f"{worst.joined} of the {worst.groups} groups that there would be without it. To leave the "
+        f"rule out: --by {rest}"
     )
 
 
