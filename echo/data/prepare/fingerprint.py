@@ -15,8 +15,8 @@ WINDOW = 4096  # samples: so long that it matters little where a recording begin
 HOP = 512
 BANDS = 33  # whose differences make 32 bits
 LOWEST, HIGHEST = 200.0, 3_400.0  # Hz: what a telephone lets through
-# The share of bits in which the same sound may differ: after MP3, Vorbis, Opus or a telephone, clips
-# of read speech differ in 0.15 at the most, and from other clips in 0.43 at the least.
+# The share of bits in which the same sound may differ: after MP3, Vorbis, Opus or a telephone,
+# clips of read speech differ in 0.15 at the most, and from other clips in 0.43 at the least.
 MAX_ERRORS = 0.25
 MIN_FRAMES = 8  # that must agree, of a quarter of a second: fewer may agree by chance
 MIN_SHARED = 0.8  # of the shorter recording: what two begin with alike, as a jingle, is less
