@@ -127,7 +127,7 @@ def split_source(
     if keep is not None:
         split.notes += kept_notes(split, keep, old, follow(sides, keys, weights))
     fill(split, labels, seed)
-    split.notes += size_notes(split, strict=keep is None) + unnamed_notes(split, old)
+    split.notes += size_notes(split) + unnamed_notes(split, old)
     with whole_folder(out) as folder:
         for number, name in enumerate((*SIDES, LEFT_OUT_FILE)):
             wanted = sides == number

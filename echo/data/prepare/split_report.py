@@ -10,12 +10,10 @@ from echo.data.prepare.groups import totals
 from echo.data.prepare.keep import FREE, LEFT_OUT, SIDES, digest_of, side_file
 from echo.data.prepare.rules import Codes, column_codes
 from echo.data.utterance import Utterance
-from echo.support.errors import DataError
 from echo.support.text import brief, table, visible
 
 LEFT_OUT_FILE = "left_out"
 OFF = 0.01  # the share by which a side may differ from what was asked without a word
-TOO_LITTLE = 0.5  # of what was asked: a side that nobody wants
 HOUR = 3_600_000  # milliseconds
 MAX_STRATA = 20  # shown
 
@@ -103,9 +101,14 @@ def joined(split: Split) -> str:
     # Models are measured on speakers whom they have not heard: that is given up last.
     much = OFF * split.weights.sum()
     worst = max(split.costs, key=lambda c: (c.rule != "speaker" and c.tied > much, c.tied))
+    if len(split.costs) == 1:
+        return f"{said}; choose something else to keep apart with --by"
+    if not worst.tied:
+        return (
+            f"{said}, and to leave out one rule changes nothing: leave out more, as with "
+            f"--by {split.costs[0].rule}"
+        )
     rest = ",".join(cost.rule for cost in split.costs if cost is not worst)
-    if not rest or not worst.tied:
-        return f"{said}; choose what must be kept apart with --by"
     return (
         f"{said}. The rule {worst.rule!r} joins them: {brief(worst.example)!r} alone is in "
         f"{worst.joined} of the {worst.groups} groups that there would be without it. To leave the "
@@ -113,21 +116,14 @@ def joined(split: Split) -> str:
     )
 
 
-def size_notes(split: Split, strict: bool) -> list[str]:
-    """Says which sides are not as large as was asked. DataError if `strict` and one has hardly
-    anything."""
+def size_notes(split: Split) -> list[str]:
+    """Says which sides are not as large as was asked, and why."""
     notes = []
     for side, asked in split.asked.items():
         held = split.held(SIDES.index(side))
-        if abs(held - asked) <= OFF * asked:
-            continue
-        said = f"{side} has {hours(held)} hours where {hours(asked)} were asked for"
-        if strict and held < TOO_LITTLE * asked:
-            raise DataError(f"{split.spec}: {said}: {joined(split)}")
-        notes.append(said)
-    if notes:
-        notes.append(joined(split))
-    return notes
+        if abs(held - asked) > OFF * asked:
+            notes.append(f"{side} has {hours(held)} hours where {hours(asked)} were asked for")
+    return [*notes, joined(split)] if notes else []
 
 
 def unnamed_notes(split: Split, old: int) -> list[str]:

@@ -118,9 +118,8 @@ def test_nothing_is_on_two_sides(tmp_path, block):
         spec = source(tmp_path / "data", rows)
         groups = groups_of(rows)
         options = {"stratify": ["gender"], "seed": seed}
-        if len(groups) < 3 or sum(groups) - max(groups) < share / 100 * sum(groups):
-            # All is one group, or what is left of it is next to nothing.
-            with pytest.raises(DataError, match="To leave the rule out: --by"):
+if len(groups) < 3:
+            with pytest.raises(DataError, match=r"must stay on one side.* --by speaker"):
                 split_source(spec, out, sizes, **options)
             assert not out.exists()
             continue
@@ -173,7 +172,7 @@ def test_the_same_rows_are_split_alike_in_any_order(tmp_path):
 def test_a_seed_gives_this_split(tmp_path):
     """Whatever the machine and the version: others must get the same."""
     split_source(source(tmp_path / "data", speaker_rows()), tmp_path / "out", TENTHS)
-    assert {each["speaker"] for each in written(tmp_path / "out")["dev"]} == {"?"}
+    assert {each["speaker"] for each in written(tmp_path / "out")["dev"]} == {"9", "26", "29", "32"}
 
 
 def test_columns_stay_and_parts_sound_the_same(tmp_path):
@@ -309,7 +308,7 @@ def test_few_groups_are_chosen_as_by_trying_all():
 
 def test_the_audit_finds_what_is_shared(tmp_path):
     folder = tmp_path / "data"
-    voice = np.random.default_rng(0).standard_normal((3, 16_000, 1)).cumsum(1) / 400
+    voice = np.random.default_rng(0).standard_normal((3, 32_000, 1)) / 10
     for i, samples in enumerate(voice):
         write(folder / f"{i}.wav", samples)
     write(folder / "copy.ogg", 0.1 * voice[0])
