@@ -118,7 +118,7 @@ def test_nothing_is_on_two_sides(tmp_path, block):
         spec = source(tmp_path / "data", rows)
         groups = groups_of(rows)
         options = {"stratify": ["gender"], "seed": seed}
-if len(groups) < 3:
+        if len(groups) < 3:
             with pytest.raises(DataError, match=r"must stay on one side.* --by speaker"):
                 split_source(spec, out, sizes, **options)
             assert not out.exists()
