@@ -138,7 +138,8 @@ class TrainState:
     def learning_rates(self) -> dict[str, float]:
         """The schedule's learning rate, `learning_rate`, and those of the model's parts if any has
         another."""
-        highest, rates = self.schedule.base_lrs, self.schedule.get_last_lr()
+        highest = [float(rate) for rate in self.schedule.base_lrs]
+        rates = [float(rate) for rate in self.schedule.get_last_lr()]
         factor = next((rate / high for rate, high in zip(rates, highest, strict=True) if high), 0.0)
         found = {"learning_rate": self.config.train.learning_rate * factor}
         if {*highest} != {self.config.train.learning_rate}:

@@ -171,7 +171,8 @@ class TrainStep:
         """Returns what is minimised, and each of `self.losses`, summed over a batch."""
         score = partial(self.score, batch) if self.by_token else None
         output = forward(self.state.model, batch, score=score)
-        objective, scored = output.scores if score else (0, ())
+        found: Any = output.scores if score else (0, ())
+        objective, scored = found
         values: dict[Loss, torch.Tensor] = dict(zip(self.by_token, scored, strict=True))
         for loss in self.losses:
             if loss not in values:
