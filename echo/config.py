@@ -256,6 +256,19 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class TeacherSettings:
+    """A trained model, usually a larger one, whose distribution over the next token is learned."""
+
+    # The teacher, a run's folder, or the folder or hub id of a Whisper or Echo model with the same
+    # tokens and mel bands.
+    model: str
+    # Weight of the KL divergence from the teacher's distribution.
+    weight: PositiveAmount = 0.8
+    # Temperature of both distributions; the divergence is multiplied by its square.
+    temperature: PositiveAmount = 2.0
+
+
+@dataclass(frozen=True)
 class LossSettings:
     """What training minimises: cross-entropy and these losses."""
 
@@ -270,6 +283,9 @@ class LossSettings:
     # Weight of the KL divergence between the decoder's distribution and the starting model's, which
     # keeps what `init` knows; above 0, a second copy of the model is held in memory.
     anchor_kl: Amount = 0.0
+    # Teacher to learn from besides the transcripts, {model: openai/whisper-small.en}, which hears
+    # the same batches and is held in memory; null has none.
+    teacher: TeacherSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -323,6 +339,9 @@ class TrainSettings:
     # Learning rate of parameters that a Whisper does not have, such as local branches; null is
     # learning_rate.
     new_learning_rate: Amount | None = None
+    # Factors on the learning rates of modules by name, such as {decoder: 0.1}; of nested modules
+    # the inner one's counts, and what is not named has a factor of 1.
+    rates: dict[str, Amount] = field(default_factory=dict)
     # Number of batches in a step.
     accumulation: Positive = 1
     # Whether layers' activations are recomputed for the gradients instead of kept, which takes less

@@ -78,6 +78,7 @@ class TrainState:
         with processes.together():
             optimiser = build_optimiser(model, config.train)
             self.schedule = build_schedule(optimiser, config.train, lambda: self.progress.seconds)
+        self.parts = [group["part"] for group in optimiser.param_groups]
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
@@ -128,11 +129,23 @@ class TrainState:
         return {
             **{key: fmean(float(step[key]) for step in steps) for key in steps[0]},
             "skipped_steps": progress.skipped_steps,
-            "learning_rate": self.schedule.get_last_lr()[0],
+            **self.learning_rates(),
             "seconds": progress.seconds,
             "utterances": progress.utterances,
             "utterances_per_second": progress.utterances / progress.seconds,
         }
+
+    def learning_rates(self) -> dict[str, float]:
+        """The schedule's learning rate, `learning_rate`, and those of the model's parts if any has
+        another."""
+        highest = [float(rate) for rate in self.schedule.base_lrs]
+        rates = [float(rate) for rate in self.schedule.get_last_lr()]
+        factor = next((rate / high for rate, high in zip(rates, highest, strict=True) if high), 0.0)
+        found = {"learning_rate": self.config.train.learning_rate * factor}
+        if {*highest} != {self.config.train.learning_rate}:
+            named = zip(self.parts, rates, strict=True)
+            found |= {f"learning_rate/{part}": rate for part, rate in named if part}
+        return found
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within, the model has the weights to evaluate and save: with `ema_decay` their average,
