@@ -11,8 +11,8 @@ import typer
 
 import echo
 from echo.cli import averaging, data, measuring, training, using
-from echo.cli.options import is_main_process, process_count
 from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
+from echo.support.launch import is_main_process, process_count
 from echo.support.text import visible, visible_lines
 
 app = typer.Typer(
