@@ -1,5 +1,6 @@
 """Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
+import logging
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 from echo.support.hub import check_model
 
+logger = logging.getLogger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"  # of peft
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
 # What safetensors and torch raise of a damaged file of weights.
@@ -49,6 +53,12 @@ class PretrainedFolder(Checkpoint):
             if name.endswith(".json") and (folder / name).exists():
                 read_object(folder / name)
         self.weights = read_weights(folder)
+        if (folder / ADAPTER_CONFIG).exists():
+            logger.warning(
+                "%s: its adapter (%s) is not applied: merge it with the weights to use it",
+                folder,
+                ADAPTER_CONFIG,
+            )
 
     def tokenizer(self) -> WhisperTokenizer | None:
         if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
