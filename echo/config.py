@@ -43,7 +43,8 @@ class SetNames:
     """Names of data sets, which `train.best` and metrics use."""
 
     def allows(self, value: Mapping[str, str]) -> bool:
-        return bool(value) and all(SET_NAME.fullmatch(str(name)) for name in value)
+        names_fit = (isinstance(name, str) and SET_NAME.fullmatch(name) for name in value)
+        return bool(value) and all(names_fit)
 
     def __str__(self) -> str:
         return "a mapping from names (a letter, then letters, digits, - or _) to data sets"
@@ -464,13 +465,18 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not path.exists():
         raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
     stored, config = load_config(path), load_config(path, overrides)
-    for key in changed(to_dict(stored), to_dict(config)):
-        if key not in CHANGEABLE:
-            raise ConfigError(
-                f"{key} cannot change when a run is resumed; start another run with init={run} to "
-                "go on from its model"
-            )
+    if key := unchangeable(stored, config):
+        raise ConfigError(
+            f"{key} cannot change when a run is resumed; start another run with init={run} to "
+            "go on from its model"
+        )
     return resolved(config)
+
+
+def unchangeable(before: RunConfig, after: RunConfig) -> str | None:
+    """The first setting that differs and cannot change when a run is resumed; None if none does."""
+    differing = changed(to_dict(before), to_dict(after))
+    return next((key for key in differing if key not in CHANGEABLE), None)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

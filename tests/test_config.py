@@ -142,6 +142,14 @@ MERGES = "a: &a {k0: 1, k1: 1}\n" + "".join(
         ("seed: 2020-13-45", "month must be in 1..12"),
         ("seed: !!python/object/apply:os.system [echo]", "could not determine a constructor"),
         ("seed: !!timestamp x", ""),
+        (
+            "data:\n  eval: {no: a.jsonl}",
+            "line 2 has the key no, which is not text in YAML: put it",
+        ),
+        ("data: {eval: {null: a}}", "the key null, which is not text"),
+        ("data: {eval: {.nan: a}}", "the key .nan, which is not text"),
+        ("models: {2020-01-01: {}}", "the key 2020-01-01, which is not text"),
+        ("data: {eval: {[a]: b}}", "a list or a mapping as a key"),
         ("seed: \0", "special characters are not allowed"),
     ],
 )
@@ -153,6 +161,13 @@ def test_yaml_that_would_run_or_grow_is_refused(tmp_path, text, reason):
     assert str(caught.value).startswith(f"{path}: is not YAML (")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no", "null", "yes", "y"])
+def test_a_name_in_quotes_is_a_name(tmp_path, name):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"data: {{eval: {{'{name}': a.jsonl}}}}")
+    assert load_config(path).data.eval == {name: "a.jsonl"}
 
 
 def test_aliases_and_merge_keys_are_read(tmp_path):
