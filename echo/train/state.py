@@ -17,6 +17,8 @@ from echo.checkpoints.run import Progress
 from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
+from echo.support.settings import to_dict
+from echo.support.yaml import dump
 from echo.train.lora import trained_state
 from echo.train.optimiser import build_optimiser
 from echo.train.schedule import build_schedule, share_done
@@ -143,9 +145,10 @@ class TrainState:
         """Tensors and plain values. All processes must call it.
 
         Returns:
-            `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`; and
-            `trained`, what is trained, where the checkpoint's model has other weights (with `lora`
-            and `ema_decay`); and with `ema_decay` `average`, the averages of these weights.
+            `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`,
+            `config` as YAML; and `trained`, what is trained, where the checkpoint's model has other
+            weights (with `lora` and `ema_decay`); and with `ema_decay` `average`, the averages of
+            these weights.
         """
         state = {
             "optimiser": whole(self.optimiser.state_dict()),
@@ -153,6 +156,7 @@ class TrainState:
             "random": self.processes.gather(random_state()),
             "recent": self.recent,
             "progress": asdict(self.progress),
+            "config": dump(to_dict(self.config)),
         }
         if self.config.lora or self.average:
             state["trained"] = trained_state(self.unwrapped)
