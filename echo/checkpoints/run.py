@@ -21,7 +21,7 @@ from echo.checkpoints.checksums import damage, seal
 from echo.data.batching import Position
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
-from echo.support.files import flush, whole_folder
+from echo.support.files import flush, read_object, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,10 @@ class CheckpointFolder:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged files raise errors of many kinds
             raise EchoError(f"{file}: holds no training state ({reason(error)})") from error
-        return path, {**state, "progress": json.loads((path / PROGRESS_FILE).read_text())}
+        progress = read_object(path / PROGRESS_FILE)
+        if not isinstance(state, dict) or progress.get("step") != step_of(path):
+            raise EchoError(f"{path}: holds no training state of its step")
+        return path, {**state, "progress": progress}
 
 
 def remove(path: Path) -> None:

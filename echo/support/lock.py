@@ -78,7 +78,7 @@ def open_own(path: Path) -> IO[str]:
             raise EchoError(f"{path}: is a link, not Echo's lock; remove it") from None
         raise
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    content = os.pread(descriptor, 20, 0) if is_file else b"a pipe or device"
+    content = os.read(descriptor, 20) if is_file else b"a pipe or device"
     if content and not re.fullmatch(rb"[0-9]{1,18}\n?", content):
         os.close(descriptor)
         raise EchoError(f"{path}: is not Echo's lock; move it away")

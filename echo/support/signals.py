@@ -10,11 +10,12 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-ASKING = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP, which Windows lacks, is sent where a terminal or a connection closes.
+ASKING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class StopRequest:
-    """A `with` block that records SIGTERM and SIGINT, so that the step can be finished. A second
+    """A `with` block that records SIGTERM, SIGINT and SIGHUP, so that the step can be finished. A second
     signal is handled as before the block."""
 
     def __init__(self) -> None:

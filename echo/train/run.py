@@ -12,7 +12,7 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from echo.checkpoints.load import load_model
-from echo.checkpoints.run import CheckpointFolder, Progress
+from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config, unchangeable
 from echo.data.build import build_corpus
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
@@ -29,7 +29,7 @@ from echo.data.utterance import (
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.support.errors import ConfigError, DataError
+from echo.support.errors import ConfigError, DataError, EchoError, reason
 from echo.support.lock import locked
 from echo.support.provenance import read_provenance, write_provenance
 from echo.support.settings import build, to_dict
@@ -174,7 +174,10 @@ def is_edited(run: Path, config: RunConfig, path: Path, state: dict[str, Any]) -
     resuming would not apply one. Checkpoints of earlier versions do not hold them."""
     if "config" not in state:
         return False
-    stored = build(RunConfig, load(state["config"]), str(path))
+    try:
+        stored = build(RunConfig, load(str(state["config"])), str(path))
+    except ValueError as error:
+        raise EchoError(f"{path / TRAINER_FILE}: its config is not YAML ({error})") from None
     if key := unchangeable(stored, config):
         raise ConfigError(
             f"{run / 'config.yaml'}: {key} is not what the run was trained with, and cannot change "
@@ -202,7 +205,10 @@ def trainer_at(
         corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, start=start)
-    trainer.state.load_state_dict(state)
+    try:
+        trainer.state.load_state_dict(state)
+    except (EchoError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise EchoError(f"{path / TRAINER_FILE}: {reason(error)}") from error
     return trainer
 
 
