@@ -5,15 +5,16 @@ import io
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 import echo
 from echo.cli import averaging, data, measuring, training, using
-from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError, reason
 from echo.support.launch import is_main_process, process_count
-from echo.support.text import visible, visible_lines
+from echo.support.text import brief, visible, visible_lines
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -88,6 +89,12 @@ def set_up_output() -> None:
     logging.basicConfig(handlers=[handler])
 
 
+def leave_closed_output() -> None:
+    """Lets the interpreter flush into nothing, where its output has no reader."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def fail(error: object) -> None:
     print(f"echo-asr: {visible(' '.join(str(error).split()))}", file=sys.stderr)
 
@@ -100,6 +107,10 @@ def main() -> None:
     # Progress bars and hints of the libraries would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Products in TF32 are no longer those of float32; cuBLAS reads these when it is loaded.
+    for variable in ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE"):
+        if os.environ.pop(variable, None) is not None:
+            logging.getLogger("echo").warning("%s has no effect: it would change results", variable)
     # torchao, which transformers imports where it is installed, uses what torch is about to drop.
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
@@ -109,10 +120,15 @@ def main() -> None:
     except EchoError as error:
         fail(error)
         sys.exit(2)
+    except BrokenPipeError:  # nobody reads the output any more, as after `| head -1`
+        leave_closed_output()
+        sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        fail(f"{error.filename or 'a file'}: the disk is full")
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fail(
+            f"{brief(name)}: {'the disk is full' if full else f'cannot be used ({reason(error)})'}"
+        )
         sys.exit(2)
     except StoppedError as stop:
         if is_main_process():

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Annotated, Any, Literal, TextIO
 
 import typer
@@ -34,7 +34,13 @@ class JsonLines(logging.Handler):
             self.write({"kind": "warning", "message": record.getMessage()})
 
     def write(self, event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=self.stream, flush=True)
+        if self.stream.closed:
+            return
+        try:
+            print(json.dumps(event), file=self.stream, flush=True)
+        except BrokenPipeError:  # a reader that leaves, as `head -1` does, does not end a training
+            with suppress(OSError):
+                self.stream.close()
 
 
 @contextmanager

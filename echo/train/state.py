@@ -174,8 +174,12 @@ class TrainState:
         The random generators are restored only where as many processes train as before; otherwise
         they are seeded anew.
         """
+        like = self.state_dict()
+        for name, _ in self.unwrapped.named_buffers():
+            if name not in (state.get("trained") or ()):  # earlier versions did not keep them
+                like.get("trained", {}).pop(name, None)
         shapes = state_shapes(self.optimiser.optimizer)
-        check_saved(state, self.state_dict(), shapes, self.processes.rank)
+        check_saved(state, like, shapes, self.processes.rank)
         self.optimiser.load_state_dict(spread_optimiser_state(state["optimiser"], self.optimiser))
         self.schedule.load_state_dict(state["schedule"])
         if "trained" in state:

@@ -36,7 +36,7 @@ def after_step(monkeypatch, number, action):
     monkeypatch.setattr(TrainStep, "accumulate", disturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("step", [3, 5])
 def test_a_signal_writes_a_checkpoint_and_nothing_is_lost(
     shared, tmp_path, monkeypatch, number, step
