@@ -5,8 +5,8 @@ import io
 import logging
 import os
 import sys
-from contextlib import suppress
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -78,21 +78,40 @@ class VisibleFormatter(logging.Formatter):
         return visible_lines(super().format(record))
 
 
+class Patient(io.TextIOWrapper):
+    """An output whose reader may leave, as `head -1` does, without an end to a training."""
+
+    def write(self, text: str) -> int:
+        return self.attempt(lambda: super(Patient, self).write(text))
+
+    def flush(self) -> None:
+        self.attempt(super().flush)
+
+    def attempt(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return action()
+
+
 def set_up_output() -> None:
     """Makes output safe for the terminal, whatever characters transcripts and names hold."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            buffering = {"line_buffering": name == "stderr" or stream.isatty()}
+            stream = Patient(stream.buffer, encoding=stream.encoding, **buffering)
+            setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.
             stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
-
-
-def leave_closed_output() -> None:
-    """Lets the interpreter flush into nothing, where its output has no reader."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(error: object) -> None:
@@ -120,15 +139,11 @@ def main() -> None:
     except EchoError as error:
         fail(error)
         sys.exit(2)
-    except BrokenPipeError:  # nobody reads the output any more, as after `| head -1`
-        leave_closed_output()
-        sys.exit(2)
     except OSError as error:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fail(
-            f"{brief(name)}: {'the disk is full' if full else f'cannot be used ({reason(error)})'}"
-        )
+        name = error.filename
+        place = brief(os.fsdecode(name)) if isinstance(name, str | bytes) else "a file"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fail(f"{place}: {'the disk is full' if is_full else f'cannot be used ({reason(error)})'}")
         sys.exit(2)
     except StoppedError as stop:
         if is_main_process():

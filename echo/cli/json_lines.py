@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from typing import Annotated, Any, Literal, TextIO
 
 import typer
@@ -34,13 +34,7 @@ class JsonLines(logging.Handler):
             self.write({"kind": "warning", "message": record.getMessage()})
 
     def write(self, event: dict[str, Any]) -> None:
-        if self.stream.closed:
-            return
-        try:
-            print(json.dumps(event), file=self.stream, flush=True)
-        except BrokenPipeError:  # a reader that leaves, as `head -1` does, does not end a training
-            with suppress(OSError):
-                self.stream.close()
+        print(json.dumps(event), file=self.stream, flush=True)
 
 
 @contextmanager
