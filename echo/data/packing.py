@@ -6,9 +6,8 @@ speech, in everything that is longer.
 """
 
 import random
-import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from echo.config import PackSettings
 from echo.data.audio import JoinedAudio
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.text import natural
 
 MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
 # Seconds by which a recording may be longer than its row says, for durations are rounded.
@@ -197,12 +197,6 @@ def in_order(group: Sequence[Utterance]) -> list[Utterance]:
     keyed = []
     for utterance in group:
         name = (utterance.where, utterance.id)
-        keyed.append((seen[name], [*numbers_apart(name[0])], [*numbers_apart(name[1])]))
+        keyed.append((seen[name], natural(name[0]), natural(name[1])))
         seen[name] += 1
     return [group[i] for i in sorted(range(len(group)), key=keyed.__getitem__)]
-
-
-def numbers_apart(name: str) -> Iterator[tuple[str, int]]:
-    """Yields the parts of a name by which "train.jsonl:9" comes before "train.jsonl:10"."""
-    for text, digits in re.findall(r"(\D*)(\d*)", name):
-        yield text, int(digits or -1)

@@ -19,6 +19,13 @@ from echo.support.errors import DataError, EchoError, reason
 UNFINISHED = ".writing"  # suffix of what is being written; it stays if the process is killed
 
 
+# Files that Echo writes into the folders of results, beside folders that users name.
+RESERVED = (
+    *("pilot.json", "table.md", "comparison.json", "comparison.md", "evaluation.json"),
+    *("inspection.json", "provenance.json", "report.html", "utterances.jsonl"),
+)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a new path beside `path` to write to, which replaces `path` at the end, or is deleted
@@ -99,7 +106,19 @@ def result_folder(folder: Path, result: str) -> None:
     results already, which are never overwritten."""
     if (folder / result).exists():
         raise EchoError(f"{folder}: holds results already ({result}); choose another folder")
+    check_reserved(folder)
     writable_folder(folder)
+
+
+def check_reserved(folder: Path) -> None:
+    """Raises EchoError where a folder has the name of a file that is to be written."""
+    if taken := next((folder / name for name in RESERVED if (folder / name).is_dir()), None):
+        raise EchoError(f"{taken}: is a folder, but must be a file of results; move it away")
+
+
+def is_reserved(name: str) -> bool:
+    """Returns whether a folder of this name would be in the way of a result's file."""
+    return name.casefold() in RESERVED
 
 
 @contextmanager
