@@ -221,3 +221,20 @@ def test_a_value_is_blamed_where_it_stands(tmp_path, monkeypatch, override, mess
     with pytest.raises(ConfigError, match=r"^run\.yaml: train\.max_steps is 'wrong'"):
         load_config("run.yaml")
     assert load_config("run.yaml", ["train.max_steps=5"]).train.max_steps == 5
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("model.d_model=4611686018427387904", "model.encoder_layers=10000000"),
+        *("model.decoder_layers=9223372036854775807", "model.heads=9223372036854775807"),
+        *("model.ffn_dim=9223372036854775807", "model.max_seconds=1e18", "data.workers=1000000000"),
+        *("model.max_tokens=4611686018427387904", "model.n_mels=4611686018427387904"),
+        *("data.augment.time_masks=1000000000000", "decode.beams=4611686018427387904"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused(tmp_path, override):
+    (tmp_path / "run.yaml").write_text("")
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"{key} is .*, but must be from"):
+        load_config(tmp_path / "run.yaml", [override])

@@ -26,7 +26,7 @@ Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Checkpoint = Annotated[
     Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
 ]
-Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 is greedy decoding.")]
+Beams = Annotated[int, typer.Option(min=1, max=1000, help="Number of beams; 1 is greedy decoding.")]
 Language = Annotated[
     str | None,
     typer.Option(
