@@ -16,6 +16,7 @@ from torchaudio.transforms import Resample
 
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
+from echo.support.files import refuse_pipe
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
@@ -210,6 +211,8 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
 def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
     """Opens a recording. Errors while it is open become a DataError."""
     try:
+        if isinstance(source, Path):
+            refuse_pipe(source)
         with soundfile.SoundFile(source) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
@@ -224,6 +227,7 @@ def refusal(source: Path | io.BytesIO, error: Exception) -> str:
     """Returns why a recording cannot be read, by what soundfile or the system raised."""
     if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
+            refuse_pipe(source)
             source.open("rb").close()
         except (FileNotFoundError, ValueError):
             return "no such recording"

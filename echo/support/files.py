@@ -1,9 +1,11 @@
 """Reading JSON, and writing files and folders so that a reader never finds half of one. What cannot
 be written is an EchoError, and what cannot be read a DataError."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,9 +133,20 @@ def writing(target: Path) -> Iterator[None]:
         raise EchoError(f"{target}: cannot be written ({reason(error)})") from error
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raises OSError for a pipe or a device, of which reading may never end, unless the shell has
+    opened it for this process, as `<(...)`."""
+    if str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/")):
+        return
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file."""
     try:
+        refuse_pipe(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from None

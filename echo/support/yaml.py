@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from echo.support.errors import ConfigError
-from echo.support.files import replace_text
+from echo.support.files import refuse_pipe, replace_text
 
 TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 MAX_VALUES = 100_000  # in a text, with its aliases unfolded
@@ -91,7 +91,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping; see `find_config` for where."""
     path = find_config(path)
     try:
-        content = load(Path(path).read_text(encoding="utf-8"))
+        refuse_pipe(path)
+        content = load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from echo.config import RunConfig
 from echo.support.errors import EchoError
-from echo.support.files import replace_text
+from echo.support.files import refuse_pipe, replace_text
 from echo.train.trackers import Trackers
 
 EVENTS = logging.getLogger("echo.events")
@@ -67,6 +67,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
+    refuse_pipe(path)
     events: list[dict[str, Any]] = []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):  # the last has no newline
