@@ -53,8 +53,14 @@ def load_model(
     checkpoint, config = open_as_echo(folder)
     tokenizer = load_tokenizer(folder)
     checkpoint.check_tokenizer(tokenizer)
-    # weights_only: a pytorch_model.bin is unpickled without running code.
-    model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
+    # Not by the folder, of which `transformers` would read what was not checked, as an adapter
+    # beside the weights where peft is installed.
+    model = EchoForConditionalGeneration.from_pretrained(
+        None,
+        config=config,
+        state_dict={key: tensor.load() for key, tensor in checkpoint.weights.items()},
+        dtype=torch.float32,
+    )
     if checkpoint.generation is not None:
         model.generation_config = checkpoint.generation
     set_language(model, tokenizer, source, language, task)

@@ -1,5 +1,7 @@
 """Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
+import logging
+import reprlib
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,10 @@ from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 from echo.support.hub import check_model
 
+logger = logging.getLogger(__name__)
+
+MOST_LAYERS = 1000
+ADAPTER_CONFIG = "adapter_config.json"  # of peft
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
 # What safetensors and torch raise of a damaged file of weights.
@@ -49,6 +55,12 @@ class PretrainedFolder(Checkpoint):
             if name.endswith(".json") and (folder / name).exists():
                 read_object(folder / name)
         self.weights = read_weights(folder)
+        if (folder / ADAPTER_CONFIG).exists():
+            logger.warning(
+                "%s: its adapter (%s) is not applied: merge it with the weights to use it",
+                folder,
+                ADAPTER_CONFIG,
+            )
 
     def tokenizer(self) -> WhisperTokenizer | None:
         if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
@@ -80,9 +92,16 @@ def download(source: str) -> Path:
 
 def read_config(folder: Path) -> WhisperConfig:
     path = folder / "config.json"
-    kind = read_object(path).get("model_type")
+    content = read_object(path)
+    kind = content.get("model_type")
     if kind not in CONFIGS:
         raise DataError(f"{path}: its model_type is {kind!r}, not 'whisper' or 'echo'")
+    for key in ("encoder_layers", "decoder_layers"):
+        count = content.get(key, 1)
+        if type(count) is not int or not 1 <= count <= MOST_LAYERS:  # each of which takes memory
+            raise DataError(
+                f"{path}: its {key} is {reprlib.repr(count)}, but must be from 1 to {MOST_LAYERS}"
+            )
     try:
         return CONFIGS[kind].from_pretrained(folder)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:

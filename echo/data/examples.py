@@ -22,6 +22,8 @@ from echo.support.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+HEADERS_ERR = FRAMES_PER_SECOND  # frames: some headers give a length about right
+
 SampleChange = Callable[[torch.Tensor], torch.Tensor]  # of (samples,), which keeps their number
 
 
@@ -83,12 +85,21 @@ class ExampleReader:
         if isinstance(utterance, Window):
             return self.read_window(utterance, speed, change)
         with naming(utterance):
-            samples = utterance.audio.load()
+            samples = self.samples(utterance)
             changed = at_speed(samples, speed)
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
             features, seconds = self.features(samples, change)
             return Example(utterance, features, self.tokens(utterance), seconds)
+
+    def samples(self, utterance: Utterance) -> torch.Tensor:
+        """Decodes a recording, unless it is too long by its header: a row may give less, and hours
+        take gigabytes."""
+        audio = utterance.audio.fetch()
+        frames = feature_frames(round(audio.seconds() * SAMPLE_RATE))
+        if frames > self.limits.max_frames + HEADERS_ERR:
+            self.check_frames(frames)
+        return audio.load()
 
     def features(
         self, samples: torch.Tensor, change: SampleChange | None
@@ -112,7 +123,7 @@ class ExampleReader:
             try:
                 with naming(part):
                     pause = pause_of(window, place, speed)
-                    samples = at_speed(part.audio.load(), speed)
+                    samples = at_speed(self.samples(part), speed)
                     tokens = self.tokens(part)
             except DataError as error:
                 problems.append(error)
@@ -145,7 +156,7 @@ class ExampleReader:
         recording cannot be read, which is an error where it is a part."""
         assert window.begun is not None
         try:
-            samples = at_speed(window.begun.audio.load(), speed)
+            samples = at_speed(self.samples(window.begun), speed)
             pause = pause_of(window, len(window.parts), speed)
         except DataError:
             return torch.zeros(0), None

@@ -31,7 +31,7 @@ from echo.evaluate.normaliser import (
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
-from echo.support.files import replace_text, result_folder
+from echo.support.files import is_reserved, replace_text, result_folder
 from echo.support.memory import PeakMemory
 from echo.support.text import distinct
 
@@ -83,6 +83,10 @@ def compare_models(
     for column in by:
         check_column(utterances, column)
     names = unique_names(sources)
+    if reserved := next(filter(is_reserved, names), None):
+        raise EchoError(
+            f"the model {reserved} has the name of a file of the comparison: rename its folder"
+        )
     result_folder(out, "comparison.json")
     for name in names:
         result_folder(out / name, "evaluation.json")
