@@ -1,21 +1,26 @@
 """Loads a model from a run, a folder or the hub."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, WhisperConfig
+from transformers import GenerationConfig, PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
+from echo.checkpoints.generation import GENERATION_FILE, check_generation, overridden
 from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder
-from echo.checkpoints.stored import Checkpoint
+from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import load_tokenizer
-from echo.model.language import Task, set_language
+from echo.model.generation import OF_THE_MODEL, facts
+from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
+
+logger = logging.getLogger(__name__)
 
 PLAIN = {"encoder": "plain", "decoder": "plain"}
 
@@ -53,12 +58,48 @@ def load_model(
     checkpoint, config = open_as_echo(folder)
     tokenizer = load_tokenizer(folder)
     checkpoint.check_tokenizer(tokenizer)
-    # weights_only: a pytorch_model.bin is unpickled without running code.
-    model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
-    if checkpoint.generation is not None:
-        model.generation_config = checkpoint.generation
+    model = with_weights_of(checkpoint, config)
+    model.generation_config = generation_of(checkpoint, config, tokenizer)
     set_language(model, tokenizer, source, language, task)
-    return LoadedModel(model.float().eval(), tokenizer, name)
+    return LoadedModel(model.eval(), tokenizer, name)
+
+
+def with_weights_of(
+    checkpoint: PretrainedFolder, config: EchoConfig
+) -> EchoForConditionalGeneration:
+    """Returns a model with the weights that were checked, in float32."""
+    config.name_or_path = str(checkpoint.folder)
+    weights = checkpoint.untied_weights(config)
+    config.tie_word_embeddings &= TIED not in weights
+    with torch.device("meta"):
+        model = EchoForConditionalGeneration(config)
+    tensors = {key: stored.load(torch.float32) for key, stored in weights.items()}
+    model.load_state_dict(tensors, strict=False, assign=True)  # what is tied is missing
+    model.tie_weights()
+    return model
+
+
+def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: Any) -> Any:
+    """Returns a checkpoint's generation config, with what an older one leaves open, and names what
+    in it has no effect on Echo's decoding."""
+    generation = checkpoint.generation or GenerationConfig(
+        **{key: getattr(config, key, None) for key in OF_THE_MODEL},
+        max_length=config.max_target_positions,
+    )
+    ignored = overridden(generation, config)
+    if ignored:
+        path = checkpoint.folder / GENERATION_FILE
+        logger.warning("%s: not used: %s", path, ", ".join(ignored))
+    try:
+        generation.validate(strict=True)
+    except ValueError:  # transformers would not save it
+        generation = facts(generation)
+    if getattr(generation, "forced_decoder_ids", None) is None:
+        generation.forced_decoder_ids = getattr(config, "forced_decoder_ids", None)
+    config.forced_decoder_ids = None
+    complete_languages(generation, tokenizer.get_vocab(), config.vocab_size)
+    check_generation(checkpoint.folder, generation.to_dict(), config)
+    return generation
 
 
 def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:

@@ -202,7 +202,7 @@ def generate(
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     told = {key: value for key, value in batch.told._asdict().items() if value is not None}
-    return model.generate(
+    return model.generate_by(
         encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
         logits_processor=processors,
