@@ -9,12 +9,18 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.generation import GENERATION_FILE, check_generation, overridden
+from echo.checkpoints.generation import (
+    GENERATION_FILE,
+    SINGLE_TOKENS,
+    TOKEN_LISTS,
+    check_generation,
+    overridden,
+)
 from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder
 from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import load_tokenizer
-from echo.model.generation import OF_THE_MODEL, facts
+from echo.model.generation import facts
 from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
@@ -83,9 +89,12 @@ def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: A
     """Returns a checkpoint's generation config, with what an older one leaves open, and names what
     in it has no effect on Echo's decoding."""
     generation = checkpoint.generation or GenerationConfig(
-        **{key: getattr(config, key, None) for key in OF_THE_MODEL},
         max_length=config.max_target_positions,
+        **{key: list(getattr(config, key) or []) for key in TOKEN_LISTS},
     )
+    for key in SINGLE_TOKENS:
+        if getattr(generation, key, None) is None and hasattr(config, key):
+            setattr(generation, key, getattr(config, key))
     ignored = overridden(generation, config)
     if ignored:
         path = checkpoint.folder / GENERATION_FILE

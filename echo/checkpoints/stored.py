@@ -137,11 +137,14 @@ class Checkpoint(ABC):
 
     def check_tokenizer(self, tokenizer: WhisperTokenizer) -> None:
         """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
-        named = self.config.to_dict() | (self.generation.to_dict() if self.generation else {})
+        saved = self.generation.to_dict() if self.generation else {}
+        named = self.config.to_dict() | {k: v for k, v in saved.items() if v is not None}
         ids = tokenizer.get_vocab()
         last = 0
         for token, key in SHARED_TOKENS.items():
             wanted = named.get(key)
+            if wanted is None and key != "no_timestamps_token_id":
+                raise DataError(f"{self.folder}: its configs name no {key}")
             if isinstance(wanted, int):
                 last = max(last, wanted)
                 if ids.get(token) != wanted:

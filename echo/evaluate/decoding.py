@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from echo.support.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Transcripts:
-    """Transcripts in the order of the utterances. Utterances that were left out are missing."""
+    """Transcripts in the order of the utterances, which have the durations that were heard.
+    Utterances that were left out are missing."""
 
     utterances: list[Utterance]
     texts: list[str]
@@ -70,7 +71,7 @@ def transcribe_set(
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}
-    found: dict[int, tuple[str, WordTimes | None]] = {}
+    found: dict[int, tuple[str, WordTimes | None, float]] = {}
     started = time.perf_counter()
     # Without `disable`, the environment's TQDM_DISABLE decides.
     shown: dict[str, Any] = {} if progress else {"disable": True}
@@ -81,7 +82,8 @@ def transcribe_set(
             utterances, reader, settings.max_batch_seconds, on_error, *share
         ):
             decoded = decode_with_times(loaded, batch, settings)
-            found |= {number[id(u)]: d for u, d in zip(batch.utterances, decoded, strict=True)}
+            columns = zip(batch.utterances, decoded, batch.seconds, strict=True)
+            found |= {number[id(u)]: (*d, seconds) for u, d, seconds in columns}
             bar.update(len(decoded))
     parts = processes.gather((found, time.perf_counter() - started))
     model.train(training)
@@ -90,7 +92,7 @@ def transcribe_set(
         raise DataError(f"none of {len(utterances)} utterances can be read")
     kept = sorted(heard)
     return Transcripts(
-        [utterances[i] for i in kept],
+        [replace(utterances[i], duration=heard[i][2]) for i in kept],
         [heard[i][0] for i in kept],
         max(seconds for _, seconds in parts),
         {utterances[i].id: times for i in kept if (times := heard[i][1]) is not None},

@@ -191,22 +191,13 @@ class EchoGeneration(WhisperForConditionalGeneration):
         ]
         return torch.stack([F.pad(s, (0, int(heard.max()) - s.shape[-1])) for s in segments])
 
-    def _retrieve_logit_processors(
-        self,
-        generation_config: Any,
-        logits_processor: Any,
-        begin_index: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        processors = super()._retrieve_logit_processors(
-            generation_config, logits_processor, begin_index, *args, **kwargs
-        )
+    def _retrieve_logit_processors(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
+        processors = super()._retrieve_logit_processors(generation_config, *args, **kwargs)
         for i, processor in enumerate(processors or []):
             if type(processor) is WhisperTimeStampLogitsProcessor:
                 added = added_tokens(self.config.vocab_size, processor.timestamp_begin)
                 if added:
-                    processors[i] = TimestampRules(generation_config, begin_index, added)
+                    processors[i] = TimestampRules(generation_config, processor.begin_index, added)
         return processors
 
     def _retrieve_segment(  # type: ignore[override]

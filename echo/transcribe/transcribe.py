@@ -383,10 +383,12 @@ class Transcriber:
 
 def knows_timestamps(loaded: LoadedModel) -> bool:
     """Whether a model can write every timestamp in the audio that it takes at once."""
-    config = loaded.model.config
+    config, generation = loaded.model.config, loaded.model.generation_config
+    if getattr(generation, "no_timestamps_token_id", None) is None:
+        return False
     needed = timestamp_ids(loaded.tokenizer)[: config.max_source_positions + 1]
-    is_told = getattr(loaded.model.generation_config, "no_timestamps_token_id", None) is not None
-    return is_told and bool(needed) and needed[-1] < config.vocab_size
+    never = set(generation.suppress_tokens or [])
+    return bool(needed) and needed[-1] < config.vocab_size and never.isdisjoint(needed)
 
 
 def token_logprobs(segment: dict[str, Any]) -> torch.Tensor:
