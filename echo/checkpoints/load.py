@@ -17,7 +17,7 @@ from echo.checkpoints.generation import (
     overridden,
 )
 from echo.checkpoints.pretrained import PretrainedFolder, download
-from echo.checkpoints.run import CheckpointFolder
+from echo.checkpoints.run import CheckpointFolder, Which
 from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import load_tokenizer
 from echo.model.generation import facts
@@ -25,6 +25,7 @@ from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
+from echo.support.settings import convert
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def load_model(
             damaged or do not fit together, or it does not know the language.
     """
     source = str(source)
+    convert(str | None, language, "load_model", "language")
+    convert(Task | None, task, "load_model", "task")
     folder = model_folder(source, which)
     name = folder.name if (Path(source) / "config.yaml").exists() else None
     checkpoint, config = open_as_echo(folder)
@@ -130,7 +133,8 @@ def echo_config(config: WhisperConfig, attention: dict[str, Any] | None = PLAIN)
         "attention": attention,
         "pad_to_seconds": WHISPER_SECONDS,
     }
-    return EchoConfig(**{**config.to_dict(), **own})
+    told = {k: v for k, v in config.to_dict().items() if k not in EchoConfig.__annotations__}
+    return EchoConfig(**{**told, **own})
 
 
 def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
@@ -144,6 +148,7 @@ def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
 def model_folder(source: str, which: str = "best") -> Path:
     """Returns the folder of a run's checkpoint, a model's own, or that to which one of the hub was
     downloaded. Raises EchoError where there is no such model."""
+    convert(Which, which, source, "the checkpoint")
     folder = Path(source)
     if (folder / "config.yaml").exists():
         return CheckpointFolder(folder).path(which)

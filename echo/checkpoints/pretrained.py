@@ -14,11 +14,14 @@ from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.generation import GENERATION_FILE
 from echo.checkpoints.stored import WEIGHTS_FILE, Checkpoint, StoredTensor
+from echo.data.features import N_FFT
 from echo.data.tokenizer import load_tokenizer
+from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 from echo.support.hub import check_model
+from echo.support.settings import Range
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,20 @@ SET_BY_ECHO = {
     "output_hidden_states": False,
     "is_encoder_decoder": True,
     "apply_spec_augment": False,
+}
+PROBABILITIES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+)
+# Settings of Whisper's features, which Echo computes itself.
+FEATURES = {
+    "sampling_rate": SAMPLE_RATE,
+    "hop_length": HOP_LENGTH,
+    "n_fft": N_FFT,
+    "do_normalize": False,
 }
 # What `transformers` raises of a config with a wrong value.
 NO_CONFIG = (OSError, ValueError, TypeError, AttributeError, KeyError, StrictDataclassError)
@@ -68,7 +85,22 @@ class PretrainedFolder(Checkpoint):
         for name in COMPANIONS:
             if name.endswith(".json") and (folder / name).exists():
                 read_object(folder / name)
+        self.check_features()
         self.weights = read_weights(folder)
+
+    def check_features(self) -> None:
+        """Raises DataError where the model was trained on other features than Echo computes."""
+        wanted = {**FEATURES, "feature_size": self.config.num_mel_bins}
+        for name in ("preprocessor_config.json", "processor_config.json"):
+            path = self.folder / name
+            content = read_object(path) if path.exists() else {}
+            told = content.get("feature_extractor", content)
+            for key, value in wanted.items():
+                if isinstance(told, dict) and told.get(key, value) != value:
+                    raise DataError(
+                        f"{path}: its {key} is {told[key]!r}, but the model is given features of "
+                        f"{value}"
+                    )
 
     def tokenizer(self) -> WhisperTokenizer | None:
         if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
@@ -117,6 +149,13 @@ def read_config(folder: Path) -> WhisperConfig:
         config = CONFIGS[kind].from_pretrained(folder)
     except NO_CONFIG as error:
         raise DataError(f"{path}: is no {kind} config ({reason(error)})") from None
+    for key in PROBABILITIES:
+        value = getattr(config, key)
+        if not Range(0, 1).allows(value):
+            raise DataError(f"{path}: its {key} is {value}, but must be {Range(0, 1)}")
+    width = config.median_filter_width
+    if width < 1 or width % 2 == 0:
+        raise DataError(f"{path}: its median_filter_width is {width}, but must be odd")
     changes = {key: value for key, value in SET_BY_ECHO.items() if getattr(config, key) != value}
     # transformers refuses to write a config with settings of generation.
     changes |= dict.fromkeys(config._get_generation_parameters())

@@ -15,6 +15,7 @@ from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
+from echo.support.settings import Amount, check, convert
 
 GREEDY = DecodeSettings()
 
@@ -116,8 +117,11 @@ def evaluate_model(
         added_silence: the least silence after every utterance, in seconds, by default likewise.
 
     Raises:
+        ConfigError: an argument is not allowed.
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
+    check(settings, "settings")
+    convert(OnError, on_error, "evaluate_model", "on_error")
     to_device(loaded.model)
     limits = padded_limits(loaded.model, pad_to_seconds, added_silence)
     transcripts = transcribe_set(loaded, utterances, settings, on_error, progress, limits=limits)
@@ -131,7 +135,11 @@ def padded_limits(
 ) -> Limits:
     """The model's limits, with another silence after every utterance where one is given."""
     told: dict[str, Any] = {"pad_to_seconds": pad_to_seconds, "added_silence": added_silence}
-    given = {key: value for key, value in told.items() if value is not None}
+    given = {
+        key: convert(Amount, value, "silence", key)
+        for key, value in told.items()
+        if value is not None
+    }
     return replace(Limits.of(model.config), **given)
 
 

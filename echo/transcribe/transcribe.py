@@ -39,6 +39,7 @@ from echo.model.language import (
     spoken_language,
 )
 from echo.support.errors import ConfigError, DataError
+from echo.support.settings import Positive, check
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.int8 import int8_copy
 from echo.transcribe.recordings import load_whole
@@ -64,7 +65,7 @@ class TranscribeSettings:
     """How recordings are transcribed."""
 
     # Number of beams; 1 decodes greedily.
-    beams: int = 1
+    beams: Positive = 1
     # Language of the recordings, "de" or "german"; with None, a multilingual model detects it.
     language: str | None = None
     # Whether a multilingual model transcribes or translates; None is what it was trained for.
@@ -72,7 +73,7 @@ class TranscribeSettings:
     # Whether words get times.
     words: bool = False
     # Number of recordings transcribed at a time.
-    batch_size: int = 8
+    batch_size: Positive = 8
     # Text that the model takes for what was said before each window.
     prompt: str | None = None
     # Words that are likely to be said, put before the prompt of each window.
@@ -176,6 +177,7 @@ class Transcriber:
     for."""
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
+        check(settings, "settings")
         self.loaded = loaded
         self.tokenizer = loaded.tokenizer
         self.settings = settings
