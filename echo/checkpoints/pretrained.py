@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -157,12 +158,16 @@ def read_config(folder: Path) -> WhisperConfig:
     if width < 1 or width % 2 == 0:
         raise DataError(f"{path}: its median_filter_width is {width}, but must be odd")
     changes = {key: value for key, value in SET_BY_ECHO.items() if getattr(config, key) != value}
-    # transformers refuses to write a config with settings of generation.
-    changes |= dict.fromkeys(config._get_generation_parameters())
     for key, value in changes.items():
         setattr(config, key, value)
-    if changes:
-        logger.warning("%s: not used: %s", path, ", ".join(changes))
+    # transformers refuses to write a config with settings of generation.
+    for key in config._get_generation_parameters():
+        setattr(config, key, None)
+    usual = GenerationConfig._get_default_generation_params()
+    known = {each.name for each in fields(config)}
+    ignored = [k for k in usual if k not in known and content.get(k) not in (None, usual[k])]
+    if changes or ignored:
+        logger.warning("%s: not used: %s", path, ", ".join([*changes, *ignored]))
     return config
 
 

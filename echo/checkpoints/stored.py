@@ -36,6 +36,9 @@ SHARED_TOKENS = {
 }
 
 
+FIRST_TIMESTAMP = "<|0.00|>"
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor in a file: its shape, how its numbers are read, and what errors call it."""
@@ -172,6 +175,13 @@ class Checkpoint(ABC):
             raise DataError(
                 f"{self.folder}: its tokenizer has a token with the id {most}, but its model has "
                 f"{size} tokens"
+            )
+        without = named.get("no_timestamps_token_id")
+        first = None if without is None else tokenizer.convert_ids_to_tokens(without + 1)
+        if first not in (None, FIRST_TIMESTAMP):
+            raise DataError(
+                f"{self.folder}: its tokenizer has {first!r} in the place of the timestamp "
+                f"{FIRST_TIMESTAMP}: add tokens after all timestamps"
             )
 
     def checked_tokenizer(self, config: WhisperConfig) -> WhisperTokenizer | None:

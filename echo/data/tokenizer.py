@@ -152,16 +152,13 @@ def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
 
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
     """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt can leave them out."""
-    return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens and bool(timestamp_ids(tokenizer))
+    return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
 
 
 def timestamp_ids(tokenizer: WhisperTokenizer) -> range:
-    """Returns the ids of Whisper's timestamps, which need not be tokens of the tokenizer. None
-    where a text was added in their place."""
+    """Returns the ids of Whisper's timestamps, which need not be tokens of the tokenizer."""
     first = no_timestamps_id(tokenizer) + 1
-    if tokenizer.convert_ids_to_tokens(first) in (None, "<|0.00|>"):
-        return range(first, first + TIMESTAMPS)
-    return range(0)
+    return range(first, first + TIMESTAMPS)
 
 
 def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str = "") -> list[int]:

@@ -390,7 +390,7 @@ def knows_timestamps(loaded: LoadedModel) -> bool:
         return False
     needed = timestamp_ids(loaded.tokenizer)[: config.max_source_positions + 1]
     never = set(generation.suppress_tokens or [])
-    return bool(needed) and needed[-1] < config.vocab_size and never.isdisjoint(needed)
+    return needed[-1] < config.vocab_size and never.isdisjoint(needed)
 
 
 def token_logprobs(segment: dict[str, Any]) -> torch.Tensor:

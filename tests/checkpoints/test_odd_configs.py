@@ -229,9 +229,14 @@ def changed_tokenizer(folder, tokens, shrink=False):
     return tokenizer
 
 
-@pytest.mark.parametrize("shrink", [False, True], ids=["after timestamps", "in their place"])
-def test_added_tokens_are_text(folder, shrink):
-    tokenizer = changed_tokenizer(folder, ["fu"], shrink)
+def test_added_tokens_in_the_place_of_timestamps_are_refused(folder):
+    changed_tokenizer(folder, ["fu"], shrink=True)
+    with pytest.raises(DataError, match=r"has 'fu' in the place of the timestamp <\|0\.00\|>"):
+        load_model(folder)
+
+
+def test_tokens_added_after_the_timestamps_are_text(folder):
+    tokenizer = changed_tokenizer(folder, ["fu"])
     loaded = load_model(folder, language="de")
     ids = encode_transcript(loaded.tokenizer, "fur")
     added = tokenizer.convert_tokens_to_ids("fu")
