@@ -20,7 +20,6 @@ from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder, Which
 from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import load_tokenizer
-from echo.model.generation import facts
 from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
@@ -105,7 +104,8 @@ def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: A
     try:
         generation.validate(strict=True)
     except ValueError:  # transformers would not save it
-        generation = facts(generation)
+        for key in ignored:
+            setattr(generation, key, None)
     if getattr(generation, "forced_decoder_ids", None) is None:
         generation.forced_decoder_ids = getattr(config, "forced_decoder_ids", None)
     config.forced_decoder_ids = None
