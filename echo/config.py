@@ -253,7 +253,7 @@ class DataSettings:
     # Seconds of silence, at least, at the end of every utterance.
     added_silence: Seconds = 0.0
     # Share of training examples that have Whisper's timestamps; windows of `pack` that are not
-    # joined across speakers always have them.
+    # joined across speakers always have them, and a transcript of the most tokens never does.
     timestamps: Share = 0.0
     # How utterances are joined into windows, {seconds: 30, share: 0.5}; null joins none.
     pack: PackSettings | None = None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +24,8 @@ from echo.support.errors import EchoError, reason
 from echo.support.files import flush, read_object, whole_folder
 
 logger = logging.getLogger(__name__)
+
+Which = Literal["best", "last"]  # of a run's checkpoints
 
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"

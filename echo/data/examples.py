@@ -141,9 +141,10 @@ class ExampleReader:
             pieces.append(samples)
         with naming(window):
             features, seconds = self.features(torch.cat(pieces), change)
-        heard = replace(window, parts=tuple(read), text=" ".join(part.text for part in read))
-        timed = window.timed
-        ids = join_segments(self.tokenizer, segments, begun) if timed else self.tokens(heard)
+            heard = replace(window, parts=tuple(read), text=" ".join(part.text for part in read))
+            timed = window.timed
+            ids = join_segments(self.tokenizer, segments, begun) if timed else self.tokens(heard)
+            self.check_tokens(ids)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
         return Example(heard, features, ids, seconds, prompt, tuple(problems))
@@ -179,12 +180,16 @@ class ExampleReader:
             return []
         prompt = self.prompts.ids(utterance)
         tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
+        self.check_tokens(tokens)
+        return tokens
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raises DataError where a target sequence is too long for the decoder."""
         if len(tokens) - 1 > self.limits.max_tokens:
             raise DataError(
                 f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
                 f"{self.limits.max_tokens}"
             )
-        return tokens
 
     def check_frames(self, frames: int) -> None:
         if frames > self.limits.max_frames:

@@ -128,7 +128,8 @@ class Packer:
             end += 1
         parts = tuple(group[first:end])
         begun = None
-        if len(pauses) > len(parts) and seconds == self.settings.seconds:
+        fits = tokens <= self.max_tokens  # a single part may not
+        if len(pauses) > len(parts) and seconds == self.settings.seconds and fits:
             room = seconds * speed - length - pauses[-1]
             # One that has room is left out for its text alone, and has not only begun.
             if MIN_BEGUN * speed <= room < group[end].duration:

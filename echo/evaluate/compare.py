@@ -33,6 +33,7 @@ from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
 from echo.support.files import is_reserved, replace_text, result_folder
 from echo.support.memory import PeakMemory
+from echo.support.settings import check, convert
 from echo.support.text import distinct
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ def compare_models(
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
             utterance cannot be used, or the folder holds results or cannot be written.
     """
+    check(settings, "settings")
+    convert(OnError, on_error, "compare_models", "on_error")
     out = Path(out)
     if len(sources) < 2:
         raise EchoError("a comparison needs two or more models")

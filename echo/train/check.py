@@ -17,6 +17,7 @@ from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.model.whisper_names import plain_config
 from echo.support.errors import ConfigError, reason
+from echo.support.settings import check
 from echo.train.build import new_config, settings_named
 from echo.train.losses.registry import weighted_losses
 
@@ -27,6 +28,7 @@ def check_run(config: RunConfig) -> None:
     """Checks a run's settings by themselves, and its model's by making it without weights.
     ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
     read."""
+    check(config, "config")
     check_contradictions(config)
     if config.init is None:
         model: EchoConfig | None = new_config(config)

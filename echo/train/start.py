@@ -14,7 +14,7 @@ from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
-from echo.model.language import is_multilingual
+from echo.model.language import is_multilingual, spoken_language
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import given
@@ -51,7 +51,7 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
         tokenizer = build_tokenizer(config, all_utterances(corpus))
         return StartingPoint(build_model(config, tokenizer), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
-    if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
+    if is_multilingual(loaded.model) and spoken_language(loaded.model.generation_config) is None:
         unnamed = next((u for u in known_utterances(corpus) if u.language is None), None)
         if unnamed:
             raise ConfigError(

@@ -16,6 +16,7 @@ from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.settings import check
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utteranc
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
+    check(options, "options")
     empty = True
     with system_errors(spec):
         reader = find_reader(spec)
