@@ -10,7 +10,7 @@ from echo.checkpoints.convert import convert
 from echo.checkpoints.load import load_model
 from echo.cli import main
 from echo.support.errors import EchoError
-from tests.small_whisper import DAMAGES, save_whisper, small_whisper, weights
+from tests.small_whisper import DAMAGES, save_whisper, small_whisper
 
 
 @pytest.fixture
@@ -68,15 +68,3 @@ def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys, command):
     assert "model.safetensors: cannot be read as safetensors" in fails(whisper)
     DAMAGES["another model"][0](whisper)
     assert "its model_type is 'bert', not 'whisper' or 'echo'" in fails(whisper)
-
-
-def test_an_adapter_beside_the_weights_is_named_and_not_applied(whisper, caplog):
-    peft = pytest.importorskip("peft")
-    adapted = peft.get_peft_model(small_whisper(), peft.LoraConfig(target_modules=["q_proj"]))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.ones_(parameter)
-    adapted.save_pretrained(whisper)
-    loaded = load_model(whisper).model.state_dict()
-    assert all(torch.equal(loaded[key], value) for key, value in weights(whisper).items())
-    assert "its adapter (adapter_config.json) is not applied" in caplog.text
