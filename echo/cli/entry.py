@@ -103,8 +103,8 @@ def set_up_output() -> None:
         stream = getattr(sys, name)
         if stream is not None and stream is getattr(sys, f"__{name}__"):
             stream.flush()
-            buffering = {"line_buffering": name == "stderr" or stream.isatty()}
-            stream = Patient(stream.buffer, encoding=stream.encoding, **buffering)
+            by_lines = name == "stderr" or stream.isatty()
+            stream = Patient(stream.buffer, encoding=stream.encoding, line_buffering=by_lines)
             setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.
