@@ -14,7 +14,7 @@ from echo.data.audio import AudioArray
 from echo.data.examples import ExampleReader
 from echo.data.loading import evaluation_batches
 from echo.data.utterance import Utterance
-from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate
+from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate, transcribe_set
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings
 from tests.data.recordings import tone
@@ -73,3 +73,10 @@ def test_transformers_has_nothing_to_warn_of(tmp_path, warnings_of_transformers,
     transcriber = Transcriber(loaded, TranscribeSettings(beams=beams))
     transcriber.transcribe([utterance.audio.load() for utterance in utterances], lambda _: None)
     assert [record.getMessage() for record in warnings_of_transformers.records] == []
+
+
+def test_durations_are_those_that_were_heard():
+    claimed = [Utterance(str(n), AudioArray(tone(n).T, SAMPLE_RATE, ""), "", 20.0) for n in (1, 2)]
+    found = transcribe_set(untrained(), claimed, DecodeSettings())
+    assert [u.duration for u in found.utterances] == [1.0, 2.0]
+    assert found.rtfx == pytest.approx(3.0 / found.seconds)
