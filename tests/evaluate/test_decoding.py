@@ -26,6 +26,8 @@ from tests.transcribe.test_transcribe import untrained
 def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams):
     loaded = untrained()
     model, tokenizer = loaded.model, loaded.tokenizer
+    # So that there is a text, of which to be confident.
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(["<|notimestamps|>"])
     utterances = [
         Utterance(str(n), AudioArray(tone(n), SAMPLE_RATE, ""), "", float(n)) for n in (1, 2)
     ]
