@@ -41,6 +41,7 @@ def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams)
         logits = model(
             batch.input_features, attention_mask=batch.attention_mask, decoder_input_ids=ids[:, :-1]
         ).logits
+    logits[..., model.generation_config.suppress_tokens] = -math.inf
     logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
     for row, row_ids, (_, confidence) in zip(logprobs, ids[:, 1:], found, strict=True):
         spoken = [i not in tokenizer.all_special_ids for i in row_ids.tolist()]
