@@ -150,8 +150,8 @@ def convert(
         print(f"  {brief(column)}: {why}")
     if done.referenced:
         print(
-            f"{done.referenced} recordings stay where they are, outside of {out}/: commands that "
-            "read it need --allow-outside"
+            f"the recordings of {done.referenced} rows stay where they are, outside of {out}/: "
+            "commands that read it need --allow-outside"
         )
     if done.left_out.rows:
         raise typer.Exit(2)

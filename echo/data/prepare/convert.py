@@ -27,6 +27,7 @@ from echo.support.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
+BEYOND = 0.02  # seconds after a recording's end that all tools allow, as durations are rounded
 SUFFIXES = {"OPUS": ".opus", "MPEG_LAYER_III": ".mp3"}  # by libsndfile's subtype
 
 
@@ -151,7 +152,7 @@ class Place:
                 extra.setdefault("recording", part.audio.path.name)
             content = encode(utterance, "flac").content
             recording = described(io.BytesIO(content), self.name(utterance.id, content))
-            return Placed(replace(utterance, extra=extra), recording), content
+            return Placed(replace(utterance, extra=extra), recording, utterance.duration), content
         whole = part.audio if part else audio
         if isinstance(whole, AudioFile) and not self.format.copies:
             content = None
@@ -165,13 +166,19 @@ class Place:
                 self.names[digest] = recording.path
         if part:
             part.check(recording.seconds)
-            end = recording.seconds if part.end is None else min(part.end, recording.seconds)
-            return Placed(utterance, recording, part.start, end), content
-        if not about_equal(utterance.duration, recording.seconds):
-            self.format.notes["duration"] = (
-                "some rows gave another than their recordings have, which is written instead"
-            )
-        return Placed(utterance, recording), content
+        start = part.start if part else None
+        return Placed(utterance, recording, self.seconds(utterance, recording), start), content
+
+    def seconds(self, utterance: Utterance, recording: Recording) -> float:
+        """Returns how long an utterance is: what its row tells, if its recording is that long."""
+        part = utterance.audio.as_slice()
+        told, seconds = utterance.duration, recording.seconds - (part.start if part else 0.0)
+        if told <= seconds + BEYOND and (part or about_equal(told, seconds)):
+            return round(told, 9)  # without what adding floats leaves
+        self.format.notes["duration"] = (
+            "where a row tells another than its recording has, the recording's is written"
+        )
+        return round(seconds, 9)
 
     def name(self, id: str, content: bytes) -> str:
         """Returns a path for a new recording."""

@@ -1,7 +1,7 @@
 """lhotse's manifests: cuts, or recordings with supervisions, as JSON lines, compressed or not.
 
-A supervision is what is said in a part of a recording. Nothing else of lhotse is applied: a cut that
-was mixed, padded or transformed is refused, because its recording sounds different.
+A supervision is what is said in a part of a recording. Nothing else of lhotse is applied: a cut
+that was mixed, padded or transformed is refused, because its recording sounds different.
 """
 
 import json
@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from echo.data.audio import SLICE_TOLERANCE
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.manifest import parse
 from echo.data.sources.reader import Reader, ReadOptions
@@ -180,8 +181,8 @@ def spoken(recording: Record, supervision: Record, cut_start: float) -> dict[str
         if supervision.get(name) is not None:
             row[name] = supervision[name]
     whole = recording.get("duration")
-    if start == 0 and is_seconds(whole) and abs(end - whole) < ROUNDING:
-        return {**row, "duration": whole}
+    if start == 0 and is_seconds(whole) and -ROUNDING < end - whole < SLICE_TOLERANCE:
+        return {**row, "duration": end}
     return {**row, "start": start, "end": end}
 
 

@@ -38,11 +38,11 @@ class CommonVoice(Format):
         }
         further = self.further(utterance, own)
         record = {"locale": utterance.language, **own, **further}
-        for key, value in record.items():
-            # The table has no quoting.
-            if isinstance(value, str) and any(character in value for character in "\t\r\n"):
-                raise DataError(f"{key!r} holds a tab or a line break, which the table cannot")
-        self.rows.append(record)
+        told = {
+            key: self.one_line(value, key) if isinstance(value, str) else value
+            for key, value in record.items()
+        }
+        self.rows.append(told)  # without quoting, which the table does not have
 
     def write(self, folder: Path) -> None:
         path = folder / "validated.tsv"

@@ -23,7 +23,7 @@ class Table(Format):
         values = (
             utterance.id,
             row.recording.path,
-            None if row.whole else decimal(row.start),
+            None if row.start is None else decimal(row.start),
             decimal(row.duration),
             utterance.text,
             utterance.speaker,

@@ -15,6 +15,8 @@ from echo.support.errors import DataError
 Plain = str | int | float | bool
 # Names under which a reader would look for something else than a further column.
 TAKEN = (*AUDIO, *TEXT, *SPEAKER)
+BREAKS = re.compile(r"\s*[\t\r\n]\s*")
+SPACES = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,8 @@ class Placed:
 
     utterance: Utterance
     recording: Recording
-    start: float = 0.0  # seconds
-    end: float | None = None  # of a part of the recording; None if it is all of it
-
-    @property
-    def whole(self) -> bool:
-        return self.end is None
-
-    @property
-    def duration(self) -> float:
-        seconds = self.recording.seconds if self.end is None else self.end - self.start
-        return round(seconds, 9)  # without what floats add
+    duration: float  # seconds, as the row tells it
+    start: float | None = None  # seconds, of a part of the recording; None if it is all of it
 
 
 class Format(ABC):
@@ -91,6 +84,13 @@ class Format(ABC):
             if value is not None and key not in kept:
                 self.notes.setdefault(key, "the format has no further columns")
 
+    def one_line(self, value: str, column: str) -> str:
+        """Returns a value without the line breaks and tabs that the format cannot hold."""
+        line = BREAKS.sub(" ", value)
+        if line != value:
+            self.notes.setdefault(column, "the format has no line breaks or tabs: now spaces")
+        return line
+
 
 def is_plain(value: object) -> bool:
     """Tells whether a value can be written as text or JSON, and read again."""
@@ -118,10 +118,8 @@ class RecordingIds:
     def of(self, row: Placed) -> str:
         path = row.recording.path
         if path not in self.by_path:
-            told = row.utterance.extra.get("recording") or Path(path).stem
-            name = base = re.sub(
-                r"\s+", "_", Path(str(told)).stem if "/" in str(told) else str(told)
-            )
+            told = str(row.utterance.extra.get("recording") or path)
+            name = base = SPACES.sub("_", Path(told).stem if "/" in told else told)
             number = 1
             while name in self.taken:
                 number += 1

@@ -27,7 +27,6 @@ class HuggingFace(Format):
 
     def write(self, folder: Path) -> None:
         from datasets import Audio, Dataset, Features, Value
-        from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 
         names = dict.fromkeys(key for row in self.rows for key in row if key not in OWN)
         columns: dict[str, list[Any]] = {
@@ -39,17 +38,15 @@ class HuggingFace(Format):
                 columns[name] = [None if each is None else str(each) for each in columns[name]]
         features = Features(
             id=Value("string"),
-            audio=Audio(),
+            # Cast later, because `Audio` encodes nothing without torchcodec, not even a path.
+            audio={"bytes": Value("binary"), "path": Value("string")},
             text=Value("string"),
             speaker=Value("string"),
             duration=Value("float64"),
             **kinds,
         )
-        disable_progress_bar()
-        try:
-            Dataset.from_dict(columns, features).save_to_disk(folder)
-        finally:
-            enable_progress_bar()
+        dataset = Dataset.from_dict(columns, features).cast_column("audio", Audio())
+        dataset.save_to_disk(folder)
 
 
 def kind_of(values: list[Any]) -> str:

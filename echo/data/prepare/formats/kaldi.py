@@ -1,9 +1,8 @@
 """Kaldi's data folders."""
 
-import re
 from pathlib import Path
 
-from echo.data.prepare.formats.format import Format, Placed, RecordingIds, decimal
+from echo.data.prepare.formats.format import SPACES, Format, Placed, RecordingIds, decimal
 from echo.data.sources.kaldi import (
     DURATIONS,
     GENDERS,
@@ -18,68 +17,56 @@ from echo.data.sources.kaldi import (
 from echo.support.errors import DataError
 from echo.support.files import replace_text
 
-SPACES = re.compile(r"[ \t\r\n\f\v]+")
-
 
 class Kaldi(Format):
     absolute = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.names = Names(self.notes, "id"), Names(self.notes, "speaker")
+        self.ids, self.speakers = Words(self.notes, "id"), Words(self.notes, "speaker")
         self.recordings = RecordingIds()
         self.rows: dict[str, Placed] = {}
-        self.speakers: dict[str, str] = {}  # of utterances
-        self.genders: dict[str, str] = {}  # of speakers
+        self.utt2spk: dict[str, str] = {}
+        self.spk2gender: dict[str, str] = {}
 
     def add(self, row: Placed) -> None:
-        utterance = row.utterance
-        path = row.recording.path
-        if SPACES.sub(" ", utterance.text) != utterance.text:
-            raise DataError("has a text with a line break or repeated spaces, which Kaldi joins")
+        utterance, path = row.utterance, row.recording.path
         if "\n" in path or path != path.strip():
-            raise DataError(f"has a recording whose name Kaldi cannot hold: {path!r}")
-        check_path(Line(f"the path {path!r}", "", path))
-        ids, speakers = self.names
-        id = ids.of(utterance.id)
+            raise DataError(f"Kaldi cannot hold the name of the recording {path!r}")
+        check_path(Line(f"the recording {path!r}", "", path))
+        id = self.ids.of(utterance.id)
         if utterance.speaker is None:
-            self.speakers[id] = id
-        else:
-            self.speakers[id] = speakers.of(utterance.speaker)
-            if self.speakers[id] == id:
-                self.notes.setdefault("speaker", "one named as its utterance means none in Kaldi")
-            gender = utterance.extra.get("gender")
-            if isinstance(gender, str) and SPACES.sub("", gender):
-                told = self.genders.setdefault(self.speakers[id], SPACES.sub("_", gender))
-                if told != SPACES.sub("_", gender):
-                    self.notes.setdefault("gender", "a speaker has one, and the first was written")
-        kept = (
-            ("gender", "recording", "language") if utterance.speaker else ("recording", "language")
-        )
-        self.cannot_hold(utterance, kept)
+            speaker = id  # Kaldi needs one
+        elif (speaker := self.speakers.of(utterance.speaker)) == id:
+            self.notes.setdefault("speaker", "one named as its utterance means none in Kaldi")
+        gender = str(utterance.extra.get("gender") or "")
+        word = SPACES.sub("_", gender)
+        if gender and self.spk2gender.setdefault(speaker, word) != gender:
+            self.notes.setdefault("gender", "Kaldi has one for each speaker, in one word")
         if not path.lower().endswith(".wav"):
             self.notes.setdefault("audio", "Kaldi's own programs read files of no kind but WAV")
+        self.cannot_hold(utterance, ("gender", "recording", "language"))
         self.rows[id] = row
+        self.utt2spk[id] = speaker
 
     def write(self, folder: Path) -> None:
         rows = self.rows
-        parts = not all(row.whole for row in rows.values())
-        if parts:
+        if all(row.start is None for row in rows.values()):
+            recordings = {id: id for id in rows}  # as Kaldi takes them to be called
+        else:
             recordings = {id: self.recordings.of(row) for id, row in rows.items()}
-        else:  # a recording has the id of its one utterance
-            recordings = {id: id for id in rows}
-        write_table(
-            folder / RECORDINGS, {recordings[id]: row.recording.path for id, row in rows.items()}
-        )
-        if parts:
-            times = {
-                id: f"{recordings[id]} {decimal(row.start)} {decimal(row.start + row.duration)}"
+            starts = {id: row.start or 0.0 for id, row in rows.items()}
+            segments = {
+                id: f"{recordings[id]} {decimal(starts[id])} {decimal(starts[id] + row.duration)}"
                 for id, row in rows.items()
             }
-            write_table(folder / SEGMENTS, times)
-        write_table(folder / TEXT, {id: row.utterance.text for id, row in rows.items()})
-        write_table(folder / SPEAKERS, self.speakers)
-        write_table(folder / "spk2utt", utterances_of(self.speakers))
+            write_table(folder / SEGMENTS, segments)
+        paths = {recordings[id]: row.recording.path for id, row in rows.items()}
+        write_table(folder / RECORDINGS, paths)
+        texts = {id: self.one_line(row.utterance.text, "text") for id, row in rows.items()}
+        write_table(folder / TEXT, texts)
+        write_table(folder / SPEAKERS, self.utt2spk)
+        write_table(folder / "spk2utt", utterances_of(self.utt2spk))
         write_table(folder / DURATIONS, {id: decimal(row.duration) for id, row in rows.items()})
         seconds = {recordings[id]: decimal(row.recording.seconds) for id, row in rows.items()}
         write_table(folder / "reco2dur", seconds)
@@ -88,12 +75,12 @@ class Kaldi(Format):
             for id, row in rows.items()
             if row.utterance.language
         }
-        for name, table in ((LANGUAGES, languages), (GENDERS, self.genders)):
+        for name, table in ((LANGUAGES, languages), (GENDERS, self.spk2gender)):
             if table:
                 write_table(folder / name, table)
 
 
-class Names:
+class Words:
     """Makes names of one word, of which no two become the same."""
 
     def __init__(self, notes: dict[str, str], column: str) -> None:

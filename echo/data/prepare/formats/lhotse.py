@@ -37,7 +37,7 @@ class Lhotse(Format):
         told: dict[str, Any] = {
             "id": utterance.id,
             "recording_id": id,
-            "start": row.start,
+            "start": row.start or 0.0,
             "duration": row.duration,
             "channel": channels if len(channels) > 1 else 0,
             "text": utterance.text,
@@ -73,11 +73,7 @@ def cut(supervision: dict[str, Any], recording: dict[str, Any]) -> dict[str, Any
 
 def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     # Without a time in it, the same data are the same file.
-    with (
-        writing(path),
-        path.open("wb") as raw,
-        gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file,
-    ):
+    with writing(path), gzip.GzipFile(path, "wb", mtime=0) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 

@@ -21,7 +21,7 @@ class NeMo(Format):
             "text": utterance.text,
             "id": utterance.id,
         }
-        if not row.whole:
+        if row.start is not None:
             record["offset"] = row.start
         if utterance.speaker is not None:
             record["speaker"] = utterance.speaker
