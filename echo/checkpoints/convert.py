@@ -213,7 +213,7 @@ def upcycled(
     write it."""
     config = focused_config(plain_config(model.config), attention)
     weights = {
-        name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor))
+        name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor), f"the weight {name}")
         for name, tensor in model.state_dict().items()
     }
     with torch.device("meta"):

@@ -38,6 +38,7 @@ from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
+from echo.support.settings import Range
 
 DECODER_ARGUMENTS = tuple(signature(WhisperDecoder.forward).parameters)[1:]
 # transformers calls a cache `cache` from 5.24 on, and `past_key_values` before.
@@ -81,6 +82,10 @@ class EchoConfig(WhisperConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        for key in ("pad_to_seconds", "added_silence"):
+            value = getattr(self, key)
+            if value is not None and not Range(0).allows(value):
+                raise ValueError(f"{key} is {value}, but must be {Range(0)}")
         attention = self.resolved_attention()  # raises an error if a setting is not allowed
         if self.encoder_positions not in ENCODER_POSITIONS:
             raise ValueError(

@@ -10,12 +10,14 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-ASKING = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP, which Windows lacks, is sent where a terminal or a connection closes.
+ASKING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class StopRequest:
-    """A `with` block that records SIGTERM and SIGINT, so that the step can be finished. A second
-    signal is handled as before the block."""
+    """A `with` block that records SIGTERM, SIGINT and SIGHUP, so that the step can be finished. A
+    second signal is handled as before the block, and one that is ignored, as under nohup, stays
+    ignored."""
 
     def __init__(self) -> None:
         self.number = 0  # of the signal; 0 until one arrives
@@ -23,7 +25,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # In Python only the main thread handles signals.
         main = threading.current_thread() is threading.main_thread()
-        self.before = {s: signal.signal(s, self.note) for s in ASKING} if main else {}
+        heeded = [s for s in ASKING if main and signal.getsignal(s) != signal.SIG_IGN]
+        self.before = {s: signal.signal(s, self.note) for s in heeded}
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -56,7 +59,8 @@ def signals_held() -> Iterator[None]:
 def leave_signals_to_parent(worker: int) -> None:
     """Makes a worker ignore signals to the whole process group, because the last step still needs
     its data. It obeys only SIGTERM from its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in {*ASKING} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=await_parent, args=(os.getppid(),), daemon=True).start()

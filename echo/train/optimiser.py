@@ -165,3 +165,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.share()
+
+
+def state_shapes(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Returns the shapes of what an optimiser keeps of each parameter, by its number."""
+    shapes: dict[int, dict[str, tuple[int, ...]]] = {}
+    for part in getattr(optimiser, "parts", [optimiser]):
+        for parameter in (p for group in part.param_groups for p in group["params"]):
+            shape = tuple(parameter.shape)
+            match part:
+                case torch.optim.Muon():
+                    kept = {"momentum_buffer": shape}
+                case torch.optim.Adafactor() if len(shape) > 1:
+                    rows, columns = (*shape[:-1], 1), (*shape[:-2], 1, shape[-1])
+                    kept = {"step": (), "row_var": rows, "col_var": columns}
+                case torch.optim.Adafactor():
+                    kept = {"step": (), "variance": shape}
+                case _:
+                    kept = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+            shapes[len(shapes)] = kept
+    return shapes

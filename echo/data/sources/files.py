@@ -13,7 +13,7 @@ from pathlib import Path
 from echo.data.audio import AudioFile
 from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
-from echo.support.files import lies_in
+from echo.support.files import lies_in, refuse_pipe
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     number = 0
     try:
+        refuse_pipe(path)
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")

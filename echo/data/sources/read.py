@@ -19,6 +19,7 @@ from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.settings import check
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utteranc
 def scan_rows(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Row | DataError]:
     """Yields every row in order as its source has it. Arguments and errors as for
     `scan_source`."""
+    check(options, "options")
     empty = True
     with system_errors(spec):
         for row in find_reader(spec).read(spec, options):
