@@ -148,9 +148,9 @@ def convert(
     print(f"read {done.read}; wrote {done.written}, to {out}/; left out {done.left_out}")
     for column, why in done.notes.items():
         print(f"  {brief(column)}: {why}")
-    if done.referenced:
+    if done.named:
         print(
-            f"the recordings of {done.referenced} rows stay where they are, outside of {out}/: "
+            f"the recordings of {done.named} rows stay where they are, outside of {out}/: "
             "commands that read it need --allow-outside"
         )
     if done.left_out.rows:

@@ -1,6 +1,6 @@
 """Writes any source in the layout of another tool.
 
-Recordings stay where they are if the format can name a file, and a part of it. Those that no file
+Recordings stay where they are if the format names files, and parts of them. Those that no file
 holds alone (in tar shards, Parquet files and arrays) are written beside the rows, as they are
 encoded, or else as FLAC.
 """
@@ -57,7 +57,7 @@ class Conversion:
     read: Count = field(default_factory=Count)
     written: Count = field(default_factory=Count)
     left_out: Count = field(default_factory=Count)
-    referenced: int = 0  # rows whose recordings stay where they were
+    named: int = 0  # rows that name recordings where they were
 
 
 def convert_data(
@@ -104,7 +104,7 @@ def convert_data(
             for column in nested_columns(row):
                 format.notes.setdefault(column, "its values are lists or objects")
             if content is None:
-                done.referenced += 1
+                done.named += format.recordings == "named"
             else:
                 path = folder / format.audio_folder / Path(placed.recording.path).name
                 path.parent.mkdir(exist_ok=True)
@@ -154,7 +154,7 @@ class Place:
             recording = described(io.BytesIO(content), self.name(utterance.id, content))
             return Placed(replace(utterance, extra=extra), recording, utterance.duration), content
         whole = part.audio if part else audio
-        if isinstance(whole, AudioFile) and not self.format.copies:
+        if isinstance(whole, AudioFile) and self.format.recordings != "copied":
             content = None
             recording = described_file(whole.path, str(whole.path.absolute()))
         else:

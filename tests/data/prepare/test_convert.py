@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from echo.data.audio import AudioFile
+from echo.data.audio import AudioBytes
 from echo.data.prepare.convert import convert_data
 from echo.data.prepare.formats.registry import FORMATS
 from echo.data.sources import ReadOptions, read_source
@@ -35,7 +35,7 @@ def told(rows: Sequence[Utterance]) -> dict[str, tuple]:
 
 def start_of(row: Utterance) -> float:
     part = row.audio.as_slice()
-    return part.start if part else float(row.extra.get("recording_offset", 0))
+    return part.start if part else float(row.extra.get("recording_offset") or 0)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,14 @@ ROWS = st.lists(
         },
     ),
     min_size=1,
-    max_size=6,
+    max_size=4,
     unique_by=lambda row: row["id"],
 )
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # to shrink takes minutes
@@ -206,7 +206,7 @@ def test_datasets_loads_it_with_the_parts_alone(parts, tmp_path):
     for row, audio in zip(
         rows, found.cast_column("audio", Audio(decode=False))["audio"], strict=True
     ):
-        held = AudioFile(Path(audio["path"])).read()[0]
+        held = AudioBytes(audio["bytes"], row.id).read()[0]
         torch.testing.assert_close(held, row.audio.read()[0], atol=1e-6, rtol=0)
 
 
@@ -233,14 +233,14 @@ def test_recordings_in_shards_and_arrays_are_written_beside(name, tmp_path):
     made = datasets.Dataset.from_list([{"audio": array, "text": "an array"}])
     made.to_parquet(tmp_path / "m.parquet")
     for spec in ("m.tar", "m.parquet"):
-        out = tmp_path / f"out {spec}"
+        out = tmp_path / f"{spec} out"
         done = convert_data(str(tmp_path / spec), out, name)
         (before,), (after,) = read_source(str(tmp_path / spec)), read_source(str(out))
         assert told([after]) == told([replace(before, id=after.id)])
         torch.testing.assert_close(after.audio.load(), before.audio.load(), atol=2e-5, rtol=0)
-        assert done.referenced == 0
-        (written,) = (path for path in out.rglob("*") if path.suffix in (".mp3", ".flac"))
-        assert spec == "m.parquet" or written.read_bytes() == content
+        assert done.named == 0
+        if spec == "m.tar":
+            assert after.audio.encoded() == content
 
 
 def test_a_recording_in_a_shard_is_written_once_for_all_of_its_parts(tmp_path):
@@ -271,7 +271,7 @@ def test_what_a_format_cannot_hold_is_listed_once_a_column(tmp_path, monkeypatch
     assert set(convert_data(spec, tmp_path / "n", "nemo").notes) == {"words", "sentence"}
 
 
-def test_damaged_rows_are_left_out_and_named(tmp_path, monkeypatch, capsys):
+def test_damaged_rows_are_left_out_and_named(tmp_path, monkeypatch, capsys, caplog):
     good = {"audio_filepath": str(write(tmp_path / "a.wav", tone(36))), "text": "one"}
     (tmp_path / "bad.wav").write_bytes(b"noise")
     spec = write_manifest(
@@ -285,13 +285,13 @@ def test_damaged_rows_are_left_out_and_named(tmp_path, monkeypatch, capsys):
     )
     for name in FORMATS:
         out = tmp_path / name
-        code, text, err = run(monkeypatch, capsys, "data", "convert", spec, out, "--to", name)
+        caplog.clear()
+        code, text, _ = run(monkeypatch, capsys, "data", "convert", spec, out, "--to", name)
         assert code == 2
-        assert "Traceback" not in err
         assert "read 6 rows, 0.04 hours and 2 of unknown length; wrote 2 rows, 0.02 hours" in text
         assert "left out 4 rows, 0.02 hours and 2 of unknown length" in text
         for line in (2, 3, 4, 5):
-            assert f"m.jsonl:{line}: " in err
+            assert f"m.jsonl:{line}: " in caplog.text
         first, second = read_source(str(out), OUTSIDE)
         assert second.id != first.id  # the same recording twice
 

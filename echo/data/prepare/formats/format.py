@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from echo.data.sources.row import AUDIO, SPEAKER, TEXT, storable
 from echo.data.utterance import Utterance
@@ -47,7 +47,9 @@ class Format(ABC):
     """Collects rows and writes them as one data set."""
 
     audio_folder = "audio"  # for recordings that no file holds alone
-    copies = False  # whether recordings must lie in its own folder
+    # Whether it names files of recordings where they are, has copies of them in its own folder, or
+    # holds them itself.
+    recordings: Literal["named", "copied", "held"] = "named"
     cuts = False  # whether a row's recording is what the row is about, and nothing more
     absolute = False  # whether other programs take its paths as relative to where they are started
 

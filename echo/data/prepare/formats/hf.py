@@ -1,5 +1,6 @@
 """A data set of the `datasets` library, as `load_from_disk` reads it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ OWN = ("id", "audio", "text", "speaker", "duration")
 
 
 class HuggingFace(Format):
-    """Its `Audio` is a whole file, so parts are cut out of their recordings."""
+    """Its `Audio` is a whole file, so parts are cut out of their recordings. The library puts what
+    the files hold into its tables when it saves them."""
 
     cuts = True
-    absolute = True
+    recordings = "held"
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +31,8 @@ class HuggingFace(Format):
         from datasets import Audio, Dataset, Features, Value
 
         names = dict.fromkeys(key for row in self.rows for key in row if key not in OWN)
+        for row in self.rows:
+            row["audio"]["path"] = str(folder / row["audio"]["path"])
         columns: dict[str, list[Any]] = {
             name: [row.get(name) for row in self.rows] for name in (*OWN, *names)
         }
@@ -47,6 +51,7 @@ class HuggingFace(Format):
         )
         dataset = Dataset.from_dict(columns, features).cast_column("audio", Audio())
         dataset.save_to_disk(folder)
+        shutil.rmtree(folder / self.audio_folder, ignore_errors=True)
 
 
 def kind_of(values: list[Any]) -> str:
