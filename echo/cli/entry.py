@@ -47,6 +47,7 @@ for command in (
 data_app.command()(data.check)
 data_app.command()(data.explore)
 data_app.command()(data.shard)
+data_app.command()(data.convert)
 
 
 def print_version(wanted: bool) -> None:

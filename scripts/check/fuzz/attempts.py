@@ -48,6 +48,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "data check shards": ("shards/*",),
     "data explore data/data.tsv --out out.html": ("data/data.tsv", "data/*.wav"),
     "data shard data/data.csv out --workers 0": ("data/data.csv", "data/*.wav"),
+    "data convert data/data.jsonl out --to kaldi": ("data/data.jsonl", "data/*.wav"),
+    "data convert data/data.csv out --to lhotse": ("data/data.csv", "data/*.wav"),
 }
 TEXTS = ("", " ", "-", "--", ".", "/", "..", "a" * 300, "²", "9" * 5_000, "\udcff", "\u202e", "x=y")
 NUMBERS = ("-1", "0", "nan", "inf", "1e999", "-1e-400", str(2**31), str(2**63), "1" * 5_000, "٣")
