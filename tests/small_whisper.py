@@ -156,6 +156,10 @@ DAMAGES = {
     "no weights": (remove("model.safetensors"), "whisper: holds no weights"),
     "a config that is no JSON": (cut("config.json", 40), "config.json: is not JSON"),
     "another model": (BertConfig().save_pretrained, "its model_type is 'bert'"),
+    "layers without end": (
+        edit("config.json", decoder_layers=10**7),
+        "its decoder_layers is 10000000, but must be from 1 to 1000",
+    ),
     "a wrong type": (edit("config.json", d_model="big"), "config.json: is no whisper config"),
     "a wrong number of heads": (
         edit("config.json", encoder_attention_heads=5),

@@ -313,3 +313,36 @@ def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, 
     ):
         assert run(monkeypatch, capsys, "evaluate", model, source, *options)[0] == 0
         assert heard == {"padded": samples, "config": (30.0, 0.0)}
+
+
+def test_a_reader_that_leaves_ends_nothing(tmp_path):
+    """As `| head -1` does, which a bar, a log and lines of output go to."""
+    code = (
+        "import logging, sys, time\n"
+        "from echo.cli.entry import set_up_output\n"
+        "set_up_output()\n"
+        "print('first', flush=True)\n"
+        "sys.stdin.read()\n"
+        "print('more', flush=True)\n"
+        "logging.getLogger('echo').warning('a warning')\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout.readline() == b"first\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_any_error_of_the_system_is_one_sentence(monkeypatch, capsys, tmp_path):
+    for name in ("x" * 300 + ".yaml", "\udcff.yaml"):
+        code, _, error = run(monkeypatch, capsys, "train", name)
+        assert code == 2
+        assert "\n" not in error.strip()
+        assert error.startswith("echo-asr: ")

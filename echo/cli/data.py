@@ -117,6 +117,47 @@ def shard(
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
 
 
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Format to write: nemo, hf (a saved data set of Hugging Face), kaldi, lhotse, "
+            "common-voice or csv."
+        ),
+    ],
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a data set in the layout of another tool.
+
+    Rows that cannot be used are named and left out; the exit code is then 2.
+    """
+    from echo.data.named import check_named
+    from echo.data.prepare.formats.registry import find_format
+
+    find_format(to)
+    check_named(data)
+
+    from echo.data.prepare.convert import convert_data
+
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    done = convert_data(data, out, to, options, progress=True)
+    print(f"read {done.read}; wrote {done.written}, to {out}/; left out {done.left_out}")
+    for column, why in done.notes.items():
+        print(f"  {brief(column)}: {why}")
+    if done.named:
+        print(
+            f"the recordings of {done.named} rows stay where they are, outside of {out}/: "
+            "commands that read it need --allow-outside"
+        )
+    if done.left_out.rows:
+        raise typer.Exit(2)
+
+
 def split(
     data: Annotated[
         list[str], typer.Argument(help=f"{DATA_HELP} With --check, the sides of a split.")

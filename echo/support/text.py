@@ -72,6 +72,16 @@ def distinct(names: Iterable[str]) -> list[str]:
     return found
 
 
+def natural(text: str) -> list[str | tuple[int, str]]:
+    """A sort key that puts 2 before 10, anywhere in a text. Any number of digits is compared
+    without making a number of it, which Python refuses of thousands."""
+    parts = re.split(r"([0-9]+)", text)
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    return [
+        (len(numbers[i // 2]), numbers[i // 2]) if i % 2 else part for i, part in enumerate(parts)
+    ]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """Renders a Markdown table; its first `texts` columns are text, the others numbers."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

@@ -117,6 +117,7 @@ def test_seeds_are_the_config_s_or_those_asked_for():
         ({"models": {"a": 3}}, "pilot.yaml: models.a is 3, but must be a mapping or a .yaml file"),
         ({"models": {"a": "b"}}, "pilot.yaml: models.a is 'b', but must be"),
         ({"models": {"a": "no.yaml"}}, "pilot.yaml: models.a: no.yaml: cannot be read"),
+        ({"models": {"Report.html": {}}}, "models.Report.html is not a valid folder name"),
         ({"models": {"a/b": {}}}, "pilot.yaml: models.a/b is not a valid folder name"),
         ({"models": {"a": {"modl": {}}}}, "pilot.yaml: unknown key 'models.a.modl'; did you"),
         ({"budget": {}}, "pilot.yaml: budget must have either steps or seconds"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from echo.data.audio import Audio, AudioFile
 from echo.data.sources import ReadOptions, Row, scan_rows
 from echo.data.sources.read import MAX_WARNINGS
+from echo.data.sources.row import checked
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 from echo.support.progress import progress_bar
@@ -21,10 +22,11 @@ def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utteranc
     """Yields every row, and None for one that cannot be used, which is logged. DataError if none
     can be, or if the source as a whole cannot be read."""
     bad, some, first = 0, False, None
-    for found in progress_bar(scan_rows(spec, options), desc="reading", unit=" rows", leave=False):
+    for row in progress_bar(scan_rows(spec, options), desc="reading", unit=" rows", leave=False):
+        found = row if isinstance(row, DataError) else checked(row)
         if not isinstance(found, DataError):
             some = True
-            yield found
+            yield row, found
             continue
         bad, first = bad + 1, first or found
         if bad <= MAX_WARNINGS:
