@@ -46,9 +46,9 @@ class Earlier:
                         self.by_id[row.id] = FREE
                     yield row, side
 
-    def side_of(self, row: Utterance) -> int:
+    def side_of(self, row: Utterance, digest: int) -> int:
         """Returns the side where a row was, even if all but its id has changed since."""
-        return self.by_digest.get(digest_of(row), self.by_id.get(row.id, FREE))
+        return self.by_digest.get(digest, self.by_id.get(row.id, FREE))
 
 
 def digest_of(row: Utterance) -> int:

@@ -53,9 +53,10 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
         )
     record = {key: value for key, value in row.record.items() if not isinstance(value, bytes)}
     column = row.columns.among(row.record).audio
-    if not Path(str(row.record[column])).is_absolute():
-        path = path_from(folder, path.parent) / path.name
     record[column] = str(path)
+    if not str(row.record[column]).startswith(os.sep):
+        place, separator, name = str(path).rpartition(os.sep)
+        record[column] = f"{path_from(folder, place + separator)}{os.sep}{name}"
     record["id"] = utterance.id
     if record.get("duration") in (None, ""):
         record["duration"] = utterance.duration
@@ -72,5 +73,5 @@ def file_path(audio: Audio) -> Path | None:
 
 
 @lru_cache(maxsize=4096)  # most recordings lie in few folders
-def path_from(start: Path, folder: Path) -> Path:
-    return Path(os.path.relpath(folder.resolve(), start))
+def path_from(start: Path, folder: str) -> str:
+    return os.path.relpath(Path(folder).resolve(), start)

@@ -1,6 +1,7 @@
 """What rows may share, by which they must not be on two sides of a split: a speaker, a recording, a
 sentence, or the value of any other column."""
 
+import os
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -29,12 +30,16 @@ def file_of(row: Utterance) -> str | None:
     path = file_path(row.audio)
     if path is None:
         return None
-    return str(path.resolve() if path.is_symlink() else real_folder(path.parent) / path.name)
+    if path.is_symlink():
+        return str(path.resolve())
+    # Plain strings: hashing and joining paths takes longer than reading the row.
+    folder, separator, name = str(path).rpartition(os.sep)
+    return f"{real_folder(folder + separator)}{os.sep}{name}"
 
 
 @lru_cache(maxsize=4096)  # most recordings lie in few folders
-def real_folder(folder: Path) -> Path:
-    return folder.resolve()
+def real_folder(folder: str) -> str:
+    return str(Path(folder).resolve())
 
 
 def value_of(name: str, row: Utterance) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from echo.data.prepare.groups import choose, components, totals
-from echo.data.prepare.keep import FREE, SIDES, Earlier, follow, side_file
+from echo.data.prepare.keep import FREE, SIDES, Earlier, digest_of, follow, side_file
 from echo.data.prepare.rows import manifest_line, usable_rows
 from echo.data.prepare.rules import check_found, column_codes, rule_codes
 from echo.data.prepare.split_report import (
@@ -89,15 +89,17 @@ def split_source(
     if keep is not None:
         check_kept(keep, sizes)
         for row, side in earlier.read(keep, options):
-            rows.add(row, side=side, counts=False)
+            rows.add(row, digest_of(row), side=side, counts=False)
     old = len(rows.lines)
-    unusable = 0
+    unusable, folder = 0, out.resolve()
     for found in usable_rows(spec, options):
         if found is None:
             unusable += 1
         else:
-            line = manifest_line(*found, out.resolve())
-            rows.add(found[1], line, earlier.side_of(found[1]))
+            digest = digest_of(found[1])
+            rows.add(
+                found[1], digest, manifest_line(*found, folder), earlier.side_of(found[1], digest)
+            )
     check_found(spec, "--by", rows.rules, rows.columns)
     check_found(spec, "--stratify", rows.strata, rows.columns)
 
@@ -128,12 +130,12 @@ def split_source(
         split.notes += kept_notes(split, keep, old, follow(sides, keys, weights))
     fill(split, labels, seed)
     split.notes += size_notes(split) + unnamed_notes(split, old)
-    with whole_folder(out) as folder:
+    with whole_folder(out) as new:
         for number, name in enumerate((*SIDES, LEFT_OUT_FILE)):
             wanted = sides == number
             wanted[:old] = False
             if wanted.any() or name in ("train", *sizes):
-                with side_file(folder, name).open(
+                with side_file(new, name).open(
                     "w", encoding="utf-8", errors="backslashreplace", newline="\n"
                 ) as file:
                     file.writelines(compress(rows.lines, wanted))

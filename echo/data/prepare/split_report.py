@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from echo.data.prepare.groups import totals
-from echo.data.prepare.keep import FREE, LEFT_OUT, SIDES, digest_of, side_file
+from echo.data.prepare.keep import FREE, LEFT_OUT, SIDES, side_file
 from echo.data.prepare.rules import Codes, column_codes
 from echo.data.utterance import Utterance
 from echo.support.text import brief, table, visible
@@ -31,13 +31,15 @@ class SplitRows:
     sides: list[int] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)  # the further ones that rows have
 
-    def add(self, row: Utterance, line: str = "", side: int = FREE, counts: bool = True) -> None:
+    def add(
+        self, row: Utterance, digest: int, line: str = "", side: int = FREE, counts: bool = True
+    ) -> None:
         """Adds a row, which may count for nothing but what others share with it."""
         for codes in (*self.rules.values(), *self.strata.values(), (self.speakers,)):
             for each in codes:
                 each.add(row)
         self.lines.append(line)
-        self.digests.append(digest_of(row))
+        self.digests.append(digest)
         self.milliseconds.append(round(1000 * row.duration) if counts else 0)
         self.sides.append(side)
         self.columns.update(row.extra)
