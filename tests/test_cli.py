@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 
@@ -164,6 +165,33 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     assert error == f"echo-asr: {out}: exists, and is not an empty folder; choose another\n"
 
 
+def test_a_data_set_is_split_and_the_sides_compared(tmp_path, capsys, monkeypatch):
+    """The sides share nothing, but one shares all with itself; a row that is damaged is named."""
+    for i in range(4):
+        write(tmp_path / "data" / f"{i}.wav", np.random.default_rng(i).random((16_000, 1)) - 0.5)
+    rows = [
+        {"audio_filepath": f"{i}.wav", "text": f"{i}", "speaker": f"{i}", "duration": 1}
+        for i in range(5)
+    ]
+    source = write_manifest(tmp_path / "data" / "a.jsonl", *rows)
+    out = tmp_path / "out"
+    code, output, error = run(
+        monkeypatch, capsys, "data", "split", source, "--out", out, "--dev", "25%"
+    )
+    assert code == 2
+    assert "no recording '4.wav'" in error
+    assert "4 rows, 0.001 hours, and 1 rows that cannot be used" in output
+    sides = [out / "train.jsonl", out / "dev.jsonl"]
+    assert [len(side.read_text().splitlines()) for side in sides] == [3, 1]
+    check = ("data", "split", "--check", "--allow-outside", *sides)
+    code, output, _ = run(monkeypatch, capsys, *check)
+    assert (code, output.splitlines()[-1]) == (0, "nothing is shared")
+    code, output, _ = run(monkeypatch, capsys, *check, sides[0])
+    assert code == 2
+    for rule in ("speaker", "recording", "text", "sound"):
+        assert f"{rule}, the first 3 of 3:" in output
+
+
 def test_the_version_is_the_packages(monkeypatch, capsys):
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"echo-asr {echo.__version__}\n")
 
@@ -187,6 +215,14 @@ SLIPS = {
     "a target": (["export", "a", "o", "--to", "gguf"], "must be one of: whisper, ctranslate2"),
     "a preset": (["convert", "a/b", "o", "gone.yaml"], "gone.yaml: cannot be read"),
     "data check": (["data", "check", "gone.tsv"], "gone.tsv: no such file"),
+    "data split": (["data", "split", "a.jsonl", "--dev", "5%"], "needs a folder and a size: --out"),
+    "several to split": (["data", "split", "a", "b", "--dev", "5%"], "add --check"),
+    "rules": (["data", "split", "a", "--by", "text,,"], "--by: 'text,,' must be different names"),
+    "one side to check": (["data", "split", "a.jsonl", "--check"], "name at least two"),
+    "a check that writes": (
+        ["data", "split", "a", "b", "--check", "--out", "c", "--dev", "1%"],
+        "--check writes nothing: leave out --out, --dev",
+    ),
     "a page that is no page": (
         ["data", "explore", "a.jsonl", "--out", "a.jsonl"],
         "--out is 'a.jsonl', but must name a file that ends in .html",

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import GenerationConfig, WhisperConfig
 
 from echo.model.generation import OF_ITS_LANGUAGES, OF_THE_MODEL
+from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import DataError
 
 GENERATION_FILE = "generation_config.json"
@@ -71,7 +72,7 @@ def rules(config: WhisperConfig) -> dict[str, Rule]:
         "lang_to_id": table,
         "task_to_id": table,
         "is_multilingual": (lambda value: isinstance(value, bool), "true or false"),
-        "max_initial_timestamp_index": (lambda value: is_below(value, size), "a whole number"),
+        "max_initial_timestamp_index": (lambda value: is_below(value, TIMESTAMPS), "a timestamp"),
         "language": text,
         "task": text,
         "transcript_language": text,

@@ -90,7 +90,7 @@ def with_weights_of(
 def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: Any) -> Any:
     """Returns a checkpoint's generation config, with what an older one leaves open, and names what
     in it has no effect on Echo's decoding."""
-    generation = checkpoint.generation or GenerationConfig(
+    generation: Any = checkpoint.generation or GenerationConfig(
         max_length=config.max_target_positions,
         **{key: list(getattr(config, key) or []) for key in TOKEN_LISTS},
     )

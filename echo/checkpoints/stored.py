@@ -36,9 +36,6 @@ SHARED_TOKENS = {
 }
 
 
-FIRST_TIMESTAMP = "<|0.00|>"
-
-
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor in a file: its shape, how its numbers are read, and what errors call it."""
@@ -177,12 +174,13 @@ class Checkpoint(ABC):
                 f"{size} tokens"
             )
         without = named.get("no_timestamps_token_id")
-        first = None if without is None else tokenizer.convert_ids_to_tokens(without + 1)
-        if first not in (None, FIRST_TIMESTAMP):
-            raise DataError(
-                f"{self.folder}: its tokenizer has {first!r} in the place of the timestamp "
-                f"{FIRST_TIMESTAMP}: add tokens after all timestamps"
-            )
+        if without is not None:
+            first = tokenizer.decode([without + 1], skip_special_tokens=True)
+            if first:
+                raise DataError(
+                    f"{self.folder}: its tokenizer has {first!r} in the place of the timestamp "
+                    "<|0.00|>: add tokens after all timestamps"
+                )
 
     def checked_tokenizer(self, config: WhisperConfig) -> WhisperTokenizer | None:
         """Makes all checks for a model of this config, and returns the tokenizer, if there is one.

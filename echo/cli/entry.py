@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show, split and convert data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 for command in (
@@ -48,6 +48,7 @@ data_app.command()(data.check)
 data_app.command()(data.explore)
 data_app.command()(data.shard)
 data_app.command()(data.convert)
+data_app.command()(data.split)
 
 
 def print_version(wanted: bool) -> None:
@@ -104,8 +105,8 @@ def set_up_output() -> None:
         stream = getattr(sys, name)
         if stream is not None and stream is getattr(sys, f"__{name}__"):
             stream.flush()
-            buffering = {"line_buffering": name == "stderr" or stream.isatty()}
-            stream = Patient(stream.buffer, encoding=stream.encoding, **buffering)
+            by_lines = name == "stderr" or stream.isatty()
+            stream = Patient(stream.buffer, encoding=stream.encoding, line_buffering=by_lines)
             setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.

@@ -95,7 +95,9 @@ class EchoGeneration(WhisperForConditionalGeneration):
 
     def generate_by(self, *args: Any, **options: Any) -> Any:
         """Like `generate`, but how to decode is decided by the options alone: what the saved
-        generation config says of it is left out, see `facts`."""
+        generation config says of it is left out, see `facts`. A `language` is given by its code."""
+        if "language" in options:  # transformers knows the codes of Whisper's languages alone
+            options["language"] = f"<|{options['language']}|>"
         saved = self.generation_config
         self.generation_config = facts(saved)
         try:
@@ -350,6 +352,8 @@ def facts(saved: Any) -> GenerationConfig:
     """Returns the generation config that says of the model what `saved` says, and nothing else."""
     keys = (*OF_THE_MODEL, *(OF_ITS_LANGUAGES if known_languages(saved) else ()))
     told = {key: getattr(saved, key, None) for key in keys}
+    if told.get("lang_to_id"):  # transformers looks for a language in lower case
+        told["lang_to_id"] = {token.lower(): i for token, i in told["lang_to_id"].items()}
     return GenerationConfig(
         **{key: value for key, value in told.items() if value is not None}, use_cache=True
     )

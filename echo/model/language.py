@@ -96,11 +96,11 @@ def language_code(generation: Any, language: str, source: str) -> str:
     if not known:
         why = not_multilingual(generation)
         raise ConfigError(f"{source}: does not take the language {language!r}, because {why}")
-    code = code_among(known, language)
-    if code is None:
+    found = code_among(known, language)
+    if found is None:
         there = ", ".join(token.strip("<|>") for token in known)
         raise ConfigError(f"{source}: knows no language {language!r}; it knows: {there}")
-    return code
+    return found
 
 
 def not_multilingual(generation: Any) -> str:
@@ -153,14 +153,14 @@ def set_language(
         return
     told, todo = forced_prompt(generation, tokenizer.get_vocab())
     language = language or spoken_language(generation) or told or tokenizer.language
-    task = task or getattr(generation, "task", None) or todo or tokenizer.task
-    if language is None and task is None:
+    wanted = task or getattr(generation, "task", None) or todo or tokenizer.task
+    if language is None and wanted is None:
         return
-    task = task or "transcribe"
-    if task not in generation.task_to_id:
-        raise ConfigError(f"{source}: does not know the task {task!r}: it has no token for it")
-    generation.task = task
-    tokenizer.set_prefix_tokens(task=task)
+    wanted = wanted or "transcribe"
+    if wanted not in generation.task_to_id:
+        raise ConfigError(f"{source}: does not know the task {wanted!r}: it has no token for it")
+    generation.task = wanted
+    tokenizer.set_prefix_tokens(task=wanted)
     if language is None:
         return
     code = language_code(generation, language, source)

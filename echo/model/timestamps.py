@@ -32,8 +32,6 @@ class TimestampRules(WhisperTimeStampLogitsProcessor):
         self.no_timestamps_token_id += added
         self.eos_token_id += added
 
-    def __call__(  # type: ignore[override]
-        self, input_ids: torch.Tensor, scores: torch.Tensor
-    ) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         ids = moved(input_ids, self.added, scores.shape[-1])
         return super().__call__(ids, scores.roll(self.added, -1)).roll(-self.added, -1)

@@ -82,6 +82,7 @@ def open_own(path: Path) -> IO[str]:
     if content and not re.fullmatch(rb"[0-9]{1,18}\n?", content):
         os.close(descriptor)
         raise EchoError(f"{path}: is not Echo's lock; move it away")
+    os.lseek(descriptor, 0, os.SEEK_SET)  # back from what was read
     return os.fdopen(descriptor, "r+")
 
 

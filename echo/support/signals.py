@@ -10,13 +10,13 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-# SIGHUP, which Windows lacks, is sent where a terminal or a connection closes.
-ASKING = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+HANGUP = getattr(signal, "SIGHUP", None)  # sent where a terminal closes; Windows has none
+ASKING = tuple(s for s in (signal.SIGTERM, signal.SIGINT, HANGUP) if s is not None)
 
 
 class StopRequest:
     """A `with` block that records SIGTERM, SIGINT and SIGHUP, so that the step can be finished. A
-    second signal is handled as before the block, and one that is ignored, as under nohup, stays
+    second signal is handled as before the block. A SIGHUP that is ignored, as under nohup, stays
     ignored."""
 
     def __init__(self) -> None:
@@ -25,7 +25,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # In Python only the main thread handles signals.
         main = threading.current_thread() is threading.main_thread()
-        heeded = [s for s in ASKING if main and signal.getsignal(s) != signal.SIG_IGN]
+        under_nohup = HANGUP is not None and signal.getsignal(HANGUP) == signal.SIG_IGN
+        heeded = [s for s in ASKING if main and not (s == HANGUP and under_nohup)]
         self.before = {s: signal.signal(s, self.note) for s in heeded}
         return self
 

@@ -1,5 +1,5 @@
 """Text as it can be shown anywhere: on a terminal, in a log, in Markdown, in a figure. And what is
-read from and made of short texts: lists of numbers, and distinct names."""
+read from and made of short texts: lists of numbers and names, and distinct names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -44,6 +44,18 @@ def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
     except ValueError:
         numbers = "whole numbers" if kind is int else "numbers"
         raise ConfigError(f"{key}: {brief(text)!r} must be {numbers} separated by commas") from None
+
+
+def read_names(text: str, key: str) -> list[str]:
+    """Parses names separated by commas, such as "gender,language".
+
+    Raises:
+        ConfigError: one is empty or there twice; `key` is the option that `text` was given for.
+    """
+    names = [part.strip() for part in text.split(",")]
+    if not all(names) or len({*names}) < len(names):
+        raise ConfigError(f"{key}: {brief(text)!r} must be different names separated by commas")
+    return names
 
 
 def distinct(names: Iterable[str]) -> list[str]:

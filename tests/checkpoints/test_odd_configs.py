@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from tests.small_multilingual import save_multilingual
 from tests.small_whisper import edit, edit_weights, write
 
 GENERATION = "generation_config.json"
-ROWS = [Utterance("a", AudioArray(tone(1.0), 16_000, "a"), "the fox", 1.0)]
+ROWS = [Utterance("a", AudioArray(tone(1.0).T, 16_000, "a"), "the fox", 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -271,8 +272,9 @@ def test_a_new_language_is_a_language(folder, tmp_path):
     save_model(loaded.model, loaded.tokenizer, tmp_path / "saved")
     again = load_model(tmp_path / "saved")
     assert written_language(again.model) == "gn"
-    by_row = Utterance("a", ROWS[0].audio, "the fox", 1.0, language="gn")
+    by_row = replace(ROWS[0], language="gn")
     other = load_model(folder, language="de")
+    evaluate_model(other, [by_row])
     assert ExampleReader.of(other.model, other.tokenizer).tokens(by_row)[1] == gn
 
 

@@ -34,7 +34,8 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for i, text in enumerate(TEXTS):
-        write(folder / f"{i}.wav", tone(0.5 + 0.1 * i))
+        rising = np.linspace(0, 1, round(16_000 * (0.5 + 0.1 * i)))[:, None]  # not a mere hum
+        write(folder / f"{i}.wav", tone(0.5 + 0.1 * i) * rising)
         speaker = {0: ESCAPE, 1: "s1", 2: "s10"}.get(i, "s1")
         rows.append({"audio_filepath": f"{i}.wav", "text": text, "speaker": speaker})
     write(folder / "silent.wav", np.zeros(16_000))

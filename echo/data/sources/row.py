@@ -241,11 +241,11 @@ Rows = Iterable[Row | DataError]
 
 def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
     """Checks every row: an utterance, or the reason why it is none."""
-    for row in rows:
-        if isinstance(row, DataError):
-            yield row
-            continue
-        try:
-            yield row.utterance()
-        except DataError as error:
-            yield DataError(f"{row.where}: {error}")
+    return (row if isinstance(row, DataError) else checked(row) for row in rows)
+
+
+def checked(row: Row) -> Utterance | DataError:
+    try:
+        return row.utterance()
+    except DataError as error:
+        return DataError(f"{row.where}: {error}")
