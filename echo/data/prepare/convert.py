@@ -150,9 +150,9 @@ class Place:
             extra = {"recording_offset": part.start, **utterance.extra}
             if isinstance(part.audio, AudioFile):
                 extra.setdefault("recording", part.audio.path.name)
-            content = encode(utterance, "flac").content
-            recording = described(io.BytesIO(content), self.name(utterance.id, content))
-            return Placed(replace(utterance, extra=extra), recording, utterance.duration), content
+            cut = encode(utterance, "flac").content
+            recording = described(io.BytesIO(cut), self.name(utterance.id, cut))
+            return Placed(replace(utterance, extra=extra), recording, utterance.duration), cut
         whole = part.audio if part else audio
         if isinstance(whole, AudioFile) and self.format.files != "copied":
             content: bytes | None = None
