@@ -88,7 +88,7 @@ def follow(sides: np.ndarray, columns: Sequence[np.ndarray], weights: np.ndarray
         ]
     )
     best = held.argmax(0)[labels]
-    drawn = free & held.any(0)[labels]
+    drawn = free & np.asarray(held.any(0))[labels]
     sides[drawn] = best[drawn]
     sides[drawn & (touched != 0) & (touched != 1 << best)] = LEFT_OUT
     return fixed & several
