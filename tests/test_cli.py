@@ -165,7 +165,7 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     assert error == f"echo-asr: {out}: exists, and is not an empty folder; choose another\n"
 
 
-def test_a_data_set_is_split_and_the_sides_compared(tmp_path, capsys, caplog, monkeypatch):
+def test_a_data_set_is_split_and_the_sides_compared(tmp_path, capsys, monkeypatch, caplog):
     """The sides share nothing, but one shares all with itself; a row that is damaged is named."""
     for i in range(4):
         write(tmp_path / "data" / f"{i}.wav", np.random.default_rng(i).random((16_000, 1)) - 0.5)
@@ -175,9 +175,8 @@ def test_a_data_set_is_split_and_the_sides_compared(tmp_path, capsys, caplog, mo
     ]
     source = write_manifest(tmp_path / "data" / "a.jsonl", *rows)
     out = tmp_path / "out"
-    code, output, _ = run(
-        monkeypatch, capsys, "data", "split", source, "--out", out, "--dev", "25%"
-    )
+    arguments = ("data", "split", source, "--out", out, "--dev", "25%")
+    code, output, _ = run(monkeypatch, capsys, *arguments)
     assert code == 2
     assert "no recording '4.wav'" in caplog.text
     assert "4 rows, 0.001 hours, and 1 rows that cannot be used" in output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from echo.data.prepare.groups import components, totals
+from echo.data.prepare.groups import components
 from echo.data.prepare.rows import usable_rows
 from echo.data.sources import ReadOptions
 from echo.data.utterance import Utterance
@@ -79,16 +79,12 @@ def follow(sides: np.ndarray, columns: Sequence[np.ndarray], weights: np.ndarray
     sides[~fixed & several] = LEFT_OUT
     free = sides == FREE
     labels = components(len(sides), [np.where(free, codes, -1) for codes in columns])
-    count = labels.max() + 1
-    held = np.stack(
-        [
-            totals(labels[rows], weights[rows], count)
-            for side in range(len(SIDES))
-            for rows in [np.flatnonzero(free & (touched == 1 << side))]
-        ]
-    )
+    held = np.zeros((len(SIDES), labels.max() + 1), dtype=np.int64)
+    for side in range(len(SIDES)):
+        touching = free & (touched == 1 << side)
+        np.add.at(held[side], labels[touching], weights[touching])
     best = held.argmax(0)[labels]
-    drawn = free & np.asarray(held.any(0))[labels]
+    drawn = free & (held.max(0) > 0)[labels]
     sides[drawn] = best[drawn]
     sides[drawn & (touched != 0) & (touched != 1 << best)] = LEFT_OUT
     return fixed & several
