@@ -17,6 +17,7 @@ from echo.attention.forms import FORMS
 from echo.attention.settings import FocusedSettings
 from echo.cli import app
 from echo.config import RunConfig
+from echo.data.prepare.filter.rules import FilterSettings
 from echo.pilot.contenders import PilotSettings
 from echo.support.settings import Length, Range, prefixed, to_dict
 
@@ -32,6 +33,7 @@ def define_env(env: Any) -> None:
     env.macro(run_settings)
     env.macro(pilot_settings)
     env.macro(form_settings)
+    env.macro(filter_settings)
     env.macro(commands)
 
 
@@ -48,6 +50,11 @@ def run_settings() -> str:
 def pilot_settings() -> str:
     """One list, with the budget's keys in it."""
     return definitions(rows(PilotSettings))
+
+
+def filter_settings() -> str:
+    """One list of the thresholds."""
+    return definitions(rows(FilterSettings))
 
 
 def form_settings() -> str:

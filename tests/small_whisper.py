@@ -56,10 +56,11 @@ def save_whisper(model, folder, **options):
     model.save_pretrained(folder, **options)
     # `transformers` reads the file only where it was not made from the model's config.
     edit("generation_config.json", **GENERATION, _from_model_config=False)(folder)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=2)
+    mels = model.config.num_mel_bins
+    extractor = WhisperFeatureExtractor(feature_size=mels, chunk_length=2)
     WhisperProcessor(extractor, TOKENIZER).save_pretrained(folder)
     (folder / "normalizer.json").write_text('{"colour": "color"}')
-    (folder / "preprocessor_config.json").write_text('{"feature_size": 80}')
+    (folder / "preprocessor_config.json").write_text(f'{{"feature_size": {mels}}}')
     return folder
 
 

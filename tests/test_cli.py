@@ -290,6 +290,7 @@ def test_every_setting_has_a_sentence_above_it(cls):
     assert [name for name, text in said.items() if not SENTENCE.fullmatch(text)] == []
 
 
+@pytest.mark.slow
 def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, tmp_path, shared):
     """The model hears the silence that the command line says, and its config stays as it is."""
     heard = {}

@@ -39,6 +39,7 @@ def test_type_checkers_see_what_is_imported():
     assert Path(echo.__file__).with_name("py.typed").exists()
 
 
+@pytest.mark.slow
 def test_the_documented_script_runs(request, shared, tmp_path):
     """On ten short utterances of a real speaker, with settings of a few steps."""
     data = shared / "data" / "librispeech"

@@ -11,8 +11,10 @@ from echo.cli.options import (
     DATA_HELP,
     AllowOutside,
     AudioColumn,
+    Checkpoint,
     Data,
     MaxSeconds,
+    Overrides,
     SkipErrors,
     SpeakerColumn,
     TextColumn,
@@ -242,4 +244,78 @@ def split(
         "data.allow_outside=true"
     )
     if done.unusable:
+        raise typer.Exit(2)
+
+
+def filter(
+    data: Data,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what is kept, what is rejected and the measures: a new one, or that "
+            "of the same data set, which is not measured again."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A run's folder, a model's folder, or a hub id, whose transcripts judge the "
+            "texts; by default no model does."
+        ),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only show the hours that each rule rejects. With --out, measures are kept.",
+        ),
+    ] = False,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of processes that measure; by default one for each core."),
+    ] = None,
+) -> None:
+    """Keep the rows of a data set that a model can learn from, and say why others are rejected."""
+    from echo.data.named import check_named
+    from echo.support.hub import check_model
+    from echo.support.settings import build_with_overrides
+
+    if out is None and not dry_run:
+        raise ConfigError("filter needs --out FOLDER, or --dry-run to only show the hours by rule")
+    check_named(data)
+
+    from echo.data.prepare.filter.filter import check_folder, filter_source
+    from echo.data.prepare.filter.rules import FilterSettings
+
+    settings = build_with_overrides(FilterSettings, {}, "command line", overrides or [])
+    if out is not None:
+        check_folder(out, data)
+    hear = None
+    if model is not None:
+        check_model(model)
+
+        from echo.evaluate.hearing import HEARD, Hearing
+
+        hear = Hearing(model, checkpoint, data, out / HEARD if out else None, progress=True)
+    options = read_options(audio_column, text_column, speaker_column, True, allow_outside)
+    found = filter_source(
+        data,
+        options,
+        settings,
+        out,
+        (os.cpu_count() or 1) if workers is None else workers,
+        hear,
+        dry_run,
+        progress=True,
+    )
+    print(found.to_text())
+    if out is not None and not dry_run:
+        print(f"kept.jsonl, rejected.jsonl and the measures are in {out}/")
+    if found.unusable:
         raise typer.Exit(2)

@@ -49,6 +49,7 @@ data_app.command()(data.explore)
 data_app.command()(data.shard)
 data_app.command()(data.convert)
 data_app.command()(data.split)
+data_app.command()(data.filter)
 
 
 def print_version(wanted: bool) -> None:

@@ -37,9 +37,17 @@ def voiced(samples: torch.Tensor) -> torch.Tensor:
     """Says which 50 ms windows of (samples,) at 16 kHz can contain speech: (frames,) of bool, one
     every 10 ms. If everything is faint or steady, no window can.
     """
-    levels = loudness(samples)
-    quiet = float(levels.kthvalue(-(-len(levels) // 10)).values)
-    return levels >= max(FAINTEST, quiet + RISE)
+    return rising(loudness(samples))
+
+
+def rising(levels: torch.Tensor) -> torch.Tensor:
+    """Does what `voiced` does, by the result of `loudness`."""
+    return levels >= max(FAINTEST, quietest_tenth(levels) + RISE)
+
+
+def quietest_tenth(levels: torch.Tensor) -> float:
+    """Returns the level, in dB, that a tenth of the windows do not exceed."""
+    return float(levels.kthvalue(-(-len(levels) // 10)).values)
 
 
 def has_voice(samples: torch.Tensor) -> bool:

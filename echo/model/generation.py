@@ -352,8 +352,8 @@ def facts(saved: Any) -> GenerationConfig:
     """Returns the generation config that says of the model what `saved` says, and nothing else."""
     keys = (*OF_THE_MODEL, *(OF_ITS_LANGUAGES if known_languages(saved) else ()))
     told = {key: getattr(saved, key, None) for key in keys}
-    if told.get("lang_to_id"):  # transformers looks for a language in lower case
-        told["lang_to_id"] = {token.lower(): i for token, i in told["lang_to_id"].items()}
+    if languages := told.get("lang_to_id"):  # transformers looks for a language in lower case
+        told["lang_to_id"] = {token.lower(): i for token, i in languages.items()}
     return GenerationConfig(
         **{key: value for key, value in told.items() if value is not None}, use_cache=True
     )

@@ -120,8 +120,10 @@ def misfit_of_random(found: Any, like: list[dict[str, Any]], rank: int) -> str |
 def misfit_of_optimiser(
     found: Any, like: dict[str, Any], shapes: Mapping[int, Mapping[str, tuple[int, ...]]]
 ) -> str | None:
-    """`shapes` are those of `state_shapes`. A parameter that had no gradient yet has no state."""
-    if problem := misfit(found, {"param_groups": like["param_groups"], "state": {}}, "optimiser"):
+    """`shapes` are those of `state_shapes`. A parameter that had no gradient yet has no state, and
+    earlier versions did not name the parts of a model."""
+    groups = [{k: v for k, v in group.items() if k != "part"} for group in like["param_groups"]]
+    if problem := misfit(found, {"param_groups": groups, "state": {}}, "optimiser"):
         return problem
     if any(a["params"] != b["params"] for a, b in pairs(found, like)):
         return "optimiser.param_groups has other parameters"

@@ -73,6 +73,7 @@ def test_its_settings_are_validated(tmp_path, setting, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_watched_and_loaded(shared, tmp_path, caplog):
     attention = {"encoder": {"form": "fixed", "sharpness": 2}, "decoder": "fixed"}
     config = tiny_config(shared, model={"attention": attention}, train={"max_steps": 2})

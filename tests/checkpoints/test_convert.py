@@ -93,6 +93,7 @@ def test_the_local_branch_begins_at_nothing(whisper, tmp_path):
         assert block.span_predictor.linear.weight.any()
 
 
+@pytest.mark.slow
 def test_the_transcript_of_a_real_recording_stays_the_same(shared, tmp_path):
     source = shared / "models" / "whisper-tiny.en"
     convert(source, tmp_path / "echo", ["attention.decoder=adaptive"])
@@ -444,6 +445,7 @@ def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys):
         assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_is_converted_by_its_checkpoint(shared, tmp_path):
     plain = {"encoder": "plain", "decoder": "plain"}
     config = tiny(

@@ -145,6 +145,7 @@ def test_a_linked_recording_is_played_from_where_it_lies(opened, data, tmp_path,
     assert {url.rpartition("/")[2] for url in one.requests} == {"page.html", "0.wav"}
 
 
+@pytest.mark.slow
 def test_a_part_of_a_recording_is_played_from_where_it_starts_to_where_it_ends(
     opened, tmp_path, monkeypatch
 ):

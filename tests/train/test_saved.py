@@ -88,6 +88,7 @@ def finished(shared, tmp_path_factory):
     return run, path, (path / TRAINER_FILE).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
 def test_an_edited_state_is_one_sentence(finished, change, message):
     run, path, good = finished

@@ -73,6 +73,7 @@ def test_an_attention_with_a_whisper_makes_what_convert_makes(whisper, settings,
         )
 
 
+@pytest.mark.slow
 def test_such_a_run_trains_and_resumes_as_the_converted_one_and_says_what_it_is(
     whisper, settings, tmp_path, monkeypatch
 ):

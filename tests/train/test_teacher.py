@@ -139,6 +139,7 @@ def test_a_teacher_has_the_same_words(tmp_path, teacher, student):
         load_teacher(str(teacher), setup)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
 def test_a_resumed_run_has_the_teacher_that_it_had(shared, tmp_path, monkeypatch, lora):
     start_run(tiny(shared, train={"max_steps": 1}), tmp_path / "teacher")

@@ -104,7 +104,7 @@ def convert_data(
             for column in nested_columns(row):
                 format.notes.setdefault(column, "its values are lists or objects")
             if content is None:
-                done.named += format.recordings == "named"
+                done.named += format.files == "named"
             else:
                 path = folder / format.audio_folder / Path(placed.recording.path).name
                 path.parent.mkdir(exist_ok=True)
@@ -150,12 +150,12 @@ class Place:
             extra = {"recording_offset": part.start, **utterance.extra}
             if isinstance(part.audio, AudioFile):
                 extra.setdefault("recording", part.audio.path.name)
-            content = encode(utterance, "flac").content
-            recording = described(io.BytesIO(content), self.name(utterance.id, content))
-            return Placed(replace(utterance, extra=extra), recording, utterance.duration), content
+            cut = encode(utterance, "flac").content
+            recording = described(io.BytesIO(cut), self.name(utterance.id, cut))
+            return Placed(replace(utterance, extra=extra), recording, utterance.duration), cut
         whole = part.audio if part else audio
-        if isinstance(whole, AudioFile) and self.format.recordings != "copied":
-            content = None
+        if isinstance(whole, AudioFile) and self.format.files != "copied":
+            content: bytes | None = None
             recording = described_file(whole.path, str(whole.path.absolute()))
         else:
             content = whole.encoded() or encode(replace(utterance, audio=whole), "flac").content

@@ -66,7 +66,7 @@ class KaldiReader(Reader):
 
         for line in (segments if has_segments else recordings).values():
             try:
-                record = part(line) if has_segments else {"recording": line.key}
+                record: dict[str, Any] = part(line) if has_segments else {"recording": line.key}
                 if line.key not in texts:
                     raise DataError(f"{folder / TEXT} has no line for {line.key!r}")
             except DataError as error:

@@ -51,6 +51,7 @@ class LhotseReader(Reader):
         recordings: dict[str, Record] | None = None
         # Paths are relative to where lhotse is run.
         files = Recordings((path.parent, Path()), (path.parent.resolve(),), options.allow_outside)
+        rows: list[dict[str, Any] | DataError]
         for where, record in objects(path):
             if isinstance(record, DataError):
                 yield record

@@ -19,7 +19,7 @@ COLUMNS = (
 
 class CommonVoice(Format):
     audio_folder = CLIPS
-    recordings = "copied"
+    files = "copied"
     cuts = True
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ class Format(ABC):
     audio_folder = "audio"  # for recordings that no file holds alone
     # Whether it names files of recordings where they are, has copies of them in its own folder, or
     # holds them itself.
-    recordings: Literal["named", "copied", "held"] = "named"
+    files: Literal["named", "copied", "held"] = "named"
     cuts = False  # whether a row's recording is what the row is about, and nothing more
     absolute = False  # whether other programs take its paths as relative to where they are started
 

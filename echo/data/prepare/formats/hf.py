@@ -14,7 +14,7 @@ class HuggingFace(Format):
     the files hold into its tables when it saves them."""
 
     cuts = True
-    recordings = "held"
+    files = "held"
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""Keeps the rows of a data set that a model can learn from."""

@@ -1,0 +1,167 @@
+"""Measures every row of a data set, in processes, and keeps what was measured, so that it is done
+once for each recording and text."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from echo.data.prepare.filter.sound import Sound, measure_sound
+from echo.data.prepare.filter.wording import Wording, measure_text
+from echo.data.utterance import Utterance
+from echo.support.errors import DataError
+from echo.support.files import replace_text, writing
+from echo.support.progress import progress_bar
+from echo.support.signals import leave_signals_to_parent
+
+VERSION = 1  # of what is measured: another one is measured again
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An utterance and its measures."""
+
+    utterance: Utterance
+    sound: Sound
+    text: Wording
+
+
+def measure_rows(
+    rows: Sequence[Utterance | DataError], file: Path | None, workers: int, progress: bool = False
+) -> list[Measured | DataError]:
+    """Measures rows, in their order. What a file holds already is not measured again, and what is
+    new is added to it at once, so that work that was stopped goes on. In the end the file holds the
+    measures of these rows alone.
+
+    Args:
+        workers: processes that measure; 0 measures in this one.
+        progress: whether a bar shows how many rows are measured.
+    """
+    kept = KeptLines(file)
+    keys = [key_of(row) for row in rows]
+    known = {key: measures_of(entry) for key, entry in kept.entries.items()}
+    pending = [i for i, key in enumerate(keys) if key not in known]
+    found: dict[int, Measured | DataError] = {}
+    measured = measure_all([rows[i] for i in pending], workers)
+    bar = progress_bar(measured, total=len(pending), desc="measuring", unit=" rows", shown=progress)
+    with kept:
+        for i, result in zip(pending, bar, strict=True):
+            row, key = rows[i], keys[i]
+            if isinstance(result, DataError) or isinstance(row, DataError):
+                assert isinstance(result, DataError)
+                found[i] = result
+                continue
+            found[i] = Measured(row, *result)
+            if key is not None:
+                kept.add(key, entry_of(row, *result))
+    for i, (row, key) in enumerate(zip(rows, keys, strict=True)):
+        if i not in found:
+            assert isinstance(row, Utterance)
+            assert key is not None
+            found[i] = Measured(row, *known[key])
+    kept.only(key for key in keys if key is not None)
+    return [found[i] for i in range(len(rows))]
+
+
+def key_of(row: Utterance | DataError) -> str | None:
+    """Returns what the measures of a row depend on, in brief; None where that cannot be told."""
+    if isinstance(row, DataError):
+        return None
+    try:
+        identity = row.audio.identity()
+    except DataError:
+        return None
+    if identity is None:
+        return None
+    content = b"%d %d %b %b" % (VERSION, len(identity), identity, row.text.encode())
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def entry_of(row: Utterance, sound: Sound, text: Wording) -> dict[str, Any]:
+    return {"id": row.id, "sound": asdict(sound), "text": asdict(text)}
+
+
+def measures_of(entry: Mapping[str, Any]) -> tuple[Sound, Wording]:
+    return Sound(**entry["sound"]), Wording(**entry["text"])
+
+
+@dataclass
+class Measuring(Dataset):
+    """Measures a row. Errors are returned: a worker would bury the sentence in its traceback."""
+
+    def __getitem__(self, row: Utterance | DataError) -> tuple[Sound, Wording] | DataError:
+        if isinstance(row, DataError):
+            return row
+        try:
+            return measure_sound(row.audio, row.id), measure_text(row.text)
+        except DataError as error:
+            return DataError(f"{row.where}: {error}")
+
+
+def measure_all(
+    rows: Sequence[Utterance | DataError], workers: int
+) -> Iterator[tuple[Sound, Wording] | DataError]:
+    """Yields the measures of rows in their order, of which workers are a few ahead."""
+    loader = DataLoader(
+        Measuring(),
+        batch_size=None,
+        sampler=rows,  # of rows, not of ints
+        num_workers=min(workers, len(rows)),
+        prefetch_factor=8 if min(workers, len(rows)) else None,
+        worker_init_fn=leave_signals_to_parent,
+    )
+    yield from loader
+
+
+class KeptLines:
+    """A file of JSON lines with a `key` each, which grows while it is open. Without a file, nothing
+    is kept."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.order: list[str] = []
+        if file is None or not file.exists():
+            return
+        with writing(file), file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    self.entries[entry.pop("key")] = entry
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue  # the last line of a process that was killed
+        self.order = [*self.entries]
+
+    def __enter__(self) -> "KeptLines":
+        if self.file is not None:
+            with writing(self.file):
+                self.lines = self.file.open("a", encoding="utf-8", newline="\n")
+                self.lines.write("\n" if self.file.stat().st_size else "")  # after a torn line
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self.file is not None:
+            with writing(self.file):
+                self.lines.close()
+
+    def add(self, key: str, entry: dict[str, Any]) -> None:
+        """Keeps an entry at once."""
+        self.entries[key] = entry
+        if self.file is not None:
+            with writing(self.file):
+                self.lines.write(line_of(key, entry))
+                self.lines.flush()
+
+    def only(self, keys: Iterator[str]) -> None:
+        """Keeps the entries of these keys alone, in their order."""
+        order = [key for key in dict.fromkeys(keys) if key in self.entries]
+        if self.file is not None and order != self.order:
+            replace_text(self.file, "".join(line_of(key, self.entries[key]) for key in order))
+
+
+def line_of(key: str, entry: Mapping[str, Any]) -> str:
+    return json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n"
