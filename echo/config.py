@@ -26,6 +26,11 @@ from echo.support.settings import (
 )
 from echo.support.yaml import read_yaml
 
+# Far above what any machine trains, and below what overflows.
+Layers = Annotated[int, Range(1, 1000)]
+Width = Annotated[int, Range(1, 2**20)]
+Few = Annotated[int, Range(0, 1000)]
+Seconds = Annotated[float, Range(0, 86_400)]
 OnError = Literal["raise", "skip"]
 EncoderPositions = Literal["sinusoids", "none"]
 Split = Literal["test", "dev"]
@@ -43,7 +48,8 @@ class SetNames:
     """Names of data sets, which `train.best` and metrics use."""
 
     def allows(self, value: Mapping[str, str]) -> bool:
-        return bool(value) and all(SET_NAME.fullmatch(str(name)) for name in value)
+        names_fit = (isinstance(name, str) and SET_NAME.fullmatch(name) for name in value)
+        return bool(value) and all(names_fit)
 
     def __str__(self) -> str:
         return "a mapping from names (a letter, then letters, digits, - or _) to data sets"
@@ -58,21 +64,21 @@ class ModelSettings:
     the attention, and settings that contradict it are refused."""
 
     # Width of every layer's input and output, a multiple of `heads`.
-    d_model: Annotated[int, Range(4)] = 144
+    d_model: Annotated[int, Range(4, 2**16)] = 144
     # Number of encoder layers.
-    encoder_layers: Positive = 4
+    encoder_layers: Layers = 4
     # Number of decoder layers.
-    decoder_layers: Positive = 2
+    decoder_layers: Layers = 2
     # Number of attention heads in every layer.
-    heads: Positive = 6
+    heads: Width = 6
     # Width of the feed-forward layers; null is 4 times d_model.
-    ffn_dim: Positive | None = None
+    ffn_dim: Width | None = None
     # Number of mel bands in the features.
-    n_mels: Positive = 80
+    n_mels: Annotated[int, Range(1, 1000)] = 80
     # Longest audio that the encoder accepts, in seconds.
-    max_seconds: Annotated[float, Range(0.1)] = 30.0
+    max_seconds: Annotated[float, Range(0.1, 86_400)] = 30.0
     # Longest transcript that the decoder accepts, in tokens.
-    max_tokens: Positive = 448
+    max_tokens: Width = 448
     # Dropout probability.
     dropout: Share = 0.1
     # Factor on the convolutions' initial weights; their output is added to fixed positions, which
@@ -95,7 +101,7 @@ class TokenizerSettings:
     # Kind of tokens: the characters of the transcripts, or byte-level BPE.
     kind: Literal["characters", "bpe"] = "characters"
     # Largest number of BPE tokens; null is 512.
-    size: Positive | None = None
+    size: Width | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,11 @@ class AugmentSettings:
     # Factors on the speed; one is drawn for each utterance in each epoch.
     speed: Speeds = field(default_factory=lambda: [0.9, 1.0, 1.1])
     # Number of frequency bands that SpecAugment masks.
-    freq_masks: Count = 1
+    freq_masks: Few = 1
     # Widest frequency mask, in mel bands.
     freq_mask_width: Count = 20
     # Number of stretches of time that SpecAugment masks.
-    time_masks: Count = 2
+    time_masks: Few = 2
     # Longest time mask, in frames of 10 ms.
     time_mask_width: Count = 20
     # Longest time mask as a share of the utterance.
@@ -232,7 +238,7 @@ class DataSettings:
     # Number of a stream's shards that are held in memory, shuffled and batched together.
     shards_per_block: Positive = 8
     # Number of processes that decode and augment; 0 does both in the training process.
-    workers: Count = 1
+    workers: Annotated[Count, Range(0, 1000)] = 1
     # Folder in which decoded recordings are kept for later epochs; null keeps none.
     cache: str | None = None
     # Largest size of the cache, in gigabytes; an hour of audio takes 0.23.
@@ -245,14 +251,27 @@ class DataSettings:
     # Whisper's 30; "batch" pads to the batch's longest utterance, and masks the padding.
     pad_to: Literal["batch"] | Amount = "batch"
     # Seconds of silence, at least, at the end of every utterance.
-    added_silence: Amount = 0.0
+    added_silence: Seconds = 0.0
     # Share of training examples that have Whisper's timestamps; windows of `pack` that are not
-    # joined across speakers always have them.
+    # joined across speakers always have them, and a transcript of the most tokens never does.
     timestamps: Share = 0.0
     # How utterances are joined into windows, {seconds: 30, share: 0.5}; null joins none.
     pack: PackSettings | None = None
     # Augmentation of training audio.
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """A trained model, usually a larger one, whose distribution over the next token is learned."""
+
+    # The teacher, a run's folder, or the folder or hub id of a Whisper or Echo model with the same
+    # tokens and mel bands.
+    model: str
+    # Weight of the KL divergence from the teacher's distribution.
+    weight: PositiveAmount = 0.8
+    # Temperature of both distributions; the divergence is multiplied by its square.
+    temperature: PositiveAmount = 2.0
 
 
 @dataclass(frozen=True)
@@ -270,6 +289,9 @@ class LossSettings:
     # Weight of the KL divergence between the decoder's distribution and the starting model's, which
     # keeps what `init` knows; above 0, a second copy of the model is held in memory.
     anchor_kl: Amount = 0.0
+    # Teacher to learn from besides the transcripts, {model: openai/whisper-small.en}, which hears
+    # the same batches and is held in memory; null has none.
+    teacher: TeacherSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -323,6 +345,9 @@ class TrainSettings:
     # Learning rate of parameters that a Whisper does not have, such as local branches; null is
     # learning_rate.
     new_learning_rate: Amount | None = None
+    # Factors on the learning rates of modules by name, such as {decoder: 0.1}; of nested modules
+    # the inner one's counts, and what is not named has a factor of 1.
+    rates: dict[str, Amount] = field(default_factory=dict)
     # Number of batches in a step.
     accumulation: Positive = 1
     # Whether layers' activations are recomputed for the gradients instead of kept, which takes less
@@ -364,7 +389,7 @@ class DecodeSettings:
     """How transcripts are decoded for WER."""
 
     # Number of beams; 1 is greedy decoding.
-    beams: Positive = 1
+    beams: Annotated[int, Range(1, 1000)] = 1
     # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it.
     ctc_weight: Share = 0.5
     # Whether the CTC head alone writes the text, its most probable token in each frame, without
@@ -464,13 +489,18 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not path.exists():
         raise ConfigError(f"{run}: is not a run folder (it has no config.yaml)")
     stored, config = load_config(path), load_config(path, overrides)
-    for key in changed(to_dict(stored), to_dict(config)):
-        if key not in CHANGEABLE:
-            raise ConfigError(
-                f"{key} cannot change when a run is resumed; start another run with init={run} to "
-                "go on from its model"
-            )
+    if key := unchangeable(stored, config):
+        raise ConfigError(
+            f"{key} cannot change when a run is resumed; start another run with init={run} to "
+            "go on from its model"
+        )
     return resolved(config)
+
+
+def unchangeable(before: RunConfig, after: RunConfig) -> str | None:
+    """The first setting that differs and cannot change when a run is resumed; None if none does."""
+    differing = changed(to_dict(before), to_dict(after))
+    return next((key for key in differing if key not in CHANGEABLE), None)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -56,10 +56,11 @@ def save_whisper(model, folder, **options):
     model.save_pretrained(folder, **options)
     # `transformers` reads the file only where it was not made from the model's config.
     edit("generation_config.json", **GENERATION, _from_model_config=False)(folder)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=2)
+    mels = model.config.num_mel_bins
+    extractor = WhisperFeatureExtractor(feature_size=mels, chunk_length=2)
     WhisperProcessor(extractor, TOKENIZER).save_pretrained(folder)
     (folder / "normalizer.json").write_text('{"colour": "color"}')
-    (folder / "preprocessor_config.json").write_text('{"feature_size": 80}')
+    (folder / "preprocessor_config.json").write_text(f'{{"feature_size": {mels}}}')
     return folder
 
 
@@ -156,6 +157,10 @@ DAMAGES = {
     "no weights": (remove("model.safetensors"), "whisper: holds no weights"),
     "a config that is no JSON": (cut("config.json", 40), "config.json: is not JSON"),
     "another model": (BertConfig().save_pretrained, "its model_type is 'bert'"),
+    "layers without end": (
+        edit("config.json", decoder_layers=10**7),
+        "its decoder_layers is 10000000, but must be from 1 to 1000",
+    ),
     "a wrong type": (edit("config.json", d_model="big"), "config.json: is no whisper config"),
     "a wrong number of heads": (
         edit("config.json", encoder_attention_heads=5),

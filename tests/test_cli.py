@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 
@@ -164,6 +165,32 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     assert error == f"echo-asr: {out}: exists, and is not an empty folder; choose another\n"
 
 
+def test_a_data_set_is_split_and_the_sides_compared(tmp_path, capsys, monkeypatch, caplog):
+    """The sides share nothing, but one shares all with itself; a row that is damaged is named."""
+    for i in range(4):
+        write(tmp_path / "data" / f"{i}.wav", np.random.default_rng(i).random((16_000, 1)) - 0.5)
+    rows = [
+        {"audio_filepath": f"{i}.wav", "text": f"{i}", "speaker": f"{i}", "duration": 1}
+        for i in range(5)
+    ]
+    source = write_manifest(tmp_path / "data" / "a.jsonl", *rows)
+    out = tmp_path / "out"
+    arguments = ("data", "split", source, "--out", out, "--dev", "25%")
+    code, output, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "no recording '4.wav'" in caplog.text
+    assert "4 rows, 0.001 hours, and 1 rows that cannot be used" in output
+    sides = [out / "train.jsonl", out / "dev.jsonl"]
+    assert [len(side.read_text().splitlines()) for side in sides] == [3, 1]
+    check = ("data", "split", "--check", "--allow-outside", *sides)
+    code, output, _ = run(monkeypatch, capsys, *check)
+    assert (code, output.splitlines()[-1]) == (0, "nothing is shared")
+    code, output, _ = run(monkeypatch, capsys, *check, sides[0])
+    assert code == 2
+    for rule in ("speaker", "recording", "text", "sound"):
+        assert f"{rule}, the first 3 of 3:" in output
+
+
 def test_the_version_is_the_packages(monkeypatch, capsys):
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"echo-asr {echo.__version__}\n")
 
@@ -187,6 +214,14 @@ SLIPS = {
     "a target": (["export", "a", "o", "--to", "gguf"], "must be one of: whisper, ctranslate2"),
     "a preset": (["convert", "a/b", "o", "gone.yaml"], "gone.yaml: cannot be read"),
     "data check": (["data", "check", "gone.tsv"], "gone.tsv: no such file"),
+    "data split": (["data", "split", "a.jsonl", "--dev", "5%"], "needs a folder and a size: --out"),
+    "several to split": (["data", "split", "a", "b", "--dev", "5%"], "add --check"),
+    "rules": (["data", "split", "a", "--by", "text,,"], "--by: 'text,,' must be different names"),
+    "one side to check": (["data", "split", "a.jsonl", "--check"], "name at least two"),
+    "a check that writes": (
+        ["data", "split", "a", "b", "--check", "--out", "c", "--dev", "1%"],
+        "--check writes nothing: leave out --out, --dev",
+    ),
     "a page that is no page": (
         ["data", "explore", "a.jsonl", "--out", "a.jsonl"],
         "--out is 'a.jsonl', but must name a file that ends in .html",
@@ -255,6 +290,7 @@ def test_every_setting_has_a_sentence_above_it(cls):
     assert [name for name, text in said.items() if not SENTENCE.fullmatch(text)] == []
 
 
+@pytest.mark.slow
 def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, tmp_path, shared):
     """The model hears the silence that the command line says, and its config stays as it is."""
     heard = {}
@@ -277,3 +313,36 @@ def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, 
     ):
         assert run(monkeypatch, capsys, "evaluate", model, source, *options)[0] == 0
         assert heard == {"padded": samples, "config": (30.0, 0.0)}
+
+
+def test_a_reader_that_leaves_ends_nothing(tmp_path):
+    """As `| head -1` does, which a bar, a log and lines of output go to."""
+    code = (
+        "import logging, sys, time\n"
+        "from echo.cli.entry import set_up_output\n"
+        "set_up_output()\n"
+        "print('first', flush=True)\n"
+        "sys.stdin.read()\n"
+        "print('more', flush=True)\n"
+        "logging.getLogger('echo').warning('a warning')\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout.readline() == b"first\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_any_error_of_the_system_is_one_sentence(monkeypatch, capsys, tmp_path):
+    for name in ("x" * 300 + ".yaml", "\udcff.yaml"):
+        code, _, error = run(monkeypatch, capsys, "train", name)
+        assert code == 2
+        assert "\n" not in error.strip()
+        assert error.startswith("echo-asr: ")

@@ -142,6 +142,14 @@ MERGES = "a: &a {k0: 1, k1: 1}\n" + "".join(
         ("seed: 2020-13-45", "month must be in 1..12"),
         ("seed: !!python/object/apply:os.system [echo]", "could not determine a constructor"),
         ("seed: !!timestamp x", ""),
+        (
+            "data:\n  eval: {no: a.jsonl}",
+            "line 2 has the key no, which is not text in YAML: put it",
+        ),
+        ("data: {eval: {null: a}}", "the key null, which is not text"),
+        ("data: {eval: {.nan: a}}", "the key .nan, which is not text"),
+        ("models: {2020-01-01: {}}", "the key 2020-01-01, which is not text"),
+        ("data: {eval: {[a]: b}}", "a list or a mapping as a key"),
         ("seed: \0", "special characters are not allowed"),
     ],
 )
@@ -153,6 +161,13 @@ def test_yaml_that_would_run_or_grow_is_refused(tmp_path, text, reason):
     assert str(caught.value).startswith(f"{path}: is not YAML (")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no", "null", "yes", "y"])
+def test_a_name_in_quotes_is_a_name(tmp_path, name):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"data: {{eval: {{'{name}': a.jsonl}}}}")
+    assert load_config(path).data.eval == {name: "a.jsonl"}
 
 
 def test_aliases_and_merge_keys_are_read(tmp_path):
@@ -206,3 +221,20 @@ def test_a_value_is_blamed_where_it_stands(tmp_path, monkeypatch, override, mess
     with pytest.raises(ConfigError, match=r"^run\.yaml: train\.max_steps is 'wrong'"):
         load_config("run.yaml")
     assert load_config("run.yaml", ["train.max_steps=5"]).train.max_steps == 5
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("model.d_model=4611686018427387904", "model.encoder_layers=10000000"),
+        *("model.decoder_layers=9223372036854775807", "model.heads=9223372036854775807"),
+        *("model.ffn_dim=9223372036854775807", "model.max_seconds=1e18", "data.workers=1000000000"),
+        *("model.max_tokens=4611686018427387904", "model.n_mels=4611686018427387904"),
+        *("data.augment.time_masks=1000000000000", "decode.beams=4611686018427387904"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused(tmp_path, override):
+    (tmp_path / "run.yaml").write_text("")
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"{key} is .*, but must be from"):
+        load_config(tmp_path / "run.yaml", [override])

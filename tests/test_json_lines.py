@@ -3,6 +3,7 @@
 import json
 import logging
 
+import pytest
 import yaml
 
 from echo.support.settings import to_dict
@@ -11,6 +12,7 @@ from tests.test_cli import run as cli
 from tests.train.test_loop import tiny
 
 
+@pytest.mark.slow
 def test_each_line_is_an_event_and_metrics_has_the_same(shared, tmp_path, monkeypatch, capsys):
     call = TrainStep.__call__
 

@@ -39,6 +39,7 @@ def test_type_checkers_see_what_is_imported():
     assert Path(echo.__file__).with_name("py.typed").exists()
 
 
+@pytest.mark.slow
 def test_the_documented_script_runs(request, shared, tmp_path):
     """On ten short utterances of a real speaker, with settings of a few steps."""
     data = shared / "data" / "librispeech"
@@ -63,3 +64,32 @@ def test_the_documented_script_runs(request, shared, tmp_path):
     first, second, *_ = done.stdout.splitlines()
     assert re.fullmatch(r"7 steps, WER \d+\.\d%", first)
     assert re.fullmatch(r"WER \d+\.\d%, \d+ x real time", second)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda: echo.load_model("x", which="bset"),
+            "the checkpoint is 'bset', but must",
+        ),
+        (lambda: echo.load_model("x", task="sing"), "task is 'sing', but must be one of"),
+        (lambda: echo.load_model("x", language=5), "language is 5, but must be text"),
+        (lambda: echo.read_source("x", echo.ReadOptions(on_error="rais")), "on_error is 'rais'"),
+        (lambda: echo.evaluate_model(None, [], on_error="rais"), "on_error is 'rais'"),
+        (lambda: echo.evaluate_model(None, [], echo.DecodeSettings(beams=0)), "beams is 0, but"),
+        (lambda: echo.compare_models(["x", "y"], "", [], "z", on_error="rais"), "on_error is"),
+        (
+            lambda: echo.transcribe_recordings(None, ["x"], echo.TranscribeSettings(task="sing")),
+            "task is 'sing'",
+        ),
+        (
+            lambda: echo.transcribe_recordings(None, ["x"], echo.TranscribeSettings(batch_size=-1)),
+            "batch_size is -1, but must be 1 or more",
+        ),
+        (lambda: echo.train_run(echo.RunConfig(seed=-1), "x"), "seed is -1, but must be from 0"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_done(use, message):
+    with pytest.raises(echo.ConfigError, match=message):
+        use()

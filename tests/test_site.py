@@ -30,6 +30,7 @@ def site(tmp_path_factory, browser):
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_no_page_asks_the_network_complains_or_is_too_wide(opened, site):
     pages = sorted(set(site.glob("*.html")) - {site / "404.html"})  # a server shows that one
     assert len(pages) > 20
@@ -57,6 +58,7 @@ def test_settings_and_commands_fit_a_phone(opened, site):
         )
 
 
+@pytest.mark.slow
 def test_the_search_works_from_disk(opened, site):
     one = opened(site / "index.html")
     one.page.keyboard.press("/")

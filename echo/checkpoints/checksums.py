@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from echo.support.files import flush, lies_in
+from echo.support.files import flush, lies_in, refuse_pipe
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -23,6 +23,7 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
     """Returns what is wrong with a sealed folder, but for the files `without`; None if nothing
     is."""
     try:
+        refuse_pipe(folder / CHECKSUMS_FILE)
         sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
         for name, expected in sums.items():
             if name in without:
@@ -32,12 +33,13 @@ def damage(folder: Path, without: Collection[str] = ()) -> str | None:
             if digest(folder / name) != expected:
                 return f"{name} does not match its checksum"
     except OSError as error:
-        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
-    except (ValueError, AttributeError, RecursionError):
+        return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
+    except (ValueError, AttributeError, TypeError, RuntimeError):  # RuntimeError: links in a circle
         return f"{CHECKSUMS_FILE} is garbled"
     return None
 
 
 def digest(path: Path) -> str:
+    refuse_pipe(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

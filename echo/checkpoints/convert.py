@@ -17,6 +17,7 @@ from transformers import WhisperConfig
 
 from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
+from echo.checkpoints.layers import keep_alignment_heads, kept_layers, with_layers
 from echo.checkpoints.load import echo_config, open_checkpoint
 from echo.checkpoints.stored import StoredTensor
 from echo.model.model import (
@@ -40,9 +41,11 @@ def convert(
     overrides: Sequence[str] = (),
     dtype: str | None = None,
     which: str = "best",
+    layers: Mapping[str, int | None] | None = None,
 ) -> WhisperConfig:
     """Writes a Whisper checkpoint as an Echo model folder with the same output, or an Echo model
-    whose blocks are all plain as a Whisper folder with the same weights.
+    whose blocks are all plain as a Whisper folder with the same weights. With fewer `layers` it is
+    a student, to be trained with `loss.teacher`.
 
     Tensors go from file to file, so that memory holds the weights once at the most.
 
@@ -55,6 +58,8 @@ def convert(
             begin with `model.attention` too, as they do in a run's config.
         dtype: "float32", "float16" or "bfloat16"; None leaves every tensor as it is.
         which: checkpoint of a run, "best" or "last".
+        layers: how many layers of the "encoder" and the "decoder" to keep, evenly spaced, with the
+            first and the last; None or no entry keeps all.
 
     Returns:
         The config that was written, of the kind that was made.
@@ -69,8 +74,14 @@ def convert(
         raise ConfigError(f"dtype is {dtype!r}, but must be one of: {', '.join(DTYPES)}")
     precision = DTYPES[dtype] if dtype else None
     checkpoint = open_checkpoint(source, which)
-    whisper = plain_config(checkpoint.config)
-    whisper.dtype = precision or whisper.dtype
+    whole = plain_config(checkpoint.config)
+    kept = {
+        stack: kept_layers(getattr(whole, f"{stack}_layers"), (layers or {}).get(stack), stack)
+        for stack in ("encoder", "decoder")
+    }
+    counts = {f"{stack}_layers": len(numbers) for stack, numbers in kept.items()}
+    whisper = WhisperConfig(**{**whole.to_dict(), **counts})
+    whisper.dtype = precision or whole.dtype
     if isinstance(checkpoint.config, EchoConfig):
         if overrides:
             raise ConfigError(
@@ -80,15 +91,17 @@ def convert(
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
-    if checkpoint.checked_tokenizer(whisper) is None:
+    if checkpoint.checked_tokenizer(whole) is None:
         logger.warning("%s: holds no tokenizer, and neither will the converted model", source)
-    weights = checkpoint.untied_weights(whisper)
+    weights = with_layers(checkpoint.untied_weights(whole), kept)
     if isinstance(config, EchoConfig):
         tensors = focused_weights(config, weights, precision)
     else:
         tensors = {key: stored.load(precision) for key, stored in weights.items()}
     with whole_folder(out) as folder:
         checkpoint.write_model(folder, config, tensors)
+        if whisper.decoder_layers < whole.decoder_layers:
+            keep_alignment_heads(folder, config, kept["decoder"])
     return config
 
 
@@ -200,7 +213,7 @@ def upcycled(
     write it."""
     config = focused_config(plain_config(model.config), attention)
     weights = {
-        name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor))
+        name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor), f"the weight {name}")
         for name, tensor in model.state_dict().items()
     }
     with torch.device("meta"):

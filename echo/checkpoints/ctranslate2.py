@@ -17,11 +17,11 @@ from transformers import (
 
 from echo.checkpoints.model_bin import Variable, read_variables
 from echo.checkpoints.stored import Checkpoint, StoredTensor
+from echo.model.language import MULTILINGUAL_SIZE
 from echo.support.errors import DataError
 from echo.support.files import read_json, read_object
 
 HEAD_DIM = 64  # the same in every Whisper; for files that do not store the number of heads
-MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
 MAX_INITIAL_TIMESTAMP = 50  # one second, the same in every Whisper; the format does not store it
 REFERENCE = "decoder/layer_norm/gamma"  # never quantised, so it has the checkpoint's precision
 
@@ -212,7 +212,8 @@ def whisper_weights(
                 # Whisper's keys have no bias: in the stacked bias their part is zero.
                 if not (part.endswith("k_proj") and ours == "bias"):
                     read = partial(unstack, variable, scale, i * rows, (i + 1) * rows, dtype)
-                    yield f"{part}.{ours}", StoredTensor((rows, *variable.shape[1:]), read)
+                    place = f"{variable.path}: its {name}"
+                    yield f"{part}.{ours}", StoredTensor((rows, *variable.shape[1:]), read, place)
 
 
 def modules(config: WhisperConfig) -> Iterator[tuple[str, list[str]]]:

@@ -1,21 +1,32 @@
 """Loads a model from a run, a folder or the hub."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, WhisperConfig
+from transformers import GenerationConfig, PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
+from echo.checkpoints.generation import (
+    GENERATION_FILE,
+    SINGLE_TOKENS,
+    TOKEN_LISTS,
+    check_generation,
+    overridden,
+)
 from echo.checkpoints.pretrained import PretrainedFolder, download
-from echo.checkpoints.run import CheckpointFolder
-from echo.checkpoints.stored import Checkpoint
+from echo.checkpoints.run import CheckpointFolder, Which
+from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import load_tokenizer
-from echo.model.language import Task, set_language
+from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
+from echo.support.settings import convert
+
+logger = logging.getLogger(__name__)
 
 PLAIN = {"encoder": "plain", "decoder": "plain"}
 
@@ -48,17 +59,59 @@ def load_model(
             damaged or do not fit together, or it does not know the language.
     """
     source = str(source)
+    convert(str | None, language, "load_model", "language")
+    convert(Task | None, task, "load_model", "task")
     folder = model_folder(source, which)
     name = folder.name if (Path(source) / "config.yaml").exists() else None
     checkpoint, config = open_as_echo(folder)
     tokenizer = load_tokenizer(folder)
     checkpoint.check_tokenizer(tokenizer)
-    # weights_only: a pytorch_model.bin is unpickled without running code.
-    model = EchoForConditionalGeneration.from_pretrained(folder, config=config, weights_only=True)
-    if checkpoint.generation is not None:
-        model.generation_config = checkpoint.generation
+    model = with_weights_of(checkpoint, config)
+    model.generation_config = generation_of(checkpoint, config, tokenizer)
     set_language(model, tokenizer, source, language, task)
-    return LoadedModel(model.float().eval(), tokenizer, name)
+    return LoadedModel(model.eval(), tokenizer, name)
+
+
+def with_weights_of(
+    checkpoint: PretrainedFolder, config: EchoConfig
+) -> EchoForConditionalGeneration:
+    """Returns a model with the weights that were checked, in float32."""
+    config.name_or_path = str(checkpoint.folder)
+    weights = checkpoint.untied_weights(config)
+    config.tie_word_embeddings &= TIED not in weights
+    with torch.device("meta"):
+        model = EchoForConditionalGeneration(config)
+    tensors = {key: stored.load(torch.float32) for key, stored in weights.items()}
+    model.load_state_dict(tensors, strict=False, assign=True)  # what is tied is missing
+    model.tie_weights()
+    return model
+
+
+def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: Any) -> Any:
+    """Returns a checkpoint's generation config, with what an older one leaves open, and names what
+    in it has no effect on Echo's decoding."""
+    generation: Any = checkpoint.generation or GenerationConfig(
+        max_length=config.max_target_positions,
+        **{key: list(getattr(config, key) or []) for key in TOKEN_LISTS},
+    )
+    for key in SINGLE_TOKENS:
+        if getattr(generation, key, None) is None and hasattr(config, key):
+            setattr(generation, key, getattr(config, key))
+    ignored = overridden(generation, config)
+    if ignored:
+        path = checkpoint.folder / GENERATION_FILE
+        logger.warning("%s: not used: %s", path, ", ".join(ignored))
+    try:
+        generation.validate(strict=True)
+    except ValueError:  # transformers would not save it
+        for key in ignored:
+            setattr(generation, key, None)
+    if getattr(generation, "forced_decoder_ids", None) is None:
+        generation.forced_decoder_ids = getattr(config, "forced_decoder_ids", None)
+    config.forced_decoder_ids = None
+    complete_languages(generation, tokenizer.get_vocab(), config.vocab_size)
+    check_generation(checkpoint.folder, generation.to_dict(), config)
+    return generation
 
 
 def open_as_echo(folder: Path) -> tuple[PretrainedFolder, EchoConfig]:
@@ -80,7 +133,8 @@ def echo_config(config: WhisperConfig, attention: dict[str, Any] | None = PLAIN)
         "attention": attention,
         "pad_to_seconds": WHISPER_SECONDS,
     }
-    return EchoConfig(**{**config.to_dict(), **own})
+    told = {k: v for k, v in config.to_dict().items() if k not in EchoConfig.__annotations__}
+    return EchoConfig(**{**told, **own})
 
 
 def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
@@ -94,6 +148,7 @@ def open_checkpoint(source: str | Path, which: str = "best") -> Checkpoint:
 def model_folder(source: str, which: str = "best") -> Path:
     """Returns the folder of a run's checkpoint, a model's own, or that to which one of the hub was
     downloaded. Raises EchoError where there is no such model."""
+    convert(Which, which, source, "the checkpoint")
     folder = Path(source)
     if (folder / "config.yaml").exists():
         return CheckpointFolder(folder).path(which)

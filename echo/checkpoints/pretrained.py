@@ -1,6 +1,9 @@
 """Reads a Whisper or Echo checkpoint as `transformers` keeps it."""
 
+import logging
+import reprlib
 import shutil
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,20 +14,52 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, WhisperConfig, WhisperTokenizer
 
+from echo.checkpoints.generation import GENERATION_FILE
 from echo.checkpoints.stored import WEIGHTS_FILE, Checkpoint, StoredTensor
+from echo.data.features import N_FFT
 from echo.data.tokenizer import load_tokenizer
+from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object
 from echo.support.hub import check_model
+from echo.support.settings import Range
 
+logger = logging.getLogger(__name__)
+
+MOST_LAYERS = 1000
 CONFIGS = {"whisper": WhisperConfig, "echo": EchoConfig}
 WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")  # `transformers` takes the first there is
+ADAPTER_FILE = "adapter_config.json"
+# Settings of a config that decide what a model returns or how it is trained.
+SET_BY_ECHO = {
+    "return_dict": True,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "is_encoder_decoder": True,
+    "apply_spec_augment": False,
+}
+PROBABILITIES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+)
+# Settings of Whisper's features, which Echo computes itself.
+FEATURES = {
+    "sampling_rate": SAMPLE_RATE,
+    "hop_length": HOP_LENGTH,
+    "n_fft": N_FFT,
+    "do_normalize": False,
+}
+# What `transformers` raises of a config with a wrong value.
+NO_CONFIG = (OSError, ValueError, TypeError, AttributeError, KeyError, StrictDataclassError)
 # What safetensors and torch raise of a damaged file of weights.
 UNREADABLE = (OSError, SafetensorError, EOFError, RuntimeError, ValueError, UnpicklingError)
 # What a model folder may hold besides its config and weights.
 COMPANIONS = (
-    "generation_config.json",
+    GENERATION_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -43,12 +78,32 @@ class PretrainedFolder(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if (folder / ADAPTER_FILE).exists():
+            raise DataError(
+                f"{folder}: holds a PEFT adapter ({ADAPTER_FILE}) beside the weights: merge it "
+                "into them, or remove it"
+            )
         self.config = read_config(folder)
         self.generation = read_generation_config(folder)
         for name in COMPANIONS:
             if name.endswith(".json") and (folder / name).exists():
                 read_object(folder / name)
+        self.check_features()
         self.weights = read_weights(folder)
+
+    def check_features(self) -> None:
+        """Raises DataError where the model was trained on other features than Echo computes."""
+        wanted = {**FEATURES, "feature_size": self.config.num_mel_bins}
+        for name in ("preprocessor_config.json", "processor_config.json"):
+            path = self.folder / name
+            content = read_object(path) if path.exists() else {}
+            told = content.get("feature_extractor", content)
+            for key, value in wanted.items():
+                if isinstance(told, dict) and told.get(key, value) != value:
+                    raise DataError(
+                        f"{path}: its {key} is {told[key]!r}, but the model is given features of "
+                        f"{value}"
+                    )
 
     def tokenizer(self) -> WhisperTokenizer | None:
         if (self.folder / "tokenizer.json").exists() or (self.folder / "vocab.json").exists():
@@ -80,25 +135,66 @@ def download(source: str) -> Path:
 
 def read_config(folder: Path) -> WhisperConfig:
     path = folder / "config.json"
-    kind = read_object(path).get("model_type")
+    content = read_object(path)
+    kind = content.get("model_type")
     if kind not in CONFIGS:
         raise DataError(f"{path}: its model_type is {kind!r}, not 'whisper' or 'echo'")
+    for key in ("encoder_layers", "decoder_layers"):
+        count = content.get(key, 1)
+        if type(count) is not int or not 1 <= count <= MOST_LAYERS:  # each of which takes memory
+            raise DataError(
+                f"{path}: its {key} is {reprlib.repr(count)}, but must be from 1 to {MOST_LAYERS}"
+            )
+    if content.get("quantization_config"):
+        raise DataError(
+            f"{path}: has a quantization_config, but only weights that are not quantised can be "
+            "read: use the model that it was made from"
+        )
+    for key in ("dtype", "torch_dtype"):
+        dtype = content.get(key)
+        if dtype is not None and not is_float(dtype):
+            raise DataError(f"{path}: its {key} is {dtype!r}, which is no floating-point type")
     try:
-        return CONFIGS[kind].from_pretrained(folder)
-    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        config = CONFIGS[kind].from_pretrained(folder)
+    except NO_CONFIG as error:
         raise DataError(f"{path}: is no {kind} config ({reason(error)})") from None
+    for key in PROBABILITIES:
+        value = getattr(config, key)
+        if not Range(0, 1).allows(value):
+            raise DataError(f"{path}: its {key} is {value}, but must be {Range(0, 1)}")
+    width = config.median_filter_width
+    if width < 1 or width % 2 == 0:
+        raise DataError(f"{path}: its median_filter_width is {width}, but must be odd")
+    changes = {key: value for key, value in SET_BY_ECHO.items() if getattr(config, key) != value}
+    for key, value in changes.items():
+        setattr(config, key, value)
+    # transformers refuses to write a config with settings of generation.
+    for key in config._get_generation_parameters():
+        setattr(config, key, None)
+    usual = GenerationConfig._get_default_generation_params()
+    known = {each.name for each in fields(config)}
+    ignored = [k for k in usual if k not in known and content.get(k) not in (None, usual[k])]
+    if changes or ignored:
+        logger.warning("%s: not used: %s", path, ", ".join([*changes, *ignored]))
+    return config
+
+
+def is_float(dtype: object) -> bool:
+    """Returns whether this is the name of one of torch's types of floating-point numbers."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    return isinstance(found, torch.dtype) and found.is_floating_point
 
 
 def read_generation_config(folder: Path) -> GenerationConfig | None:
     """The generation config, where there is one."""
-    path = folder / "generation_config.json"
+    path = folder / GENERATION_FILE
     if not path.exists():
         return None
     # With _from_model_config set, `transformers` drops the settings that only Whispers have.
     content = {**read_object(path), "_from_model_config": False}
     try:
         return GenerationConfig.from_dict(content)
-    except (ValueError, TypeError) as error:
+    except NO_CONFIG as error:
         raise DataError(f"{path}: is no generation config ({reason(error)})") from None
 
 
@@ -133,7 +229,9 @@ def read_shards(index: Path) -> dict[str, StoredTensor]:
 
 def read_tensors(path: Path) -> dict[str, StoredTensor]:
     return {
-        key: StoredTensor(tuple(tensor.shape), partial(copy_tensor, path, key))
+        key: StoredTensor(
+            tuple(tensor.shape), partial(copy_tensor, path, key), f"{path}: its weight {key}"
+        )
         for key, tensor in map_tensors(path).items()
     }
 

@@ -6,12 +6,13 @@ disk. So a folder named `step-N` is always complete; one that was damaged later 
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,13 +21,16 @@ from echo.checkpoints.checksums import damage, seal
 from echo.data.batching import Position
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
-from echo.support.files import flush, whole_folder
+from echo.support.files import flush, read_object, whole_folder
 
 logger = logging.getLogger(__name__)
+
+Which = Literal["best", "last"]  # of a run's checkpoints
 
 TRAINER_FILE = "trainer.pt"
 PROGRESS_FILE = "progress.json"
 ADAPTER_FOLDER = "adapter"
+STEP = re.compile(r"step-([0-9]{1,18})")
 REPLACED = ".replaced"
 RESUMABLE = 2  # checkpoints, in case the last one is damaged
 
@@ -160,14 +164,14 @@ class CheckpointFolder:
             elif path not in resumable:
                 (path / TRAINER_FILE).unlink(missing_ok=True)
         for path in self.folder.glob(".step-*"):
-            shutil.rmtree(path)
+            remove(path)
 
     def recover(self) -> None:
         """Puts back a checkpoint that was about to be replaced when the run was killed."""
         for path in self.folder.glob(f".step-*{REPLACED}"):
             target = self.folder / path.name[1:].removesuffix(REPLACED)
             if target.exists():
-                shutil.rmtree(path, ignore_errors=True)
+                remove(path)
             else:
                 with suppress(FileNotFoundError):  # another process was faster
                     path.rename(target)
@@ -187,12 +191,25 @@ class CheckpointFolder:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged files raise errors of many kinds
             raise EchoError(f"{file}: holds no training state ({reason(error)})") from error
-        return path, {**state, "progress": json.loads((path / PROGRESS_FILE).read_text())}
+        progress = read_object(path / PROGRESS_FILE)
+        if not isinstance(state, dict) or progress.get("step") != step_of(path):
+            raise EchoError(f"{path}: holds no training state of its step")
+        return path, {**state, "progress": progress}
+
+
+def remove(path: Path) -> None:
+    """Deletes a folder that is no longer needed, or what else bears its name: a link, but not what
+    it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def step_of(path: Path) -> int | None:
-    number = path.name.removeprefix("step-")
-    return int(number) if number.isdigit() else None
+    found = STEP.fullmatch(path.name)
+    return int(found[1]) if found else None
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -19,6 +19,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
+from echo.checkpoints.generation import check_generation
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, reason
 
@@ -27,17 +28,6 @@ TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the 
 EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
 # What `transformers` and torch raise of a config that makes no model.
 INVALID = (ValueError, TypeError, KeyError, RuntimeError, AssertionError, ArithmeticError)
-# Settings of generation that are a token's id, or a list of them.
-TOKEN_IDS = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "no_timestamps_token_id",
-    "prev_sot_token_id",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-)
 # Tokens that the model and the tokenizer must agree on, with the setting that is their id.
 SHARED_TOKENS = {
     "<|startoftranscript|>": "decoder_start_token_id",
@@ -48,15 +38,29 @@ SHARED_TOKENS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: its shape, and how its numbers are read."""
+    """A tensor in a file: its shape, how its numbers are read, and what errors call it."""
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
+    name: str
 
     def load(self, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Reads it, in another precision where one is given."""
+        """Reads it, in another precision where one is given. Raises DataError where a number is not
+        finite, or becomes so in that precision."""
         tensor = self.read()
-        return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        if not tensor.is_floating_point():
+            return tensor
+        if not is_finite(tensor):
+            raise DataError(f"{self.name} holds numbers that are not finite")
+        converted = tensor.to(dtype or tensor.dtype)
+        if not is_finite(converted):
+            raise DataError(f"{self.name} holds numbers that are too large for {dtype}")
+        return converted
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    # Of 8 bits, torch only converts floats.
+    return bool((tensor.float() if tensor.itemsize == 1 else tensor).isfinite().all())
 
 
 class Checkpoint(ABC):
@@ -99,7 +103,7 @@ class Checkpoint(ABC):
 
     def check_model(self, config: WhisperConfig) -> None:
         """Raises DataError where the weights are not those of the model that a config makes, no
-        more, no fewer, of its sizes, or the generation config names a token that the model lacks.
+        more, no fewer, of its sizes, or the generation config does not fit the model.
         """
         is_echo = isinstance(config, EchoConfig)
         kind: Any = EchoForConditionalGeneration if is_echo else WhisperForConditionalGeneration
@@ -128,24 +132,19 @@ class Checkpoint(ABC):
                     f"{self.folder}: its weight {key} is of shape {self.weights[key].shape}, but "
                     f"its config gives it {shape}"
                 )
-        size = self.config.vocab_size
-        for key, value in (self.generation.to_dict() if self.generation else {}).items():
-            if key not in TOKEN_IDS or value is None:
-                continue
-            ids = value if isinstance(value, list) else [value]
-            if not all(type(i) is int and 0 <= i < size for i in ids):
-                raise DataError(
-                    f"{self.folder}/generation_config.json: its {key} is not of the model's "
-                    f"{size} tokens"
-                )
+        if self.generation:
+            check_generation(self.folder, self.generation.to_dict(), self.config)
 
     def check_tokenizer(self, tokenizer: WhisperTokenizer) -> None:
         """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
-        named = self.config.to_dict() | (self.generation.to_dict() if self.generation else {})
+        saved = self.generation.to_dict() if self.generation else {}
+        named = self.config.to_dict() | {k: v for k, v in saved.items() if v is not None}
         ids = tokenizer.get_vocab()
         last = 0
         for token, key in SHARED_TOKENS.items():
             wanted = named.get(key)
+            if wanted is None and key != "no_timestamps_token_id":
+                raise DataError(f"{self.folder}: its configs name no {key}")
             if isinstance(wanted, int):
                 last = max(last, wanted)
                 if ids.get(token) != wanted:
@@ -153,7 +152,17 @@ class Checkpoint(ABC):
                         f"{self.folder}: its {key} is {wanted}, but its tokenizer's {token} is "
                         f"{ids.get(token)}"
                     )
-        # Every token of text has a lower id than these.
+        if tokenizer.eos_token_id != named["eos_token_id"]:
+            raise DataError(
+                f"{self.folder}: its eos_token_id is {named['eos_token_id']}, but its tokenizer "
+                f"ends texts with {tokenizer.eos_token_id}"
+            )
+        pad = named.get("pad_token_id")
+        if pad is not None and tokenizer.decode([pad], skip_special_tokens=True):
+            raise DataError(
+                f"{self.folder}: its pad_token_id is {pad}, which its tokenizer reads as text"
+            )
+        # Every token of Whisper's text has a lower id than these. More can come after timestamps.
         if lacking := set(range(last)).difference(ids.values()):
             raise DataError(
                 f"{self.folder}: its tokenizer lacks the token with the id {min(lacking)}"
@@ -164,6 +173,14 @@ class Checkpoint(ABC):
                 f"{self.folder}: its tokenizer has a token with the id {most}, but its model has "
                 f"{size} tokens"
             )
+        without = named.get("no_timestamps_token_id")
+        if without is not None:
+            first = tokenizer.decode([without + 1], skip_special_tokens=True)
+            if first:
+                raise DataError(
+                    f"{self.folder}: its tokenizer has {first!r} in the place of the timestamp "
+                    "<|0.00|>: add tokens after all timestamps"
+                )
 
     def checked_tokenizer(self, config: WhisperConfig) -> WhisperTokenizer | None:
         """Makes all checks for a model of this config, and returns the tokenizer, if there is one.

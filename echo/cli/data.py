@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from echo.cli.options import (
+    DATA_HELP,
     AllowOutside,
     AudioColumn,
     Checkpoint,
@@ -20,7 +21,7 @@ from echo.cli.options import (
     read_options,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief
+from echo.support.text import brief, read_names
 
 
 def check(
@@ -116,6 +117,134 @@ def shard(
     hours = sum(entry.seconds for entry in entries) / 3600
     count = sum(entry.utterances for entry in entries)
     print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
+
+
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Format to write: nemo, hf (a saved data set of Hugging Face), kaldi, lhotse, "
+            "common-voice or csv."
+        ),
+    ],
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a data set in the layout of another tool.
+
+    Rows that cannot be used are named and left out; the exit code is then 2.
+    """
+    from echo.data.named import check_named
+    from echo.data.prepare.formats.registry import find_format
+
+    find_format(to)
+    check_named(data)
+
+    from echo.data.prepare.convert import convert_data
+
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    done = convert_data(data, out, to, options, progress=True)
+    print(f"read {done.read}; wrote {done.written}, to {out}/; left out {done.left_out}")
+    for column, why in done.notes.items():
+        print(f"  {brief(column)}: {why}")
+    if done.named:
+        print(
+            f"the recordings of {done.named} rows stay where they are, outside of {out}/: "
+            "commands that read it need --allow-outside"
+        )
+    if done.left_out.rows:
+        raise typer.Exit(2)
+
+
+def split(
+    data: Annotated[
+        list[str], typer.Argument(help=f"{DATA_HELP} With --check, the sides of a split.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for train.jsonl, dev.jsonl and test.jsonl, new or empty."),
+    ] = None,
+    dev: Annotated[
+        str | None, typer.Option(help="Size of dev: a share of the hours (5%), or hours (2h).")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Size of test: a share of the hours (5%), or hours (2h).")
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What rows on two sides must not share, separated by commas: speaker, recording, "
+            "text, or other columns."
+        ),
+    ] = "speaker,recording,text",
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns whose values each side should have in the same shares, such as "
+            "gender,language."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of groups.")] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an earlier split, whose rows stay on their sides."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Report what existing sides share, by the rules and by sound."
+        ),
+    ] = False,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Split a data set into train, dev and test that share no speaker, recording or sentence."""
+    from echo.data.named import check_named
+
+    rules = read_names(by, "--by")
+    strata = read_names(stratify, "--stratify") if stratify is not None else []
+    if check:
+        writing = {"out": out, "dev": dev, "test": test, "stratify": stratify, "keep": keep}
+        if given := [f"--{option}" for option, value in writing.items() if value is not None]:
+            raise ConfigError(f"--check writes nothing: leave out {', '.join(given)}")
+        if len(data) < 2:
+            raise ConfigError("--check compares the sides of a split: name at least two")
+    elif len(data) > 1:
+        raise ConfigError("split takes one data set; to compare the sides of a split, add --check")
+    elif out is None or (dev is None and test is None):
+        raise ConfigError("split needs a folder and a size: --out FOLDER --dev 5% --test 5%")
+    for each in data:
+        check_named(each)
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    if check:
+        from echo.data.prepare.audit import audit_split, format_audit
+
+        audit = audit_split(data, rules, options, workers=os.cpu_count() or 1)
+        print(format_audit(audit))
+        if audit.shared or audit.unusable or audit.unheard:
+            raise typer.Exit(2)
+        return
+    assert out is not None
+
+    from echo.data.prepare.split import read_size, split_source
+    from echo.data.prepare.split_report import format_split
+
+    sizes = {"dev": dev, "test": test}
+    asked = {side: read_size(size, f"--{side}") for side, size in sizes.items() if size is not None}
+    done = split_source(data[0], out, asked, rules, strata, seed, keep, options)
+    print(format_split(done))
+    print(
+        f"\nwritten to {out}/, outside of which the recordings lie: to use it, set "
+        "data.allow_outside=true"
+    )
+    if done.unusable:
+        raise typer.Exit(2)
 
 
 def filter(

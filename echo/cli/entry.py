@@ -5,15 +5,16 @@ import io
 import logging
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 import echo
 from echo.cli import averaging, data, measuring, training, using
-from echo.cli.options import is_main_process, process_count
-from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError
-from echo.support.text import visible, visible_lines
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError, reason
+from echo.support.launch import is_main_process, process_count
+from echo.support.text import brief, visible, visible_lines
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show, split and convert data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 for command in (
@@ -46,6 +47,8 @@ for command in (
 data_app.command()(data.check)
 data_app.command()(data.explore)
 data_app.command()(data.shard)
+data_app.command()(data.convert)
+data_app.command()(data.split)
 data_app.command()(data.filter)
 
 
@@ -78,9 +81,34 @@ class VisibleFormatter(logging.Formatter):
         return visible_lines(super().format(record))
 
 
+class Patient(io.TextIOWrapper):
+    """An output whose reader may leave, as `head -1` does, without an end to a training."""
+
+    def write(self, text: str) -> int:
+        return self.attempt(lambda: super(Patient, self).write(text))
+
+    def flush(self) -> None:
+        self.attempt(super().flush)
+
+    def attempt(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return action()
+
+
 def set_up_output() -> None:
     """Makes output safe for the terminal, whatever characters transcripts and names hold."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            by_lines = name == "stderr" or stream.isatty()
+            stream = Patient(stream.buffer, encoding=stream.encoding, line_buffering=by_lines)
+            setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             # Characters it cannot show are spelled out, so that no run ends because of a font.
             stream.reconfigure(errors="backslashreplace")
@@ -101,6 +129,10 @@ def main() -> None:
     # Progress bars and hints of the libraries would break up the bar of the training.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Products in TF32 are no longer those of float32; cuBLAS reads these when it is loaded.
+    for variable in ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "NVIDIA_TF32_OVERRIDE"):
+        if os.environ.pop(variable, None) is not None:
+            logging.getLogger("echo").warning("%s has no effect: it would change results", variable)
     # torchao, which transformers imports where it is installed, uses what torch is about to drop.
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
@@ -111,9 +143,10 @@ def main() -> None:
         fail(error)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        fail(f"{error.filename or 'a file'}: the disk is full")
+        name = error.filename
+        place = brief(os.fsdecode(name)) if isinstance(name, str | bytes) else "a file"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fail(f"{place}: {'the disk is full' if is_full else f'cannot be used ({reason(error)})'}")
         sys.exit(2)
     except StoppedError as stop:
         if is_main_process():

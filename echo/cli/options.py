@@ -1,6 +1,5 @@
-"""What several commands share: arguments, options, and in how many processes they run."""
+"""What several commands share: arguments and options."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -37,7 +36,7 @@ Normaliser = Annotated[
 Checkpoint = Annotated[
     Literal["best", "last"], typer.Option(help="Which checkpoint of a run to use.")
 ]
-Beams = Annotated[int, typer.Option(min=1, help="Number of beams; 1 is greedy decoding.")]
+Beams = Annotated[int, typer.Option(min=1, max=1000, help="Number of beams; 1 is greedy decoding.")]
 Language = Annotated[
     str | None,
     typer.Option(
@@ -77,16 +76,6 @@ AllowOutside = Annotated[
     ),
 ]
 MaxSeconds = Annotated[float, typer.Option(min=0, help="Longest recording to accept, in seconds.")]
-
-
-def is_main_process() -> bool:
-    """Returns whether this is the main process of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def process_count() -> int:
-    """Returns how many processes a launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def read_options(

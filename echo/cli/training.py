@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echo.cli.json_lines import LogFormat, log_as
-from echo.cli.options import Overrides, RunFolder, is_main_process, process_count
+from echo.cli.options import Overrides, RunFolder
 from echo.support.errors import ConfigError
+from echo.support.launch import is_main_process, process_count
 
 if TYPE_CHECKING:
     from echo.checkpoints.run import Progress

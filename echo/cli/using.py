@@ -110,6 +110,22 @@ def convert(
             "checkpoint's."
         ),
     ] = None,
+    encoder_layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of encoder layers to keep, evenly spaced with the first and the last; by "
+            "default all.",
+        ),
+    ] = None,
+    decoder_layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of decoder layers to keep, evenly spaced with the first and the last; by "
+            "default all.",
+        ),
+    ] = None,
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or an Echo model of plain blocks back."""
@@ -121,7 +137,8 @@ def convert(
 
     from echo.checkpoints.convert import convert as convert_checkpoint
 
-    config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint)
+    layers = {"encoder": encoder_layers, "decoder": decoder_layers}
+    config = convert_checkpoint(source, out, overrides or [], dtype, checkpoint, layers)
     print(f"The {config.model_type} model is in {out}/")
 
 

@@ -20,6 +20,7 @@ from torchaudio.transforms import Resample
 from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
+from echo.support.files import refuse_pipe
 
 MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
 # Suffixes of audio that libsndfile does not read, or knows under another name.
@@ -479,6 +480,8 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
 def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
     """Opens a recording. Errors while it is open become a DataError."""
     try:
+        if isinstance(source, Path):
+            refuse_pipe(source)
         with soundfile.SoundFile(source) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
@@ -493,6 +496,7 @@ def refusal(source: Path | io.BytesIO, error: Exception) -> str:
     """Returns why a recording cannot be read, by what soundfile or the system raised."""
     if isinstance(source, Path):  # libsndfile says only "System error" where the system refuses
         try:
+            refuse_pipe(source)
             source.open("rb").close()
         except (FileNotFoundError, ValueError):
             return "no such recording"

@@ -25,6 +25,7 @@ class Batch:
     labels: torch.Tensor  # (B, tokens), IGNORED at padding
     skipped: list[DataError]  # what was wrong with utterances left out
     told: Told = AS_SET  # the language and task to decode with
+    seconds: Sequence[float] = ()  # of each utterance, as it was decoded
 
     @property
     def size(self) -> int:
@@ -55,7 +56,12 @@ class Batch:
             return [self]
         parts = (slice(None, middle), slice(middle, None))
         return [
-            replace(self.each(itemgetter(part)), utterances=self.utterances[part]) for part in parts
+            replace(
+                self.each(itemgetter(part)),
+                utterances=self.utterances[part],
+                seconds=self.seconds[part],
+            )
+            for part in parts
         ]
 
 
@@ -92,4 +98,5 @@ class Collator:
             decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
+            seconds=[e.seconds for e in good],
         )

@@ -16,7 +16,7 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import Audio, AudioReference, AudioSlice
+from echo.data.audio import Audio, AudioSlice
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, EchoError
@@ -127,20 +127,35 @@ def cache_of_process(folder: Path, limit: int) -> AudioCache:
 
 
 @dataclass(frozen=True)
-class CachedAudio(AudioReference):
+class CachedAudio(Audio):
     """A recording whose samples are kept in a cache."""
 
     audio: Audio
     cache: AudioCache
 
+    def __str__(self) -> str:
+        return str(self.audio)
+
     def fetch(self) -> Audio:
-        return self.audio.fetch()
+        return replace(self, audio=self.audio.fetch())
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        return self.audio.read()
 
     def load(self) -> torch.Tensor:
         return self.cache.load(self.audio)
 
     def as_slice(self) -> AudioSlice | None:
         return self.audio.as_slice()
+
+    def seconds(self) -> float:
+        return self.audio.seconds()
+
+    def encoded(self) -> bytes | None:
+        return self.audio.encoded()
+
+    def identity(self) -> bytes | None:
+        return self.audio.identity()
 
 
 def read_entry(path: Path) -> torch.Tensor | None:

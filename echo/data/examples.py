@@ -22,6 +22,8 @@ from echo.support.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+HEADERS_ERR = FRAMES_PER_SECOND  # frames: some headers give a length about right
+
 SampleChange = Callable[[torch.Tensor], torch.Tensor]  # of (samples,), which keeps their number
 
 
@@ -83,12 +85,21 @@ class ExampleReader:
         if isinstance(utterance, Window):
             return self.read_window(utterance, speed, change)
         with naming(utterance):
-            samples = utterance.audio.load()
+            samples = self.samples(utterance)
             changed = at_speed(samples, speed)
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
             features, seconds = self.features(samples, change)
             return Example(utterance, features, self.tokens(utterance), seconds)
+
+    def samples(self, utterance: Utterance) -> torch.Tensor:
+        """Decodes a recording, unless it is too long by its header: a row may give less, and hours
+        take gigabytes."""
+        audio = utterance.audio.fetch()
+        frames = feature_frames(round(audio.seconds() * SAMPLE_RATE))
+        if frames > self.limits.max_frames + HEADERS_ERR:
+            self.check_frames(frames)
+        return audio.load()
 
     def features(
         self, samples: torch.Tensor, change: SampleChange | None
@@ -112,7 +123,7 @@ class ExampleReader:
             try:
                 with naming(part):
                     pause = pause_of(window, place, speed)
-                    samples = at_speed(part.audio.load(), speed)
+                    samples = at_speed(self.samples(part), speed)
                     tokens = self.tokens(part)
             except DataError as error:
                 problems.append(error)
@@ -130,9 +141,10 @@ class ExampleReader:
             pieces.append(samples)
         with naming(window):
             features, seconds = self.features(torch.cat(pieces), change)
-        heard = replace(window, parts=tuple(read), text=" ".join(part.text for part in read))
-        timed = window.timed
-        ids = join_segments(self.tokenizer, segments, begun) if timed else self.tokens(heard)
+            heard = replace(window, parts=tuple(read), text=" ".join(part.text for part in read))
+            timed = window.timed
+            ids = join_segments(self.tokenizer, segments, begun) if timed else self.tokens(heard)
+            self.check_tokens(ids)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
         return Example(heard, features, ids, seconds, prompt, tuple(problems))
@@ -145,7 +157,7 @@ class ExampleReader:
         recording cannot be read, which is an error where it is a part."""
         assert window.begun is not None
         try:
-            samples = at_speed(window.begun.audio.load(), speed)
+            samples = at_speed(self.samples(window.begun), speed)
             pause = pause_of(window, len(window.parts), speed)
         except DataError:
             return torch.zeros(0), None
@@ -168,12 +180,16 @@ class ExampleReader:
             return []
         prompt = self.prompts.ids(utterance)
         tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
+        self.check_tokens(tokens)
+        return tokens
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Raises DataError where a target sequence is too long for the decoder."""
         if len(tokens) - 1 > self.limits.max_tokens:
             raise DataError(
                 f"the transcript is {len(tokens) - 1} tokens long, but the decoder takes "
                 f"{self.limits.max_tokens}"
             )
-        return tokens
 
     def check_frames(self, frames: int) -> None:
         if frames > self.limits.max_frames:

@@ -58,7 +58,8 @@ class TrainingSet(Dataset):
         features = spec_augment(example.features, self.settings.augment, rng)
         tokens = example.tokens
         alone = not isinstance(utterance, Window)  # a window has timestamps anyway
-        if rng.random() < self.settings.timestamps and alone and utterance.text:
+        has_room = len(tokens) <= self.reader.limits.max_tokens  # for one token more
+        if rng.random() < self.settings.timestamps and alone and utterance.text and has_room:
             alone_in_it = [Segment(0.0, example.seconds, tokens)]
             tokens = join_segments(self.reader.tokenizer, alone_in_it)
         return replace(example, features=features, tokens=tokens)

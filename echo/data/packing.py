@@ -6,9 +6,8 @@ speech, in everything that is longer.
 """
 
 import random
-import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from echo.config import PackSettings
 from echo.data.audio import Audio, AudioSlice, JoinedAudio
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.text import natural
 
 MAX_PAUSE = 0.5  # seconds of silence before an utterance, at most
 # Seconds between two parts of a recording, at most, for what lies there to be a pause of theirs:
@@ -128,7 +128,8 @@ class Packer:
             end += 1
         parts = tuple(group[first:end])
         begun = None
-        if len(pauses) > len(parts) and seconds == self.settings.seconds:
+        fits = tokens <= self.max_tokens  # a single part may not
+        if len(pauses) > len(parts) and seconds == self.settings.seconds and fits:
             room = seconds * speed - length - pauses[-1]
             # One that has room is left out for its text alone, and has not only begun.
             if MIN_BEGUN * speed <= room < group[end].duration:
@@ -230,20 +231,14 @@ def group_of(utterance: Utterance) -> Hashable:
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:
     """Sorts slices by where they start, and others by places in the source, whose numbers count as
-    numbers. What comes several times in an
-    epoch, because its source weighs more, comes again after all others."""
+    numbers. What comes several times in an epoch, because its source weighs more, comes again after
+    all others."""
     seen: Counter[tuple[str, str]] = Counter()
     keyed = []
     for utterance in group:
         name = (utterance.where, utterance.id)
         part = utterance.audio.as_slice()
-        places = [*numbers_apart(name[0])], [*numbers_apart(name[1])]
+        places = natural(name[0]), natural(name[1])
         keyed.append((seen[name], part.start if part else 0.0, *places))
         seen[name] += 1
     return [group[i] for i in sorted(range(len(group)), key=keyed.__getitem__)]
-
-
-def numbers_apart(name: str) -> Iterator[tuple[str, int]]:
-    """Yields the parts of a name by which "train.jsonl:9" comes before "train.jsonl:10"."""
-    for text, digits in re.findall(r"(\D*)(\d*)", name):
-        yield text, int(digits or -1)

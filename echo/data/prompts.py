@@ -2,9 +2,15 @@
 
 from typing import Any, NamedTuple
 
-from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
-from echo.model.language import known_code, known_languages
+from echo.model.language import (
+    code_among,
+    is_from_scratch,
+    known_code,
+    known_languages,
+    not_multilingual,
+    spoken_language,
+)
 from echo.support.errors import DataError
 
 
@@ -38,24 +44,25 @@ class Prompts:
         if self.generation is None or language is task is None:
             return AS_SET
         if not self.languages:
-            if has_timestamps(self.tokenizer):
+            if not is_from_scratch(self.generation):
                 self.check_english(language, task)
             return AS_SET
-        code = getattr(self.generation, "language", None)
+        usual_code = code = spoken_language(self.generation)
         if language is not None:
-            code = known_code(language)
-            if f"<|{code}|>" not in self.languages:
+            code = code_among(self.languages, language)
+            if code is None:
                 raise DataError(f"'language' is {language!r}, which the model does not know")
         usual = getattr(self.generation, "task", None)
         if task is not None and task not in self.generation.task_to_id:
             known = " or ".join(self.generation.task_to_id)
             raise DataError(f"'task' is {task!r}, but must be {known}")
         told = Told(code, task or usual or "transcribe")
-        return AS_SET if told == (getattr(self.generation, "language", None), usual) else told
+        return AS_SET if told == (usual_code, usual) else told
 
     def check_english(self, language: str | None, task: str | None) -> None:
         if language is not None and known_code(language) != "en":
-            raise DataError(f"'language' is {language!r}, but the model knows only English")
+            why = not_multilingual(self.generation)
+            raise DataError(f"'language' is {language!r}, but the model knows only English: {why}")
         if task not in (None, "transcribe"):
             raise DataError(f"'task' is {task!r}, but an English-only model can only transcribe")
 
@@ -64,12 +71,14 @@ class Prompts:
         for `told`; or if the model is multilingual and no language is given."""
         told = self.told(utterance)
         usual = list(self.tokenizer.prefix_tokens)
-        if told == AS_SET:
-            if self.languages and self.tokenizer.language is None:
-                raise DataError("has no language: give it in a column 'language', or data.language")
+        if not self.languages:
             return usual
-        if told.language is None:
+        language = told.language or spoken_language(self.generation)
+        if language is None:
+            if told == AS_SET:
+                raise DataError("has no language: give it in a column 'language', or data.language")
             raise DataError("has a task but no language: give both, or set data.language")
         tasks = self.generation.task_to_id
+        task = tasks[told.task or getattr(self.generation, "task", None) or "transcribe"]
         kept = [i for i in usual[1:] if i not in {*self.languages.values(), *tasks.values()}]
-        return [usual[0], self.languages[f"<|{told.language}|>"], tasks[told.task], *kept]
+        return [usual[0], self.languages[f"<|{language}|>"], task, *kept]

@@ -12,14 +12,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import DataError, reason
 
 # The ids of the text come first and <|notimestamps|> last: Whisper's decoding takes every id
 # after that one for a timestamp. Padding has its own token, so that the end is learned.
-SPECIAL_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|pad|>", "<|notimestamps|>")
+START, WITHOUT_TIMESTAMPS = "<|startoftranscript|>", "<|notimestamps|>"
+SPECIAL_TOKENS = ("<|endoftext|>", START, "<|pad|>", WITHOUT_TIMESTAMPS)
 BPE_SIZE = 512
 TIMESTAMP_SECONDS = 0.02
-MAX_TIMESTAMP = 1500  # 30 s, the last that Whisper has
 
 
 def train_tokenizer(
@@ -50,7 +51,7 @@ def train_tokenizer(
         vocab=vocab,
         merges=merges,
         pad_token="<|pad|>",
-        extra_special_tokens=["<|startoftranscript|>", "<|notimestamps|>"],
+        extra_special_tokens=[START, WITHOUT_TIMESTAMPS],
         predict_timestamps=True,  # leaves <|notimestamps|> out of the prompt
     )
 
@@ -69,6 +70,13 @@ def load_tokenizer(source: str | Path) -> WhisperTokenizer:
         raise DataError(f"{source}: holds a {type(tokenizer).__name__}, not a WhisperTokenizer")
     if not tokenizer.vocab_size:  # what is made of a folder whose tokenizer.json is gone
         raise DataError(f"{source}: holds a tokenizer without a vocabulary")
+    ids = tokenizer.get_vocab()
+    for token in (START, WITHOUT_TIMESTAMPS, tokenizer.eos_token):
+        if token not in ids:
+            raise DataError(f"{source}: its tokenizer lacks the token {token}")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.clean_up_tokenization_spaces = False  # a text is decoded as it was written
     return tokenizer
 
 
@@ -120,7 +128,7 @@ def join_segments(
         raise DataError("the tokenizer has no timestamps to teach (data.timestamps)")
 
     def at(seconds: float) -> int:
-        return without + 1 + min(round(seconds / TIMESTAMP_SECONDS), MAX_TIMESTAMP)
+        return without + 1 + min(round(seconds / TIMESTAMP_SECONDS), TIMESTAMPS - 1)
 
     joined = first[: first.index(without)]
     for start, end, ids in segments:
@@ -130,12 +138,14 @@ def join_segments(
 
 def no_timestamps_id(tokenizer: WhisperTokenizer) -> int:
     """Returns the token after which the ids of timestamps come, where a tokenizer has them."""
-    return token_id(tokenizer, "<|notimestamps|>")
+    return token_id(tokenizer, WITHOUT_TIMESTAMPS)
 
 
 def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
-    """Returns the id of a special token."""
+    """Returns the id of a special token. Raises DataError where the tokenizer lacks it."""
     found = tokenizer.convert_tokens_to_ids(token)
+    if found is None or (found == tokenizer.unk_token_id and token != tokenizer.unk_token):
+        raise DataError(f"the tokenizer lacks the token {token}")
     assert isinstance(found, int)
     return found
 
@@ -143,6 +153,12 @@ def token_id(tokenizer: WhisperTokenizer, token: str) -> int:
 def has_timestamps(tokenizer: WhisperTokenizer) -> bool:
     """Tells whether a tokenizer has timestamps: a checkpoint's, whose prompt can leave them out."""
     return no_timestamps_id(tokenizer) in tokenizer.prefix_tokens
+
+
+def timestamp_ids(tokenizer: WhisperTokenizer) -> range:
+    """Returns the ids of Whisper's timestamps, which need not be tokens of the tokenizer."""
+    first = no_timestamps_id(tokenizer) + 1
+    return range(first, first + TIMESTAMPS)
 
 
 def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str = "") -> list[int]:
@@ -163,8 +179,7 @@ def special_ids(tokenizer: Any) -> torch.Tensor:
     """Returns the tokens that are not part of a text, sorted: timestamps too."""
     ids = set(tokenizer.all_special_ids)
     if has_timestamps(tokenizer):
-        first = no_timestamps_id(tokenizer) + 1
-        ids.update(range(first, first + MAX_TIMESTAMP + 1))
+        ids.update(timestamp_ids(tokenizer))
     return torch.tensor(sorted(ids))
 
 

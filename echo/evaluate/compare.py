@@ -31,8 +31,9 @@ from echo.evaluate.normaliser import (
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
 from echo.model.language import Task, written_language
 from echo.support.errors import DataError, EchoError
-from echo.support.files import replace_text, result_folder
+from echo.support.files import is_reserved, replace_text, result_folder
 from echo.support.memory import PeakMemory
+from echo.support.settings import check, convert
 from echo.support.text import distinct
 
 logger = logging.getLogger(__name__)
@@ -77,12 +78,18 @@ def compare_models(
         EchoError: there are fewer than two models, one cannot be loaded, a column is unknown, an
             utterance cannot be used, or the folder holds results or cannot be written.
     """
+    check(settings, "settings")
+    convert(OnError, on_error, "compare_models", "on_error")
     out = Path(out)
     if len(sources) < 2:
         raise EchoError("a comparison needs two or more models")
     for column in by:
         check_column(utterances, column)
     names = unique_names(sources)
+    if reserved := next(filter(is_reserved, names), None):
+        raise EchoError(
+            f"the model {reserved} has the name of a file of the comparison: rename its folder"
+        )
     result_folder(out, "comparison.json")
     for name in names:
         result_folder(out / name, "evaluation.json")

@@ -1,6 +1,7 @@
 """What the best of several models is chosen by: the WER of one data set, or a weighted mean over
 several. Imports nothing heavy."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def read_criterion(expression: str | None, names: Sequence[str], key: str) -> Cr
     weights: dict[str, float] = {}
     for term in expression.split("+"):
         found = TERM.fullmatch(term.strip())
-        if found is None or float(found[1] or 1) == 0:
+        if found is None or not 0 < float(found[1] or 1) < math.inf:
             raise ConfigError(
                 f"{key}: {brief(term.strip())!r} is not the name of a data set, with or without a "
                 f"weight above 0 before it, as in '{EXAMPLE}'"

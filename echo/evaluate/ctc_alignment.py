@@ -25,10 +25,10 @@ def best_path(
     Returns:
         Of each frame in which a token is heard: the frame, the token's place in the text and its
         log probability, each (spoken frames,). None where the text is empty or too long for its
-        frames.
+        frames, or a log probability is not finite, of which the aligner reads stray memory.
     """
     repeated = int((tokens[1:] == tokens[:-1]).sum())
-    if not 0 < len(tokens) + repeated <= len(log_probs):
+    if not 0 < len(tokens) + repeated <= len(log_probs) or not log_probs.isfinite().all():
         return None
     aligned = torchaudio.functional.forced_align(log_probs[None], tokens[None], blank=blank)
     path, scores = (x[0] for x in aligned)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from echo.support.progress import progress_bar
 
 @dataclass(frozen=True)
 class Transcripts:
-    """Transcripts in the order of the utterances. Utterances that were left out are missing."""
+    """Transcripts in the order of the utterances, which have the durations that were heard.
+    Utterances that were left out are missing."""
 
     utterances: list[Utterance]
     texts: list[str]
@@ -70,7 +71,7 @@ def transcribe_set(
     training = model.training
     model.eval()
     number = {id(u): i for i, u in enumerate(utterances)}
-    found: dict[int, tuple[str, WordTimes | None]] = {}
+    found: dict[int, tuple[str, WordTimes | None, float]] = {}
     started = time.perf_counter()
     bar = progress_bar(total=len(utterances), desc="decoding", leave=False, shown=progress)
     share = processes.rank, processes.world
@@ -79,7 +80,8 @@ def transcribe_set(
             utterances, reader, settings.max_batch_seconds, on_error, *share
         ):
             decoded = decode_with_times(loaded, batch, settings)
-            found |= {number[id(u)]: d for u, d in zip(batch.utterances, decoded, strict=True)}
+            columns = zip(batch.utterances, decoded, batch.seconds, strict=True)
+            found |= {number[id(u)]: (*d, seconds) for u, d, seconds in columns}
             bar.update(len(decoded))
     parts = processes.gather((found, time.perf_counter() - started))
     model.train(training)
@@ -88,7 +90,7 @@ def transcribe_set(
         raise DataError(f"none of {len(utterances)} utterances can be read")
     kept = sorted(heard)
     return Transcripts(
-        [utterances[i] for i in kept],
+        [replace(utterances[i], duration=heard[i][2]) for i in kept],
         [heard[i][0] for i in kept],
         max(seconds for _, seconds in parts),
         {utterances[i].id: times for i in kept if (times := heard[i][1]) is not None},
@@ -200,7 +202,7 @@ def generate(
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     told = {key: value for key, value in batch.told._asdict().items() if value is not None}
-    return model.generate(
+    return model.generate_by(
         encoder_outputs=encoded,
         attention_mask=batch.attention_mask,
         logits_processor=processors,

@@ -23,6 +23,7 @@ from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
 from echo.model.geometry import Limits
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.files import replace_text, writing
+from echo.support.settings import Amount, check, convert
 
 GREEDY = DecodeSettings()
 RATES = ("wer", "cer", "wer_normalised", "cer_normalised")
@@ -173,8 +174,11 @@ def evaluate_model(
             ASR Leaderboard, which leaves out utterances in which it finds no word.
 
     Raises:
+        ConfigError: an argument is not allowed.
         DataError: an utterance cannot be used and `on_error` is "raise", or no utterance can.
     """
+    check(settings, "settings")
+    convert(OnError, on_error, "evaluate_model", "on_error")
     to_device(loaded.model)
     limits = padded_limits(loaded.model, pad_to_seconds, added_silence)
     heard = scored(utterances, normaliser)
@@ -189,7 +193,11 @@ def padded_limits(
 ) -> Limits:
     """The model's limits, with another silence after every utterance where one is given."""
     told: dict[str, Any] = {"pad_to_seconds": pad_to_seconds, "added_silence": added_silence}
-    given = {key: value for key, value in told.items() if value is not None}
+    given = {
+        key: convert(Amount, value, "silence", key)
+        for key, value in told.items()
+        if value is not None
+    }
     return replace(Limits.of(model.config), **given)
 
 

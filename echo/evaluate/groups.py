@@ -1,6 +1,5 @@
 """Groups utterances by speaker, by duration, or by any other column of their source."""
 
-import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from echo.data.utterance import Utterance
 from echo.evaluate.result import Line
 from echo.support.errors import DataError
+from echo.support.text import natural
 
 EDGES = (2, 5, 10, 15, 20, 30)  # seconds: the boundaries between bands of duration
 MISSING = "(none)"
@@ -45,8 +45,3 @@ def band(seconds: float) -> str:
     number = bisect(EDGES, seconds)
     low = EDGES[number - 1] if number else 0
     return f"{low} to {EDGES[number]} s" if number < len(EDGES) else f"{low} s and longer"
-
-
-def natural(text: str) -> list[str | int]:
-    """A sort key that puts 2 before 10, anywhere in a text."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text))]

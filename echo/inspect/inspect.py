@@ -16,6 +16,7 @@ from echo.config import DecodeSettings
 from echo.data.audio import AudioArray, AudioFile, header_duration
 from echo.data.batch import Batch, Collator
 from echo.data.examples import Example, ExampleReader
+from echo.data.prompts import Prompts
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch
 from echo.model.geometry import (
@@ -25,7 +26,12 @@ from echo.model.geometry import (
     feature_frames,
 )
 from echo.model.hooks import CallRecorder
-from echo.model.language import detected_language, is_multilingual, set_language
+from echo.model.language import (
+    detected_language,
+    is_multilingual,
+    set_language,
+    spoken_language,
+)
 from echo.model.model import EchoForConditionalGeneration
 
 Stack = Literal["encoder", "decoder"]
@@ -171,7 +177,7 @@ def inspect_utterance(loaded: LoadedModel, utterance: Utterance) -> Inspection:
     to_device(model)
     batch = Collator(tokenizer.pad_token_id)([example])
     assert isinstance(batch, Batch)
-    if is_multilingual(model) and tokenizer.language is None:
+    if is_multilingual(model) and spoken_language(model.generation_config) is None:
         # This makes the decoder read the same prompt that it decoded with.
         features = batch.input_features.to(model.device, model.dtype)
         language = detected_language(model, tokenizer, features)
@@ -188,7 +194,9 @@ def inspect_example(
     model, tokenizer = loaded.model, loaded.tokenizer
     # Do not use `encode_transcript` here: it rejects text that the tokenizer cannot write, and an
     # untrained model may output half a character.
-    ids = tokenizer(f" {transcript}").input_ids[:-1][: model.config.max_target_positions]
+    text = tokenizer(f" {transcript}", add_special_tokens=False).input_ids
+    prompt = Prompts(tokenizer, model.generation_config).ids(example.utterance)
+    ids = [*prompt, *text][: model.config.max_target_positions]
     layers = [*model.model.encoder.layers, *model.model.decoder.layers]
     blocks = [layer.self_attn for layer in layers]
     blocks += [layer.encoder_attn for layer in model.model.decoder.layers]

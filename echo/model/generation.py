@@ -12,21 +12,42 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from transformers import (
+    GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
     StoppingCriteriaList,
     WhisperForConditionalGeneration,
 )
-from transformers.generation.logits_process import WhisperNoSpeechDetection
+from transformers.generation.logits_process import (
+    WhisperNoSpeechDetection,
+    WhisperTimeStampLogitsProcessor,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from echo.model.fallback import Decoded, StopRunaway, most_tokens, read_row
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
+from echo.model.language import known_languages
+from echo.model.timestamps import TimestampRules, added_tokens, moved
 
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 # The parts of a segment's output that `generate` still needs when it goes on to the next segment.
 # The scores of an hour would take gigabytes.
 KEPT = ("sequences", "token_timestamps")
+
+
+# What a generation config says of its model. All else says how to decode, or has no effect.
+OF_THE_MODEL = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "no_timestamps_token_id",
+    "prev_sot_token_id",
+    *SUPPRESSED,
+    "max_initial_timestamp_index",
+    "alignment_heads",
+)
+OF_ITS_LANGUAGES = ("is_multilingual", "lang_to_id", "task_to_id", "language", "task")
 
 
 class Heard(NamedTuple):
@@ -71,6 +92,18 @@ class EchoGeneration(WhisperForConditionalGeneration):
         return super().generate(
             input_features, generation_config, attention_mask=attention_mask, **kwargs
         )
+
+    def generate_by(self, *args: Any, **options: Any) -> Any:
+        """Like `generate`, but how to decode is decided by the options alone: what the saved
+        generation config says of it is left out, see `facts`. A `language` is given by its code."""
+        if "language" in options:  # transformers knows the codes of Whisper's languages alone
+            options["language"] = f"<|{options['language']}|>"
+        saved = self.generation_config
+        self.generation_config = facts(saved)
+        try:
+            return self.generate(*args, **options)
+        finally:
+            self.generation_config = saved
 
     def _prepare_generation_config(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         # The second call to `generate`, for a segment, passes these two beside a config, of which
@@ -159,6 +192,29 @@ class EchoGeneration(WhisperForConditionalGeneration):
             for features, start, count in zip(input_features, starts, heard, strict=True)
         ]
         return torch.stack([F.pad(s, (0, int(heard.max()) - s.shape[-1])) for s in segments])
+
+    def _retrieve_logit_processors(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
+        processors = super()._retrieve_logit_processors(generation_config, *args, **kwargs)
+        for i, processor in enumerate(processors or []):
+            if type(processor) is WhisperTimeStampLogitsProcessor:
+                added = added_tokens(self.config.vocab_size, processor.timestamp_begin)
+                if added:
+                    processors[i] = TimestampRules(generation_config, processor.begin_index, added)
+        return processors
+
+    def _retrieve_segment(  # type: ignore[override]
+        self, *, seek_sequence: torch.Tensor, timestamp_begin: int, **kwargs: Any
+    ) -> tuple[list[dict[str, Any]], Any]:
+        size = self.config.vocab_size
+        added = added_tokens(size, timestamp_begin)
+        segments, offset = super()._retrieve_segment(
+            seek_sequence=moved(seek_sequence, added, size),
+            timestamp_begin=timestamp_begin + added,
+            **kwargs,
+        )
+        for segment in segments:
+            segment["tokens"] = moved(segment["tokens"], -added, size)
+        return segments, offset
 
     def _prepare_decoder_input_ids_for_generation(  # type: ignore[override]
         self, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any
@@ -290,6 +346,17 @@ class EchoGeneration(WhisperForConditionalGeneration):
             is_low = decoded.temperature is None or decoded.temperature < 0.5
             do_condition_on_prev_tokens[i] = config.condition_on_prev_tokens and is_low
         return sequences, outputs, skip, do_condition_on_prev_tokens, kind
+
+
+def facts(saved: Any) -> GenerationConfig:
+    """Returns the generation config that says of the model what `saved` says, and nothing else."""
+    keys = (*OF_THE_MODEL, *(OF_ITS_LANGUAGES if known_languages(saved) else ()))
+    told = {key: getattr(saved, key, None) for key in keys}
+    if languages := told.get("lang_to_id"):  # transformers looks for a language in lower case
+        told["lang_to_id"] = {token.lower(): i for token, i in languages.items()}
+    return GenerationConfig(
+        **{key: value for key, value in told.items() if value is not None}, use_cache=True
+    )
 
 
 def row_probabilities(of_beams: torch.Tensor, rows: int) -> list[float]:

@@ -1,14 +1,18 @@
 """The language of a model: set for a multilingual Whisper, with its task, and known of others."""
 
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
+from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import ConfigError
 
+ENGLISH = ("en", "english", "<|en|>")
 Task = Literal["transcribe", "translate"]
+MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
 
 
 def known_languages(generation: Any) -> dict[str, int]:
@@ -17,6 +21,45 @@ def known_languages(generation: Any) -> dict[str, int]:
     if getattr(generation, "is_multilingual", None) is False:
         return {}
     return getattr(generation, "lang_to_id", None) or {}
+
+
+def complete_languages(generation: Any, ids: Mapping[str, int], size: int) -> None:
+    """Fills in what the generation config of an older checkpoint does not say, by a tokenizer's
+    `ids` and the `size` of the model's vocabulary: timestamps, languages and tasks."""
+
+    def lacks(key: str) -> bool:
+        return getattr(generation, key, None) is None
+
+    without = ids.get("<|notimestamps|>", size)
+    if lacks("no_timestamps_token_id") and without + TIMESTAMPS < size:
+        generation.no_timestamps_token_id = without
+    if lacks("is_multilingual"):
+        if not lacks("lang_to_id") or (size >= MULTILINGUAL_SIZE and "<|transcribe|>" in ids):
+            generation.is_multilingual = True
+        elif size == MULTILINGUAL_SIZE - 1:
+            generation.is_multilingual = False
+    if getattr(generation, "is_multilingual", None):
+        if not getattr(generation, "lang_to_id", None):
+            generation.lang_to_id = {t: i for t, i in ids.items() if is_language_token(t)}
+        if not getattr(generation, "task_to_id", None):
+            tasks = {task: ids.get(f"<|{task}|>") for task in get_args(Task)}
+            generation.task_to_id = {task: i for task, i in tasks.items() if i is not None}
+
+
+def is_language_token(token: str) -> bool:
+    """Returns whether a token such as "<|de|>" names a language: one of Whisper's, or another by
+    its code of two letters."""
+    code = token[2:-2]
+    return token == f"<|{code}|>" and (code in LANGUAGES or bool(re.fullmatch("[a-z]{2}", code)))
+
+
+def code_among(languages: Mapping[str, int], language: str) -> str | None:
+    """Returns the code by which a model that knows these languages has one of them: "de" for "de",
+    "German" or "de-AT". None if it does not."""
+    name = language.lower()
+    codes = {token.strip("<|>").lower(): token.strip("<|>") for token in languages}
+    found = (TO_LANGUAGE_CODE.get(name, name), re.split("[-_]", name)[0])
+    return next((codes[code] for code in found if code in codes), None)
 
 
 def known_code(language: str) -> str | None:
@@ -51,14 +94,20 @@ def language_code(generation: Any, language: str, source: str) -> str:
             raise ConfigError(f"{source}: knows no language {language!r}; it knows: {own}")
         return code
     if not known:
-        raise ConfigError(
-            f"{source}: is not multilingual: it does not take the language {language!r}"
-        )
-    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-    if f"<|{code}|>" not in known:
+        why = not_multilingual(generation)
+        raise ConfigError(f"{source}: does not take the language {language!r}, because {why}")
+    found = code_among(known, language)
+    if found is None:
         there = ", ".join(token.strip("<|>") for token in known)
         raise ConfigError(f"{source}: knows no language {language!r}; it knows: {there}")
-    return code
+    return found
+
+
+def not_multilingual(generation: Any) -> str:
+    """Returns why a model without languages has none, as far as its generation config says."""
+    if getattr(generation, "is_multilingual", None) is False:
+        return "it is not multilingual"
+    return "its generation config is outdated: it has no lang_to_id"
 
 
 def transcript_code(language: str, key: str) -> str:
@@ -81,29 +130,58 @@ def set_language(
     transcripts. Raises ConfigError, which begins with `source`, where the model does not know the
     language, or is not multilingual."""
     generation = model.generation_config
+    if not is_from_scratch(generation):
+        tokenizer.set_prefix_tokens(predict_timestamps=False)
     if not is_multilingual(model):
         if language is not None and is_from_scratch(generation):
             generation.transcript_language = language_code(generation, language, source)
             language = None
         for wanted in (language, task):
-            if wanted not in (None, "en", "english", "transcribe"):
-                raise ConfigError(f"{source}: cannot do {wanted!r}, because it is not multilingual")
+            if wanted not in (None, *ENGLISH[:2], "transcribe"):
+                raise ConfigError(
+                    f"{source}: cannot do {wanted!r}, because {not_multilingual(generation)}"
+                )
+        for key, plain in (("language", ENGLISH), ("task", ("transcribe",))):
+            saved = getattr(generation, key, None)
+            if saved is not None and saved.lower() not in plain:
+                raise ConfigError(
+                    f"{source}: its generation config has the {key} {saved!r}, but "
+                    f"{not_multilingual(generation)}"
+                )
+        tokenizer.language = tokenizer.task = None
+        tokenizer.set_prefix_tokens()
         return
-    language = language or getattr(generation, "language", None) or tokenizer.language
-    task = task or getattr(generation, "task", None) or tokenizer.task
-    if language is None and task is None:
+    told, todo = forced_prompt(generation, tokenizer.get_vocab())
+    language = language or spoken_language(generation) or told or tokenizer.language
+    wanted = task or getattr(generation, "task", None) or todo or tokenizer.task
+    if language is None and wanted is None:
         return
-    if language is not None:
-        code = language_code(generation, language, source)
-        token = f"<|{code}|>"
-        if tokenizer.get_vocab().get(token) != generation.lang_to_id[token]:
-            raise ConfigError(
-                f"{source}: knows no language {language!r}: its tokenizer lacks {token}"
-            )
-        generation.language = code
+    wanted = wanted or "transcribe"
+    if wanted not in generation.task_to_id:
+        raise ConfigError(f"{source}: does not know the task {wanted!r}: it has no token for it")
+    generation.task = wanted
+    tokenizer.set_prefix_tokens(task=wanted)
+    if language is None:
+        return
+    code = language_code(generation, language, source)
+    token = f"<|{code}|>"
+    if tokenizer.get_vocab().get(token) != generation.lang_to_id[token]:
+        raise ConfigError(f"{source}: knows no language {language!r}: its tokenizer lacks {token}")
+    # transformers knows the codes of Whisper's languages alone, and those of others as tokens.
+    generation.language = code if code in LANGUAGES else token
+    tokenizer.language = None
+    if code in LANGUAGES:
         tokenizer.set_prefix_tokens(language=code)
-    generation.task = task or "transcribe"
-    tokenizer.set_prefix_tokens(task=generation.task)
+
+
+def forced_prompt(generation: Any, ids: Mapping[str, int]) -> tuple[str | None, str | None]:
+    """Returns the code of the language and the task that an older generation config gives as
+    `forced_decoder_ids`; None for what it leaves open. `ids` are the tokenizer's."""
+    forced = {token for _, token in getattr(generation, "forced_decoder_ids", None) or []}
+    languages = known_languages(generation).items()
+    language = next((t for t, i in languages if i in forced and ids.get(t) == i), None)
+    task = next((t for t, i in generation.task_to_id.items() if i in forced), None)
+    return language and language.strip("<|>"), task
 
 
 def written_language(
@@ -121,7 +199,8 @@ def language_of_text(
     transcripts. None if unknown."""
     if (task or getattr(generation, "task", None)) == "translate":
         return "en"
-    return known_code(language or "") or spoken_language(generation)
+    named = language and (code_among(known_languages(generation), language) or known_code(language))
+    return named or spoken_language(generation)
 
 
 def spoken_language(generation: Any) -> str | None:
@@ -131,7 +210,8 @@ def spoken_language(generation: Any) -> str | None:
         return getattr(generation, "transcript_language", None)
     if getattr(generation, "is_multilingual", None) is False:
         return "en"
-    return getattr(generation, "language", None)
+    language = getattr(generation, "language", None)
+    return language and language.strip("<|>")
 
 
 def detected_language(model: Any, tokenizer: Any, features: torch.Tensor) -> str:

@@ -5,6 +5,7 @@ of each layer, an encoder that accepts any length up to its number of positions,
 cross-attention too), and an optional CTC head.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar
@@ -37,6 +38,7 @@ from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.model.generation import EchoGeneration
 from echo.model.geometry import ENCODER_STRIDE, encoder_mask
 from echo.model.pipeline import register_pipeline
+from echo.support.settings import Range
 
 DECODER_ARGUMENTS = tuple(signature(WhisperDecoder.forward).parameters)[1:]
 # transformers calls a cache `cache` from 5.24 on, and `past_key_values` before.
@@ -80,6 +82,10 @@ class EchoConfig(WhisperConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        for key in ("pad_to_seconds", "added_silence"):
+            value = getattr(self, key)
+            if value is not None and not Range(0).allows(value):
+                raise ValueError(f"{key} is {value}, but must be {Range(0)}")
         attention = self.resolved_attention()  # raises an error if a setting is not allowed
         if self.encoder_positions not in ENCODER_POSITIONS:
             raise ValueError(
@@ -330,9 +336,11 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
 @dataclass
 class EchoOutput(Seq2SeqLMOutput):
     """`ctc_logits` is (B, encoder frames, vocabulary) if the model has a CTC head and ran its
-    encoder in this call, otherwise None."""
+    encoder in this call, otherwise None. `scores` is what `score` returned; `logits` is None then.
+    """
 
     ctc_logits: torch.Tensor | None = None
+    scores: Any = None
 
 
 class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
@@ -353,19 +361,27 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         decoder_attention_mask: Any = None,
         encoder_outputs: Any = None,
         *args: Any,
+        score: Callable[[Seq2SeqModelOutput, nn.Linear], Any] | None = None,
         **kwargs: Any,
     ) -> EchoOutput:
         """Like Whisper's, but respects an `attention_mask` (B, frames) over the features and adds
-        CTC logits. With labels, `loss` is the decoder's loss only."""
-        output = super().forward(
+        CTC logits. With labels, `loss` is the decoder's loss only. `score`, if given, is called
+        with the hidden states and the output projection in place of computing the logits."""
+        given = (
             input_features,
             attention_mask,
             decoder_input_ids,
             decoder_attention_mask,
             encoder_outputs,
-            *args,
-            **kwargs,
         )
+        if score is None:
+            output = super().forward(*given, *args, **kwargs)
+        else:
+            states = self.model(*given, **kwargs)
+            output = EchoOutput(
+                encoder_last_hidden_state=states.encoder_last_hidden_state,
+                scores=score(states, self.proj_out),
+            )
         if self.config.ctc and encoder_outputs is None:
             output = EchoOutput(
                 **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)

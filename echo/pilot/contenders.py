@@ -7,7 +7,7 @@ from typing import Any
 
 from echo.config import RunConfig
 from echo.support.errors import ConfigError
-from echo.support.files import is_file_name
+from echo.support.files import is_file_name, is_reserved
 from echo.support.settings import (
     COMMAND_LINE,
     Positive,
@@ -123,7 +123,7 @@ def own_settings(value: Any, source: str, name: Any) -> dict[str, Any]:
     """One contender's settings: a mapping, a preset (the name of a YAML file), or a list of these,
     in which later ones win."""
     key = f"{source}: models.{brief(str(name))}"
-    if not is_file_name(name):
+    if not is_file_name(name) or is_reserved(name):
         raise ConfigError(f"{key} is not a valid folder name")
     settings: dict[str, Any] = {}
     for layer in value if isinstance(value, list) else [value]:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
+from echo.checkpoints.run import CheckpointFolder
 from echo.config import load_run_config
 from echo.data.corpora.stream import AnyCorpus
 from echo.support.errors import DataError
 from echo.train.find_batch import Probe, sample_corpus
-from echo.train.run import resumed_trainer
+from echo.train.run import trainer_at
 from echo.train.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ def training_memory(run: Path, corpus: AnyCorpus) -> int | None:
     """
     config = load_run_config(run)
     try:
-        trainer = resumed_trainer(run, sample_corpus(corpus))
+        checkpoint = CheckpointFolder(run).load()
+        assert checkpoint is not None, "a contender that was trained"
+        trainer = trainer_at(*checkpoint, config, run, sample_corpus(corpus))
         probe = Probe(trainer)
         batches = probe.costliest(config.data.max_batch_seconds)
         added = [probe.step_memory(batch) for batch in batches]

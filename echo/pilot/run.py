@@ -11,7 +11,7 @@ from echo.pilot.measure import is_measured, measure_run
 from echo.pilot.result import collect, pilot_result, run_folder
 from echo.pilot.turns import check_folder, read_corpora, train_in_turn
 from echo.support.errors import ConfigError
-from echo.support.files import replace_text
+from echo.support.files import check_reserved, replace_text
 from echo.support.lock import locked
 from echo.train.check import check_run
 
@@ -38,7 +38,9 @@ def run_pilot(pilot: Pilot, out: Path) -> dict[str, Any]:
 
 
 def check_models(pilot: Pilot, out: Path) -> None:
-    """Checks the settings of every contender that is yet to be trained, before any training."""
+    """Checks the settings of every contender that is yet to be trained, and the names in the
+    folder, before any training."""
+    check_reserved(out)
     for contender in pilot.contenders:
         runs = [run_folder(out, contender.name, seed) for seed in pilot.seeds]
         if not all((run / "config.yaml").exists() for run in runs):

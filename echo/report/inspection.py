@@ -11,7 +11,7 @@ from echo.inspect.figures import draw_layer, extremes, span_text
 from echo.inspect.inspect import BRANCHES, Branch, Inspection, LayerNumbers
 from echo.report.maps import layer_maps
 from echo.report.page import render
-from echo.support.files import replace_text
+from echo.support.files import replace_text, whole_file
 from echo.support.pictures import heat_map
 
 PAGE = "report.html"
@@ -28,7 +28,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
     for layer in inspection.layers():
         image = draw_layer(inspection, layer)
         image = image.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE)
-        image.save(folder / f"{layer.numbers.name}.png", optimize=True)
+        with whole_file(folder / f"{layer.numbers.name}.png") as temporary:
+            image.save(temporary, "PNG", optimize=True)
         maps.append(layer_maps(layer))
         layers.append(layer.numbers)
     content = json.dumps(inspection.to_dict(layers), indent=2, ensure_ascii=False)

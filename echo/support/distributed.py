@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env, set_seed
 
-from echo.support.errors import ConfigError, EchoError, StoppedElsewhere
+from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, reason
+from echo.support.launch import process_count
 
 PATIENCE = timedelta(hours=2)  # for the slowest process to read its data
 
@@ -40,10 +40,11 @@ class Processes:
     def started(cls) -> "Processes":
         """Returns the processes that the launcher started. ConfigError if accelerate does not see
         them all, so that each would train on its own."""
-        # Without a GPU, accelerate has several processes work together only if told so.
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-        state = PartialState(cpu=cpu)
-        count = int(os.environ.get("WORLD_SIZE", "1"))
+        count = process_count()
+        with accelerate_set_up():
+            # Without a GPU, accelerate has several processes work together only if told so.
+            cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+            state = PartialState(cpu=cpu)
         if count != state.num_processes:
             raise ConfigError(
                 f"{count} processes were started, but accelerate sees {state.num_processes}: "
@@ -115,6 +116,18 @@ class Processes:
     def seed(self, seed: int, step: int) -> None:
         """Seeds this process's random numbers by the seed, the step and the rank only."""
         set_seed(random.Random(f"{seed}-{step}-{self.rank}").getrandbits(32))
+
+
+@contextmanager
+def accelerate_set_up() -> Iterator[None]:
+    """Turns what accelerate says of its variables in the environment into a ConfigError."""
+    try:
+        yield
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            f"accelerate cannot be set up ({reason(error)}): check the launcher and the variables "
+            "ACCELERATE_*, FSDP_*, RANK, WORLD_SIZE and MASTER_* in the environment"
+        ) from error
 
 
 ALONE = Processes()

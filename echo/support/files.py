@@ -1,9 +1,11 @@
 """Reading JSON, and writing files and folders so that a reader never finds half of one. What cannot
 be written is an EchoError, and what cannot be read a DataError."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,13 @@ from safetensors import SafetensorError
 from echo.support.errors import DataError, EchoError, reason
 
 UNFINISHED = ".writing"  # suffix of what is being written; it stays if the process is killed
+
+
+# Files that Echo writes into the folders of results, beside folders that users name.
+RESERVED = (
+    *("pilot.json", "table.md", "comparison.json", "comparison.md", "evaluation.json"),
+    *("inspection.json", "provenance.json", "report.html", "utterances.jsonl"),
+)
 
 
 @contextmanager
@@ -99,7 +108,19 @@ def result_folder(folder: Path, result: str) -> None:
     results already, which are never overwritten."""
     if (folder / result).exists():
         raise EchoError(f"{folder}: holds results already ({result}); choose another folder")
+    check_reserved(folder)
     writable_folder(folder)
+
+
+def check_reserved(folder: Path) -> None:
+    """Raises EchoError where a folder has the name of a file that is to be written."""
+    if taken := next((folder / name for name in RESERVED if (folder / name).is_dir()), None):
+        raise EchoError(f"{taken}: is a folder, but must be a file of results; move it away")
+
+
+def is_reserved(name: str) -> bool:
+    """Returns whether a folder of this name would be in the way of a result's file."""
+    return name.casefold() in RESERVED
 
 
 @contextmanager
@@ -112,9 +133,20 @@ def writing(target: Path) -> Iterator[None]:
         raise EchoError(f"{target}: cannot be written ({reason(error)})") from error
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raises OSError for a pipe or a device, of which reading may never end, unless the shell has
+    opened it for this process, as `<(...)`."""
+    if str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/")):
+        return
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file."""
     try:
+        refuse_pipe(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from None

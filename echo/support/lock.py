@@ -1,6 +1,9 @@
 """A folder that one process at a time works in."""
 
+import errno
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,7 +48,7 @@ def open_locked(folder: Path) -> IO[str]:
     """Opens and locks the folder's lock file, and writes the number of this process into it."""
     path = folder / LOCK_FILE
     while True:
-        file = path.open("a+")
+        file = open_own(path)
         if not lock(file):
             file.seek(0)
             holder = file.read(20).strip() or "unknown"
@@ -62,6 +65,25 @@ def open_locked(folder: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def open_own(path: Path) -> IO[str]:
+    """Opens or makes a lock file, through which no other file is written: a link is refused, and a
+    file that holds something else than a process's number."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise EchoError(f"{path}: is a link, not Echo's lock; remove it") from None
+        raise
+    is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    content = os.read(descriptor, 20) if is_file else b"a pipe or device"
+    if content and not re.fullmatch(rb"[0-9]{1,18}\n?", content):
+        os.close(descriptor)
+        raise EchoError(f"{path}: is not Echo's lock; move it away")
+    os.lseek(descriptor, 0, os.SEEK_SET)  # back from what was read
+    return os.fdopen(descriptor, "r+")
 
 
 def lock(file: IO[str]) -> bool:

@@ -169,6 +169,11 @@ def build(cls: type[Settings], content: Any, source: str, key: str = "") -> Sett
     return built
 
 
+def check(settings: Any, source: str) -> None:
+    """Checks the values of a settings dataclass that was made in Python; see `build`."""
+    build(type(settings), to_dict(settings), source)
+
+
 def given(settings: Any) -> frozenset[str]:
     """Returns the fields of a settings dataclass that were given: those in the mapping it was built
     from or, if it was made in Python, those that are not at their defaults."""

@@ -10,12 +10,14 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-ASKING = (signal.SIGTERM, signal.SIGINT)
+HANGUP = getattr(signal, "SIGHUP", None)  # sent where a terminal closes; Windows has none
+ASKING = tuple(s for s in (signal.SIGTERM, signal.SIGINT, HANGUP) if s is not None)
 
 
 class StopRequest:
-    """A `with` block that records SIGTERM and SIGINT, so that the step can be finished. A second
-    signal is handled as before the block."""
+    """A `with` block that records SIGTERM, SIGINT and SIGHUP, so that the step can be finished. A
+    second signal is handled as before the block. A SIGHUP that is ignored, as under nohup, stays
+    ignored."""
 
     def __init__(self) -> None:
         self.number = 0  # of the signal; 0 until one arrives
@@ -23,7 +25,9 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # In Python only the main thread handles signals.
         main = threading.current_thread() is threading.main_thread()
-        self.before = {s: signal.signal(s, self.note) for s in ASKING} if main else {}
+        under_nohup = HANGUP is not None and signal.getsignal(HANGUP) == signal.SIG_IGN
+        heeded = [s for s in ASKING if main and not (s == HANGUP and under_nohup)]
+        self.before = {s: signal.signal(s, self.note) for s in heeded}
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -56,7 +60,8 @@ def signals_held() -> Iterator[None]:
 def leave_signals_to_parent(worker: int) -> None:
     """Makes a worker ignore signals to the whole process group, because the last step still needs
     its data. It obeys only SIGTERM from its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in {*ASKING} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=await_parent, args=(os.getppid(),), daemon=True).start()

@@ -1,5 +1,5 @@
 """Text as it can be shown anywhere: on a terminal, in a log, in Markdown, in a figure. And what is
-read from and made of short texts: lists of numbers, and distinct names."""
+read from and made of short texts: lists of numbers and names, and distinct names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -46,6 +46,18 @@ def read_numbers(text: str, key: str, kind: type[Number]) -> list[Number]:
         raise ConfigError(f"{key}: {brief(text)!r} must be {numbers} separated by commas") from None
 
 
+def read_names(text: str, key: str) -> list[str]:
+    """Parses names separated by commas, such as "gender,language".
+
+    Raises:
+        ConfigError: one is empty or there twice; `key` is the option that `text` was given for.
+    """
+    names = [part.strip() for part in text.split(",")]
+    if not all(names) or len({*names}) < len(names):
+        raise ConfigError(f"{key}: {brief(text)!r} must be different names separated by commas")
+    return names
+
+
 def distinct(names: Iterable[str]) -> list[str]:
     """Numbers names that are taken, as "a", "A-2", so that they can be files of one folder. Case
     does not count, because some file systems ignore it."""
@@ -58,6 +70,16 @@ def distinct(names: Iterable[str]) -> list[str]:
         taken.add(name.casefold())
         found.append(name)
     return found
+
+
+def natural(text: str) -> list[str | tuple[int, str]]:
+    """A sort key that puts 2 before 10, anywhere in a text. Any number of digits is compared
+    without making a number of it, which Python refuses of thousands."""
+    parts = re.split(r"([0-9]+)", text)
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    return [
+        (len(numbers[i // 2]), numbers[i // 2]) if i % 2 else part for i, part in enumerate(parts)
+    ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:

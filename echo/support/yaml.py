@@ -8,14 +8,16 @@ from typing import Any
 import yaml
 
 from echo.support.errors import ConfigError
-from echo.support.files import replace_text
+from echo.support.files import refuse_pipe, replace_text
 
+TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 MAX_VALUES = 100_000  # in a text, with its aliases unfolded
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a key given twice, and aliases that contain themselves or
-    unfold to too many values ("billion laughs"), before it makes objects."""
+    """PyYAML's safe loader, which refuses keys that are given twice or are not text, and aliases
+    that contain themselves or unfold to too many values ("billion laughs"), before it makes
+    objects."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -33,7 +35,7 @@ class Loader(yaml.SafeLoader):
             size += sum(self.sizes[id(child)] for child in node.value)
         elif isinstance(node, yaml.MappingNode):
             size += sum(self.sizes[id(child)] for pair in node.value for child in pair)
-            refuse_twice([key for key, _ in node.value])
+            check_keys([key for key, _ in node.value])
         if size > MAX_VALUES:
             raise yaml.YAMLError(f"its aliases unfold to more than {MAX_VALUES} values")
         self.sizes[id(node)] = size
@@ -46,15 +48,22 @@ class Loader(yaml.SafeLoader):
         return number
 
 
-def refuse_twice(keys: list[yaml.Node]) -> None:
-    """Raises a YAMLError that names the line if a mapping has a key twice."""
+def check_keys(keys: list[yaml.Node]) -> None:
+    """Raises a YAMLError that names the line if a mapping has a key twice, or one that YAML does
+    not read as text: `no` would be a data set by the name of False."""
     seen = set()
     for key in keys:
-        if isinstance(key, yaml.ScalarNode):
-            if (key.tag, key.value) in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line} has the key {key.value!r} a second time")
-            seen.add((key.tag, key.value))
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.YAMLError(f"line {line} has a list or a mapping as a key")
+        if key.tag not in TEXTS:
+            raise yaml.YAMLError(
+                f"line {line} has the key {key.value or 'null'}, which is not text in YAML: put it "
+                "in quotes"
+            )
+        if key.value in seen:
+            raise yaml.YAMLError(f"line {line} has the key {key.value!r} a second time")
+        seen.add(key.value)
 
 
 Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
@@ -82,7 +91,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping; see `find_config` for where."""
     path = find_config(path)
     try:
-        content = load(Path(path).read_text(encoding="utf-8"))
+        refuse_pipe(path)
+        content = load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -98,4 +108,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def save_yaml(content: Mapping[str, Any], path: Path) -> None:
     """Writes a mapping in its own order."""
-    replace_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+    replace_text(path, dump(content))
+
+
+def dump(content: Mapping[str, Any]) -> str:
+    """Returns a mapping in its own order as YAML."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

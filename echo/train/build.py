@@ -1,6 +1,6 @@
 """Builds a run's model and tokenizer from its config."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,10 @@ from echo.support.errors import ConfigError
 from echo.train.first_weights import fresh_model
 
 
-def build_tokenizer(config: RunConfig, utterances: Sequence[Utterance]) -> Any:
+def build_tokenizer(config: RunConfig, utterances: Iterable[Utterance]) -> Any:
     """A tokenizer trained on the transcripts."""
     return train_tokenizer(
-        [u.text for u in utterances], config.tokenizer.kind, config.tokenizer.size
+        (u.text for u in utterances), config.tokenizer.kind, config.tokenizer.size
     )
 
 

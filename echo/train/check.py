@@ -3,18 +3,21 @@ folder is written."""
 
 from typing import Any
 
+import psutil
 import torch
 
 from echo.attention.forms import resolve_attention
 from echo.checkpoints.convert import focused_config
 from echo.checkpoints.load import echo_config, model_folder
 from echo.checkpoints.pretrained import read_config
+from echo.checkpoints.stored import INVALID
 from echo.config import DataSettings, RunConfig
 from echo.data.named import evaluation_sources
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.model.whisper_names import plain_config
-from echo.support.errors import ConfigError
+from echo.support.errors import ConfigError, reason
+from echo.support.settings import check
 from echo.train.build import new_config, settings_named
 from echo.train.losses.registry import weighted_losses
 
@@ -25,6 +28,7 @@ def check_run(config: RunConfig) -> None:
     """Checks a run's settings by themselves, and its model's by making it without weights.
     ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
     read."""
+    check(config, "config")
     check_contradictions(config)
     if config.init is None:
         model: EchoConfig | None = new_config(config)
@@ -32,8 +36,21 @@ def check_run(config: RunConfig) -> None:
         has = echo_config(read_config(model_folder(config.init)))
         model = other_attention(config, has)
     if model is not None:
-        with settings_named(), torch.device("meta"):
-            EchoForConditionalGeneration(model)
+        try:
+            with settings_named(), torch.device("meta"):
+                weights = EchoForConditionalGeneration(model).parameters()
+        except (*INVALID, MemoryError) as error:
+            raise ConfigError(
+                f"model: its settings make no valid model ({reason(error)})"
+            ) from None
+        size, memory = (
+            each / 1e9 for each in (sum(w.nbytes for w in weights), psutil.virtual_memory().total)
+        )
+        if size > memory:
+            raise ConfigError(
+                f"model: its weights take {size:,.0f} GB, but the memory has {memory:,.0f} GB: "
+                "choose a smaller one"
+            )
 
 
 def check_contradictions(config: RunConfig) -> None:

@@ -254,7 +254,7 @@ class Trainer:
             seconds = self.progress.seconds
             values = {"wer": found.wer, **named, "rtfx": found.rtfx, "seconds": seconds}
             recorder.record("eval", self.progress.step, values)
-            rate = float(self.state.schedule.get_last_lr()[0])
+            rate = self.state.learning_rates()["learning_rate"]
             line = evaluated(recorder.evaluations, self.config, self.loss, rate)
             logger.info("%s: %s", self.title, line)
         self.show_wers(found.sets)

@@ -1,6 +1,7 @@
 """The parameters that are trained, and their optimiser."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,16 +16,47 @@ from echo.support.errors import ConfigError
 def freeze(model: nn.Module, modules: Sequence[str]) -> None:
     """Excludes modules and parameters from training, by name: "encoder.conv1", or all of "encoder".
     ConfigError if there is no such module."""
-    for module in modules:
-        found = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if f"{name}.".startswith((f"{module}.", f"model.{module}."))
-        ]
-        if not found:
-            raise ConfigError(f"train.freeze: the model has no module {module!r}")
-        for parameter in found:
+    for parameters in parameters_of(model, modules, "train.freeze").values():
+        for parameter in parameters:
             parameter.requires_grad_(False)
+
+
+def parameters_of(
+    model: nn.Module, modules: Iterable[str], setting: str
+) -> dict[str, set[nn.Parameter]]:
+    """Returns the parameters of modules by their names, which `setting` holds. ConfigError if there
+    is no such module."""
+    found = {}
+    for module in modules:
+        found[module] = {
+            parameter
+            # A tied weight has several names.
+            for name, parameter in model.named_parameters(remove_duplicate=False)
+            if f"{name}.".startswith((f"{module}.", f"model.{module}."))
+        }
+        if not found[module]:
+            raise ConfigError(f"{setting}: the model has no module {module!r}")
+    return found
+
+
+def part_of_each(model: nn.Module, rates: Mapping[str, float]) -> dict[nn.Parameter, str]:
+    """Returns the name in `train.rates` that each trained parameter goes by, of those that do.
+    ConfigError if a name is of no module, or no trained parameter goes by it."""
+    found = parameters_of(model, rates, "train.rates")
+    parts = {
+        parameter: name
+        # The innermost module comes last.
+        for name in sorted(found, key=lambda name: len(found[name]), reverse=True)
+        for parameter in found[name]
+        if parameter.requires_grad
+    }
+    for name in rates:
+        if name not in parts.values():
+            raise ConfigError(
+                f"train.rates: {name!r} has no effect, because none of its parameters is trained "
+                "or all are named by modules within it: leave it out"
+            )
+    return parts
 
 
 def build_optimiser(
@@ -62,21 +94,34 @@ def groups_of(
     settings: TrainSettings,
     belongs: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
-    """Groups of the trained parameters that belong by their names, with their rates and decays."""
+    """Groups of the trained parameters that belong by their names, with their rates and decays, and
+    with the `part` that their rate is logged by: its name in `train.rates`, "new" for what a
+    Whisper lacks, both, or neither."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("train.freeze leaves nothing to train")
-    new = new_parameters(model) if settings.new_learning_rate is not None else set()
+    new_rate = settings.new_learning_rate
+    new = set() if new_rate is None else new_parameters(model)
+    parts = part_of_each(model, settings.rates)
     groups = []
-    for is_new, rate in ((False, settings.learning_rate), (True, settings.new_learning_rate)):
-        trained = [
+    for is_new, part, is_matrix in product((False, True), ("", *settings.rates), (True, False)):
+        parameters = [
             parameter
             for name, parameter in model.named_parameters()
-            if parameter.requires_grad and (name in new) == is_new and belongs(name)
+            if parameter.requires_grad
+            and belongs(name)
+            and (name in new, parts.get(parameter, ""), parameter.ndim >= 2)
+            == (is_new, part, is_matrix)
         ]
-        for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
-            parameters = [p for p in trained if (p.ndim >= 2) == matrices]
-            if parameters:
-                groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
+        if parameters:
+            rate = settings.learning_rate if new_rate is None or not is_new else new_rate
+            groups.append(
+                {
+                    "params": parameters,
+                    "weight_decay": settings.weight_decay if is_matrix else 0.0,
+                    "lr": rate * settings.rates.get(part, 1.0),
+                    "part": "/".join(filter(None, [part, "new" if is_new else ""])),
+                }
+            )
     return groups
 
 
@@ -120,3 +165,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.share()
+
+
+def state_shapes(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Returns the shapes of what an optimiser keeps of each parameter, by its number."""
+    shapes: dict[int, dict[str, tuple[int, ...]]] = {}
+    for part in getattr(optimiser, "parts", [optimiser]):
+        for parameter in (p for group in part.param_groups for p in group["params"]):
+            shape = tuple(parameter.shape)
+            match part:
+                case torch.optim.Muon():
+                    kept = {"momentum_buffer": shape}
+                case torch.optim.Adafactor() if len(shape) > 1:
+                    rows, columns = (*shape[:-1], 1), (*shape[:-2], 1, shape[-1])
+                    kept = {"step": (), "row_var": rows, "col_var": columns}
+                case torch.optim.Adafactor():
+                    kept = {"step": (), "variance": shape}
+                case _:
+                    kept = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+            shapes[len(shapes)] = kept
+    return shapes

@@ -17,7 +17,7 @@ from echo.data.loading import Batch
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import EchoError
-from echo.support.files import writing
+from echo.support.files import whole_file, writing
 from echo.train.batches import StepBatches
 from echo.train.prepare import not_compiled
 from echo.train.state import random_state, restore_random_state
@@ -160,4 +160,5 @@ def save_batches(batches: Sequence[Batch], path: Path) -> None:
         ids[f"{index}.ids"] = json.dumps([utterance.id for utterance in batch.utterances])
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata=ids)
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata=ids)

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
 from echo.attention.base import FocusedAttention
 from echo.config import RunConfig
 from echo.data.augment import WaveformAugment
 from echo.model.model import EchoForConditionalGeneration
-from echo.support.distributed import Processes
+from echo.support.distributed import Processes, accelerate_set_up
 from echo.support.errors import ConfigError
 from echo.train.lora import add_adapters
 from echo.train.optimiser import freeze
@@ -23,6 +24,8 @@ CPU_COMPILERS = ("g++", "clang++", "cl")  # of which torch needs one, or what CX
 
 
 def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> Accelerator:
+    """Returns what trains a model in the processes that the launcher started. All that changes
+    numbers is told to it: what is left out accelerate takes from the environment."""
     # Weights may go without a gradient, for which DDP would wait unless told: those that predict a
     # span which is not learned.
     has_unused = any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
@@ -32,7 +35,17 @@ def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> A
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         precision = "bf16" if bf16 else "fp32"
     mixed = {"fp32": "no", "bf16": "bf16"}[precision]  # accelerate's name
-    return Accelerator(mixed_precision=mixed, kwargs_handlers=[unused])
+    state = AcceleratorState._shared_state
+    if state and state["_mixed_precision"] != mixed:  # of an earlier run of this program
+        AcceleratorState._reset_state()
+    with accelerate_set_up():
+        return Accelerator(
+            mixed_precision=mixed,
+            dynamo_backend="no",  # `train.compile` compiles layers
+            # Gradients are accumulated by `TrainStep`. As a number, the environment would win.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[unused],
+        )
 
 
 def prepare(

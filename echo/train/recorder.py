@@ -9,7 +9,7 @@ from typing import Any
 
 from echo.config import RunConfig
 from echo.support.errors import EchoError
-from echo.support.files import replace_text
+from echo.support.files import refuse_pipe, replace_text
 from echo.train.trackers import Trackers
 
 EVENTS = logging.getLogger("echo.events")
@@ -67,18 +67,31 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
+    refuse_pipe(path)
     events: list[dict[str, Any]] = []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):  # the last has no newline
         try:
             event = json.loads(line)
-            is_event = isinstance(event["kind"], str) and type(event["step"]) is int
+            good = is_event(event)
         except (ValueError, RecursionError, KeyError, TypeError):
-            is_event = False
-        if not is_event:
+            good = False
+        if not good:
             raise EchoError(f"{path}:{number}: is not an event of a run")
         events.append(event)
     return events
+
+
+def is_event(event: dict[str, Any]) -> bool:
+    """Returns whether an event has what others count on: a kind and a step, and of steps and
+    evaluations numbers alone."""
+    kind, step = event["kind"], event["step"]
+    if not isinstance(kind, str) or type(step) is not int or step < 0:
+        return False
+    if kind == "eval" and "wer" not in event:
+        return False
+    numbers = (value for key, value in event.items() if key != "kind")
+    return kind not in CURVES or all(type(value) in (int, float) for value in numbers)
 
 
 def read_evaluations(run: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from echo.checkpoints.load import load_model
-from echo.checkpoints.run import CheckpointFolder, Progress
-from echo.config import RunConfig, load_run_config
+from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder, Progress
+from echo.config import RunConfig, load_run_config, unchangeable
 from echo.data.build import build_corpus
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.examples import ExampleReader, check_utterances
@@ -24,15 +24,16 @@ from echo.data.utterance import (
     all_evaluated,
     describe,
     evaluation_sets,
+    ordered_fingerprint,
 )
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
-from echo.support.errors import ConfigError
+from echo.support.errors import ConfigError, DataError, EchoError, reason
 from echo.support.lock import locked
-from echo.support.provenance import write_provenance
-from echo.support.settings import to_dict
-from echo.support.yaml import save_yaml
+from echo.support.provenance import read_provenance, write_provenance
+from echo.support.settings import build, to_dict
+from echo.support.yaml import load, save_yaml
 from echo.train.check import check_run
 from echo.train.loop import Trainer
 from echo.train.start import described, known_utterances, starting_point
@@ -80,12 +81,36 @@ def started_trainer(config: RunConfig, run: Path, corpus: AnyCorpus | None = Non
     if processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
         data = {
-            "training": describe(known_utterances(corpus)),
-            "evaluation": describe(all_evaluated(corpus.eval_utterances())),
+            part: {**describe(utterances), "ordered_fingerprint": ordered_fingerprint(utterances)}
+            for part, utterances in parts(corpus).items()
         }
         write_provenance(run, data=data)
         save_yaml(to_dict(trainer.config), run / "config.yaml")
     return trainer
+
+
+def parts(corpus: AnyCorpus) -> dict[str, Sequence[Utterance]]:
+    """Returns the utterances that a run is trained on, as far as they are known, and measured
+    on."""
+    return {
+        "training": known_utterances(corpus),
+        "evaluation": all_evaluated(corpus.eval_utterances()),
+    }
+
+
+def check_same_data(run: Path, corpus: AnyCorpus) -> None:
+    """Raises DataError if the data are not those that a run began with: an order is gone through
+    from where the checkpoint stands. Runs of earlier versions did not write them down."""
+    begun = read_provenance(run).get("data")
+    for part, utterances in parts(corpus).items():
+        told = begun.get(part) if isinstance(begun, dict) else None
+        before = told.get("ordered_fingerprint") if isinstance(told, dict) else None
+        if before is not None and before != ordered_fingerprint(utterances):
+            raise DataError(
+                f"{run}: the {part} data have other rows, texts or durations than when the run "
+                f"began, or another order: put them back as they were, or start another run with "
+                f"init={run} to go on from its model"
+            )
 
 
 def new_trainer(config: RunConfig, run: Path, corpus: AnyCorpus) -> Trainer:
@@ -122,23 +147,44 @@ def resumed_trainer(
     checkpoint yet. The run's config then has the overrides; see `load_run_config`.
 
     Raises:
-        ConfigError: the folder holds no run, or a setting cannot change.
+        ConfigError: the folder holds no run, or a setting cannot change or was edited.
+        DataError: the data are not those that the run began with.
         EchoError: every checkpoint is damaged.
     """
     processes = Processes.started()
     with processes.together():
         config = load_run_config(run, overrides)
         corpus = corpus or build_corpus(config.data, config.seed)
+        check_same_data(run, corpus)
         checkpoint = CheckpointFolder(run).load()
+        edited = checkpoint is not None and is_edited(run, config, *checkpoint)
     if checkpoint is None:
         trainer = new_trainer(config, run, corpus)
     else:
         trainer = trainer_at(*checkpoint, config, run, corpus)
-    if overrides:
+    if edited or overrides:
         trainer.state.update_learning_rate()
         if processes.is_main:
             save_yaml(to_dict(trainer.config), run / "config.yaml")
     return trainer
+
+
+def is_edited(run: Path, config: RunConfig, path: Path, state: dict[str, Any]) -> bool:
+    """Returns whether a run's settings are others than those of a checkpoint. ConfigError if
+    resuming would not apply one. Checkpoints of earlier versions do not hold them."""
+    if "config" not in state:
+        return False
+    try:
+        stored = build(RunConfig, load(str(state["config"])), str(path))
+    except ValueError as error:
+        raise EchoError(f"{path / TRAINER_FILE}: its config is not YAML ({error})") from None
+    if key := unchangeable(stored, config):
+        raise ConfigError(
+            f"{run / 'config.yaml'}: {key} is not what the run was trained with, and cannot change "
+            f"when it is resumed: undo the edit, or start another run with init={run} to go on "
+            "from its model"
+        )
+    return config != stored
 
 
 def trainer_at(
@@ -159,7 +205,10 @@ def trainer_at(
         corpus = fit_corpus(corpus, config, tokenizer, model)
     check_alike(processes, config, corpus, tokenizer)
     trainer = Trainer(config, run, corpus, model, tokenizer, start=start)
-    trainer.state.load_state_dict(state)
+    try:
+        trainer.state.load_state_dict(state)
+    except (EchoError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise EchoError(f"{path / TRAINER_FILE}: {reason(error)}") from error
     return trainer
 
 

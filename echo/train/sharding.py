@@ -35,6 +35,10 @@ def check_strategy(accelerator: Accelerator, config: RunConfig) -> None:
         raise ConfigError("FSDP needs several GPUs, which this launch does not provide")
     if not accelerator.is_fsdp2:
         raise ConfigError("only version 2 of accelerate's FSDP can train Echo: set fsdp_version: 2")
+    if accelerator.state.fsdp_plugin.ignored_modules:
+        raise ConfigError(
+            "each process would train FSDP's fsdp_ignored_modules on its own: leave them out"
+        )
     train = config.train
     refused = {
         "lora": config.lora is not None,

@@ -1,7 +1,7 @@
 """What a run begins with: the model and tokenizer of a checkpoint, or new ones."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, cast
 
@@ -9,12 +9,12 @@ from echo.attention.settings import STACK_FORMS
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import EncoderPositions, ModelSettings, PackSettings, RunConfig, TokenizerSettings
-from echo.data.corpora.stream import AnyCorpus, StreamCorpus
+from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
-from echo.model.language import is_multilingual
+from echo.model.language import is_multilingual, spoken_language
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import given
@@ -48,10 +48,10 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     data = config.data
     check_contradictions(config)
     if config.init is None:
-        tokenizer = build_tokenizer(config, known_utterances(corpus))
+        tokenizer = build_tokenizer(config, all_utterances(corpus))
         return StartingPoint(build_model(config, tokenizer), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
-    if is_multilingual(loaded.model) and loaded.tokenizer.language is None:
+    if is_multilingual(loaded.model) and spoken_language(loaded.model.generation_config) is None:
         unnamed = next((u for u in known_utterances(corpus) if u.language is None), None)
         if unnamed:
             raise ConfigError(
@@ -79,10 +79,25 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
 
 
 def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
-    """The training utterances that are known before training: all, or a stream's first."""
-    if isinstance(corpus, StreamCorpus):
-        return corpus.known_utterances()
-    return corpus.train_epoch(0)
+    """The training utterances that are known before training: all, also of sources of which an
+    epoch takes a part, or a stream's first."""
+    match corpus:
+        case StreamCorpus():
+            return corpus.known_utterances()
+        case MixedCorpus():
+            return [utterance for source in corpus.sources for utterance in source.parts]
+        case _:
+            return corpus.train_epoch(0)
+
+
+def all_utterances(corpus: AnyCorpus) -> Iterator[Utterance]:
+    """Yields all training utterances, of a stream by reading all of it once."""
+    if not isinstance(corpus, StreamCorpus):
+        yield from known_utterances(corpus)
+        return
+    for source in corpus.sources:
+        for shard in source.parts:
+            yield from (row for row in shard if isinstance(row, Utterance))
 
 
 def check_packing(

@@ -17,8 +17,12 @@ from echo.checkpoints.run import Progress
 from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
+from echo.support.provenance import versions
+from echo.support.settings import to_dict
+from echo.support.yaml import dump
 from echo.train.lora import trained_state
-from echo.train.optimiser import build_optimiser
+from echo.train.optimiser import build_optimiser, state_shapes
+from echo.train.saved import check_saved
 from echo.train.schedule import build_schedule, share_done
 from echo.train.sharding import spread_optimiser_state, whole
 
@@ -78,6 +82,7 @@ class TrainState:
         with processes.together():
             optimiser = build_optimiser(model, config.train)
             self.schedule = build_schedule(optimiser, config.train, lambda: self.progress.seconds)
+        self.parts = [group["part"] for group in optimiser.param_groups]
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
@@ -128,11 +133,23 @@ class TrainState:
         return {
             **{key: fmean(float(step[key]) for step in steps) for key in steps[0]},
             "skipped_steps": progress.skipped_steps,
-            "learning_rate": self.schedule.get_last_lr()[0],
+            **self.learning_rates(),
             "seconds": progress.seconds,
             "utterances": progress.utterances,
             "utterances_per_second": progress.utterances / progress.seconds,
         }
+
+    def learning_rates(self) -> dict[str, float]:
+        """The schedule's learning rate, `learning_rate`, and those of the model's parts if any has
+        another."""
+        highest = [float(rate) for rate in self.schedule.base_lrs]
+        rates = [float(rate) for rate in self.schedule.get_last_lr()]
+        factor = next((rate / high for rate, high in zip(rates, highest, strict=True) if high), 0.0)
+        found = {"learning_rate": self.config.train.learning_rate * factor}
+        if {*highest} != {self.config.train.learning_rate}:
+            named = zip(self.parts, rates, strict=True)
+            found |= {f"learning_rate/{part}": rate for part, rate in named if part}
+        return found
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within, the model has the weights to evaluate and save: with `ema_decay` their average,
@@ -143,9 +160,10 @@ class TrainState:
         """Tensors and plain values. All processes must call it.
 
         Returns:
-            `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`; and
-            `trained`, what is trained, where the checkpoint's model has other weights (with `lora`
-            and `ema_decay`); and with `ema_decay` `average`, the averages of these weights.
+            `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`,
+            `config` as YAML and `versions`; and `trained`, what is trained, where the checkpoint's
+            model has other weights (with `lora` and `ema_decay`); and with `ema_decay` `average`,
+            the averages of these weights.
         """
         state = {
             "optimiser": whole(self.optimiser.state_dict()),
@@ -153,6 +171,8 @@ class TrainState:
             "random": self.processes.gather(random_state()),
             "recent": self.recent,
             "progress": asdict(self.progress),
+            "config": dump(to_dict(self.config)),
+            "versions": versions(),
         }
         if self.config.lora or self.average:
             state["trained"] = trained_state(self.unwrapped)
@@ -161,11 +181,18 @@ class TrainState:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned. The checkpoint's model must be loaded already.
+        """Restores what `state_dict` returned, or raises EchoError for anything else. The
+        checkpoint's model must be loaded already.
 
         The random generators are restored only where as many processes train as before; otherwise
         they are seeded anew.
         """
+        like = self.state_dict()
+        for name, _ in self.unwrapped.named_buffers():
+            if name not in (state.get("trained") or ()):  # earlier versions did not keep them
+                like.get("trained", {}).pop(name, None)
+        shapes = state_shapes(self.optimiser.optimizer)
+        check_saved(state, like, shapes, self.processes.rank)
         self.optimiser.load_state_dict(spread_optimiser_state(state["optimiser"], self.optimiser))
         self.schedule.load_state_dict(state["schedule"])
         if "trained" in state:

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import nn
+from transformers.modeling_outputs import Seq2SeqModelOutput
 
 from echo.data.batch import IGNORED, Batch
 from echo.model.geometry import FRAMES_PER_SECOND
 from echo.model.model import EchoForConditionalGeneration, EchoOutput
 from echo.support.errors import EchoError
-from echo.train.losses.base import Setup
+from echo.train.losses.base import Loss, Setup, TokenLoss
+from echo.train.losses.chunks import weighted_sums
 from echo.train.losses.registry import build_losses
 from echo.train.sharding import whole
 from echo.train.state import TrainState
@@ -56,6 +59,15 @@ class TrainStep:
         self.losses = build_losses(
             Setup(self.config, state.unwrapped, tokenizer, self.accelerator, start)
         )
+        # Those of which the logits are not kept: none if another needs them, or if an adapter is
+        # part of the projection.
+        is_plain = type(state.unwrapped.proj_out) is nn.Linear
+        keeps_logits = any(loss.reads_logits for loss in self.losses)
+        self.by_token = [
+            loss
+            for loss in self.losses
+            if isinstance(loss, TokenLoss) and is_plain and not keeps_logits
+        ]
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
@@ -139,11 +151,12 @@ class TrainStep:
         all processes. Returns (1 + losses,): the metric "loss", then each of `self.losses`, summed
         over the batch."""
         try:
-            output = forward(self.state.model, batch)
-            values = [loss(output, batch) for loss in self.losses]
-            terms = [loss.weight * v for loss, v in zip(self.losses, values, strict=True)]
-            objective = sum(terms[1:], start=terms[0])
-            joint = [t for loss, t in zip(self.losses, terms, strict=True) if loss.is_joint]
+            objective, values = self.objective(batch)
+            joint = [
+                loss.weight * value
+                for loss, value in zip(self.losses, values, strict=True)
+                if loss.is_joint
+            ]
             sums = torch.stack([sum(joint[1:], start=joint[0]), *values]).detach()
             if not batch.utterances:  # silence, with which this process takes part in others' step
                 objective, sums = objective * 0, sums * 0
@@ -154,8 +167,34 @@ class TrainStep:
             for loss in self.losses:
                 loss.forget()
 
+    def objective(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Returns what is minimised, and each of `self.losses`, summed over a batch."""
+        score = partial(self.score, batch) if self.by_token else None
+        output = forward(self.state.model, batch, score=score)
+        found: Any = output.scores if score else (0, ())
+        objective, scored = found
+        values: dict[Loss, torch.Tensor] = dict(zip(self.by_token, scored, strict=True))
+        for loss in self.losses:
+            if loss not in values:
+                values[loss] = loss(output, batch)
+                objective = objective + loss.weight * values[loss]
+        return objective, [values[loss] for loss in self.losses]
 
-def forward(model: Any, batch: Batch) -> EchoOutput:
+    def score(
+        self, batch: Batch, states: Seq2SeqModelOutput, projection: nn.Linear
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the weighted sum of the losses `by_token`, and each."""
+        assert states.last_hidden_state is not None
+        return weighted_sums(
+            states.last_hidden_state.flatten(0, 1),
+            projection.weight,
+            batch.labels.flatten(),
+            [loss.of_batch(batch, states.encoder_last_hidden_state) for loss in self.by_token],
+            [loss.weight for loss in self.by_token],
+        )
+
+
+def forward(model: Any, batch: Batch, **options: Any) -> EchoOutput:
     """Returns what a model, in its wrapper or without, makes of a training batch."""
     return model(
         batch.input_features,
@@ -166,4 +205,5 @@ def forward(model: Any, batch: Batch) -> EchoOutput:
         if batch.utterances
         else torch.zeros_like(batch.decoder_input_ids),
         use_cache=False,
+        **options,
     )

@@ -55,6 +55,8 @@ class Trackers:
         self.trackers: dict[str, Tracker] = {}
         for name in config.train.trackers:
             state = states.get(name)
+            if state is not None and not is_state(state):
+                raise EchoError(f"{path}: is damaged at {name}: remove that entry or the file")
             backend = open_backend(name, run, title, flat(config), step, state and state["id"])
             self.trackers[name] = tracker = Tracker(name, backend)
             if name == "tensorboard":
@@ -80,6 +82,14 @@ class Trackers:
     def finish(self) -> None:
         for tracker in self.trackers.values():
             tracker.finish()
+
+
+def is_state(state: Any) -> bool:
+    """Returns whether `trackers.json` could hold this of a tracker."""
+    if not isinstance(state, dict) or not isinstance(state.get("id"), str):
+        return False
+    logged = state.get("logged")
+    return isinstance(logged, dict) and all(type(step) is int for step in logged.values())
 
 
 class Tracker:

@@ -26,14 +26,20 @@ from echo.data.batching import bucket
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
 from echo.data.loading import evaluation_batches
-from echo.data.tokenizer import prompt_ids
+from echo.data.tokenizer import prompt_ids, special_ids, timestamp_ids
 from echo.data.utterance import Utterance
 from echo.data.voice import has_voice, split_at_quiet, trim, voiced
 from echo.evaluate.decoding import decode_with_confidence
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
-from echo.model.language import known_languages, language_code, spoken_language
+from echo.model.language import (
+    known_languages,
+    language_code,
+    not_multilingual,
+    spoken_language,
+)
 from echo.support.errors import ConfigError, DataError
 from echo.support.progress import progress_bar
+from echo.support.settings import Positive, check
 from echo.transcribe.formats import output_names, write_transcript
 from echo.transcribe.int8 import int8_copy
 from echo.transcribe.subtitles import Layout
@@ -58,7 +64,7 @@ class TranscribeSettings:
     """How recordings are transcribed."""
 
     # Number of beams; 1 decodes greedily.
-    beams: int = 1
+    beams: Positive = 1
     # Language of the recordings, "de" or "german"; with None, a multilingual model detects it.
     language: str | None = None
     # Whether a multilingual model transcribes or translates; None is what it was trained for.
@@ -66,7 +72,7 @@ class TranscribeSettings:
     # Whether words get times.
     words: bool = False
     # Number of recordings transcribed at a time.
-    batch_size: int = 8
+    batch_size: Positive = 8
     # Text that the model takes for what was said before each window.
     prompt: str | None = None
     # Words that are likely to be said, put before the prompt of each window.
@@ -172,23 +178,41 @@ class Transcriber:
     for."""
 
     def __init__(self, loaded: LoadedModel, settings: TranscribeSettings) -> None:
+        check(settings, "settings")
+        self.loaded = loaded
         self.tokenizer = loaded.tokenizer
         self.settings = settings
         self.limits = Limits.of(loaded.model.config)
         known = loaded.model.generation_config
-        self.has_timestamps = hasattr(known, "no_timestamps_token_id")
+        self.special = special_ids(self.tokenizer)
+        self.has_timestamps = knows_timestamps(loaded)
         self.languages = known_languages(known)
         self.language = settings.language and language_code(known, settings.language, "the model")
         self.spoken = self.language or spoken_language(known)
         if settings.task and not self.languages:
-            raise ConfigError(f"the model is not multilingual: it cannot {settings.task}")
-        if settings.words and not (self.has_timestamps and hasattr(known, "alignment_heads")):
+            raise ConfigError(f"the model cannot {settings.task}: {not_multilingual(known)}")
+        if settings.words:
+            self.check_words()
+        self.prompt = self.prompt_ids()
+        to_device(loaded.model)
+        if settings.int8:
+            self.loaded = replace(loaded, model=int8_copy(loaded.model))
+
+    def check_words(self) -> None:
+        """Raises ConfigError where the model cannot time words."""
+        config = self.loaded.model.config
+        heads = getattr(self.loaded.model.generation_config, "alignment_heads", None)
+        if not (self.has_timestamps and heads):
             raise ConfigError(
                 "the model cannot time words: its generation config names no alignment_heads"
             )
-        self.prompt = self.prompt_ids()
-        to_device(loaded.model)
-        self.loaded = replace(loaded, model=int8_copy(loaded.model)) if settings.int8 else loaded
+        layers, most = config.decoder_layers, config.decoder_attention_heads
+        for layer, head in heads:
+            if not (0 <= layer < layers and 0 <= head < most):
+                raise ConfigError(
+                    f"the model cannot time words: the head {head} of layer {layer} in its "
+                    f"alignment_heads is none of its {layers} decoder layers with {most} heads"
+                )
 
     def prompt_ids(self) -> list[int]:
         """The prompt and hotwords before every window, up to half of what the decoder takes."""
@@ -198,7 +222,7 @@ class Transcriber:
         if not self.has_timestamps or "<|startofprev|>" not in self.tokenizer.get_vocab():
             raise ConfigError("only Whispers take a prompt and hotwords: leave them out")
         ids = prompt_ids(self.tokenizer, prompt, sys.maxsize, hotwords)
-        if special := [i for i in ids[1:] if i >= self.tokenizer.eos_token_id]:
+        if special := [i for i in ids[1:] if i in self.special]:
             token = self.tokenizer.convert_ids_to_tokens(special[0])
             raise ConfigError(f"the prompt and hotwords cannot hold the special token {token}")
         most = self.limits.max_tokens // 2
@@ -271,12 +295,13 @@ class Transcriber:
         prompt = torch.tensor(self.prompt, device=model.device) if self.prompt else None
         options = {"language": self.language, "task": self.settings.task, "prompt_ids": prompt}
         mask = (torch.arange(batch.shape[2]) < lengths[:, None]).long()
-        output = model.generate(
+        output = model.generate_by(
             batch.to(model.device),
             attention_mask=mask.to(model.device),
             return_timestamps=True,
             return_token_timestamps=self.settings.words,
             return_segments=True,
+            max_length=self.limits.max_tokens,
             num_beams=self.settings.beams,
             monitor_progress=lambda at: progress(float(at.min(1).values.sum()) / FRAMES_PER_SECOND),
             **{key: value for key, value in options.items() if value is not None},
@@ -312,7 +337,7 @@ class Transcriber:
                     for begin, finish in [trim(word.start, word.end, voice)]
                 )
                 spoken = words[-1].end
-            is_spoken = segment["tokens"] < self.tokenizer.eos_token_id
+            is_spoken = ~torch.isin(segment["tokens"].cpu(), self.special)
             sure = confidence(token_logprobs(segment)[is_spoken].tolist())
             text = " ".join(text.split())
             decoding = self.decoding(segment["result"])
@@ -343,7 +368,7 @@ class Transcriber:
         ends = segment["token_timestamps"].clamp(earliest, latest).tolist()
         starts = [min(max(float(segment["start"]), earliest), ends[0]), *ends[:-1]]
         logprobs = token_logprobs(segment).tolist()
-        spoken = [i for i, token in enumerate(ids) if token < self.tokenizer.eos_token_id]
+        spoken = [i for i, token in enumerate(ids) if token not in self.special]
         texts, _, places = _combine_tokens_into_words(
             self.tokenizer, [ids[i] for i in spoken], LANGUAGES.get(language or "en")
         )
@@ -357,6 +382,16 @@ class Transcriber:
             for word, place in zip(texts, places, strict=True)
             if word.strip()
         )
+
+
+def knows_timestamps(loaded: LoadedModel) -> bool:
+    """Whether a model can write every timestamp in the audio that it takes at once."""
+    config, generation = loaded.model.config, loaded.model.generation_config
+    if getattr(generation, "no_timestamps_token_id", None) is None:
+        return False
+    needed = timestamp_ids(loaded.tokenizer)[: config.max_source_positions + 1]
+    never = set(generation.suppress_tokens or [])
+    return needed[-1] < config.vocab_size and never.isdisjoint(needed)
 
 
 def token_logprobs(segment: dict[str, Any]) -> torch.Tensor:

@@ -62,7 +62,7 @@ def focused(model):
         ("sharpness: 99", "model.attention.encoder: sharpness is 99, but must be from 0.1 to 10"),
         ("sharpness: high", "sharpness is 'high', but must be a number"),
         ("max_span: 0", "model.attention.encoder: max_span is 0, but must be 1 or more"),
-        ("ramp: 3", "model.attention.encoder: ramp belongs to adaptive, not to fixed"),
+        ("ramp: 3", "model.attention.encoder: ramp belongs to adaptive, convolution, not to fixed"),
     ],
 )
 def test_its_settings_are_validated(tmp_path, setting, message):
@@ -73,6 +73,7 @@ def test_its_settings_are_validated(tmp_path, setting, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_watched_and_loaded(shared, tmp_path, caplog):
     attention = {"encoder": {"form": "fixed", "sharpness": 2}, "decoder": "fixed"}
     config = tiny_config(shared, model={"attention": attention}, train={"max_steps": 2})

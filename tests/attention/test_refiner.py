@@ -115,6 +115,7 @@ def test_a_choice_made_twice_moves_towards_the_mean_of_its_targets():
     assert (table.values != 0).sum() == 1
 
 
+@pytest.mark.slow
 def test_choices_move_to_where_the_reward_is():
     """Where less of the span earns more, less of it is what is chosen in the end."""
     torch.manual_seed(0)
@@ -277,6 +278,7 @@ def learn_on_rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_learn_from_each_other(tmp_path):
     mp.spawn(learn_on_rank, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

@@ -61,6 +61,8 @@ def test_what_other_forms_have_may_stand_at_its_default(form):
     """As configs of earlier versions have it, and presets that are laid over each other."""
     foreign = {"refiner": False, "ramp": 8, "max_dist": 128, "relative_bias": False}
     foreign |= {"local_gain": None, "global_stride": 1, "sharpen_longer": False}
+    if form == "convolution":
+        del foreign["ramp"]  # is its own, with another default
     assert read_settings({"form": form, **foreign}, "here") == read_settings(form, "here")
 
 

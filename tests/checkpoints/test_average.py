@@ -29,6 +29,7 @@ def test_the_average_follows_its_definition():
     assert torch.equal(layer.weight, trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
 def test_the_average_is_what_is_written_and_training_goes_on_without_it(shared, tmp_path, lora):
     """The same run with and without: its own losses are the same, its checkpoints are not."""
@@ -44,6 +45,7 @@ def test_the_average_is_what_is_written_and_training_goes_on_without_it(shared, 
         assert all(torch.equal(state["trained"][n], plain[n]) for n in state["trained"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_averages_as_the_unbroken_run(shared, tmp_path, monkeypatch):
     config = tiny(shared, train={"ema_decay": 0.8})
     start_run(config, tmp_path / "whole")
@@ -61,6 +63,7 @@ def run(shared, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_the_best_checkpoints_are_averaged(run):
     used = average_run(run, 2, run / "average")
     assert used == [path for _, path in CheckpointFolder(run).measured()][:2]
@@ -74,6 +77,7 @@ def test_the_best_checkpoints_are_averaged(run):
     assert not (run / "average" / "trainer.pt").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_averaged_is_told_of(run):
     with pytest.raises(EchoError, match=r"has \d checkpoints whose WER was measured, not 9"):
         average_run(run, 9, run / "average")
@@ -87,6 +91,7 @@ def test_what_cannot_be_averaged_is_told_of(run):
     assert not (run / "other").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_is_of_the_average(shared, tmp_path, monkeypatch):
     seen = []
     averaged = TrainState.averaged

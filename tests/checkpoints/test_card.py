@@ -75,6 +75,7 @@ def test_no_name_breaks_out_of_its_place(name):
     assert len(re.findall(r"^# ", card, re.M)) == 1
 
 
+@pytest.mark.slow
 def test_every_checkpoint_has_a_card_of_its_run_and_an_average_claims_nothing(shared, tmp_path):
     run = tmp_path / "run"
     start_run(tiny(shared, train={"eval_every": 3, "keep_best": 2}), run)

@@ -17,6 +17,7 @@ from transformers import (
 from echo.attention.adaptive import AdaptiveAttention
 from echo.attention.forms import FORMS
 from echo.checkpoints.convert import convert, read_attention
+from echo.checkpoints.layers import kept_layers
 from echo.checkpoints.load import load_model
 from echo.checkpoints.pretrained import COMPANIONS
 from echo.cli import main
@@ -92,6 +93,7 @@ def test_the_local_branch_begins_at_nothing(whisper, tmp_path):
         assert block.span_predictor.linear.weight.any()
 
 
+@pytest.mark.slow
 def test_the_transcript_of_a_real_recording_stays_the_same(shared, tmp_path):
     source = shared / "models" / "whisper-tiny.en"
     convert(source, tmp_path / "echo", ["attention.decoder=adaptive"])
@@ -370,6 +372,58 @@ def run(monkeypatch, capsys, *arguments):
     return stopped.value.code, output.out, output.err
 
 
+@pytest.mark.parametrize(
+    ("count", "wanted", "kept"),
+    [
+        (4, 2, [0, 3]),
+        (4, None, [0, 1, 2, 3]),
+        (4, 4, [0, 1, 2, 3]),
+        (4, 1, [3]),
+        (6, 3, [0, 2, 5]),
+        (32, 4, [0, 10, 20, 31]),
+    ],
+)
+def test_layers_are_kept_evenly_spaced_with_the_first_and_the_last(count, wanted, kept):
+    assert kept_layers(count, wanted, "decoder") == kept
+
+
+@pytest.mark.parametrize("settings", [[], ["attention.encoder=adaptive"]])
+def test_a_student_has_some_of_its_teachers_layers(tmp_path, settings):
+    """It is what the teacher is without the others."""
+    teacher = small_whisper(encoder_layers=3, decoder_layers=4)
+    folder = save_whisper(teacher, tmp_path / "teacher")
+    heads = [[0, 1], [1, 2], [3, 0], [3, 3]]
+    edit("generation_config.json", alignment_heads=heads)(folder)
+    layers = {"encoder": 2, "decoder": 2}
+    config = convert(folder, tmp_path / "student", settings, layers=layers)
+    assert (config.encoder_layers, config.decoder_layers, config.num_hidden_layers) == (2, 2, 2)
+    for stack, left_out in ((teacher.model.encoder, [1]), (teacher.model.decoder, [1, 2])):
+        for index in reversed(left_out):
+            del stack.layers[index]
+    save_whisper(teacher, tmp_path / "cut")
+    edit("config.json", encoder_layers=2, decoder_layers=2)(tmp_path / "cut")
+    found = logits(tmp_path / "student")
+    torch.testing.assert_close(found, logits(tmp_path / "cut"), rtol=0, atol=1e-4)
+    generation = load_model(tmp_path / "student").model.generation_config
+    assert generation.alignment_heads == [[0, 1], [1, 0], [1, 3]]
+
+
+def test_without_a_timing_head_all_of_the_upper_half_time_words(tmp_path):
+    folder = save_whisper(small_whisper(decoder_layers=4), tmp_path / "teacher")
+    edit("generation_config.json", alignment_heads=[[1, 2]])(folder)
+    convert(folder, tmp_path / "student", layers={"decoder": 2})
+    heads = load_model(tmp_path / "student").model.generation_config.alignment_heads
+    assert heads == [[1, head] for head in range(4)]
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_a_student_has_no_more_layers_than_its_teacher(whisper, tmp_path, stack):
+    for wanted in (0, 3):
+        with pytest.raises(EchoError, match=f"{stack} layers to keep are {wanted}, .* from 1 to 2"):
+            convert(whisper, tmp_path / "out", layers={stack: wanted})
+    assert not (tmp_path / "out").exists()
+
+
 def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys):
     echo = tmp_path / "echo"
     code, out, _ = run(
@@ -391,6 +445,7 @@ def test_on_the_command_line(whisper, tmp_path, monkeypatch, capsys):
         assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_is_converted_by_its_checkpoint(shared, tmp_path):
     plain = {"encoder": "plain", "decoder": "plain"}
     config = tiny(

@@ -40,6 +40,7 @@ def generated(model):
     return model.eval().generate(features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made_from_model", [False, True])
 def test_it_is_the_same_after_conversion_training_and_conversion_back(
     shared, tmp_path, made_from_model

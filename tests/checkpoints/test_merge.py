@@ -89,6 +89,7 @@ def test_the_mean_is_of_the_form_and_the_padding_of_its_models(folder, tmp_path)
     assert str(tmp_path) not in card.content
 
 
+@pytest.mark.slow
 def test_runs_take_part_with_their_checkpoints(shared, tmp_path):
     run = tmp_path / "run"
     start_run(tiny(shared, train={"max_steps": 2, "checkpoint_every": 1}), run)

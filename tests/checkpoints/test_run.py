@@ -35,6 +35,7 @@ def names(run):
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_the_newest_two_and_the_best_are_kept(shared, tmp_path, monkeypatch):
     wers = iter([0.9, 0.5, 0.7, 0.6])
     monkeypatch.setattr(echo.train.measuring.Measuring, "wer", lambda *_: next(wers))
@@ -48,6 +49,7 @@ def test_the_newest_two_and_the_best_are_kept(shared, tmp_path, monkeypatch):
     assert not (folder.path("best") / "trainer.pt").exists()  # too old to be resumed from
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.safetensors", "trainer.pt", "progress.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, file, harm, caplog):
@@ -81,6 +83,7 @@ def test_garbled_checksums_count_as_damage(whole):
         resume_run(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(whole, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text((whole / "config.yaml").read_text())
@@ -90,6 +93,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(whole, t
     assert names(tmp_path / "other") == names(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3_000, 60_000, 150_000])
 def test_a_full_disk_is_told_of_and_costs_nothing(whole, shared, tmp_path, limit, monkeypatch):
     """Stood for by a limit on a file's size, which ends a write half-way as well."""

@@ -4,6 +4,7 @@ import logging
 import pickle
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -13,12 +14,14 @@ from echo.data import audio
 from echo.data.audio import AudioArray, AudioFile
 from echo.data.batch import IGNORED
 from echo.data.batching import EpochBatches, Position
+from echo.data.cache import AudioCache, CachedAudio
 from echo.data.examples import ExampleReader, check_utterances
 from echo.data.loading import evaluation_batches, training_loader
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
+from tests.data.recordings import write
 
 LIMITS = Limits(n_mels=80, max_frames=300, max_tokens=12)
 
@@ -140,6 +143,21 @@ def test_a_recording_found_bad_in_training_is_left_out_and_reported(reader, tmp_
     assert "broken.wav: cannot be read as audio" in str(batch.skipped[0])
     (nothing,) = load(FixedCorpus([bad], []), reader)
     assert len(nothing) == 1
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_recording_that_is_longer_than_its_row_says_is_not_decoded(
+    reader, tmp_path, monkeypatch, cached
+):
+    path = write(tmp_path / "hour.flac", np.zeros((8000 * 3600, 1)), 8000)
+    decoded = []
+    monkeypatch.setattr(audio, "decode", lambda *source: decoded.append(source))
+    recording = AudioFile(path)
+    if cached:
+        recording = CachedAudio(recording, AudioCache(tmp_path / "cache", 10**9))
+    with pytest.raises(DataError, match=r"the audio is 3600\.0 s long, but the encoder takes"):
+        reader.read(Utterance("a", recording, "ab", 1.0))
+    assert not decoded
 
 
 def test_a_recording_near_the_limit_is_not_slowed_beyond_it(reader):

@@ -18,8 +18,8 @@ from echo.data.corpora.stream import MixedCorpus, StreamCorpus, Weighted
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
 from echo.data.loading import TrainingSet, training_loader
-from echo.data.packing import MIN_BEGUN, Packer, Window
-from echo.data.tokenizer import special_ids
+from echo.data.packing import LONGEST_PREFIX, MIN_BEGUN, Packer, Window
+from echo.data.tokenizer import encode_transcript, special_ids
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import Limits
 from echo.support.errors import DataError
@@ -295,6 +295,32 @@ def test_no_window_gets_the_timestamps_of_single_utterances():
     for item in sampler.block_batches(0, 0)[0]:
         example = data[item]
         assert example.tokens == ExampleReader(TOKENIZER, LIMITS).read(item.row, item.speed).tokens
+
+
+@pytest.mark.parametrize(("room", "timed"), [(1, True), (0, False)])
+def test_a_transcript_gets_timestamps_where_the_decoder_has_room(room, timed):
+    rows = [utterance(0)]
+    plain = encode_transcript(TOKENIZER, rows[0].text)
+    limits = replace(LIMITS, max_tokens=len(plain) - 1 + room)
+    corpus = FixedCorpus(rows, [])
+    data = TrainingSet(corpus, ExampleReader(TOKENIZER, limits), DataSettings(timestamps=1.0), 1)
+    sampler = EpochBatches(corpus, 1, 60, 4, [1.0], Position())
+    tokens = data[sampler.block_batches(0, 0)[0][0]].tokens
+    assert len(tokens) - 1 == limits.max_tokens
+    assert (tokens == plain) is not timed
+
+
+def test_nothing_is_begun_after_a_transcript_that_leaves_no_room():
+    rows = [replace(utterance(n, seconds=20.0), text="quick " * 9) for n in range(4)]
+    one = len(TOKENIZER("quick " * 9, add_special_tokens=False).input_ids)
+    for most, begins in ((LONGEST_PREFIX + one + 2, True), (LONGEST_PREFIX + one + 1, False)):
+        found = Packer(PackSettings(share=1.0), TOKENIZER, most)
+        packed = [row for row, _ in found.pack(rows, [1.0], random.Random(1))]
+        assert any(isinstance(row, Window) and row.begun is not None for row in packed) is begins
+        reader = ExampleReader(TOKENIZER, replace(LIMITS, max_tokens=most))
+        for row in packed:
+            example = reader.read(row)
+            assert len(example.prompt) + len(example.tokens) - 1 <= most
 
 
 def across(**settings):

@@ -146,6 +146,17 @@ def test_common_voice(tmp_path: Path) -> None:
     assert utterance.text == '"A lone quote mark, a comma.'
     assert (utterance.speaker, utterance.extra) == ("c1", {"up_votes": "2"})
     assert utterance.audio.load().shape == (16_000,)
+    (again,) = read_source(str(tmp_path))
+    assert again == utterance
+    (tmp_path / "clip_durations.tsv").write_text("clip\tduration[ms]\na.mp3\t1000\n")
+    (tmp_path / "dev.tsv").write_text("path\tsentence\na.mp3\tone\n")
+    assert "name a split; there is" in refusal(str(tmp_path))
+    (dev,) = read_source(f"{tmp_path}@dev")
+    assert dev.text == "one"
+
+
+def test_a_table_in_a_folder_is_hinted_at(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("path\tsentence\n")
     assert "did you mean one of its files, train.tsv?" in refusal(str(tmp_path))
 
 

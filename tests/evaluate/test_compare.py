@@ -345,3 +345,22 @@ def test_data_sets_are_named_once_each(monkeypatch, capsys, models, arguments, m
     code, _, err = cli(monkeypatch, capsys, "evaluate", models[0], *arguments)
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize("name", ["comparison.json", "REPORT.html"])
+def test_a_model_by_the_name_of_a_result_is_refused_before_measuring(
+    models, utterances, tmp_path, name
+):
+    out = tmp_path / "out"
+    with pytest.raises(EchoError, match="has the name of a file of the comparison"):
+        run([models[0], str(tmp_path / name)], utterances, out)
+    assert not out.exists()
+
+
+def test_a_folder_in_the_place_of_a_result_is_refused_before_measuring(
+    models, utterances, tmp_path
+):
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(EchoError, match=r"report\.html: is a folder, but must be a file"):
+        run(models, utterances, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]

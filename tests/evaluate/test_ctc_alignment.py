@@ -10,7 +10,7 @@ from echo.config import RunConfig
 from echo.data.audio import AudioArray
 from echo.data.tokenizer import decode_transcripts, special_ids, train_tokenizer
 from echo.data.utterance import Utterance
-from echo.evaluate.ctc_alignment import word_times, words
+from echo.evaluate.ctc_alignment import best_path, word_times, words
 from echo.evaluate.evaluation import evaluate_model
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.settings import build
@@ -96,3 +96,11 @@ def text_ids(tokenizer, text):
     """What a decoder writes for a text, without special tokens."""
     special = special_ids(tokenizer).tolist()
     return [token for token in tokenizer(" " + text).input_ids if token not in special]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_align_nothing(number):
+    """The aligner would read memory that is not its own."""
+    log = torch.randn(12, 5).log_softmax(-1)
+    log[3] = number
+    assert best_path(log, torch.tensor([1, 2]), 0) is None

@@ -14,7 +14,7 @@ from echo.data.audio import AudioArray
 from echo.data.examples import ExampleReader
 from echo.data.loading import evaluation_batches
 from echo.data.utterance import Utterance
-from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate
+from echo.evaluate.decoding import decode_batch, decode_with_confidence, generate, transcribe_set
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings
 from tests.data.recordings import tone
@@ -26,6 +26,8 @@ from tests.transcribe.test_transcribe import untrained
 def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams):
     loaded = untrained()
     model, tokenizer = loaded.model, loaded.tokenizer
+    # So that there is a text, of which to be confident.
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(["<|notimestamps|>"])
     utterances = [
         Utterance(str(n), AudioArray(tone(n), SAMPLE_RATE, ""), "", float(n)) for n in (1, 2)
     ]
@@ -39,6 +41,7 @@ def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams)
         logits = model(
             batch.input_features, attention_mask=batch.attention_mask, decoder_input_ids=ids[:, :-1]
         ).logits
+    logits[..., model.generation_config.suppress_tokens] = -math.inf
     logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
     for row, row_ids, (_, confidence) in zip(logprobs, ids[:, 1:], found, strict=True):
         spoken = [i not in tokenizer.all_special_ids for i in row_ids.tolist()]
@@ -73,3 +76,10 @@ def test_transformers_has_nothing_to_warn_of(tmp_path, warnings_of_transformers,
     transcriber = Transcriber(loaded, TranscribeSettings(beams=beams))
     transcriber.transcribe([utterance.audio.load() for utterance in utterances], lambda _: None)
     assert [record.getMessage() for record in warnings_of_transformers.records] == []
+
+
+def test_durations_are_those_that_were_heard():
+    claimed = [Utterance(str(n), AudioArray(tone(n).T, SAMPLE_RATE, ""), "", 20.0) for n in (1, 2)]
+    found = transcribe_set(untrained(), claimed, DecodeSettings())
+    assert [u.duration for u in found.utterances] == [1.0, 2.0]
+    assert found.rtfx == pytest.approx(3.0 / found.seconds)

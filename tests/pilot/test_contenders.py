@@ -117,6 +117,7 @@ def test_seeds_are_the_config_s_or_those_asked_for():
         ({"models": {"a": 3}}, "pilot.yaml: models.a is 3, but must be a mapping or a .yaml file"),
         ({"models": {"a": "b"}}, "pilot.yaml: models.a is 'b', but must be"),
         ({"models": {"a": "no.yaml"}}, "pilot.yaml: models.a: no.yaml: cannot be read"),
+        ({"models": {"Report.html": {}}}, "models.Report.html is not a valid folder name"),
         ({"models": {"a/b": {}}}, "pilot.yaml: models.a/b is not a valid folder name"),
         ({"models": {"a": {"modl": {}}}}, "pilot.yaml: unknown key 'models.a.modl'; did you"),
         ({"budget": {}}, "pilot.yaml: budget must have either steps or seconds"),
@@ -175,18 +176,24 @@ def test_every_pilot_that_comes_with_echo_can_be_built(path):
     assert_can_be_built(read_pilot(read_yaml(path), path.name))
 
 
-@pytest.mark.parametrize("name", ["pilot.yaml", "pilot_digits.yaml"])
-def test_the_controls_join_a_pilot(name):
-    """The local branch that is held at nothing is, and stays, out of training."""
+@pytest.mark.parametrize(
+    ("name", "control", "layers"),
+    [("pilot.yaml", "no_window", range(4)), ("pilot_digits.yaml", "rotary_alone", (2, 3))],
+)
+def test_the_controls_join_a_pilot(name, control, layers):
+    """The local branch that is held at nothing is, and stays, out of training; and a control has as
+    many weights as Echo or more, but for a half of a percent."""
     controls = {path.stem: path for path in (CONFIGS / "controls").iterdir()}
     overrides = [f"models.{control}={path}" for control, path in controls.items()]
     pilot = read_pilot(read_yaml(CONFIGS / name), name, overrides)
     assert_can_be_built(pilot)
-    rotary_alone = next(c for c in pilot.contenders if c.name == "rotary_alone").config
-    model = build_model(rotary_alone, train_tokenizer(["one two three"], "characters", None))
-    gains = [f"encoder.layers.{layer}.self_attn.local_gain" for layer in (2, 3)]
-    assert rotary_alone.train.freeze == gains
+    tokenizer = train_tokenizer(["one two three"], "characters", None)
+    configs = {contender.name: contender.config for contender in pilot.contenders}
+    model, echo = (build_model(configs[each], tokenizer) for each in (control, "echo"))
+    gains = [f"encoder.layers.{layer}.self_attn.local_gain" for layer in layers]
+    assert configs[control].train.freeze == gains
     assert all(model.model.get_parameter(gain).eq(0).all() for gain in gains)
+    assert model.num_parameters() > 0.995 * echo.num_parameters()
 
 
 def assert_can_be_built(pilot):

@@ -1,5 +1,7 @@
 """The memory that training takes, against what a model must have."""
 
+import pytest
+
 from echo.checkpoints.load import load_model
 from echo.data.build import build_corpus
 from echo.pilot.memory import training_memory
@@ -9,6 +11,7 @@ from tests.train.test_loop import tiny
 MB = 1_000_000
 
 
+@pytest.mark.slow
 def test_it_is_that_of_weights_moments_gradients_and_a_batch(shared, tmp_path):
     """The first three take 16 bytes a parameter; of other models trained before it holds none."""
     found = {}

@@ -57,6 +57,7 @@ def timeless(value):
     return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_all_models_are_trained_measured_and_shown(content, tmp_path, monkeypatch):
     out = tmp_path / "out"
     pilot = read_pilot(content, "test", seeds=[1, 2])
@@ -99,6 +100,7 @@ def test_all_models_are_trained_measured_and_shown(content, tmp_path, monkeypatc
         run_pilot(read_pilot(content, "test", ["models.new={}"], [1]), out)
 
 
+@pytest.mark.slow
 def test_an_interrupted_pilot_comes_to_the_same_table(content, tmp_path, monkeypatch):
     pilot = read_pilot(content, "test")
     whole = run_pilot(pilot, tmp_path / "whole")
@@ -110,6 +112,7 @@ def test_an_interrupted_pilot_comes_to_the_same_table(content, tmp_path, monkeyp
     assert timeless(run_pilot(pilot, tmp_path / "broken")) == timeless(whole)
 
 
+@pytest.mark.slow
 def test_a_budget_of_seconds_stops_each_and_lets_the_others_go_on(content, tmp_path):
     content["budget"] = {"seconds": 0.5}
     content["models"] = {"echo": MODELS["echo"], "whisper": MODELS["whisper"]}

@@ -26,6 +26,7 @@ def configs(shared):
     }
 
 
+@pytest.mark.slow
 def test_a_run_trained_in_turn_is_the_run_trained_alone(shared, tmp_path):
     found = configs(shared)
     runs = {tmp_path / name: config for name, config in found.items()}
@@ -36,6 +37,7 @@ def test_a_run_trained_in_turn_is_the_run_trained_alone(shared, tmp_path):
         assert_same_run(tmp_path / name, tmp_path / "alone" / name)
 
 
+@pytest.mark.slow
 def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
     shared, tmp_path, monkeypatch
 ):
@@ -57,6 +59,7 @@ def test_at_a_signal_every_run_writes_a_checkpoint_and_goes_on_from_it(
         assert_same_run(tmp_path / name, tmp_path / "alone" / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_warnings_stand_above_the_progress_bars(shared, tmp_path, monkeypatch, capsys, in_turn):
     """Each on a line of its own, also after the first bar is closed; then logging is as before."""
@@ -90,6 +93,7 @@ def test_runs_that_read_the_same_data_share_them(shared, tmp_path):
     assert [corpus is first for corpus in rest] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_settings_is_not_gone_on_with(shared, tmp_path):
     config = tiny(shared, train={"max_steps": 1})
     runs = {tmp_path / "a": config}

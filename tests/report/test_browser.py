@@ -185,6 +185,7 @@ def test_what_is_printed_is_light_whatever_the_screen_is(opened, results):
     assert printed == light.evaluate(style)
 
 
+@pytest.mark.slow
 def test_of_2000_utterances_few_are_rendered_at_a_time(opened, tmp_path):
     rest = "word " * 20
     texts = [f"utterance {i} {rest}" for i in range(2000)]

@@ -1,6 +1,7 @@
 """Results are written beside what is there, or not at all, and this is known at once."""
 
 import errno
+import os
 import sys
 
 import pytest
@@ -8,8 +9,12 @@ import soundfile
 import torch
 
 from echo.cli import main
+from echo.data.audio import header_duration
+from echo.data.sources.files import read_lines
 from echo.support.errors import DataError, EchoError, reason
-from echo.support.files import replace_text, result_folder, whole_file, whole_folder
+from echo.support.files import read_json, replace_text, result_folder, whole_file, whole_folder
+from echo.support.yaml import read_yaml
+from echo.train.recorder import read_metrics
 
 
 def test_what_is_in_the_folder_stays(tmp_path):
@@ -132,3 +137,16 @@ def test_a_name_may_be_as_long_as_the_system_takes(tmp_path, name):
 )
 def test_a_reason_is_the_first_sentence(error, expected):
     assert reason(error) == expected
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    for name, read in {
+        "config.json": read_json,
+        "run.yaml": read_yaml,
+        "a.wav": header_duration,
+        "metrics.jsonl": lambda path: read_metrics(path.parent),
+        "rows.jsonl": lambda path: [*read_lines(path)],
+    }.items():
+        os.mkfifo(tmp_path / name)
+        with pytest.raises((EchoError, OSError), match="it is a pipe or a device"):
+            read(tmp_path / name)

@@ -1,7 +1,9 @@
 """One process at a time works in a folder, and what has died holds nobody up."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from echo.train.run import resume_run, start_run
 
 HOLD = """
 import sys
+from pathlib import Path
 from pathlib import Path
 from echo.support.lock import locked
 with locked(Path(sys.argv[1])):
@@ -65,3 +68,31 @@ def test_the_lock_ends_with_its_process(holder, tmp_path, killed):
         assert (run / LOCK_FILE).exists()
         (run / "mine").touch()
     assert [path.name for path in run.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to], ids=["link", "second name"])
+def test_a_lock_that_is_another_file_leaves_it_as_it_was(tmp_path, make):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run" / LOCK_FILE, precious)
+    with (
+        pytest.raises(EchoError, match=r"\.lock: is (a link, )?not Echo's lock"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_lock_that_a_crash_has_left_is_taken_over(tmp_path):
+    (tmp_path / LOCK_FILE).write_text("4711\n")
+    with locked(tmp_path):
+        assert (tmp_path / LOCK_FILE).read_text() == f"{os.getpid()}\n"
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_a_pipe_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / LOCK_FILE)
+    with pytest.raises(EchoError, match="not Echo's lock"), locked(tmp_path):
+        pass

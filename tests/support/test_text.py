@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from echo.cli.entry import VisibleFormatter
 from echo.support.errors import ConfigError
-from echo.support.text import distinct, escape_markdown, read_numbers, visible, visible_lines
+from echo.support.text import (
+    distinct,
+    escape_markdown,
+    natural,
+    read_numbers,
+    visible,
+    visible_lines,
+)
 
 EVIL = "\x1b[2Jgone\r\x07 \x9b1m \u202etxt.exe\u2028 \x00\ud800 größer 日本 👩\u200d🚀"
 
@@ -50,3 +57,9 @@ def test_distinct_names_differ_whatever_their_case(names: list[str]) -> None:
     found = distinct(names)
     assert len({name.casefold() for name in found}) == len(names)
     assert all(one.startswith(name) for one, name in zip(found, names, strict=True))
+
+
+def test_numbers_in_names_are_in_order_however_long() -> None:
+    names = ["a10", "a9", "a", "b", "a9b", "a" + "9" * 6000, "a\u00b2", "a010c"]
+    ordered = ["a", "a9", "a9b", "a10", "a010c", "a" + "9" * 6000, "a\u00b2", "b"]
+    assert sorted(names, key=natural) == ordered

@@ -73,6 +73,7 @@ def test_it_is_the_divergence_at_real_tokens_alone(tmp_path, models):
     assert all(torch.equal(kept[name], value) for name, value in start.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
 def test_a_resumed_run_has_the_start_that_it_had(shared, tmp_path, monkeypatch, lora):
     start_run(tiny(shared, train={"max_steps": 1}), tmp_path / "start")

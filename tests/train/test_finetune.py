@@ -72,6 +72,34 @@ def test_what_whisper_lacks_may_learn_at_a_rate_of_its_own(shared, start):
             assert rates[id(parameter)] == (1e-2 if name in new else 1e-4), name
 
 
+@pytest.mark.parametrize(
+    ("optimiser", "lora"),
+    [("adamw", None), ("adafactor", None), ("muon", None), ("adamw", {"rank": 2})],
+)
+def test_a_resumed_run_has_the_rates_of_its_parts(
+    shared, start, tmp_path, monkeypatch, optimiser, lora
+):
+    """A rate of 0 leaves a part as it is; the rates of both parts are logged."""
+    train = {"optimiser": optimiser, "learning_rate": 1e-2, "rates": {"decoder": 0}}
+    config = from_start(shared, start, lora=lora, train=train)
+    start_run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "broken")
+    resume_run(tmp_path / "broken")
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    before, after = weights(start), weights(tmp_path / "whole")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "model.encoder.layers.0.self_attn.q_proj.weight" in changed
+    assert not any(name.startswith("model.decoder") for name in changed)
+    logged = [e for e in read_metrics(tmp_path / "whole") if e["kind"] == "train"]
+    assert all(event["learning_rate/decoder"] == 0 for event in logged)
+    assert max(event["learning_rate"] for event in logged) == pytest.approx(1e-2)
+    with pytest.raises(ConfigError, match=r"train\.rates\.decoder cannot change"):
+        resume_run(tmp_path / "whole", overrides=["train.rates.decoder=1"])
+
+
 def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkeypatch):
     found = iter([0.5, 0.4, 0.4, 0.45, 0.1])
     monkeypatch.setattr("echo.train.measuring.Measuring.wer", lambda *_: next(found))

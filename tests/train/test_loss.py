@@ -1,16 +1,21 @@
+import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED
 from echo.model.model import EchoOutput
-from echo.support.settings import build
+from echo.support.settings import build, merge
+from echo.train.build import build_model
+from echo.train.loop import Trainer
+from echo.train.losses import chunks
 from echo.train.losses.base import Setup
 from echo.train.losses.registry import build_losses
-from tests.train.test_step import TOKENIZER
+from tests.train.test_step import CONFIG, TOKENIZER, make_batch
 
 BLANK, END, START = 0, 1, 2
 SPECIAL = torch.tensor([BLANK, END, START])
@@ -87,3 +92,76 @@ def test_an_utterance_too_short_for_its_text_costs_nothing_and_harms_nothing(out
     total.backward()
     assert torch.isfinite(total)
     assert torch.isfinite(output.ctc_logits.grad).all()
+
+
+class RowsOfLogits(TorchDispatchMode):
+    """Notes the most rows of logits that are normalised at once."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func._schema.name == "aten::_log_softmax":
+            self.most = max(self.most, found.shape[:-1].numel())
+        return found
+
+
+def trained_by(tmp_path, start, settings):
+    """The metrics and gradients of a step, and the most rows of logits at once."""
+    base = {"init": "any", "train": {"max_grad_norm": 1e9}}
+    config = build(RunConfig, merge(merge(CONFIG, base), settings), "test")
+    torch.manual_seed(0)
+    model = build_model(config, TOKENIZER).train()
+    trainer = Trainer(config, tmp_path, None, model, TOKENIZER, start=copy.deepcopy(start))
+    with RowsOfLogits() as rows:
+        values = trainer.step.accumulate([make_batch()])
+    return values, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, rows.most
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss": {"label_smoothing": 0.2, "anchor_kl": 0.7}},
+        {"loss": {"anchor_kl": 0.7}, "train": {"freeze": ["decoder"]}},
+    ],
+)
+def test_logits_of_a_few_tokens_at_a_time_give_the_same_losses_and_gradients(
+    tmp_path, monkeypatch, settings
+):
+    """As whole logits do, which a loss can ask for."""
+    start = build_model(build(RunConfig, CONFIG, "test"), TOKENIZER)
+    monkeypatch.setattr(chunks, "LOGITS", 3 * len(TOKENIZER) + 1)
+    values, gradients, most = trained_by(tmp_path, start, settings)
+    monkeypatch.setattr("echo.train.losses.joint.DecoderLoss.reads_logits", True)
+    wanted, whole, most_whole = trained_by(tmp_path, start, settings)
+    assert (most, most_whole) == (3, LABELS.numel())
+    for name, value in wanted.items():
+        torch.testing.assert_close(values[name], value)
+    assert gradients.keys() == whole.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_logits_are_computed_in_the_precision_of_training(monkeypatch):
+    monkeypatch.setattr(chunks, "LOGITS", 3 * 8)
+    hidden, weight = (torch.randn(rows, 4, requires_grad=True) for rows in (7, 8))
+    labels, seen = torch.randint(8, (7,)), []
+
+    def summed(logits, labels, part):
+        seen.append(logits.dtype)
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = summed(torch.nn.functional.linear(hidden, weight), labels, slice(None))
+        total, values = chunks.weighted_sums(hidden, weight, labels, [summed], [2.0])
+    assert {*seen} == {torch.bfloat16}
+    assert len(seen) == 4
+    torch.testing.assert_close(values[0], wanted, rtol=1e-2, atol=0)
+    for found, gradient in zip(
+        torch.autograd.grad(total, (hidden, weight)),
+        torch.autograd.grad(2 * wanted, (hidden, weight)),
+        strict=True,
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, gradient, rtol=2e-2, atol=2e-2)

@@ -59,6 +59,74 @@ def test_what_is_frozen_is_not_trained():
         build_optimiser(model, TrainSettings())
 
 
+def rate_by_hand(name, rates):
+    """The factor of the longest prefix of a parameter's name, with "model." before it or not."""
+    prefixes = {
+        f"{before}{part}.": rate for part, rate in rates.items() for before in ("", "model.")
+    }
+    inside = [prefix for prefix in prefixes if f"{name}.".startswith(prefix)]
+    return prefixes[max(inside, key=len)] if inside else 1.0
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adafactor", "muon"])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"decoder": 0.5},
+        {"decoder.layers.1": 0.0, "model": 2, "model.decoder": 0.5},
+        {"encoder.layers.0.self_attn": 4, "encoder.layers.0.self_attn.local_gain": 8},
+    ],
+)
+@pytest.mark.parametrize("new_rate", [None, 0.5])
+def test_each_module_has_its_factor_on_the_rate_it_would_have(model, optimiser, rates, new_rate):
+    plain, found = (
+        {
+            name: group["lr"]
+            for group in build_optimiser(model, settings).param_groups
+            for name in by_name(model, group["params"])
+        }
+        for settings in (
+            TrainSettings(learning_rate=0.25, new_learning_rate=new_rate, optimiser=optimiser, **r)
+            for r in ({}, {"rates": rates})
+        )
+    )
+    assert found.keys() == plain.keys()
+    for name, rate in plain.items():
+        assert found[name] == rate * rate_by_hand(name, rates), name
+
+
+def test_a_tied_weight_goes_by_each_of_its_names():
+    model = EchoForConditionalGeneration(EchoConfig(**SIZES))
+    settings = TrainSettings(learning_rate=1.0, rates={"proj_out": 0.25, "decoder": 0.5})
+    rates = {
+        name: group["lr"]
+        for group in build_optimiser(model, settings).param_groups
+        for name in by_name(model, group["params"])
+    }
+    assert rates["model.decoder.embed_tokens.weight"] == 0.25
+    assert rates["model.decoder.layer_norm.weight"] == 0.5
+    freeze(model, ["proj_out"])
+    assert not model.model.decoder.embed_tokens.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("rates", "problem"),
+    [
+        ({"decoder": 0.1, "layers": 0.1}, "the model has no module 'layers'"),
+        ({"": 0.1}, "the model has no module ''"),
+        ({1: 0.1}, "the model has no module 1"),
+        ({"encoder.embed_positions": 0.1}, "'encoder.embed_positions' has no effect"),
+        ({"decoder": 0.1, "decoder.layers.1": 0.1}, "'decoder.layers.1' has no effect"),
+        ({"encoder": 0.1, "model.encoder": 0.1}, "'encoder' has no effect"),
+    ],
+)
+def test_a_rate_that_nothing_goes_by_is_refused(rates, problem):
+    model = EchoForConditionalGeneration(EchoConfig(**SIZES))
+    freeze(model, ["decoder.layers.1"])
+    with pytest.raises(ConfigError, match=rf"train\.rates: .*{problem}"):
+        build_optimiser(model, TrainSettings(rates=rates))
+
+
 HIDDEN = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 

@@ -16,6 +16,7 @@ from tests.train.test_loop import TINY
 PRESETS = sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_trains_and_is_evaluated(shared, tmp_path, preset):
     content = merge(TINY, {"data": {"root": str(shared / "data" / "fsdd")}})

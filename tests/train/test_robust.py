@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from accelerate.utils import DynamoBackend
 
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
@@ -35,7 +36,7 @@ def after_step(monkeypatch, number, action):
     monkeypatch.setattr(TrainStep, "accumulate", disturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("step", [3, 5])
 def test_a_signal_writes_a_checkpoint_and_nothing_is_lost(
     shared, tmp_path, monkeypatch, number, step
@@ -195,17 +196,34 @@ def test_what_ran_out_of_memory_does_not_stay_in_it(shared, tmp_path, monkeypatc
     assert graphs() <= before
 
 
-@pytest.fixture
-def other_precision():
-    """A process takes one precision, and here more than one."""
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16"),
+        ("ACCELERATE_DYNAMO_BACKEND", "EAGER"),
+    ],
+)
+def test_no_variable_of_accelerate_changes_a_run(shared, tmp_path, monkeypatch, variable, value):
+    config = tiny(shared, train={"max_steps": 3, "accumulation": 2})
+    start_run(config, tmp_path / "plain")
+    AcceleratorState._reset_state()  # as in another process
+    monkeypatch.setenv(variable, value)
+    trainer = started_trainer(config, tmp_path / "run")
+    trainer.train()
+    assert_same_run(tmp_path / "run", tmp_path / "plain")
+    assert trainer.accelerator.state.dynamo_plugin.backend == DynamoBackend.NO
 
 
-def test_evaluation_computes_in_the_precision_of_the_weights(
-    shared, tmp_path, monkeypatch, other_precision
-):
+def test_a_program_trains_in_one_precision_after_another(shared, tmp_path):
+    for number, precision in enumerate(["fp32", "bf16", "fp32"]):
+        config = tiny(shared, train={"max_steps": 2, "precision": precision})
+        start_run(config, tmp_path / str(number))
+    first, other, again = (losses(tmp_path / str(number)) for number in range(3))
+    assert first == again != other
+
+
+def test_evaluation_computes_in_the_precision_of_the_weights(shared, tmp_path, monkeypatch):
     """As `evaluate` does with the checkpoint, encoder and decoder alike; training stays in bf16."""
     features, ids = torch.randn(1, 80, 100), torch.tensor([[1, 4, 5]])
     found = {}

@@ -68,6 +68,7 @@ class Clock:
         return self.seconds
 
 
+@pytest.mark.slow
 def test_a_run_ends_after_its_seconds_with_an_evaluation(shared, tmp_path, monkeypatch):
     """Also one that was resumed. A step looks three times at the clock: it takes two seconds."""
     config = tiny(shared, train={"max_steps": None, "max_seconds": 9})

@@ -41,6 +41,7 @@ def evaluations(run):
     return [event for event in read_metrics(run) if event["kind"] == "eval"]
 
 
+@pytest.mark.slow
 def test_every_set_is_measured_and_the_mean_decides(shared, sets, tmp_path, monkeypatch, capsys):
     """Before training and at each evaluation; keep_best, the card, the bar and the summary follow.
     A run that was stopped goes on as the unbroken one."""

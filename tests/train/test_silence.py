@@ -12,7 +12,7 @@ from echo.model.geometry import Limits
 from echo.model.model import EchoConfig, EchoForConditionalGeneration
 from echo.support.settings import build
 from echo.train.batches import silence
-from echo.train.losses.base import Setup
+from echo.train.losses.base import Setup, TokenLoss
 from echo.train.losses.registry import build_losses
 from echo.train.step import TrainStep
 from tests.model.test_model import ATTENTIONS, SIZES
@@ -28,9 +28,11 @@ def test_silence_teaches_nothing(attention):
     )
     config = build(RunConfig, {"loss": {"ctc_weight": 0.3, "label_smoothing": 0.1}}, "test")
     step = TrainStep.__new__(TrainStep)  # without a run
+    losses = build_losses(Setup(config, model, TOKENIZER, Accelerator()))
     vars(step).update(
         state=SimpleNamespace(model=model.train()),
-        losses=build_losses(Setup(config, model, TOKENIZER, Accelerator())),
+        losses=losses,
+        by_token=[loss for loss in losses if isinstance(loss, TokenLoss)],
         accelerator=SimpleNamespace(backward=torch.Tensor.backward, num_processes=2),
     )
     assert (step.backward(silence(reader, []), torch.tensor(5)) == 0).all()

@@ -54,6 +54,7 @@ def test_it_does_not_depend_on_how_a_batch_is_cut(form):
     torch.testing.assert_close(penalty_of(model, penalty, [0]), 6 * torch.stack(means).mean())
 
 
+@pytest.mark.slow
 def test_layers_that_are_dropped_take_no_part(shared, tmp_path):
     """Some in each step, and in some steps all."""
     loss = {"span_penalty": 0.1, "alignment_weight": 0.1}

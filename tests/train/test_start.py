@@ -14,6 +14,7 @@ from echo.config import RunConfig, load_run_config
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge, to_dict
 from echo.support.yaml import save_yaml
+from echo.train.check import check_run
 from echo.train.run import resume_run, start_run
 from echo.train.start import is_config_of, starting_point
 from tests.data.recordings import write, write_manifest
@@ -72,6 +73,7 @@ def test_an_attention_with_a_whisper_makes_what_convert_makes(whisper, settings,
         )
 
 
+@pytest.mark.slow
 def test_such_a_run_trains_and_resumes_as_the_converted_one_and_says_what_it_is(
     whisper, settings, tmp_path, monkeypatch
 ):
@@ -194,3 +196,9 @@ def test_the_attention_of_an_echo_model_is_not_changed(settings, tmp_path, whisp
     changed = settings(init=str(tmp_path / "converted"), model={"attention": {"encoder": "focus"}})
     with pytest.raises(ConfigError, match=r"model.attention differs from that of .*converted"):
         starting_point(changed, None)
+
+
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_made():
+    model = {"d_model": 65536, "heads": 1, "ffn_dim": 2**20, "encoder_layers": 2}
+    with pytest.raises(ConfigError, match=r"its weights take .* GB, but the memory has"):
+        check_run(build(RunConfig, {"model": model}, "test"))

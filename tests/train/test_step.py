@@ -248,6 +248,27 @@ def test_every_step_moves_the_weights_at_the_rate_of_the_schedule(tmp_path, kind
     assert trainer.state.schedule.get_last_lr() == pytest.approx([0, 0, 0, 0])
 
 
+def test_the_rate_of_each_part_is_logged_where_they_differ(tmp_path):
+    """Each moves by the one schedule."""
+    rates = {"decoder": 0.5, "encoder": 1}
+    names = {
+        "": {},
+        "decoder encoder": {"rates": rates},
+        "new": {"new_learning_rate": 0.02},
+        "decoder encoder encoder/new": {"rates": rates, "new_learning_rate": 0.02},
+    }
+    for wanted, settings in names.items():
+        trainer = make_trainer(tmp_path, train={"schedule": "linear", **settings})
+        for _ in range(12):
+            trainer.step([make_batch()])
+        found = trainer.state.learning_rates()
+        assert found.pop("learning_rate") == pytest.approx(0.005)
+        assert {key.removeprefix("learning_rate/") for key in found} == {*wanted.split()}
+        for key, rate in found.items():
+            factor = rates.get(key.split("/")[1], 1) * (2 if key.endswith("new") else 1)
+            assert rate == pytest.approx(0.005 * factor), key
+
+
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_a_run_that_is_all_warm_up_ends_at_a_rate_of_0(kind):
     settings = TrainSettings(max_steps=4, warmup_steps=4, schedule=kind)

@@ -11,7 +11,7 @@ from tests.train.test_loop import StopError, losses, stop_after, tiny, weights
 
 
 def test_a_resumed_run_over_shards_is_the_unbroken_run(shared, tmp_path, monkeypatch):
-    """From scratch, with a tokenizer of the first block's transcripts; mid-block, to the bit."""
+    """From scratch, with a tokenizer of all transcripts; mid-block, to the bit."""
     manifest = str(shared / "data" / "librispeech" / "dev.jsonl")
     rows = sorted(read_source(manifest), key=lambda u: u.duration)[:12]
     write_shards(rows, tmp_path / "shards", "opus", max_utterances=2)

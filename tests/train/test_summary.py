@@ -27,6 +27,7 @@ def rates(monkeypatch, *found):
     monkeypatch.setattr(measuring.Measuring, "wer", lambda *_: next(left))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_begins_with_and_what_came_of_it(
     shared, tmp_path, monkeypatch, caplog, capsys
 ):
@@ -75,6 +76,7 @@ def test_the_lines_of_evaluations_stand_below_each_other(shared):
     assert "WER clean  10.00 %  other  40.00 %  best   6.25 % at 2000" in lines[3]
 
 
+@pytest.mark.slow
 def test_the_wer_before_training_is_measured_and_changes_nothing(shared, tmp_path, monkeypatch):
     """Of a checkpoint alone, once, by the silence that it was trained with."""
     start_run(tiny(shared, train={"max_steps": 1}), tmp_path / "start")
@@ -107,6 +109,7 @@ def test_the_wer_before_training_is_measured_and_changes_nothing(shared, tmp_pat
     assert losses(tmp_path / "broken") == losses(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_for_longer(shared, tmp_path):
     start_run(tiny(shared, train={"max_steps": 3}), tmp_path)
     before = weights(tmp_path)
@@ -123,6 +126,7 @@ def test_a_finished_run_goes_on_for_longer(shared, tmp_path):
     assert CheckpointFolder(tmp_path).path("last").name == "step-000006"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override", ["model.d_model=64", "train.learning_rate=1", "seed=3", "init=x", "lora.rank=2"]
 )

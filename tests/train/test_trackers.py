@@ -85,6 +85,7 @@ def board(broken):
     return found.Reload()
 
 
+@pytest.mark.slow
 def test_tensorboard_has_every_step_of_a_resumed_run_once(broken, board):
     run, _ = broken
     for kind, name in (("train", "loss"), ("train", "span/encoder.1"), ("eval", "wer")):
@@ -103,6 +104,7 @@ def test_other_trackers_are_given_every_step_once_under_the_same_id(broken):
     assert [s for s, v in taken if "eval/wer" in v] == [2, 4, 6, 7]
 
 
+@pytest.mark.slow
 def test_tracking_changes_no_loss_and_no_weight(broken, shared, tmp_path):
     run, _ = broken
     start_run(tiny(shared, train={**EVALUATED, "trackers": []}), tmp_path / "without")
@@ -147,6 +149,7 @@ def test_a_transcript_with_markup_is_shown_as_it_is(text):
     assert [html.unescape(cell) for cell in cells] == [text, text]
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_warns_once_and_loses_nothing(shared, tmp_path, monkeypatch, caplog):
     opened = []
     backend_in_place_of_mlflow(monkeypatch, opened, failures=4)
@@ -161,6 +164,7 @@ def test_a_tracker_that_fails_warns_once_and_loses_nothing(shared, tmp_path, mon
     assert steps == list(range(1, 8))
 
 
+@pytest.mark.slow
 def test_a_tracker_that_cannot_start_stops_the_run_before_training(shared, tmp_path, monkeypatch):
     backend_in_place_of_mlflow(monkeypatch, [], failures=-1)
     with pytest.raises(EchoError, match=r"train\.trackers: mlflow cannot start: no server$"):
@@ -177,6 +181,7 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_named(monkeypatch):
         trackers.check_trackers(["tensorboard", "wandb"])
 
 
+@pytest.mark.slow
 def test_trackio_goes_on_in_the_same_run(shared, tmp_path, monkeypatch):
     """In its own files, which need no server."""
     trackio = pytest.importorskip("trackio", reason="pip install 'echo-asr[trackers]'")

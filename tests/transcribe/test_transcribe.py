@@ -213,6 +213,7 @@ def plain(text):
     return re.sub(r"[^a-z ]", "", text.lower()).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 2])
 def test_a_batch_gives_what_each_gives_alone(whisper, commons, beams):
     """And what is faint and unlike the others does not lose its text to their silence."""

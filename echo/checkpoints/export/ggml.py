@@ -22,13 +22,13 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.stored import TIED, StoredTensor
 from echo.data.features import filters
+from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import ConfigError
 
 MODEL_FILE = "ggml-model.bin"
 MAGIC = 0x67676D6C  # "ggml"
 WHISPER_POSITIONS = 1500  # 30 s
 WHISPER_VOCABULARIES = (51864, 51865, 51866)  # English, multilingual, and large-v3's
-TIMESTAMPS = 1501
 # The types of tensors, and of a file by the type of its matrices.
 FLOAT32, FLOAT16, INT8 = 0, 1, 8
 FILE_TYPES = {"float32": (0, FLOAT32), "float16": (1, FLOAT16), "int8": (2007, INT8)}

@@ -9,6 +9,7 @@ from transformers import WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.card import TASK
 from echo.checkpoints.export.target import Source, Target, Write
+from echo.checkpoints.layers import upper_heads
 from echo.checkpoints.run import feature_extractor
 from echo.checkpoints.stored import Checkpoint
 from echo.support.files import read_object
@@ -62,14 +63,11 @@ def write_preprocessor(config: WhisperConfig, folder: Path) -> None:
 
 
 def write_alignment_heads(config: WhisperConfig, folder: Path) -> None:
-    """Names the heads that tell when words are said; by default all of the upper half of the
-    decoder, as in OpenAI's code."""
+    """Names the heads that tell when words are said; see `upper_heads`."""
     path = folder / "generation_config.json"
     content = read_object(path) if path.exists() else {}
     if content.get("alignment_heads") is None:
-        layers = range(config.decoder_layers // 2, config.decoder_layers)
-        heads = range(config.decoder_attention_heads)
-        content["alignment_heads"] = [[layer, head] for layer in layers for head in heads]
+        content["alignment_heads"] = upper_heads(config)
     content.pop("_from_model_config", None)  # with it, `transformers` ignores the heads
     write_json(path, content)
 

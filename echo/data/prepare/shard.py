@@ -78,9 +78,7 @@ def write_shards(
                 while current and utterances < max_utterances:
                     if utterances and seconds + current.seconds > max_seconds:
                         break
-                    # No dot, at which a key ends, and nothing that leads to another folder.
-                    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", current.utterance.id)[-80:]
-                    key = f"{next(number):09d}-{safe}"
+                    key = file_key(next(number), current.utterance.id)
                     add(tar, f"{key}.json", metadata(current))
                     add(tar, f"{key}.{format}", current.content)
                     utterances, seconds = utterances + 1, seconds + current.seconds
@@ -95,6 +93,13 @@ def write_shards(
         out / SHARD_MANIFEST, "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
     )
     return entries
+
+
+def file_key(number: int, id: str) -> str:
+    """Returns a name for the files of an utterance: no dot, at which a key ends, and nothing that
+    leads to another folder."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", id)[-80:]
+    return f"{number:09d}-{safe}"
 
 
 @dataclass

@@ -1,7 +1,13 @@
 """Readers: every kind of source that data comes in, as utterances."""
 
 from echo.data.sources.files import Recordings, read_lines
-from echo.data.sources.read import read_source, register_source, scan_source, stream_source
+from echo.data.sources.read import (
+    read_source,
+    register_source,
+    scan_rows,
+    scan_source,
+    stream_source,
+)
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Columns, Row
 
@@ -14,6 +20,7 @@ __all__ = [
     "read_lines",
     "read_source",
     "register_source",
+    "scan_rows",
     "scan_source",
     "stream_source",
 ]

@@ -1,8 +1,10 @@
 """What the readers share: the lines of text files, and recordings on disk that rows name."""
 
+import gzip
 import reprlib
 import stat
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +13,7 @@ from pathlib import Path
 from echo.data.audio import AudioFile
 from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
-from echo.support.files import lies_in
+from echo.support.files import lies_in, refuse_pipe
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def spellings(name: str) -> Iterator[str]:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a UTF-8 file, each with its end.
+    """Yields the lines of a UTF-8 file, each with its end; of a .gz, those it holds compressed.
 
     Bytes that are not UTF-8 come as half surrogate pairs: `check_encoding` finds them, so that
     one bad line does not lose the others.
@@ -74,10 +76,14 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read.
     """
+    number = 0
     try:
-        with path.open("rb") as file:
+        refuse_pipe(path)
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: is cut off or damaged after line {number} ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -13,7 +13,7 @@ from echo.support.errors import DataError
 
 class ManifestReader(Reader):
     suffixes = MANIFESTS
-    marks = ("metadata.jsonl",)
+    marks = ("metadata.jsonl", "manifest.jsonl")
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
         """Yields one row a line, but for blank ones; paths are relative to the manifest."""

@@ -6,16 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from echo.data.sources.common_voice import CommonVoiceReader
 from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
+from echo.data.sources.kaldi import KaldiReader
+from echo.data.sources.lhotse import LhotseReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions
-from echo.data.sources.row import Rows, utterances
+from echo.data.sources.row import Row, Rows, utterances
 from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
+from echo.support.settings import check
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +29,12 @@ READERS: list[Reader] = [
     CorpusReader(),
     TarReader(),
     ParquetReader(),
-    SavedReader(),
     TableReader(),
+    CommonVoiceReader(),  # before what takes any folder@split
+    SavedReader(),
+    LhotseReader(),
     ManifestReader(),
+    KaldiReader(),
     LibriSpeechReader(),
     HubReader(),
 ]
@@ -37,8 +44,9 @@ def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
     """Reads the utterances of a source; recordings are not decoded yet.
 
     Args:
-        spec: a manifest (.jsonl, .json), a table (.csv, .tsv), a folder with metadata.csv or
-            metadata.jsonl, a folder in LibriSpeech's layout, a data set that `save_to_disk` wrote
+        spec: a manifest (.jsonl, .json), a table (.csv, .tsv), a folder with metadata.csv,
+            metadata.jsonl or manifest.jsonl, a folder in LibriSpeech's, Kaldi's, lhotse's or Common
+            Voice's layout, lhotse's cuts or supervisions, a data set that `save_to_disk` wrote
             (`path` or `path@split`), one of the hub (`org/name:config@split`), tar shards (a folder
             with their manifest, `train-{000000..000123}.tar`), Parquet or Arrow
             files (`train-*.parquet`), or what runs on a built-in corpus are measured on
@@ -59,15 +67,21 @@ def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
             if len(bad) <= MAX_WARNINGS:
                 log.warning("skipped: %s", row)
             continue
-        while row.id in ids:  # the same recording twice is allowed, but results go by id
-            row = replace(row, id=f"{row.id}#{len(good)}")
-        ids.add(row.id)
-        good.append(row)
+        good.append(with_new_id(row, ids))
     if not good:
         raise DataError(f"{spec}: none of its {len(bad)} rows can be used; the first is {bad[0]}")
     if bad:
         log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(good))
     return good
+
+
+def with_new_id(row: Utterance, ids: set[str]) -> Utterance:
+    """Returns an utterance under an id that is not taken yet, and takes it: the same recording
+    twice is allowed, but results go by id."""
+    while row.id in ids:
+        row = replace(row, id=f"{row.id}#{len(ids)}")
+    ids.add(row.id)
+    return row
 
 
 def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utterance | DataError]:
@@ -77,10 +91,17 @@ def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utteranc
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
+    with system_errors(spec):
+        yield from utterances(scan_rows(spec, options))
+
+
+def scan_rows(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Row | DataError]:
+    """Yields every row in order as its source has it. Arguments and errors as for
+    `scan_source`."""
+    check(options, "options")
     empty = True
     with system_errors(spec):
-        reader = find_reader(spec)
-        for row in utterances(reader.read(spec, options)):
+        for row in find_reader(spec).read(spec, options):
             empty = False
             yield row
     if empty:

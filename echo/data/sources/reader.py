@@ -42,9 +42,10 @@ class Reader(ABC):
         return path.suffix.lower() in self.suffixes and path.exists()
 
     def file(self, spec: str) -> Path:
-        """Returns the file that a source is, or the first of the marks in its folder."""
+        """Returns the file that a source is, or the first of the marks that its folder holds."""
         path = Path(spec)
-        return path / self.marks[0] if path.is_dir() else path
+        marks = (path / mark for mark in self.marks)
+        return next(mark for mark in marks if mark.is_file()) if path.is_dir() else path
 
     @abstractmethod
     def read(self, spec: str, options: ReadOptions) -> Rows:

@@ -27,6 +27,7 @@ END = "end"
 PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
 NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
 
+NESTED = (dict, list, bytes)  # what is no single value
 MAX_NAMED = 30  # columns in a message
 
 
@@ -177,8 +178,14 @@ def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
     return {
         key: value
         for key, value in record.items()
-        if key not in used and not isinstance(value, (dict, list, bytes))
+        if key not in used and not isinstance(value, NESTED)
     }
+
+
+def nested_columns(row: "Row") -> list[str]:
+    """Returns the further columns that an utterance cannot hold."""
+    keys = row.columns.among(row.record)
+    return [k for k, value in row.record.items() if isinstance(value, NESTED) and k not in keys]
 
 
 def in_record(record: Record, column: str) -> Audio:
@@ -234,11 +241,11 @@ Rows = Iterable[Row | DataError]
 
 def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
     """Checks every row: an utterance, or the reason why it is none."""
-    for row in rows:
-        if isinstance(row, DataError):
-            yield row
-            continue
-        try:
-            yield row.utterance()
-        except DataError as error:
-            yield DataError(f"{row.where}: {error}")
+    return (row if isinstance(row, DataError) else checked(row) for row in rows)
+
+
+def checked(row: Row) -> Utterance | DataError:
+    try:
+        return row.utterance()
+    except DataError as error:
+        return DataError(f"{row.where}: {error}")

@@ -17,8 +17,8 @@ DELIMITERS = (",", ";", "\t", "|")  # the usual one of the file's suffix is trie
 
 
 class TableReader(Reader):
-    suffixes = TABLES
-    marks = ("metadata.csv",)
+    suffixes: tuple[str, ...] = TABLES
+    marks: tuple[str, ...] = ("metadata.csv",)
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
         """Recordings lie in `clips/` beside the table, or beside it."""

@@ -24,7 +24,7 @@ from echo.support.errors import DataError
 
 SUFFIX = ".tar"
 SHARD_MANIFEST = "shards.jsonl"
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 MAX_SHARDS = 1_000_000
 RECORDINGS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 MAX_TEXT = 1_000_000  # bytes of a .json or .txt

@@ -27,6 +27,7 @@ class AlignmentLoss(Loss):
 
     name = "alignment_loss"
     setting = "alignment_weight"
+    reads_logits = False
     calls: CallRecorder[int, torch.Tensor]  # by layer, (B, guided heads, tokens, frames)
 
     def __init__(self, setup: Setup) -> None:

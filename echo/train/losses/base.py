@@ -11,6 +11,7 @@ from echo.config import RunConfig
 from echo.data.loading import Batch
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoForConditionalGeneration, EchoOutput
+from echo.train.losses.chunks import TokenSum
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Loss(ABC):
     # and are only where their weight is above 0.
     is_joint: ClassVar[bool] = False
     calls: CallRecorder[Any, torch.Tensor] | None = None  # what it keeps of the last batch
+    reads_logits: ClassVar[bool] = True  # whether it needs the logits of all tokens at once
     is_for_fsdp: ClassVar[bool] = True  # whether it can be computed where FSDP shards the model
 
     def __init__(self, setup: Setup) -> None:
@@ -57,3 +59,22 @@ class Loss(ABC):
         """Frees what the loss keeps of the last batch, and with it the batch's graph."""
         if self.calls is not None:
             self.calls.forget()
+
+
+class TokenLoss(Loss):
+    """A loss that each target token has by its own logits, so that the logits of a few tokens are
+    computed at a time."""
+
+    reads_logits = False
+
+    @abstractmethod
+    def of_batch(self, batch: Batch, encoded: torch.Tensor | None) -> TokenSum:
+        """Returns what sums up the loss over some of a batch's tokens; `encoded` is the output of
+        the trained model's encoder."""
+
+    def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
+        assert output.logits is not None
+        summed = self.of_batch(batch, output.encoder_last_hidden_state)
+        # Flattened: with the vocabulary as the second of three dimensions it takes four times as
+        # long.
+        return summed(output.logits.flatten(0, 1), batch.labels.flatten(), slice(None))

@@ -10,10 +10,11 @@ from echo.data.batch import IGNORED, Batch
 from echo.data.tokenizer import special_ids
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoOutput
-from echo.train.losses.base import Loss, Setup
+from echo.train.losses.base import Loss, Setup, TokenLoss
+from echo.train.losses.chunks import TokenSum
 
 
-class DecoderLoss(Loss):
+class DecoderLoss(TokenLoss):
     """The cross-entropy of the decoder's next tokens, with smoothed labels."""
 
     name = "decoder_loss"
@@ -28,13 +29,10 @@ class DecoderLoss(Loss):
     def weight_in(cls, config: RunConfig) -> float:
         return 1 - config.ctc_weight
 
-    def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
-        assert output.logits is not None
-        # Flattened: with the vocabulary as the second of three dimensions it takes four times as
-        # long.
-        return F.cross_entropy(
-            output.logits.float().flatten(0, 1),
-            batch.labels.flatten(),
+    def of_batch(self, batch: Batch, encoded: torch.Tensor | None) -> TokenSum:
+        return lambda logits, labels, _: F.cross_entropy(
+            logits.float(),
+            labels,
             ignore_index=IGNORED,
             reduction="sum",
             label_smoothing=self.label_smoothing,
@@ -47,6 +45,7 @@ class CTCLoss(Loss):
     name = "ctc_loss"
     setting = "ctc_weight"
     is_joint = True
+    reads_logits = False
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

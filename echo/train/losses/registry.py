@@ -6,8 +6,16 @@ from echo.train.losses.anchor import AnchorLoss
 from echo.train.losses.base import Loss, Setup
 from echo.train.losses.joint import CTCLoss, DecoderLoss
 from echo.train.losses.span_penalty import SpanPenalty
+from echo.train.losses.teacher import TeacherLoss
 
-LOSSES: tuple[type[Loss], ...] = (DecoderLoss, CTCLoss, AlignmentLoss, SpanPenalty, AnchorLoss)
+LOSSES: tuple[type[Loss], ...] = (
+    DecoderLoss,
+    CTCLoss,
+    AlignmentLoss,
+    SpanPenalty,
+    AnchorLoss,
+    TeacherLoss,
+)
 
 
 def weighted_losses(config: RunConfig) -> list[type[Loss]]:

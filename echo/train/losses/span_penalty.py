@@ -14,6 +14,7 @@ class SpanPenalty(Loss):
 
     name = "span_penalty"
     setting = "span_penalty"
+    reads_logits = False
     is_for_fsdp = False
     calls: CallRecorder[str, torch.Tensor]  # the spans of blocks; see `FocusedAttention.forward`
 

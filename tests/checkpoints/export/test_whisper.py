@@ -87,6 +87,7 @@ def test_heads_for_alignment_default_to_the_upper_half(source, tmp_path):
     assert heads == [[1, 0], [1, 1], [1, 2], [1, 3]]
 
 
+@pytest.mark.slow
 def test_words_have_times_from_the_folder_alone(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     export(shared / "models" / "whisper-tiny.en", tmp_path / "out", "whisper")

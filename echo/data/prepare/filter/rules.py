@@ -225,7 +225,7 @@ def middles_of(rates: Mapping[int, float], speakers: Mapping[int, str | None]) -
     for i, speaker in speakers.items():
         by_speaker[speaker].append(logs[i])
     own = {s: statistics.median(v) for s, v in by_speaker.items() if s and len(v) >= FEWEST}
-    return {i: own.get(speaker, everyone) for i, speaker in speakers.items()}
+    return {i: own.get(speaker or "", everyone) for i, speaker in speakers.items()}
 
 
 def other_scripts(judging: Judging) -> Iterator[tuple[int, Reason | None]]:

@@ -1,0 +1,189 @@
+"""Finds what the sides of an existing split share: speakers, recordings, sentences and sound."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from echo.data.prepare.fingerprint import alike, fingerprint
+from echo.data.prepare.rows import usable_rows
+from echo.data.prepare.rules import check_found, rule_codes
+from echo.data.prepare.split_report import hours
+from echo.data.sources import ReadOptions
+from echo.data.sources.reader import AS_USUAL
+from echo.data.utterance import Utterance
+from echo.support.errors import DataError
+from echo.support.progress import progress_bar
+from echo.support.signals import leave_signals_to_parent
+from echo.support.text import brief, table, visible
+
+EXAMPLES = 5  # shown of each finding
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two sides share by a rule."""
+
+    rule: str
+    sides: tuple[str, str]
+    count: int  # of speakers, recordings or sentences that both have; of pairs that sound alike
+    milliseconds: tuple[int, int]  # of each side's rows that share something
+    examples: list[str]
+
+
+@dataclass
+class Audit:
+    """What was found in a split."""
+
+    rows: list[Utterance]
+    sides: np.ndarray  # of each row, by number
+    names: Sequence[str]  # of the sides
+    unusable: int  # rows that cannot be used
+    unheard: list[str]  # why recordings cannot be decoded
+    shared: list[Shared]
+
+
+def audit_split(
+    specs: Sequence[str], by: Sequence[str], options: ReadOptions = AS_USUAL, workers: int = 0
+) -> Audit:
+    """Compares the sides of a split, each a source, by rules and by how they sound.
+
+    Args:
+        workers: processes that decode recordings; 0 decodes in this one.
+
+    Raises:
+        ConfigError: no row has what a rule goes by.
+        DataError: a source as a whole cannot be read.
+    """
+    rows: list[Utterance] = []
+    sides: list[int] = []
+    unusable = 0
+    rules = {rule: rule_codes(rule) for rule in by}
+    for side, spec in enumerate(specs):
+        for found in usable_rows(spec, options):
+            if found is None:
+                unusable += 1
+                continue
+            rows.append(found[1])
+            sides.append(side)
+            for codes in (each for rule in rules.values() for each in rule):
+                codes.add(found[1])
+    check_found(" ".join(specs), "--by", rules, {name for row in rows for name in row.extra})
+    audit = Audit(rows, np.array(sides), specs, unusable, [], [])
+    for rule, columns in rules.items():
+        for codes in columns:
+            audit.shared += shared_values(audit, rule, codes.array, list(codes.names))
+    prints = []
+    for heard in heard_rows(rows, workers):
+        prints.append(np.zeros(0, np.uint32) if isinstance(heard, DataError) else heard)
+        if isinstance(heard, DataError):
+            audit.unheard.append(str(heard))
+    audit.shared += shared_sound(audit, [*alike(prints, sides)])
+    return audit
+
+
+def shared_values(
+    audit: Audit, rule: str, codes: np.ndarray, names: Sequence[str]
+) -> Iterator[Shared]:
+    """Yields for each two sides the values of a column that both have."""
+    for pair in combinations(range(len(audit.names)), 2):
+        one, other = (np.flatnonzero((audit.sides == side) & (codes >= 0)) for side in pair)
+        both = np.intersect1d(codes[one], codes[other])
+        if len(both):
+            mine = [each[np.isin(codes[each], both)] for each in (one, other)]
+            examples = []
+            for code in both[:EXAMPLES]:
+                first, second = (audit.rows[each[codes[each] == code][0]].where for each in mine)
+                examples.append(f"{first} and {second}: {brief(names[code])}")
+            yield of_rows(audit, rule, pair, len(both), mine, examples)
+
+
+def shared_sound(audit: Audit, pairs: Sequence[tuple[int, int]]) -> Iterator[Shared]:
+    """Yields for each two sides the pairs of rows that sound alike."""
+    for sides in combinations(range(len(audit.names)), 2):
+        mine = np.array(
+            [
+                sorted(pair, key=audit.sides.__getitem__)
+                for pair in pairs
+                if {*audit.sides[[*pair]].tolist()} == {*sides}
+            ]
+        )
+        if len(mine):
+            examples = [
+                f"{audit.rows[i].where} and {audit.rows[j].where}" for i, j in mine[:EXAMPLES]
+            ]
+            rows = [np.unique(mine[:, k]) for k in range(2)]
+            yield of_rows(audit, "sound", sides, len(mine), rows, examples)
+
+
+def of_rows(
+    audit: Audit,
+    rule: str,
+    sides: tuple[int, ...],
+    count: int,
+    rows: Sequence[np.ndarray],
+    examples: list[str],
+) -> Shared:
+    one, other = (round(1000 * sum(audit.rows[i].duration for i in each)) for each in rows)
+    names = audit.names[sides[0]], audit.names[sides[1]]
+    return Shared(rule, names, count, (one, other), examples)
+
+
+class Hearing(Dataset):
+    """Decodes a row. Errors are returned: a worker would bury the sentence in its traceback."""
+
+    def __getitem__(self, row: Utterance) -> np.ndarray | DataError:
+        try:
+            return fingerprint(row.audio.load())
+        except DataError as error:
+            return DataError(f"{row.where}: {error}")
+
+
+def heard_rows(rows: Sequence[Utterance], workers: int) -> Iterator[np.ndarray | DataError]:
+    """Yields the fingerprint of each row in order, or why there is none."""
+    loader = DataLoader(
+        Hearing(),
+        batch_size=None,
+        sampler=rows,  # of rows, not of ints
+        num_workers=workers,
+        worker_init_fn=leave_signals_to_parent,
+        collate_fn=as_it_is,
+    )
+    yield from progress_bar(loader, total=len(rows), desc="listening", unit=" rows", leave=False)
+
+
+def as_it_is(heard: Any) -> Any:
+    """Keeps arrays from being made tensors, which have no unsigned integers to compare."""
+    return heard
+
+
+def format_audit(audit: Audit) -> str:
+    """Returns what was found as plain text, for a terminal."""
+    lines = []
+    for side, name in enumerate(audit.names):
+        rows = np.flatnonzero(audit.sides == side)
+        seconds = sum(audit.rows[i].duration for i in rows)
+        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(round(1000 * seconds))} hours")
+    if audit.unusable:
+        lines.append(f"{audit.unusable} rows cannot be used")
+    lines += [visible(why) for why in audit.unheard]
+    if not audit.shared:
+        return "\n".join([*lines, "", "nothing is shared"])
+    cells = [
+        [
+            each.rule,
+            *map(visible, each.sides),
+            str(each.count),
+            *map(hours, each.milliseconds),
+        ]
+        for each in audit.shared
+    ]
+    head = ["shared", "by", "and", "how many", "hours of the first", "of the second"]
+    lines += ["", table(head, cells, texts=3)]
+    for each in audit.shared:
+        lines += ["", f"{each.rule}, the first {len(each.examples)} of {each.count}:"]
+        lines += [f"  {visible(example)}" for example in each.examples]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Formats that data sets are written in, a module each."""

@@ -1,0 +1,37 @@
+"""NeMo's manifests: JSON lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from echo.data.prepare.formats.format import Format, Placed
+from echo.support.files import replace_text
+
+
+class NeMo(Format):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def add(self, row: Placed) -> None:
+        utterance = row.utterance
+        record: dict[str, Any] = {
+            "audio_filepath": row.recording.path,
+            "duration": row.duration,
+            "text": utterance.text,
+            "id": utterance.id,
+        }
+        if row.start is not None:
+            record["offset"] = row.start
+        if utterance.speaker is not None:
+            record["speaker"] = utterance.speaker
+        if utterance.language is not None and "lang" not in utterance.extra:
+            record["lang"] = utterance.language  # what NeMo's tokenizers of several languages read
+        further = self.further(utterance, {**record, "offset": 0.0})
+        self.lines.append(json.dumps(record | further, ensure_ascii=False))
+
+    def write(self, folder: Path) -> None:
+        replace_text(folder / "manifest.jsonl", "".join(f"{line}\n" for line in self.lines))
+
+
+FORMAT = NeMo
