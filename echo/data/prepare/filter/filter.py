@@ -9,9 +9,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
-from echo.data.audio import AudioFile
 from echo.data.prepare.filter.measures import Measured, measure_rows
 from echo.data.prepare.filter.rules import FilterSettings, Hear, Reason, judge_rows
+from echo.data.prepare.rows import file_path, path_from
 from echo.data.prepare.shard import encode
 from echo.data.sources import ReadOptions, scan_source
 from echo.data.utterance import Utterance
@@ -202,15 +202,19 @@ def record_of(row: Measured, out: Path) -> dict[str, Any]:
     """Returns a row of a manifest in a folder. A recording that is in no file has no path."""
     utterance = row.utterance
     audio = utterance.audio.fetch()
-    part = audio.as_slice()
-    whole = part.audio if part else audio
+    part, path = audio.as_slice(), file_path(audio)
+    place = {}
+    if path is not None:
+        place = {
+            "audio_filepath": f"{path_from(out.resolve(), str(path.parent))}{os.sep}{path.name}"
+        }
     told = {
         "speaker": utterance.speaker,
         "language": utterance.language,
         "task": utterance.task,
     }
     return {
-        **({"audio_filepath": path_from(out, whole.path)} if isinstance(whole, AudioFile) else {}),
+        **place,
         **({"offset": part.start} if part else {}),
         "duration": utterance.duration if part else row.sound.seconds,
         "text": utterance.text,
@@ -218,14 +222,6 @@ def record_of(row: Measured, out: Path) -> dict[str, Any]:
         **{key: value for key, value in told.items() if value is not None},
         **utterance.extra,
     }
-
-
-def path_from(folder: Path, path: Path) -> str:
-    """Returns a path relative to a folder, or as it is where it lies on another drive."""
-    try:
-        return os.path.relpath(path.absolute(), folder.resolve()).replace(os.sep, "/")
-    except ValueError:
-        return str(path.absolute())
 
 
 def hold(utterance: Utterance, out: Path) -> str:
