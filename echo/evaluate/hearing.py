@@ -4,7 +4,7 @@ these."""
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -79,9 +79,9 @@ def model_key(model: str, which: str) -> str:
 def hear(loaded: LoadedModel, utterances: Mapping[int, Utterance]) -> dict[int, Heard]:
     """Transcribes utterances, and compares what is heard with their texts, both normalised. Those
     that cannot be transcribed are logged and left out."""
-    numbers = {id(utterance): i for i, utterance in utterances.items()}
+    numbered = [replace(utterance, id=str(i)) for i, utterance in utterances.items()]
     try:
-        found = transcribe_set(loaded, [*utterances.values()], DecodeSettings(), "skip")
+        found = transcribe_set(loaded, numbered, DecodeSettings(), "skip")
     except DataError:  # none of them can
         return {}
     normalisers = row_normalisers(loaded, found.utterances)
@@ -92,7 +92,7 @@ def hear(loaded: LoadedModel, utterances: Mapping[int, Utterance]) -> dict[int, 
         edge = EDGE_LETTERS if normalise.by_letters else EDGE_WORDS
         wer = alignment.errors / max(1, len(alignment.reference))
         start, end = edge_errors(alignment, edge)
-        result[numbers[id(utterance)]] = Heard(text, wer, start, end)
+        result[int(utterance.id)] = Heard(text, wer, start, end)
     return result
 
 

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from echo.checkpoints.load import load_model
 from echo.config import RunConfig
+from echo.data.prepare.filter.measures import measure_rows
 from echo.data.sources import read_source
 from echo.data.utterance import describe
 from echo.evaluate.alignment import align
-from echo.evaluate.hearing import edge_errors, trained_on
+from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.evaluation import GREEDY
+from echo.evaluate.hearing import Hearing, edge_errors, trained_on
 from echo.support.settings import to_dict
 from echo.support.yaml import save_yaml
-from tests.data.recordings import write, write_manifest
+from tests.data.recordings import tone, write, write_manifest
+from tests.small_whisper import save_whisper, small_whisper
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,22 @@ def test_a_run_names_what_it_was_trained_on(tmp_path: Path) -> None:
     assert trained_on(str(tmp_path / "later"), data, rows) == run
     assert trained_on(str(tmp_path / "on_kept"), data, rows) == str(tmp_path / "on_kept")
     assert trained_on("org/model", data, rows) is None
+
+
+def test_rows_are_heard_once(tmp_path: Path) -> None:
+    """What a model hears is kept by row and model; a recording that is too long is left out."""
+    whisper = tmp_path / "whisper"
+    save_whisper(small_whisper(), whisper)
+    write(tmp_path / "a.wav")
+    write(tmp_path / "long.wav", tone(31))
+    rows = [{"audio_filepath": name, "text": "ab"} for name in ("a.wav", "long.wav", "a.wav")]
+    spec = write_manifest(tmp_path / "rows.jsonl", *rows)
+    measured = dict(enumerate(measure_rows(read_source(spec), None, 0)))
+    hearing = Hearing(str(whisper), "best", spec, tmp_path / "heard.jsonl")
+    first = hearing(measured, [0, 1])
+    assert list(first) == [0]
+    kept = (tmp_path / "heard.jsonl").read_text()
+    assert hearing(measured, [0]) == first
+    assert (tmp_path / "heard.jsonl").read_text() == kept
+    loaded = load_model(str(whisper))
+    assert first[0].text == transcribe_set(loaded, [measured[0].utterance], GREEDY).texts[0]
