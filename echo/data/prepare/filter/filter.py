@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from echo.data.prepare.filter.measures import Measured, measure_rows
-from echo.data.prepare.filter.rules import FilterSettings, Hear, Reason, judge_rows
+from echo.data.prepare.filter.rules import (
+    FilterSettings,
+    Hear,
+    Reason,
+    check_model_settings,
+    judge_rows,
+)
 from echo.data.prepare.rows import file_path, path_from
 from echo.data.prepare.shard import encode
 from echo.data.sources import ReadOptions, scan_source
@@ -119,6 +125,7 @@ def filter_source(
         DataError: the source as a whole cannot be read.
         ConfigError: a threshold that was given has no effect.
     """
+    check_model_settings(settings, hear is not None)
     if out is None:
         return judge_source(spec, options, settings, None, workers, hear, progress)
     check_folder(out, spec)

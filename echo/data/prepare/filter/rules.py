@@ -407,6 +407,17 @@ DUPLICATES = [
 ]
 
 
+def check_model_settings(settings: FilterSettings, with_model: bool) -> None:
+    """Raises ConfigError if thresholds for a model are given without one, or all are off with
+    one."""
+    by_model = [*dict.fromkeys(name for rule in BY_MODEL for name in rule.settings)]
+    for name in by_model:
+        if not with_model and name in given(settings) and getattr(settings, name) is not None:
+            raise ConfigError(f"{name} has no effect without --model")
+    if with_model and all(getattr(settings, name) is None for name in by_model):
+        raise ConfigError(f"--model has no effect with {'=null and '.join(by_model)}=null")
+
+
 def judge_rows(
     rows: Mapping[int, Measured],
     settings: FilterSettings,
@@ -419,12 +430,6 @@ def judge_rows(
         ConfigError: a threshold that was given has no effect.
     """
     asked = given(settings)
-    by_model = [*dict.fromkeys(name for rule in BY_MODEL for name in rule.settings)]
-    for name in by_model:
-        if hear is None and name in asked and getattr(settings, name) is not None:
-            raise ConfigError(f"{name} has no effect without --model")
-    if hear is not None and all(getattr(settings, name) is None for name in by_model):
-        raise ConfigError(f"--model has no effect with {'=null and '.join(by_model)}=null")
     reasons: dict[int, list[Reason]] = defaultdict(list)
     offered: set[str] = set()  # the settings of rules that were given rows
     judged: set[str] = set()  # and of those that could judge one
