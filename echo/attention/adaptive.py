@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import nn
 
-from echo.attention.base import Branches, FocusedAttention, SpanPredictor
+from echo.attention.base import Branches, SpanPredictor
 from echo.attention.cache import LayerCache
-from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
+from echo.attention.global_branch import merge_heads, split_heads
 from echo.attention.local import distance_attention, local_attention
 from echo.attention.settings import FocusedSettings, LocalKernel, TempScale
+from echo.attention.summed import SummedAttention
 from echo.attention.windows import AdaptiveWindow, Window, span_temperature
 from echo.support.settings import Positive, Range
 
@@ -68,15 +69,13 @@ class AdaptiveSettings(FocusedSettings):
 LOWEST = -8.0
 
 
-class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
+class AdaptiveAttention(SummedAttention):
     """A soft window with a learned span. By default it reuses the global branch's query, key and
     value, so it needs no projections.
 
-    The local branch's output L is added to the global branch's output G with a learned gain per
-    channel. Whisper's output projection follows: y = W_o (G + gain ⊙ L) + b_o. This equals the
-    hybrid form's W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is predicted from G
-    before the output projection. Predictor and projection are both linear, so the predictor can
-    learn the same from either.
+    Its sum equals the hybrid form's W_p [L ; G] + b_p with W_p = [W_o diag(gain), W_o]. The span is
+    predicted from G before the output projection. Predictor and projection are both linear, so the
+    predictor can learn the same from either.
     """
 
     settings_class = AdaptiveSettings
@@ -96,14 +95,11 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         causal: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        MultiHeadAttention.__init__(self, settings, dims, heads, dropout)
-        self.settings = settings
-        self.causal = causal
+        super().__init__(settings, dims, heads, causal, dropout)
         self.local_heads = settings.local_heads or heads
         if dims % self.local_heads:
             raise ValueError(f"{dims} dimensions do not divide into {self.local_heads} local_heads")
         self.span_predictor = SpanPredictor(dims, self.local_heads if settings.span_per_head else 1)
-        self.local_gain = nn.Parameter(torch.empty(dims))
         self.rule = AdaptiveWindow(settings.max_span, settings.ramp, causal)
         distances = self.rule.left + 1 + self.rule.right
         self.relative_bias = (
@@ -121,7 +117,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         self.load_state_dict(self.initial_weights(), strict=False)
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        weights = {"local_gain": torch.full_like(self.local_gain, self.settings.first_gain)}
+        weights = super().initial_weights()
         if self.relative_bias is not None:
             weights["relative_bias"] = self.first_bias()
         if self.settings.temperature == "learned":
@@ -144,10 +140,6 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         hills = -0.5 * ((distances - centres[:, None]) / width) ** 2
         return hills.clamp(min=LOWEST)
 
-    @property
-    def global_branch(self) -> MultiHeadAttention:
-        return self
-
     def branches(
         self,
         x: torch.Tensor,
@@ -155,10 +147,7 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        query, key, value = self.project(x, 0 if cache is None else cache.past)
-        if cache is not None:
-            key, value = cache.extend_global(key, value)
-        attended = self.attend(query, key, value, mask, self.causal)
+        query, key, value, attended = self.attend_globally(x, mask, cache)
         span = self.predict_span(self.span_predictor, attended, valid, cache)
 
         if self.settings.local_input == "shared":
@@ -180,12 +169,6 @@ class AdaptiveAttention(FocusedAttention, MultiHeadAttention):
         return Branches(
             query, key, attended, local_query, local_key, merge_heads(local_out), window
         )
-
-    def join(self, branches: Branches) -> torch.Tensor:
-        return self.out_proj(branches.global_out + self.local_gain * branches.local_out)
-
-    def gain(self) -> torch.Tensor:
-        return self.local_gain.detach().abs().mean()
 
     def project_local(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> the local branch's query, key and value, each (B, H, T, d)."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import MultiHeadAttention
+from echo.attention.local import dense_band
 from echo.attention.settings import FocusedSettings
 from echo.attention.windows import Window
 
@@ -68,8 +69,9 @@ class Branches:
     global_query: torch.Tensor  # (B, H, T, d)
     global_key: torch.Tensor  # (B, H, K, d)
     global_out: torch.Tensor  # (B, T, D)
-    local_query: torch.Tensor  # (B, H, T, d), scaled
-    local_key: torch.Tensor  # (B, H, K, d)
+    # (B, H, T, d), scaled, and (B, H, K, d). None in forms that do not compare frames.
+    local_query: torch.Tensor | None
+    local_key: torch.Tensor | None
     local_out: torch.Tensor  # (B, T, D)
     window: Window  # the window over the local keys
 
@@ -167,6 +169,28 @@ class FocusedAttention(nn.Module, ABC):
     def gain(self) -> torch.Tensor:
         """Returns the weight of the local branch relative to the global one, a scalar. 0 means
         that the local branch has no effect."""
+
+    def attend_globally(
+        self, x: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Computes the global branch of (B, T, D). `mask` is the `attention_mask` of `forward`.
+
+        Returns:
+            Its queries (B, H, T, d), all keys and values so far (B, H, K, d), and its output
+            (B, T, D) before the output projection.
+        """
+        branch = self.global_branch
+        query, key, value = branch.project(x, 0 if cache is None else cache.past)
+        if cache is not None:
+            key, value = cache.extend_global(key, value)
+        return query, key, value, branch.attend(query, key, value, mask, self.causal)
+
+    def local_weights(self, branches: Branches) -> torch.Tensor:
+        """Returns the local branch's attention weights (B, H, T, T) without a cache, for maps."""
+        query, key = branches.local_query, branches.local_key
+        assert query is not None
+        assert key is not None
+        return dense_band(query.shape[2], key, key, branches.window).weights(query)
 
     def valid(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Returns a mask (B, K), True at keys that are not padding. None if there is no padding.

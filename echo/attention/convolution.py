@@ -1,17 +1,19 @@
 """The convolution form: a depthwise convolution whose reach the global branch predicts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from echo.attention.base import Branches, FocusedAttention, SpanPredictor
+from echo.attention.base import Branches, SpanPredictor
 from echo.attention.cache import LayerCache
-from echo.attention.global_branch import MultiHeadAttention, merge_heads, split_heads
+from echo.attention.global_branch import merge_heads, split_heads
+from echo.attention.local import dense_band
 from echo.attention.settings import FocusedSettings
+from echo.attention.summed import SummedAttention
 from echo.attention.windows import AdaptiveWindow, Window
 from echo.support.settings import Positive
 
@@ -25,14 +27,14 @@ class ConvolutionSettings(FocusedSettings):
     ramp: Positive | None = 5
 
 
-class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
+class ConvolutionAttention(SummedAttention):
     """A convolution in the place of local attention: the weight of a frame depends on its distance
     alone, may be negative, and is learned for each channel.
 
     The local branch's output is L_i = Σ_j m_ij k_{i-j} ⊙ v_j, with a value projection of its own
-    and the adaptive form's window m. Gain and output projection are the adaptive form's too. That a
-    convolution beside attention helps an encoder is Branchformer's finding (Peng et al. 2022,
-    "Branchformer: parallel MLP-attention architectures to capture local and global context").
+    and the adaptive form's window m. That a convolution beside attention helps an encoder is
+    Branchformer's finding (Peng et al. 2022, "Branchformer: parallel MLP-attention architectures to
+    capture local and global context").
     """
 
     settings_class = ConvolutionSettings
@@ -48,9 +50,7 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         causal: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        MultiHeadAttention.__init__(self, settings, dims, heads, dropout)
-        self.settings = settings
-        self.causal = causal
+        super().__init__(settings, dims, heads, causal, dropout)
         self.learns_span = settings.ramp is not None
         self.span_predictor = SpanPredictor(dims, 1) if self.learns_span else None
         self.rule = AdaptiveWindow(settings.max_span, settings.ramp or 1, causal)
@@ -59,15 +59,7 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         # By distance, query - key, from the farthest past on, as `conv1d` has it.
         self.kernel = nn.Parameter(torch.empty(dims, distances))
         nn.init.uniform_(self.kernel, -(distances**-0.5), distances**-0.5)
-        self.local_gain = nn.Parameter(torch.empty(dims))
         self.load_state_dict(self.initial_weights(), strict=False)
-
-    def initial_weights(self) -> dict[str, torch.Tensor]:
-        return {"local_gain": torch.full_like(self.local_gain, self.settings.first_gain)}
-
-    @property
-    def global_branch(self) -> MultiHeadAttention:
-        return self
 
     def branches(
         self,
@@ -76,10 +68,7 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        query, key, value = self.project(x, 0 if cache is None else cache.past)
-        if cache is not None:
-            key, value = cache.extend_global(key, value)
-        attended = self.attend(query, key, value, mask, self.causal)
+        query, key, _, attended = self.attend_globally(x, mask, cache)
         if self.span_predictor is None:
             span = torch.ones(len(x), 1, x.shape[1] if self.causal else 1, device=x.device)
         else:
@@ -88,9 +77,9 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         local_value = split_heads(self.local_v_proj(x), self.heads)
         if cache is not None:
             local_value, _ = cache.extend_local(local_value, local_value)
-        window = Window(self.rule, span, valid, relative_bias=self.size_by_distance())
         local_out = self.convolve(merge_heads(local_value), x.shape[1], span, valid)
-        return Branches(query, key, attended, torch.zeros_like(query), key, local_out, window)
+        window = Window(self.rule, span, valid)
+        return Branches(query, key, attended, None, None, local_out, window)
 
     def convolve(
         self, value: torch.Tensor, queries: int, span: torch.Tensor, valid: torch.Tensor | None
@@ -129,17 +118,14 @@ class ConvolutionAttention(FocusedAttention, MultiHeadAttention):
         )
         return sum(terms, start=torch.zeros_like(value[:, :queries]))
 
-    def size_by_distance(self) -> torch.Tensor:
-        """Returns the logarithm of the mean size of each head's weights, (H, distances), from the
-        nearest future on: as a bias, it makes maps show how much each distance counts."""
+    def local_weights(self, branches: Branches) -> torch.Tensor:
+        """Returns how much each distance counts: the mean size of each head's weights in the
+        window, made to add up to 1."""
         sizes = self.kernel.detach().abs().unflatten(0, (self.heads, -1)).mean(1)
-        return sizes.flip(-1).log()
-
-    def join(self, branches: Branches) -> torch.Tensor:
-        return self.out_proj(branches.global_out + self.local_gain * branches.local_out)
+        # As a bias by distance, which starts at the nearest future, it is all that scores have.
+        window = replace(branches.window, relative_bias=sizes.flip(-1).log())
+        still = torch.zeros_like(branches.global_query)
+        return dense_band(still.shape[2], still, still, window).weights(still)
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         return torch.ones_like(span)
-
-    def gain(self) -> torch.Tensor:
-        return self.local_gain.detach().abs().mean()

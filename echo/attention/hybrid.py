@@ -116,11 +116,7 @@ class HybridAttention(FocusedAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        past = 0 if cache is None else cache.past
-        query, key, value = self.global_attn.project(self.ln_global(x), past)
-        if cache is not None:
-            key, value = cache.extend_global(key, value)
-        attended = self.global_attn.attend(query, key, value, mask, self.causal)
+        query, key, _, attended = self.attend_globally(self.ln_global(x), mask, cache)
         global_out = self.global_attn.out_proj(attended)
         span = self.predict_span(self.span_predictor, global_out, valid, cache).detach()
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from echo.attention.base import FocusedAttention
 from echo.attention.global_branch import attention_weights, split_heads
-from echo.attention.local import dense_band
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,8 @@ def attention_maps(
     overall = block.global_branch.weights(
         branches.global_query, branches.global_key, mask, block.causal
     )
-    band = dense_band(x.shape[1], branches.local_key, branches.local_key, branches.window)
     span = branches.window.span
-    return AttentionMaps(overall, band.weights(branches.local_query), span, block.temperature(span))
+    return AttentionMaps(overall, block.local_weights(branches), span, block.temperature(span))
 
 
 def plain_weights(
