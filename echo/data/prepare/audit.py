@@ -3,21 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
 
 from echo.data.prepare.fingerprint import alike, fingerprint
 from echo.data.prepare.rows import usable_rows
 from echo.data.prepare.rules import check_found, rule_codes
 from echo.data.prepare.split_report import hours
+from echo.data.prepare.workers import done_with
 from echo.data.sources import ReadOptions
 from echo.data.sources.reader import AS_USUAL
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 from echo.support.progress import progress_bar
-from echo.support.signals import leave_signals_to_parent
 from echo.support.text import brief, table, visible
 
 EXAMPLES = 5  # shown of each finding
@@ -77,7 +75,10 @@ def audit_split(
         for codes in columns:
             audit.shared += shared_values(audit, rule, codes.array, list(codes.names))
     prints = []
-    for heard in heard_rows(rows, workers):
+    listened = done_with(rows, print_of, workers)
+    for heard in progress_bar(
+        listened, total=len(rows), desc="listening", unit=" rows", leave=False
+    ):
         prints.append(np.zeros(0, np.uint32) if isinstance(heard, DataError) else heard)
         if isinstance(heard, DataError):
             audit.unheard.append(str(heard))
@@ -132,32 +133,8 @@ def of_rows(
     return Shared(rule, names, count, (one, other), examples)
 
 
-class Hearing(Dataset):
-    """Decodes a row. Errors are returned: a worker would bury the sentence in its traceback."""
-
-    def __getitem__(self, row: Utterance) -> np.ndarray | DataError:
-        try:
-            return fingerprint(row.audio.load())
-        except DataError as error:
-            return DataError(f"{row.where}: {error}")
-
-
-def heard_rows(rows: Sequence[Utterance], workers: int) -> Iterator[np.ndarray | DataError]:
-    """Yields the fingerprint of each row in order, or why there is none."""
-    loader = DataLoader(
-        Hearing(),
-        batch_size=None,
-        sampler=rows,  # of rows, not of ints
-        num_workers=workers,
-        worker_init_fn=leave_signals_to_parent,
-        collate_fn=as_it_is,
-    )
-    yield from progress_bar(loader, total=len(rows), desc="listening", unit=" rows", leave=False)
-
-
-def as_it_is(heard: Any) -> Any:
-    """Keeps arrays from being made tensors, which have no unsigned integers to compare."""
-    return heard
+def print_of(row: Utterance) -> np.ndarray:
+    return fingerprint(row.audio.load())
 
 
 def format_audit(audit: Audit) -> str:

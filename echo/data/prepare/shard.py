@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -15,17 +16,16 @@ from typing import Literal
 import numpy as np
 import soundfile
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from echo.config import OnError
 from echo.data.audio import to_mono_16k
+from echo.data.prepare.workers import done_with
 from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.files import new_folder, replace_text, whole_file
 from echo.support.progress import progress_bar
-from echo.support.signals import leave_signals_to_parent
 
 Format = Literal["flac", "opus"]
 
@@ -102,34 +102,12 @@ def file_key(number: int, id: str) -> str:
     return f"{number:09d}-{safe}"
 
 
-@dataclass
-class Encoding(Dataset):
-    """Encodes a row. Errors are returned: a worker would bury the sentence in its traceback."""
-
-    format: Format
-
-    def __getitem__(self, row: Utterance | DataError) -> Encoded | DataError:
-        if isinstance(row, DataError):
-            return row
-        try:
-            return encode(row, self.format)
-        except DataError as error:
-            return DataError(f"{row.where}: {error}")
-
-
 def encode_all(
     rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
 ) -> Iterator[Encoded]:
     """Yields the rows in their order, of which workers are a few ahead."""
     skipped = 0
-    loader = DataLoader(
-        Encoding(format),
-        batch_size=None,
-        sampler=rows,  # of rows, not of ints
-        num_workers=workers,
-        worker_init_fn=leave_signals_to_parent,
-    )
-    for found in loader:
+    for found in done_with(rows, partial(encode, format=format), workers):
         if not isinstance(found, DataError):
             yield found
         elif on_error == "raise":

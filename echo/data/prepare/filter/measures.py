@@ -8,16 +8,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
-
 from echo.data.prepare.filter.sound import Sound, measure_sound
 from echo.data.prepare.filter.wording import Wording, measure_text
+from echo.data.prepare.workers import done_with
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 from echo.support.files import replace_text, writing
 from echo.support.progress import progress_bar
-from echo.support.signals import leave_signals_to_parent
 
+MEASURED_AHEAD = 8  # rows by each worker: one takes milliseconds
 VERSION = 1  # of what is measured: another one is measured again
 
 
@@ -46,7 +45,9 @@ def measure_rows(
     known = {key: measures_of(kept.entries[key]) for key in keys if key in kept.entries}
     pending = [i for i, key in enumerate(keys) if key not in known]
     found: dict[int, Measured | DataError] = {}
-    measured = measure_all([rows[i] for i in pending], workers)
+    measured = done_with(
+        [rows[i] for i in pending], measure, min(workers, len(pending)), MEASURED_AHEAD
+    )
     bar = progress_bar(measured, total=len(pending), desc="measuring", unit=" rows", shown=progress)
     with kept:
         for i, result in zip(pending, bar, strict=True):
@@ -89,32 +90,8 @@ def measures_of(entry: Mapping[str, Any]) -> tuple[Sound, Wording]:
     return Sound(**entry["sound"]), Wording(**entry["text"])
 
 
-@dataclass
-class Measuring(Dataset):
-    """Measures a row. Errors are returned: a worker would bury the sentence in its traceback."""
-
-    def __getitem__(self, row: Utterance | DataError) -> tuple[Sound, Wording] | DataError:
-        if isinstance(row, DataError):
-            return row
-        try:
-            return measure_sound(row.audio, row.id), measure_text(row.text)
-        except DataError as error:
-            return DataError(f"{row.where}: {error}")
-
-
-def measure_all(
-    rows: Sequence[Utterance | DataError], workers: int
-) -> Iterator[tuple[Sound, Wording] | DataError]:
-    """Yields the measures of rows in their order, of which workers are a few ahead."""
-    loader = DataLoader(
-        Measuring(),
-        batch_size=None,
-        sampler=rows,  # of rows, not of ints
-        num_workers=min(workers, len(rows)),
-        prefetch_factor=8 if min(workers, len(rows)) else None,
-        worker_init_fn=leave_signals_to_parent,
-    )
-    yield from loader
+def measure(row: Utterance) -> tuple[Sound, Wording]:
+    return measure_sound(row.audio, row.id), measure_text(row.text)
 
 
 class KeptLines:
