@@ -53,10 +53,8 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
         )
     record = {key: value for key, value in row.record.items() if not isinstance(value, bytes)}
     column = row.columns.among(row.record).audio
-    record[column] = str(path)
-    if not str(row.record[column]).startswith(os.sep):
-        place, separator, name = str(path).rpartition(os.sep)
-        record[column] = f"{path_from(folder, place + separator)}{os.sep}{name}"
+    is_absolute = str(row.record[column]).startswith(os.sep)
+    record[column] = str(path) if is_absolute else path_from(folder, path)
     record["id"] = utterance.id
     if record.get("duration") in (None, ""):
         record["duration"] = utterance.duration
@@ -72,6 +70,18 @@ def file_path(audio: Audio) -> Path | None:
     return whole.path if isinstance(whole, AudioFile) else None
 
 
+def path_from(start: Path, path: Path) -> str:
+    """Returns the path of a file from a folder (resolved)."""
+    # Plain strings: hashing and joining paths takes longer than reading a row.
+    place, separator, name = str(path).rpartition(os.sep)
+    return f"{way(start, place + separator)}{os.sep}{name}"
+
+
 @lru_cache(maxsize=4096)  # most recordings lie in few folders
-def path_from(start: Path, folder: str) -> str:
-    return os.path.relpath(Path(folder).resolve(), start)
+def way(start: Path, folder: str) -> str:
+    return os.path.relpath(real_folder(folder), start)
+
+
+@lru_cache(maxsize=4096)
+def real_folder(folder: str) -> str:
+    return str(Path(folder).resolve())

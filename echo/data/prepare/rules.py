@@ -5,13 +5,12 @@ import os
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import regex
 
-from echo.data.prepare.rows import file_path
+from echo.data.prepare.rows import file_path, real_folder
 from echo.data.utterance import Utterance
 from echo.support.errors import ConfigError
 from echo.support.text import brief
@@ -35,11 +34,6 @@ def file_of(row: Utterance) -> str | None:
     # Plain strings: hashing and joining paths takes longer than reading the row.
     folder, separator, name = str(path).rpartition(os.sep)
     return f"{real_folder(folder + separator)}{os.sep}{name}"
-
-
-@lru_cache(maxsize=4096)  # most recordings lie in few folders
-def real_folder(folder: str) -> str:
-    return str(Path(folder).resolve())
 
 
 def value_of(name: str, row: Utterance) -> str | None:

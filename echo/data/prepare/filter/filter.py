@@ -1,7 +1,6 @@
 """Keeps the rows of a data set that a model can learn from, and says why it rejects the others."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -177,6 +176,7 @@ def judge_source(
 
 def write(found: Filtered, out: Path) -> None:
     """Writes the manifests of what is kept and of what is rejected."""
+    real = out.resolve()
     with (
         whole_file(out / KEPT) as kept,
         whole_file(out / REJECTED) as rejected,
@@ -188,9 +188,9 @@ def write(found: Filtered, out: Path) -> None:
                 reasons = [Reason(UNUSABLE, str(row), str(row))]
                 bad.write(line({}, reasons))
             elif i in found.reasons:
-                bad.write(line(record_of(row, out), found.reasons[i]))
+                bad.write(line(record_of(row, real), found.reasons[i]))
             else:
-                record = record_of(row, out)
+                record = record_of(row, real)
                 if "audio_filepath" not in record:
                     record["audio_filepath"] = hold(row.utterance, out)
                 good.write(line(record))
@@ -205,16 +205,13 @@ def line(record: Mapping[str, Any], reasons: Sequence[Reason] = ()) -> str:
     return json.dumps({**record, **why}, ensure_ascii=False, default=str) + "\n"
 
 
-def record_of(row: Measured, out: Path) -> dict[str, Any]:
-    """Returns a row of a manifest in a folder. A recording that is in no file has no path."""
+def record_of(row: Measured, real: Path) -> dict[str, Any]:
+    """Returns a row of a manifest in a folder (resolved). A recording that is in no file has no
+    path."""
     utterance = row.utterance
     audio = utterance.audio.fetch()
     part, path = audio.as_slice(), file_path(audio)
-    place = {}
-    if path is not None:
-        place = {
-            "audio_filepath": f"{path_from(out.resolve(), str(path.parent))}{os.sep}{path.name}"
-        }
+    place = {} if path is None else {"audio_filepath": path_from(real, path)}
     told = {
         "speaker": utterance.speaker,
         "language": utterance.language,
