@@ -196,10 +196,11 @@ def is_file_name(name: object) -> bool:
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
     """Returns whether a path lies below one of several resolved folders, once links are
     followed."""
-    return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
+    place = path.resolve() if os.path.islink(path) else path
+    return leads_into(os.path.dirname(place), roots)
 
 
 @lru_cache(maxsize=4096)  # resolving takes half of the time of reading a manifest
-def leads_into(folder: Path, roots: tuple[Path, ...]) -> bool:
-    real = folder.resolve()
+def leads_into(folder: str, roots: tuple[Path, ...]) -> bool:
+    real = Path(folder).resolve()
     return any(real.is_relative_to(root) for root in roots)

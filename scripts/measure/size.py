@@ -1,0 +1,142 @@
+"""Seconds and memory that made-up rows take until training has its first batch, and to split them:
+
+python scripts/measure/size.py RECORDINGS.jsonl --init MODEL [--rows 1000000] [--out FOLDER]
+
+Each row is a file of its own, with an id, a speaker, a duration and 12 made-up words: a hard link to
+one of a few recordings of a manifest, whose durations the rows have. Each figure is a process's,
+from its start: the memory is the largest sum over it and its workers, each page counted once.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import psutil
+
+WORDS = [
+    a + b for a in ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu"] for b in "nrst"
+]
+USED = 50  # recordings that the rows are links to: a file system allows about 65,000 links each
+FOLDER = 1000  # rows in a folder
+
+
+def write_rows(recordings: Path, folder: Path, count: int) -> Path:
+    """Writes rows of speakers who have about 50 each; of a hundred texts one is two speakers'."""
+    with recordings.open() as lines:
+        real = [json.loads(line) for line in islice(lines, USED)]
+    for number, row in enumerate(real):
+        content = (recordings.parent / row["audio_filepath"]).read_bytes()
+        (folder / f"{number}.opus").write_bytes(content)
+    draw = random.Random(0)
+    manifest = folder / "rows.jsonl"
+    text = ""
+    with manifest.open("w") as file:
+        for i in range(count):
+            number = draw.randrange(len(real))
+            name = f"{i // FOLDER:04d}/{i}.opus"
+            if i % FOLDER == 0:
+                (folder / name).parent.mkdir()
+            os.link(folder / f"{number}.opus", folder / name)
+            if i % 100:
+                text = " ".join(draw.choices(WORDS, k=12))
+            speaker = draw.randrange(max(1, count // 50))
+            row = {
+                "audio_filepath": name,
+                "duration": real[number]["duration"],
+                "text": text,
+                "speaker": f"s{speaker}",
+                "gender": "fm"[speaker % 2],
+            }
+            file.write(json.dumps(row) + "\n")
+    return manifest
+
+
+def train(manifest: str, small: str, init: str | None, out: str) -> None:
+    """Starts training as `echo-asr train` does, up to its first batch."""
+    from echo.config import load_config
+    from echo.train.run import started_trainer
+    from echo.train.summary import beginning
+
+    overrides = [f"init={init}", f"data.train={manifest}", f"data.eval={small}"]
+    allowed = ["data.allow_outside=true", "data.workers=2", "train.eval_utterances=4"]
+    config = load_config("configs/finetune.yaml", [*overrides, *allowed])
+    trainer = started_trainer(config, Path(out) / "run")
+    model = trainer.state.unwrapped
+    beginning(config, trainer.corpus, trainer.reader, model, trainer.accelerator)
+    next(trainer.batches())
+
+
+def split(manifest: str, out: str) -> None:
+    from echo.data.prepare.split import Size, split_source
+
+    sizes = {"dev": Size(5, "%"), "test": Size(5, "%")}
+    split_source(manifest, Path(out) / "split", sizes, stratify=["gender"])
+
+
+def read(manifest: str) -> None:
+    from echo.data.sources import read_source
+
+    read_source(manifest)
+
+
+def measured(work: Callable[[], None]) -> tuple[float, float, int]:
+    """Returns the seconds that a function takes in a new process, those of processor time, and the
+    bytes at the peak."""
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    peak = 0
+    while process.is_alive():
+        peak = max(peak, memory(process.pid))
+        process.join(0.5)
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - started, worked, peak
+
+
+def memory(pid: int) -> int:
+    """Returns the bytes that a process and its children take; shared pages count once."""
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+        return sum(each.memory_full_info().pss for each in family)
+    except psutil.Error:
+        return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recordings", type=Path, help="a manifest of recordings")
+    parser.add_argument("--init", required=True, help="the checkpoint to fine-tune")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="where the rows are written, and then deleted")
+    arguments = parser.parse_args()
+    print("| rows | work | seconds | CPU seconds | peak, GB |\n| ---: | --- |" + " ---: |" * 3)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        manifest = str(write_rows(arguments.recordings, Path(name), arguments.rows))
+        small = str(arguments.recordings)
+        for title, work in {
+            "read": partial(read, manifest),
+            "first batch of training": partial(train, manifest, small, arguments.init, name),
+            "split": partial(split, manifest, name),
+        }.items():
+            seconds, worked, peak = measured(work)
+            cells = f"{title} | {seconds:.1f} | {worked:.1f} | {peak / 1e9:.2f}"
+            print(f"| {arguments.rows} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
