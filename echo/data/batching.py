@@ -125,11 +125,9 @@ class EpochBatches:
             durations = [*map(self.limits.padded_seconds, durations)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
         return [
-            [
-                Item(epoch, i, speeds[i], row)
-                for i, row in zip(batch, taken(utterances, batch) if carried else repeat(None))
-            ]
+            [*map(Item, repeat(epoch), batch, [speeds[i] for i in batch], rows)]
             for batch in batches
+            for rows in [taken(utterances, batch) if carried else repeat(None)]
         ]
 
     def __iter__(self) -> Iterator[list[Item]]:

@@ -1,5 +1,5 @@
-"""Utterances in Arrow columns: of a million they take a few hundred megabytes, which processes share,
-and each becomes an object when it is used."""
+"""Utterances in Arrow columns: a million take a few hundred megabytes, which processes share, and
+each becomes an object when it is used."""
 
 import pickle
 from bisect import bisect
@@ -15,7 +15,9 @@ from echo.data.audio import Audio, AudioFile, AudioSlice
 from echo.data.utterance import Utterance
 
 T = TypeVar("T")
-BLOCK = 8192  # utterances that are put into columns, or made of them, at once
+# Utterances that are put into columns, or made of them, at once: few, or the garbage collector would
+# look at them again and again.
+BLOCK = 512
 # Names of files may hold half surrogate pairs, which Arrow's strings cannot.
 FIELDS: dict[str, pa.DataType] = {
     "id": pa.large_binary(),
@@ -107,7 +109,9 @@ class Utterances(Sequence[Utterance]):
         block = self.table.select(names).take(pa.array(rows))
         columns = [block[name].to_pylist() for name in names]
         for column, name in zip(columns, names, strict=True):
-            if pa.types.is_large_binary(SCHEMA.field(name).type) and name != "extra":
+            if name == "extra":
+                column[:] = [{} if cell is None else pickle.loads(cell) for cell in column]
+            elif SCHEMA.field(name).type == pa.large_binary():
                 column[:] = [None if cell is None else unpacked(cell) for cell in column]
         return zip(*columns, strict=True)
 
@@ -115,12 +119,12 @@ class Utterances(Sequence[Utterance]):
         """Makes objects of some rows of the table."""
         values = zip(self.cells_of(rows, *FIELDS), self.cells_of(rows, *AUDIO), strict=True)
         for told, (path, other, start, end) in values:
-            fields = dict(zip(FIELDS, told, strict=True))
-            fields["extra"] = {} if fields["extra"] is None else pickle.loads(fields["extra"])
             audio = self.others[other] if path is None else AudioFile(Path(path))
             if start is not None:
                 audio = AudioSlice(audio, start, end)
-            yield Utterance(audio=self.change(audio) if self.change else audio, **fields)
+            if self.change:
+                audio = self.change(audio)
+            yield Utterance(audio=audio, **dict(zip(FIELDS, told, strict=True)))
 
 
 def record_batch(block: Sequence[Utterance], others: list[Audio]) -> pa.RecordBatch:
@@ -128,7 +132,7 @@ def record_batch(block: Sequence[Utterance], others: list[Audio]) -> pa.RecordBa
     columns: dict[str, list[Any]] = {
         name: [getattr(each, name) for each in block] for name in FIELDS
     }
-    columns["extra"] = [pickle.dumps({**each}) if each else None for each in columns["extra"]]
+    columns["extra"] = [pickle.dumps(each) if each else None for each in columns["extra"]]
     columns |= {name: [] for name in AUDIO}
     for each in block:
         part = each.audio.as_slice()

@@ -15,7 +15,14 @@ from echo.data.columns import cells, taken
 from echo.data.features import log_mel
 from echo.data.packing import Window, WindowError
 from echo.data.prompts import Prompts
-from echo.data.tokenizer import MARK, Segment, encode_transcript, is_lossless, join_segments, prompt_ids
+from echo.data.tokenizer import (
+    MARK,
+    Segment,
+    encode_transcript,
+    is_lossless,
+    join_segments,
+    prompt_ids,
+)
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.model.model import EchoForConditionalGeneration

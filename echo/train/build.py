@@ -21,7 +21,9 @@ from echo.train.first_weights import fresh_model
 def build_tokenizer(config: RunConfig, utterances: Iterable[Utterance]) -> Any:
     """A tokenizer trained on the transcripts."""
     return train_tokenizer(
-        (text for (text,) in cells(utterances, "text")), config.tokenizer.kind, config.tokenizer.size
+        (text for (text,) in cells(utterances, "text")),
+        config.tokenizer.kind,
+        config.tokenizer.size,
     )
 
 

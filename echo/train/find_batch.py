@@ -81,7 +81,9 @@ class Probe:
         assert not isinstance(trainer.corpus, StreamCorpus)
         self.corpus = trainer.corpus
         self.limits = trainer.reader.limits
-        alone = max(each for (each,) in cells(self.corpus.train_epoch(0), "duration")) / min(self.data.augment.speed)
+        alone = max(each for (each,) in cells(self.corpus.train_epoch(0), "duration")) / min(
+            self.data.augment.speed
+        )
         window = self.data.pack.seconds if self.data.pack else 0.0
         self.longest = self.limits.padded_seconds(max(alone, window))
         self.bytes_per_second = 0.0  # of audio, on a CPU

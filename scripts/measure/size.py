@@ -1,10 +1,10 @@
 """Seconds and memory that made-up rows take until training has its first batch, and to split them:
 
-python scripts/measure/size.py RECORDINGS.jsonl --init MODEL [--rows 1000000] [--out FOLDER]
+python scripts/measure/size.py RECORDINGS.jsonl --init MODEL [--rows 1000000] [--folder FOLDER]
 
-Each row is a file of its own, with an id, a speaker, a duration and 12 made-up words: a hard link to
-one of a few recordings of a manifest, whose durations the rows have. Each figure is a process's,
-from its start: the memory is the largest sum over it and its workers, each page counted once.
+Each row has a speaker, a duration, 12 made-up words and a file of its own: a hard link to one of a
+few recordings of a manifest. Each figure is of a process from its start, with all its workers; in
+the memory, pages that they share are counted once.
 """
 
 import argparse
