@@ -15,8 +15,8 @@ from echo.data.audio import Audio, AudioFile, AudioSlice
 from echo.data.utterance import Utterance
 
 T = TypeVar("T")
-# Utterances that are put into columns, or made of them, at once: few, or the garbage collector would
-# look at them again and again.
+# Utterances that are put into columns, or made of them, at once: few, or the garbage collector
+# would look at them again and again.
 BLOCK = 512
 # Names of files may hold half surrogate pairs, which Arrow's strings cannot.
 FIELDS: dict[str, pa.DataType] = {

@@ -82,12 +82,6 @@ def split(manifest: str, out: str) -> None:
     split_source(manifest, Path(out) / "split", sizes, stratify=["gender"])
 
 
-def read(manifest: str) -> None:
-    from echo.data.sources import read_source
-
-    read_source(manifest)
-
-
 def measured(work: Callable[[], None]) -> tuple[float, float, int]:
     """Returns the seconds that a function takes in a new process, those of processor time, and the
     bytes at the peak."""
@@ -129,7 +123,6 @@ def main() -> None:
         manifest = str(write_rows(arguments.recordings, Path(name), arguments.rows))
         small = str(arguments.recordings)
         for title, work in {
-            "read": partial(read, manifest),
             "first batch of training": partial(train, manifest, small, arguments.init, name),
             "split": partial(split, manifest, name),
         }.items():

@@ -2,7 +2,6 @@
 sentence, or the value of any other column."""
 
 import os
-import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ def real_path(path: str | None) -> str | None:
     """Returns the real path of a recording's file, if it is one."""
     if path is None:
         return None
-    if stat.S_ISLNK(os.lstat(path).st_mode):
+    if os.path.islink(path):  # noqa: PTH114, as text
         return str(Path(path).resolve())
     # Plain strings: hashing and joining paths takes longer than reading the row.
     folder, separator, name = path.rpartition(os.sep)
