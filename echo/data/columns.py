@@ -85,7 +85,7 @@ class Utterances(Sequence[Utterance]):
     def __getitem__(self, index: int | slice) -> "Utterance | Utterances":
         if isinstance(index, slice):
             return self.take(range(len(self))[index])
-        return next(self.made(self.order[index : index + 1 or None]))
+        return next(self.made(self.order[[index]]))
 
     def __iter__(self) -> Iterator[Utterance]:
         for start in range(0, len(self), BLOCK):
