@@ -2,9 +2,9 @@
 
 python scripts/measure/size.py RECORDINGS.jsonl --init MODEL [--rows 1000000] [--folder FOLDER]
 
-Each row has a speaker, a duration, 12 made-up words and a file of its own: a hard link to one of a
-few recordings of a manifest. Each figure is of a process from its start, with all its workers; in
-the memory, pages that they share are counted once.
+Each row has an id, a speaker, a duration, 12 made-up words, and a hard link to one of a few
+recordings of a manifest. Each figure is of a process from its start, with all its workers; in the
+memory, pages that they share are counted once.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import psutil
 WORDS = [
     a + b for a in ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu"] for b in "nrst"
 ]
-USED = 50  # recordings that the rows are links to: a file system allows about 65,000 links each
-FOLDER = 1000  # rows in a folder
+USED = 50  # recordings of the manifest
+FILES = 10_000  # links to them, which the rows name in turn
 
 
 def write_rows(recordings: Path, folder: Path, count: int) -> Path:
@@ -35,23 +35,22 @@ def write_rows(recordings: Path, folder: Path, count: int) -> Path:
         real = [json.loads(line) for line in islice(lines, USED)]
     for number, row in enumerate(real):
         content = (recordings.parent / row["audio_filepath"]).read_bytes()
-        (folder / f"{number}.opus").write_bytes(content)
+        (folder / f"real-{number}.opus").write_bytes(content)
+    names = [f"{i}.opus" for i in range(min(count, FILES))]
+    for i, name in enumerate(names):
+        os.link(folder / f"real-{i % len(real)}.opus", folder / name)
     draw = random.Random(0)
     manifest = folder / "rows.jsonl"
     text = ""
     with manifest.open("w") as file:
         for i in range(count):
-            number = draw.randrange(len(real))
-            name = f"{i // FOLDER:04d}/{i}.opus"
-            if i % FOLDER == 0:
-                (folder / name).parent.mkdir()
-            os.link(folder / f"{number}.opus", folder / name)
             if i % 100:
                 text = " ".join(draw.choices(WORDS, k=12))
             speaker = draw.randrange(max(1, count // 50))
             row = {
-                "audio_filepath": name,
-                "duration": real[number]["duration"],
+                "id": f"utterance-{i}",
+                "audio_filepath": names[i % FILES],
+                "duration": real[i % FILES % len(real)]["duration"],
                 "text": text,
                 "speaker": f"s{speaker}",
                 "gender": "fm"[speaker % 2],
@@ -67,8 +66,7 @@ def train(manifest: str, small: str, init: str | None, out: str) -> None:
     from echo.train.summary import beginning
 
     overrides = [f"init={init}", f"data.train={manifest}", f"data.eval={small}"]
-    allowed = ["data.allow_outside=true", "data.workers=2", "train.eval_utterances=4"]
-    config = load_config("configs/finetune.yaml", [*overrides, *allowed])
+    config = load_config("configs/finetune.yaml", overrides)
     trainer = started_trainer(config, Path(out) / "run")
     model = trainer.state.unwrapped
     beginning(config, trainer.corpus, trainer.reader, model, trainer.accelerator)
@@ -79,7 +77,7 @@ def split(manifest: str, out: str) -> None:
     from echo.data.prepare.split import Size, split_source
 
     sizes = {"dev": Size(5, "%"), "test": Size(5, "%")}
-    split_source(manifest, Path(out) / "split", sizes, stratify=["gender"])
+    split_source(manifest, Path(out) / "split", sizes, ["speaker", "text"], ["gender"])
 
 
 def measured(work: Callable[[], None]) -> tuple[float, float, int]:
@@ -91,7 +89,7 @@ def measured(work: Callable[[], None]) -> tuple[float, float, int]:
     peak = 0
     while process.is_alive():
         peak = max(peak, memory(process.pid))
-        process.join(0.5)
+        process.join(1)
     if process.exitcode:
         raise SystemExit(process.exitcode)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
