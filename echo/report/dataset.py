@@ -1,5 +1,6 @@
 """What the page of a data set says of it, made from its checked rows."""
 
+import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,12 @@ class Entry:
     speaker: str | None
     link: str | None  # where its recording lies, if that can be played
     flaws: Sequence[Flaw]
+    told: Mapping[str, Any]  # what `Judged.told` gives
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether something is wrong with it, or a filter or an alignment said so."""
+        return bool(self.flaws or self.told.get("rejected") or self.told.get("reasons"))
 
     @property
     def speed(self) -> float | None:
@@ -38,23 +45,26 @@ class Entry:
         return characters / self.seconds if characters and self.seconds else None
 
 
-def entry_of(number: int, row: CheckedRow, page: Path) -> Entry:
+def entry_of(number: int, row: CheckedRow, told: Mapping[str, Any], page: Path) -> Entry:
     """The row of a number, counted from 0, for a page that will lie at a path."""
-    utterance, decoded = row.utterance, row.decoded
-    if utterance is None:
-        return Entry(f"row {number + 1}", None, None, None, None, row.flaws)
-    seconds, address = (decoded.seconds, link(utterance.audio, page)) if decoded else (None, None)
-    return Entry(utterance.id, utterance.text, seconds, utterance.speaker, address, row.flaws)
+    one, decoded = row.utterance, row.decoded
+    if one is None:
+        return Entry(f"row {number + 1}", None, None, None, None, row.flaws, told)
+    seconds, address = (decoded.seconds, link(one.audio, page)) if decoded else (None, None)
+    return Entry(one.id, one.text, seconds, one.speaker, address, row.flaws, told)
 
 
 def in_turn(entries: Sequence[Entry]) -> list[int]:
-    """The indices of all rows: those with problems, then the first of every speaker, then the
+    """The indices of all rows, the most doubtful first: those with problems or reasons, then those
+    with a high WER, then those with a low score. Of others the first of every speaker, then the
     second of every one, and so on, so that the beginning is a sample of all."""
     turns: Counter[str | None] = Counter()
     keys = []
     for entry in entries:
-        keys.append((0, 0) if entry.flaws else (1, turns[entry.speaker]))
-        turns[entry.speaker] += not entry.flaws
+        wer, score = entry.told.get("wer"), entry.told.get("score")
+        doubt = not entry.is_doubted, -(wer or 0.0), math.inf if score is None else score
+        keys.append((*doubt, 0 if entry.is_doubted else turns[entry.speaker]))
+        turns[entry.speaker] += not entry.is_doubted
     return sorted(range(len(entries)), key=keys.__getitem__)
 
 
@@ -72,6 +82,7 @@ def table(
             "speaker": entry.speaker,
             "flaws": entry.flaws,
             "link": None if i in embedded else entry.link,
+            **entry.told,
         }
         for i, entry in enumerate(entries)
     ]
