@@ -24,7 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show, correct, split and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show, correct, split and convert data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
 for command in (

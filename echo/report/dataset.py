@@ -34,9 +34,11 @@ class Entry:
     told: Mapping[str, Any]  # what `Judged.told` gives
 
     @property
-    def is_doubted(self) -> bool:
-        """Whether something is wrong with it, or a filter or an alignment said so."""
-        return bool(self.flaws or self.told.get("rejected") or self.told.get("reasons"))
+    def rank(self) -> int:
+        """0 of what a filter or an alignment rejects, 1 of what has problems, 2 of the rest."""
+        if self.told.get("rejected") or self.told.get("reasons"):
+            return 0
+        return 1 if self.flaws else 2
 
     @property
     def speed(self) -> float | None:
@@ -55,16 +57,16 @@ def entry_of(number: int, row: CheckedRow, told: Mapping[str, Any], page: Path) 
 
 
 def in_turn(entries: Sequence[Entry]) -> list[int]:
-    """The indices of all rows, the most doubtful first: those with problems or reasons, then those
-    with a high WER, then those with a low score. Of others the first of every speaker, then the
-    second of every one, and so on, so that the beginning is a sample of all."""
+    """The indices of all rows, the most doubtful first: those rejected, then those with problems,
+    each with the highest WER and then the lowest score first. Of what is alike in that, the first
+    of every speaker comes first, then the second, so that the beginning is a sample of all."""
     turns: Counter[str | None] = Counter()
     keys = []
     for entry in entries:
         wer, score = entry.told.get("wer"), entry.told.get("score")
-        doubt = not entry.is_doubted, -(wer or 0.0), math.inf if score is None else score
-        keys.append((*doubt, 0 if entry.is_doubted else turns[entry.speaker]))
-        turns[entry.speaker] += not entry.is_doubted
+        doubt = entry.rank, -(wer or 0.0), math.inf if score is None else score
+        keys.append((*doubt, turns[entry.speaker] if entry.rank == 2 else 0))
+        turns[entry.speaker] += entry.rank == 2
     return sorted(range(len(entries)), key=keys.__getitem__)
 
 

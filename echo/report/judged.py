@@ -1,6 +1,5 @@
 """The rows of a data set, with what a filter or an alignment says of them."""
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -52,20 +51,21 @@ class Judged:
         """What the page shows of it besides the utterance: figures, reasons, the place that a
         correction names, and the number of the long recording that it is a part of."""
         row, one, heard = self.row, self.utterance, self.record.get("heard")
-        found = {column: self.figure(column) for column in FIGURES} | {
+        found: dict[str, Any] = {
+            **{column: self.figure(column) for column in FIGURES},
             "heard": heard if isinstance(heard, str) else None,
             "reasons": self.reasons or None,
             "rejected": self.is_rejected or None,
         }
         if isinstance(row, Row) and isinstance(one, Utterance):
-            found["place"] = place_of(row, one)
-            found["recording"] = recordings.get(long_recording(one))
+            path = long_recording(one)
+            found |= {"place": place_of(row, one), "recording": path and recordings.get(path)}
         return found
 
     def figure(self, column: str) -> float | None:
         value = self.record.get(column)
-        is_number = isinstance(value, int | float) and math.isfinite(value)
-        return float(value) if is_number else None
+        # Neither NaN nor infinity, which a page could not read.
+        return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else None
 
 
 def parts(spec: str) -> list[tuple[str, bool]]:
@@ -112,7 +112,7 @@ class Survey:
         self.read.add(seconds)
         if one.is_rejected:
             self.rejected.add(seconds)
-        rules = {reason.kind for reason in one.reasons}
+        rules = [*dict.fromkeys(reason.kind for reason in one.reasons)]
         for rule in rules:
             self.by_rule[rule].add(seconds)
         for rule in rules if len(rules) == 1 else ():

@@ -60,7 +60,6 @@ class Timeline:
             "id": self.path.name,
             "link": link(AudioFile(self.path), page),
             "seconds": round(self.seconds, 2),
-            "rows": len(self.spans.kept) + len(self.spans.rejected),
             "spans": drawn,
             "times": times,
         }

@@ -66,9 +66,7 @@ class Applied:
     refused: list[str] = field(default_factory=list)  # a sentence for each correction
 
 
-def apply_corrections(
-    corrections: Path, spec: str, out: Path, options: ReadOptions
-) -> Applied:
+def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOptions) -> Applied:
     """Writes a new manifest of a data set in which texts are corrected, and `text_before` says what
     they were. It is whole, or not there. Rows that cannot be used are logged and left out.
 

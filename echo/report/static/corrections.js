@@ -54,9 +54,10 @@ const corrections = (() => {
       field.setAttribute("aria-label", `Text of ${row.id}`);
       field.addEventListener("input", () => set(row, field.value));
       field.addEventListener("blur", show);
-      field.addEventListener("keydown", ({ key }) => {
-        if (key === "Escape") set(row, begun);
-        if (key !== "Escape" && key !== "Enter") return;
+      field.addEventListener("keydown", (event) => {
+        if (event.key !== "Escape" && event.key !== "Enter") return;
+        if (event.key === "Escape") set(row, begun);
+        event.preventDefault(); // Enter would press the button that gets the focus
         show();
         button.focus();
       });

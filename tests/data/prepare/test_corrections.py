@@ -79,10 +79,8 @@ def test_what_does_not_fit_is_named_and_the_others_are_applied(data, tmp_path, m
         "is corrected twice": correction(data, 1, "x"),
         "c.jsonl:9, ": correction(data, 1, "y"),
     }
-    corrections = write_manifest(
-        tmp_path / "c.jsonl", *lines.values(), correction(data, 3, "four")
-    )
-    Path(data).open("a").write("{torn\n")
+    corrections = write_manifest(tmp_path / "c.jsonl", *lines.values(), correction(data, 3, "four"))
+    Path(data).write_text(Path(data).read_text() + "{torn\n")
     out = tmp_path / "new" / "out.jsonl"
     code, text, _ = run(monkeypatch, capsys, "data", "apply", corrections, data, out)
     assert code == 2
@@ -91,7 +89,8 @@ def test_what_does_not_fit_is_named_and_the_others_are_applied(data, tmp_path, m
     for i, problem in enumerate(lines, 1):
         [line] = [line for line in refused if line.startswith(f"  {corrections}:{i}: ")]
         assert problem in line
-    assert "read 5 rows" in text and "wrote 4 rows" in text and "left out 1 row" in text
+    assert text.startswith("read 5 rows, 0.00 hours and 1 of unknown length; wrote 4 rows")
+    assert "left out 1 row" in text
     assert [record["text"] for record in records(out)] == ["one", "two", "three", "four"]
 
 
