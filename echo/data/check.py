@@ -29,7 +29,8 @@ MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being 
 SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
 # What is left in a text where the quoting of a table is not undone.
 QUOTING = re.compile(r"""^(["']).*\1$|"\"""")
-DAMAGED = ("unusable rows", "unreadable recordings")  # kinds of flaws without which a row is none
+# Kinds of flaws of rows that training cannot use.
+DAMAGED = UNUSABLE, UNREADABLE = "unusable rows", "unreadable recordings"
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
 
@@ -87,14 +88,14 @@ def check_each(
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
     for row in progress_bar(rows, desc="checking", unit=" rows"):
         if isinstance(row, DataError):
-            yield CheckedRow(None, None, [Flaw(DAMAGED[0], str(row))])
+            yield CheckedRow(None, None, [Flaw(UNUSABLE, str(row))])
             continue
         flaws = [*row_flaws(row, max_chars, seen)]
         try:
             samples, rate = row.audio.read()
             mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
-            yield CheckedRow(row, None, [*flaws, Flaw(DAMAGED[1], str(error))])
+            yield CheckedRow(row, None, [*flaws, Flaw(UNREADABLE, str(error))])
             continue
         channels, length = samples.shape
         flaws += audio_flaws(row, samples, rate, mono, max_seconds, seen)

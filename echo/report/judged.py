@@ -60,6 +60,9 @@ class Judged:
         if isinstance(row, Row) and isinstance(one, Utterance):
             path = long_recording(one)
             found |= {"place": place_of(row, one), "recording": path and recordings.get(path)}
+        elif self.reasons:  # a rejected row may lack a recording, but be named and have a text
+            words = {key: self.record.get(key) for key in ("id", "text")}
+            found |= {key: word for key, word in words.items() if isinstance(word, str)}
         return found
 
     def figure(self, column: str) -> float | None:

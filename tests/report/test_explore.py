@@ -22,6 +22,7 @@ from echo.report.explore import write_exploration
 from echo.report.histogram import BINS, histogram
 from echo.report.timelines import joined, length
 from tests.data.recordings import tone, write, write_manifest
+from tests.test_cli import run
 
 OUTSIDE = ReadOptions(allow_outside=True)
 
@@ -151,6 +152,36 @@ def test_a_filters_folder_shows_what_it_kept_and_what_each_rule_rejects(tmp_path
     assert given == [[], [], ["too long"], ["too short"], ["unusable"]]
     assert not found.damaged  # its reason says it already
     assert f"echo-asr data apply corrections.jsonl {spec} corrected.jsonl" in page.read_text()
+
+
+def test_a_rejected_row_without_a_recording_shows_its_text_and_why(tmp_path):
+    write_long(tmp_path, [(0.0, 1.0)], "kept.jsonl")
+    row = {"id": "a", "text": "one two", "reasons": [{"rule": "loop", "what": "repeats"}]}
+    write_manifest(tmp_path / "rejected.jsonl", row)
+    found = write_exploration(str(tmp_path), tmp_path / "page.html")
+    shown = embedded_json(tmp_path / "page.html", "utterances-data")["rows"][1]
+    assert (shown["id"], shown["text"], shown["reasons"]) == ("a", "one two", [["loop", "repeats"]])
+    assert shown["flaws"] == found.damaged == []
+    assert "place" not in shown  # which a correction would name
+
+
+def test_the_command_says_what_it_read_and_ends_with_2_if_rows_are_damaged(
+    tmp_path, monkeypatch, capsys
+):
+    write_long(tmp_path, [(0.0, 4.5), (1.0, 4.5)], "kept.jsonl")
+    write_long(tmp_path, [(5.0, 4.5)], "rejected.jsonl")
+    arguments = "data", "explore", tmp_path, "--out", tmp_path / "page.html"
+    code, text, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert text.startswith("3 rows, 0.00 hours, rejected 1 row, 0.00 hours, ")
+    write(tmp_path / "short.wav", tone(1))
+    torn = {"audio_filepath": "short.wav", "offset": 2, "duration": 1, "text": "gone"}
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text(f"{{torn\n{json.dumps(torn)}\n{kept.read_text()}")
+    code, text, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert f"2 rows cannot be used; the first: {kept}:1: is not JSON" in text
+    assert len(embedded_json(tmp_path / "page.html", "utterances-data")["rows"]) == 5
 
 
 def test_a_timeline_tells_what_is_kept_rejected_and_in_no_row(tmp_path):

@@ -36,10 +36,6 @@ class Correction:
     after: str
 
 
-def identity(id: str, path: str, offset: float) -> Identity:
-    return Identity(id, PurePosixPath(path).name, clock(offset))
-
-
 def place_of(row: Row, utterance: Utterance) -> dict[str, Any]:
     """Returns what a correction says of a row, so that `apply_corrections` finds it."""
     part = utterance.audio.as_slice()
@@ -47,8 +43,13 @@ def place_of(row: Row, utterance: Utterance) -> dict[str, Any]:
     return {"id": utterance.id, "audio_filepath": path, "offset": part.start if part else 0.0}
 
 
+def identity(id: str, audio_filepath: str, offset: float) -> Identity:
+    """Returns what the row of a place is known by."""
+    return Identity(id, PurePosixPath(audio_filepath).name, clock(offset))
+
+
 def identity_of(record: Record) -> Identity:
-    """Returns what `place_of` says, or a correction."""
+    """Returns what the row of a correction is known by. DataError if it names none."""
     id, path = label_of(record, "id"), label_of(record, "audio_filepath")
     if id is None or path is None:
         raise DataError("names no row: it needs 'id' and 'audio_filepath'")
@@ -93,7 +94,7 @@ def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOpti
                 done.left_out.add(None)
                 continue
             row, utterance = found
-            key = identity_of(place_of(row, utterance))
+            key = identity(**place_of(row, utterance))
             correction = wanted.get(key)
             if correction and correction.before == utterance.text:
                 row = corrected(row, correction)
