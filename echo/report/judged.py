@@ -84,9 +84,9 @@ def parts(spec: str) -> list[tuple[str, bool]]:
 
 
 def origin(spec: str) -> str:
-    """Returns the data set that a filter's folder was made of; others are their own."""
+    """Returns the data set that a filter's folder was made of; of others what is kept of them."""
     record = Path(spec) / RECORD
-    return str(read_object(record).get("data")) if record.is_file() else spec
+    return str(read_object(record).get("data")) if record.is_file() else parts(spec)[0][0]
 
 
 def judged_rows(spec: str, options: ReadOptions) -> Iterator[Judged]:

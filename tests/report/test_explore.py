@@ -188,11 +188,13 @@ def test_a_timeline_tells_what_is_kept_rejected_and_in_no_row(tmp_path):
     kept = [(0.0, 2.0), (1.0, 3.0), (6.0, 1.0)]
     write_long(tmp_path, kept, "kept.jsonl")
     write_long(tmp_path, [(3.0, 2.0)], "rejected.jsonl")
-    write_exploration(str(tmp_path), tmp_path / "page.html")
+    page = tmp_path / "page.html"
+    write_exploration(str(tmp_path), page)
     [timeline] = embedded_json(tmp_path / "page.html", "timelines-data")
     assert timeline["times"] == {"kept": 5.0, "rejected": 1.0, "unlabelled": 4.0}  # of 10 s
     assert timeline["spans"] == {"kept": [[0, 4], [6, 7]], "rejected": [[3, 5]]}
     assert timeline["link"] == "long.wav"
+    assert f"corrections.jsonl {tmp_path}/kept.jsonl corrected" in page.read_text()
     rows = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
     assert [r["recording"] for r in rows] == [0, 0, 0, 0]
 
