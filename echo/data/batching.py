@@ -116,7 +116,8 @@ class EpochBatches:
         rng = random.Random(seed)
         if self.packer and epoch >= self.packer.settings.after_epochs:
             drawn = self.packer.pack(utterances, self.speeds, rng)
-            utterances, speeds = zip(*drawn, strict=True) if drawn else ((), ())
+            utterances = [utterance for utterance, _ in drawn]
+            speeds = [speed for _, speed in drawn]
         else:
             speeds = [rng.choice(self.speeds) for _ in range(len(utterances))]
         told = cells(utterances, "duration")

@@ -6,7 +6,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import pyarrow as pa
@@ -137,12 +137,12 @@ def record_batch(block: Sequence[Utterance], others: list[Audio]) -> pa.RecordBa
     for each in block:
         part = each.audio.as_slice()
         whole = part.audio if part else each.audio
-        is_file = type(whole) is AudioFile
-        columns["path"].append(str(whole.path) if is_file else None)
-        columns["other"].append(None if is_file else len(others))
+        path = str(whole.path) if type(whole) is AudioFile else None
+        columns["path"].append(path)
+        columns["other"].append(len(others) if path is None else None)
         columns["start"].append(part.start if part else None)
         columns["end"].append(part.end if part else None)
-        if not is_file:
+        if path is None:
             others.append(whole)
     for name in ("id", "where", "path"):
         columns[name] = [None if cell is None else packed(cell) for cell in columns[name]]
@@ -200,4 +200,6 @@ def cell(utterance: Utterance, name: str) -> Any:
 
 def taken(parts: Sequence[T], numbers: Sequence[int]) -> Sequence[T]:
     """Returns some of a sequence, in this order; of utterances in columns without making any."""
-    return parts.take(numbers) if isinstance(parts, Utterances) else [parts[i] for i in numbers]
+    if isinstance(parts, Utterances):
+        return cast(Sequence[T], parts.take(numbers))
+    return [parts[i] for i in numbers]
