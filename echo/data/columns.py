@@ -73,6 +73,8 @@ class Utterances(Sequence[Utterance]):
             batches.append(record_batch(block, others))
         # One piece, in which any row is found at once.
         table = pa.Table.from_batches(batches, SCHEMA).combine_chunks()
+        batches.clear()
+        pa.default_memory_pool().release_unused()
         return cls(table, others, np.arange(len(table)))
 
     def __len__(self) -> int:
