@@ -137,7 +137,7 @@ def record_batch(block: Sequence[Utterance], others: list[Audio]) -> pa.RecordBa
     columns["extra"] = [pickle.dumps(each) if each else None for each in columns["extra"]]
     columns |= {name: [] for name in AUDIO}
     for each in block:
-        part = each.audio.as_slice()
+        part = each.audio if type(each.audio) is AudioSlice else None
         whole = part.audio if part else each.audio
         path = str(whole.path) if type(whole) is AudioFile else None
         columns["path"].append(path)

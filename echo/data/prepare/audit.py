@@ -37,12 +37,15 @@ class Shared:
 class Audit:
     """What was found in a split."""
 
-    rows: Sequence[Utterance]
+    rows: Utterances
     sides: np.ndarray  # of each row, by number
     names: Sequence[str]  # of the sides
     unusable: int  # rows that cannot be used
     unheard: list[str]  # why recordings cannot be decoded
     shared: list[Shared]
+
+    def seconds(self, rows: np.ndarray) -> float:
+        return sum(seconds for (seconds,) in self.rows.take(rows).cells("duration"))
 
 
 def audit_split(
@@ -130,7 +133,7 @@ def of_rows(
     rows: Sequence[np.ndarray],
     examples: list[str],
 ) -> Shared:
-    one, other = (round(1000 * sum(audit.rows[i].duration for i in each)) for each in rows)
+    one, other = (round(1000 * audit.seconds(each)) for each in rows)
     names = audit.names[sides[0]], audit.names[sides[1]]
     return Shared(rule, names, count, (one, other), examples)
 
@@ -144,8 +147,8 @@ def format_audit(audit: Audit) -> str:
     lines = []
     for side, name in enumerate(audit.names):
         rows = np.flatnonzero(audit.sides == side)
-        seconds = sum(audit.rows[i].duration for i in rows)
-        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(round(1000 * seconds))} hours")
+        milliseconds = round(1000 * audit.seconds(rows))
+        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(milliseconds)} hours")
     if audit.unusable:
         lines.append(f"{audit.unusable} rows cannot be used")
     lines += [visible(why) for why in audit.unheard]
