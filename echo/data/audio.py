@@ -8,31 +8,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import soundfile
 import torch
-from torchaudio.transforms import Resample
 
+from echo.data.mixing import MAX_CHANNELS, MAX_RATE, resampling, to_mono_16k
 from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.files import refuse_pipe
 
-MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
 # Suffixes of audio that libsndfile does not read, or knows under another name.
 OTHER_SUFFIXES = re.compile(
     "3g2|3gp|aac|ac3|aif|aifc|alac|amr|ape|asf|avi|awb|ds2|dsf|dss|flv|gsm|m4a|m4b|m4r|m4v|mka|mkv|"
     "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
 )
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
-MAX_CHANNELS = 64  # what large microphone arrays have
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
-CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
-FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
 # How much shorter than its header says an undamaged recording may be: decoders differ by about a
 # frame.
 TOLERANCE_SECONDS = 0.2
@@ -393,80 +388,12 @@ def on_scale(samples: torch.Tensor, name: str) -> torch.Tensor:
     return samples
 
 
-def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
-    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz. DataError if there are
-    no samples or too many channels, if some are not finite, or if the rate is too high."""
-    if rate > MAX_RATE:
-        raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
-    if samples.shape[-1] == 0:
-        raise DataError(f"{name}: the recording is empty")
-    if len(samples) > MAX_CHANNELS:
-        raise DataError(
-            f"{name}: the recording has {len(samples)} channels, more than {MAX_CHANNELS}"
-        )
-    if not torch.isfinite(samples).all():
-        raise DataError(f"{name}: the recording holds samples that are not finite numbers")
-    mono = mixed(samples, rate)
-    rate = plain_rate(rate)
-    return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
-
-
-def mixed(samples: torch.Tensor, rate: int) -> torch.Tensor:
-    """Returns the mean of (channels, samples). Where channels cancel each other out, as those of a
-    microphone wired the wrong way round do, those opposed to the loudest are turned round first;
-    where that does not help, it is the loudest alone."""
-    if not cancels(samples, rate):
-        return samples.mean(0)
-    loudest = samples[samples.var(1, correction=0).argmax()]
-    turned = torch.where((samples @ loudest < 0)[:, None], -samples, samples)
-    return loudest if cancels(turned, rate) else turned.mean(0)
-
-
-def cancels(samples: torch.Tensor, rate: int) -> bool:
-    """Tells whether (channels, samples) cancel each other out: whether their sum has almost nothing
-    of what a channel holds, among the louder ones and in any second that is not much fainter than
-    the others."""
-    if len(samples) == 1:
-        return False
-    # Without constant offsets, which cheap sound cards add to each channel.
-    covariances = torch.stack([second.cov(correction=0) for second in samples.split(rate, -1)])
-    powers = covariances.diagonal(dim1=1, dim2=2)
-    kept = covariances.sum(2).abs()  # of unrelated channels as much as the power
-    loudest = powers.amax(1, keepdim=True)
-    lost = (kept < CANCELLED * powers) & (powers > loudest / 2) & (loudest > FAINT * loudest.mean())
-    return bool(lost.any())
-
-
 def named_like_audio(path: Path) -> bool:
     """Tells whether a file is named like audio, be it audio that can be read or not, and is not
     hidden."""
     suffix = path.suffix.lstrip(".").lower()
     known = OTHER_SUFFIXES.fullmatch(suffix) or suffix.upper() in soundfile.available_formats()
     return bool(known) and suffix != "raw" and not path.name.startswith(".")
-
-
-def plain_rate(rate: int) -> int:
-    """Returns the rate that one counts as in resampling, whose kernel grows with the terms of the
-    reduced ratio rate : 16 kHz. So an odd rate such as 44,056 Hz is rounded to a multiple of 25 Hz,
-    0.02 % off."""
-    return max(25, 25 * round(rate / 25))
-
-
-def resampling(rate: int) -> tuple[int, int, int]:
-    """Returns the step of resampling to 16 kHz, in samples before and after, and how many samples
-    around one it depends on, at the most."""
-    rate = plain_rate(rate)
-    if rate == SAMPLE_RATE:
-        return 1, 1, 0
-    made = resampler(rate, SAMPLE_RATE)
-    step = rate // made.gcd
-    return step, SAMPLE_RATE // made.gcd, made.width + step
-
-
-@lru_cache(maxsize=32)
-def resampler(rate: int, new_rate: int) -> Resample:
-    """Returns a resampler, cached because building its kernel costs more than using it."""
-    return Resample(rate, new_rate)
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:

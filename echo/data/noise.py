@@ -9,14 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import (
-    SUFFIXES,
-    Audio,
-    named_like_audio,
-    opened,
-    read_samples,
-    to_mono_16k,
-)
+from echo.data.audio import SUFFIXES, Audio, named_like_audio, opened, read_samples
+from echo.data.mixing import to_mono_16k
 from echo.data.named import check_folder
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError

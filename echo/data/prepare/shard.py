@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 from echo.config import OnError
-from echo.data.audio import to_mono_16k
+from echo.data.mixing import to_mono_16k
 from echo.data.prepare.workers import done_with
 from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
 from echo.data.utterance import Utterance

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import AudioArray, resampler
+from echo.data.audio import AudioArray
+from echo.data.mixing import resampler
 from echo.data.prepare.filter import measures
 from echo.data.prepare.filter.filter import Filtered, filter_source
 from echo.data.prepare.filter.rules import FilterSettings, Heard
