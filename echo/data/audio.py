@@ -1,4 +1,4 @@
-"""Recordings: whatever libsndfile reads becomes mono float32 at 16 kHz."""
+"""Recordings: whatever libsndfile or PyAV reads becomes mono float32 at 16 kHz."""
 
 import io
 import mmap
@@ -15,6 +15,8 @@ import numpy as np
 import soundfile
 import torch
 
+from echo.data import containers
+from echo.data.containers import ContainerFile, container_format
 from echo.data.mixing import MAX_CHANNELS, MAX_RATE, resampling, to_mono_16k
 from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
@@ -26,15 +28,17 @@ OTHER_SUFFIXES = re.compile(
     "3g2|3gp|aac|ac3|aif|aifc|alac|amr|ape|asf|avi|awb|ds2|dsf|dss|flv|gsm|m4a|m4b|m4r|m4v|mka|mkv|"
     "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
 )
-SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
+SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3", *containers.SUFFIXES)  # of recordings
+READABLE = SUFFIXES if containers.AVAILABLE else SUFFIXES[: -len(containers.SUFFIXES)]
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
 # How much shorter than its header says an undamaged recording may be: decoders differ by about a
 # frame.
 TOLERANCE_SECONDS = 0.2
 TOLERANCE_SHARE = 0.001
 # Seconds decoded before a slice and dropped: an MP3 frame may need bytes of those before it, and an
-# Opus decoder takes seconds to reach the state that it has in the whole recording.
-PREROLL = {"MPEG_LAYER_III": 1.0, "OPUS": 8.0}
+# Opus decoder takes seconds to reach the state that it has in the whole recording. Those of
+# containers bear FFmpeg's names.
+PREROLL = {"MPEG_LAYER_III": 1.0, "OPUS": 8.0, "opus": 8.0, "aac": 1.0, "vorbis": 1.0, "mp3": 1.0}
 SLICE_TOLERANCE = 0.05  # seconds: a slice may end so far behind the recording, as times are rounded
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
@@ -43,6 +47,7 @@ UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written in
 UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
 
 
+SoundFile = soundfile.SoundFile | ContainerFile
 # Chooses of a recording, by its number of samples and its rate, the first sample and the end.
 Choice = Callable[[int, int], tuple[int, int]]
 
@@ -316,7 +321,7 @@ def decode(
             rest = not_heard(content, file.format, seconds)
         # The length of an MP3 may be an estimate: its frames tell.
         tolerance = max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised)
-        if not rest and file.format != "MP3" and promised - seconds > tolerance:
+        if not rest and file.format != "MP3" and abs(promised - seconds) > tolerance:
             rest = f"it is damaged: its header says {promised:.1f} s"
         if rest:
             raise DataError(
@@ -326,7 +331,7 @@ def decode(
         return samples, rate
 
 
-def read_slice(file: soundfile.SoundFile, name: str, choose: Choice) -> torch.Tensor:
+def read_slice(file: SoundFile, name: str, choose: Choice) -> torch.Tensor:
     """Returns what is chosen of a recording, (channels, samples) float32, without decoding much
     more."""
     first, end = choose(file.frames, file.samplerate)
@@ -334,7 +339,9 @@ def read_slice(file: soundfile.SoundFile, name: str, choose: Choice) -> torch.Te
     with quiet_decoder(file):
         file.seek(first - preroll)
         samples = read_samples(file, name, end - first + preroll)[:, preroll:]
-    if samples.shape[-1] < end - first:
+    # The header of a container may be off by a frame.
+    tolerance = TOLERANCE_SECONDS * file.samplerate if isinstance(file, ContainerFile) else 0
+    if samples.shape[-1] < end - first - tolerance:
         raise DataError(f"{name}: is damaged: it ends before its header says")
     return samples
 
@@ -343,7 +350,7 @@ STDERR = Lock()  # held while it leads elsewhere
 
 
 @contextmanager
-def quiet_decoder(file: soundfile.SoundFile) -> Iterator[None]:
+def quiet_decoder(file: SoundFile) -> Iterator[None]:
     """Keeps mpg123 from writing to stderr that the first frames after a seek lack bytes of those
     before them, all of which the pre-roll drops. Its library has no switch for that."""
     if file.subtype != "MPEG_LAYER_III":
@@ -370,7 +377,7 @@ def content_of(source: Path | io.BytesIO) -> Iterator[Content]:
         yield content
 
 
-def read_samples(file: soundfile.SoundFile, name: str, frames: int = -1) -> torch.Tensor:
+def read_samples(file: SoundFile, name: str, frames: int = -1) -> torch.Tensor:
     """Returns (channels, samples) float32 from where the file stands: so many, or all."""
     samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
     return on_scale(samples, name)
@@ -404,12 +411,12 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
 
 
 @contextmanager
-def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
+def opened(source: Path | io.BytesIO, name: str) -> Iterator[SoundFile]:
     """Opens a recording. Errors while it is open become a DataError."""
     try:
         if isinstance(source, Path):
             refuse_pipe(source)
-        with soundfile.SoundFile(source) as file:
+        with sound_file(source, name) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
             if file.frames == UNKNOWN_LENGTH:  # libsndfile would decode only its first block
@@ -417,6 +424,16 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
             yield file
     except UNREADABLE as error:
         raise DataError(f"{name}: {refusal(source, error)}") from None
+
+
+def sound_file(source: Path | io.BytesIO, name: str) -> SoundFile:
+    """Opens a recording by what can read it."""
+    try:
+        return soundfile.SoundFile(source)
+    except soundfile.LibsndfileError:
+        if format := container_format(source):
+            return ContainerFile(source, format, name)
+        raise
 
 
 def refusal(source: Path | io.BytesIO, error: Exception) -> str:
