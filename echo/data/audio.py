@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
@@ -30,6 +31,7 @@ OTHER_SUFFIXES = re.compile(
 )
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3", *containers.SUFFIXES)  # of recordings
 READABLE = SUFFIXES if containers.AVAILABLE else SUFFIXES[: -len(containers.SUFFIXES)]
+CHANNELS = ("left", "right")  # the first two
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
 # How much shorter than its header says an undamaged recording may be: decoders differ by about a
 # frame.
@@ -47,7 +49,7 @@ UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written in
 UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
 
 
-SoundFile = soundfile.SoundFile | ContainerFile
+SoundFile: TypeAlias = soundfile.SoundFile | ContainerFile
 # Chooses of a recording, by its number of samples and its rate, the first sample and the end.
 Choice = Callable[[int, int], tuple[int, int]]
 
@@ -94,6 +96,14 @@ class Audio(ABC):
         """Returns the slice of a longer recording that it is, without opening it; None if it is a
         recording of its own."""
         return None
+
+    def only_channel(self) -> int | None:
+        """Returns the number of the channel that it is, without opening it; None if it is all."""
+        return None
+
+    def whole(self) -> "Audio":
+        """Returns the recording of which it is a slice or a channel; itself if it is neither."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,59 @@ class JoinedAudio(Audio):
 
 
 @dataclass(frozen=True)
+class AudioChannel(Audio):
+    """One channel of a recording, by its number from 0. A part of it is an AudioSlice of this."""
+
+    audio: Audio
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.audio}, channel {channel_name(self.number)}"
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        samples, rate = self.audio.read()
+        return self.alone(samples), rate
+
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        samples, rate = self.audio.read_some(choose)
+        return self.alone(samples), rate
+
+    def alone(self, samples: torch.Tensor) -> torch.Tensor:
+        check_channel(self.number, len(samples), str(self.audio))
+        return samples[self.number : self.number + 1]
+
+    def seconds(self) -> float:
+        return self.audio.seconds()
+
+    def identity(self) -> bytes | None:
+        whole = self.audio.identity()
+        return None if whole is None else b"%b channel %d" % (whole, self.number)
+
+    def fetch(self) -> "AudioChannel":
+        return replace(self, audio=self.audio.fetch())
+
+    def only_channel(self) -> int:
+        return self.number
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
+
+
+def channel_name(number: int) -> str:
+    """Returns what a channel is called in names and manifests."""
+    return CHANNELS[number] if number < len(CHANNELS) else str(number)
+
+
+def check_channel(number: int, channels: int, name: str) -> None:
+    """Raises DataError where a recording of that name has no such channel."""
+    if number >= channels:
+        raise DataError(
+            f"{name}: has {channels} channel{'s' * (channels > 1)}, but the row means its channel "
+            f"{number}, counted from 0 (left is 0, right is 1)"
+        )
+
+
+@dataclass(frozen=True)
 class AudioSlice(Audio):
     """A part of a recording: from `start` to `end`, in seconds; without an end, all the rest.
 
@@ -274,6 +337,12 @@ class AudioSlice(Audio):
 
     def as_slice(self) -> "AudioSlice":
         return self
+
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
 
 
 def clock(seconds: float) -> str:

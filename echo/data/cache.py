@@ -150,6 +150,12 @@ class CachedAudio(Audio):
     def as_slice(self) -> AudioSlice | None:
         return self.audio.as_slice()
 
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
+
     def seconds(self) -> float:
         return self.audio.seconds()
 

@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 from echo.config import OnError
+from echo.data.audio import Audio, channel_name
 from echo.data.mixing import to_mono_16k
 from echo.data.prepare.workers import done_with
 from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
@@ -170,12 +171,25 @@ def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def origin(audio: Audio) -> dict[str, float | str]:
+    """Returns where a part or channel lay in its recording, of which it is cut out."""
+    part, channel = audio.as_slice(), audio.only_channel()
+    return {
+        **({"recording_offset": part.start} if part else {}),
+        **({"recording_channel": channel_name(channel)} if channel is not None else {}),
+    }
+
+
 def metadata(encoded: Encoded) -> bytes:
     row = encoded.utterance
     plain = {k: v for k, v in row.extra.items() if isinstance(v, str | int | float)}
-    if part := row.audio.as_slice():
-        plain["recording_offset"] = part.start
-    record = {**plain, "id": row.id, "text": row.text, "duration": encoded.seconds}
+    record = {
+        **plain,
+        **origin(row.audio),
+        "id": row.id,
+        "text": row.text,
+        "duration": encoded.seconds,
+    }
     if row.speaker is not None:
         record["speaker"] = row.speaker
     return json.dumps(record, ensure_ascii=False).encode()

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
+from echo.data.audio import channel_name
 from echo.data.prepare.filter.measures import Measured, measure_rows
 from echo.data.prepare.filter.rules import (
     FilterSettings,
@@ -17,8 +18,9 @@ from echo.data.prepare.filter.rules import (
     judge_rows,
 )
 from echo.data.prepare.rows import file_path, path_from
-from echo.data.prepare.shard import encode
+from echo.data.prepare.shard import encode, origin
 from echo.data.sources import ReadOptions, scan_source
+from echo.data.sources.row import CHANNEL
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
 from echo.support.files import new_folder, read_object, replace_text, whole_file, writing
@@ -210,8 +212,12 @@ def record_of(row: Measured, real: Path) -> dict[str, Any]:
     path."""
     utterance = row.utterance
     audio = utterance.audio.fetch()
-    part, path = audio.as_slice(), file_path(audio)
-    place = {} if path is None else {"audio_filepath": path_from(real, path)}
+    part, channel, path = audio.as_slice(), audio.only_channel(), file_path(audio)
+    place: dict[str, Any] = origin(audio)  # of what `hold` cuts out
+    if path is not None:
+        place = {"audio_filepath": path_from(real, path)}
+        place |= {"offset": part.start} if part else {}
+        place |= {CHANNEL: channel_name(channel)} if channel is not None else {}
     told = {
         "speaker": utterance.speaker,
         "language": utterance.language,
@@ -219,7 +225,6 @@ def record_of(row: Measured, real: Path) -> dict[str, Any]:
     }
     return {
         **place,
-        **({"offset": part.start} if part else {}),
         "duration": utterance.duration if part else row.sound.seconds,
         "text": utterance.text,
         "id": utterance.id,
