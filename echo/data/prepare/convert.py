@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from echo.data.audio import AudioFile, check_channel, opened
+from echo.data.prepare.count import Count
 from echo.data.prepare.formats.format import Format, Placed, Recording
 from echo.data.prepare.formats.registry import find_format
 from echo.data.prepare.shard import encode, file_key, origin
@@ -29,24 +30,6 @@ logger = logging.getLogger(__name__)
 
 BEYOND = 0.02  # seconds after a recording's end that all tools allow, as durations are rounded
 SUFFIXES = {"OPUS": ".opus", "MPEG_LAYER_III": ".mp3"}  # by libsndfile's subtype
-
-
-@dataclass
-class Count:
-    """How many rows there are, and how long they are."""
-
-    rows: int = 0
-    seconds: float = 0.0
-    unknown: int = 0  # rows of unknown length
-
-    def add(self, seconds: float | None) -> None:
-        self.rows += 1
-        self.seconds += seconds or 0.0
-        self.unknown += seconds is None
-
-    def __str__(self) -> str:
-        unknown = f" and {self.unknown} of unknown length" if self.unknown else ""
-        return f"{self.rows} row{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours{unknown}"
 
 
 @dataclass
