@@ -22,6 +22,7 @@ from echo.data.audio import Audio, AudioFile, channel_name
 from echo.data.mixing import to_mono_16k
 from echo.data.prepare.count import Count
 from echo.data.prepare.kept_lines import KeptLines
+from echo.data.prepare.ogg import without_serial
 from echo.data.prepare.workers import done_with
 from echo.data.sources.read import MAX_WARNINGS
 from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
@@ -245,7 +246,7 @@ def encode(row: Utterance, format: Format) -> Encoded:
             if format == "flac":
                 content = write(*as_integers(samples), rate, "FLAC")
             else:
-                content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
+                content = without_serial(write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG"))
         except soundfile.LibsndfileError as error:
             raise DataError(f"cannot be written as {format} ({error})") from None
     return Encoded(row, content, samples.shape[-1] / rate)

@@ -173,23 +173,26 @@ def adding(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     add(*arguments)
 shard.add = adding
-shard.write_shards(scan_source(sys.argv[1]), Path(sys.argv[2]), "flac", 2)
+shard.write_shards(scan_source(sys.argv[1]), Path(sys.argv[2]), sys.argv[4], 2)
 """
 
 
-def kill_at(spec, out, member):
+def kill_at(spec, out, member, format="flac"):
     """Kills the process that writes shards at this member of a tar file."""
-    arguments = [sys.executable, "-c", KILLED, spec, str(out), str(member)]
+    arguments = [sys.executable, "-c", KILLED, spec, str(out), str(member), format]
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
     assert not out.exists()
 
 
-def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("format", ["flac", "opus"])
+def test_killed_and_started_again_it_ends_with_the_same_bytes(
+    format, tmp_path, monkeypatch, caplog
+):
     """And what was finished is not done again."""
     spec = rows_of(tmp_path)
-    expected = write_shards(scan_source(spec), tmp_path / "at once", max_utterances=2)
+    expected = write_shards(scan_source(spec), tmp_path / "at once", format, 2)
     out, hidden = tmp_path / "out", tmp_path / ".out.writing"
-    kill_at(spec, out, 6)
+    kill_at(spec, out, 6, format)
     assert (hidden / "shard-000000.tar").exists()
     assert len((hidden / "shards.jsonl").read_text().splitlines()) == 1
     before = (hidden / "shard-000000.tar").stat().st_mtime_ns
@@ -200,7 +203,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, monkeypa
         shard, "encode", lambda row, format: encoded.append(row) or encode(row, format)
     )
     caplog.clear()
-    done = write_shards(scan_source(spec), out, max_utterances=2)
+    done = write_shards(scan_source(spec), out, format, 2)
     assert [row.text for row in encoded] == [f"text {number}" for number in range(2, 7)]
     assert "goes on after 1 finished shards, with 2 rows" in caplog.text
     assert files(out) == files(tmp_path / "at once")
@@ -379,3 +382,15 @@ def test_the_bar_ends_its_line_before_an_error_is_shown(tmp_path, capsys):
     with pytest.raises(DataError, match="none of the 1 rows"):
         write_shards(iter([DataError("a.wav is missing")]), tmp_path / "out", progress=True)
     assert capsys.readouterr().err.endswith("\n")
+
+
+def test_opus_depends_on_the_sound_alone(tmp_path):
+    """libogg, which libsndfile reads by, drops pages whose checksum is wrong."""
+    rows = [utterance(write(tmp_path / "a.wav", tone(3)))]
+    once, again = (encode(rows[0], "opus").content for _ in range(2))
+    assert once == again
+    found, rate = soundfile.read(io.BytesIO(once))
+    assert len(found) == 3 * rate
+    damaged = bytearray(once)
+    damaged[-1] ^= 1
+    assert len(soundfile.read(io.BytesIO(damaged))[0]) < 3 * rate
