@@ -255,8 +255,8 @@ def check_channel(number: int, channels: int, name: str) -> None:
     """Raises DataError where a recording of that name has no such channel."""
     if number >= channels:
         raise DataError(
-            f"{name}: has {channels} channel{'s' * (channels > 1)}, but the row means its channel "
-            f"{number}, counted from 0 (left is 0, right is 1)"
+            f"{name}: has {channels} channel{'s' * (channels > 1)}, so there is no channel "
+            f"{channel_name(number)} (left is 0, right is 1)"
         )
 
 
