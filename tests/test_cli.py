@@ -341,8 +341,9 @@ def test_a_reader_that_leaves_ends_nothing(tmp_path):
 
 
 def test_any_error_of_the_system_is_one_sentence(monkeypatch, capsys, tmp_path):
-    for name in ("x" * 300 + ".yaml", "\udcff.yaml"):
+    for name in ("x" * 300 + ".yaml", "x" * 5000, "\udcff.yaml"):
         code, _, error = run(monkeypatch, capsys, "train", name)
         assert code == 2
+        assert len(error) < 2000
         assert "\n" not in error.strip()
         assert error.startswith("echo-asr: ")

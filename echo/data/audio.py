@@ -497,8 +497,10 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[SoundFile]:
 
 def sound_file(source: Path | io.BytesIO, name: str) -> SoundFile:
     """Opens a recording by what can read it."""
+    # As bytes: soundfile cannot encode a name that is not UTF-8.
+    place = os.fsencode(source) if isinstance(source, Path) else source
     try:
-        return soundfile.SoundFile(source)
+        return soundfile.SoundFile(place)
     except soundfile.LibsndfileError:
         if format := container_format(source):
             return ContainerFile(source, format, name)
