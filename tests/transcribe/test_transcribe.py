@@ -18,7 +18,7 @@ from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import ConfigError
+from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
 from echo.transcribe.formats import render_json
