@@ -222,6 +222,10 @@ SLIPS = {
         ["data", "split", "a", "b", "--check", "--out", "c", "--dev", "1%"],
         "--check writes nothing: leave out --out, --dev",
     ),
+    "corrections into a page": (
+        ["data", "apply", "c.jsonl", "a.jsonl", "a.html"],
+        "OUT is 'a.html', but must name a file that ends in .jsonl",
+    ),
     "a page that is no page": (
         ["data", "explore", "a.jsonl", "--out", "a.jsonl"],
         "--out is 'a.jsonl', but must name a file that ends in .html",
