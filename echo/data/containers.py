@@ -105,6 +105,8 @@ class ContainerFile:
             if not container.streams.audio:
                 raise ValueError("it has no audio track")
             track = container.streams.audio[0]
+            if track.codec_context is None:
+                raise ValueError("FFmpeg has no decoder for its audio track")
             if track.duration:
                 return float(track.duration * track.time_base)
             start = float((track.start_time or 0) * track.time_base)
