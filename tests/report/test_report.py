@@ -1,8 +1,8 @@
 """What a page says of a result, and which results it takes."""
 
 import json
-import shutil
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
