@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 import pyarrow as pa
 
-from echo.data.audio import Audio, AudioFile, AudioSlice
+from echo.data.audio import Audio, AudioChannel, AudioFile, AudioSlice
 from echo.data.utterance import Utterance
 
 T = TypeVar("T")
@@ -30,10 +30,11 @@ FIELDS: dict[str, pa.DataType] = {
     "task": pa.large_string(),
     "set": pa.large_string(),
 }
-# A recording is a file, or the number of another kind of audio; or a part of one of these.
+# A recording is a file, or the number of another kind of audio; or a channel or part of these.
 AUDIO: dict[str, pa.DataType] = {
     "path": pa.large_binary(),
     "other": pa.int64(),
+    "channel": pa.int64(),
     "start": pa.float64(),
     "end": pa.float64(),
 }
@@ -120,8 +121,10 @@ class Utterances(Sequence[Utterance]):
     def made(self, rows: np.ndarray) -> Iterator[Utterance]:
         """Makes objects of some rows of the table."""
         values = zip(self.cells_of(rows, *FIELDS), self.cells_of(rows, *AUDIO), strict=True)
-        for told, (path, other, start, end) in values:
+        for told, (path, other, channel, start, end) in values:
             audio = self.others[other] if path is None else AudioFile(Path(path))
+            if channel is not None:
+                audio = AudioChannel(audio, channel)
             if start is not None:
                 audio = AudioSlice(audio, start, end)
             if self.change:
@@ -139,9 +142,12 @@ def record_batch(block: Sequence[Utterance], others: list[Audio]) -> pa.RecordBa
     for each in block:
         part = each.audio if type(each.audio) is AudioSlice else None
         whole = part.audio if part else each.audio
+        channel = whole if type(whole) is AudioChannel else None
+        whole = channel.audio if channel else whole
         path = str(whole.path) if type(whole) is AudioFile else None
         columns["path"].append(path)
         columns["other"].append(len(others) if path is None else None)
+        columns["channel"].append(channel.number if channel else None)
         columns["start"].append(part.start if part else None)
         columns["end"].append(part.end if part else None)
         if path is None:
@@ -185,7 +191,8 @@ class Joined(Sequence[Utterance]):
 
 
 def cells(utterances: Iterable[Utterance], *names: str) -> Iterator[tuple[Any, ...]]:
-    """Yields what each utterance has in some fields; "start" is that of a slice, or None."""
+    """Yields what each utterance has in some fields; "start" is that of a slice, and
+    "channel" the only one that is heard, or None."""
     if isinstance(utterances, Utterances):
         return utterances.cells(*names)
     if isinstance(utterances, Joined):
@@ -197,6 +204,8 @@ def cell(utterance: Utterance, name: str) -> Any:
     if name == "start":
         part = utterance.audio.as_slice()
         return part.start if part else None
+    if name == "channel":
+        return utterance.audio.only_channel()
     return getattr(utterance, name)
 
 

@@ -10,17 +10,19 @@ from echo.data.utterance import Utterance
 
 def describe(utterances: Iterable[Utterance]) -> dict[str, Any]:
     """Counts `utterances`, `seconds` of audio and `speakers` (None where none is named), and gives
-    a `fingerprint`: the same for the same ids, transcripts, durations and starts of slices in any
-    order."""
+    a `fingerprint`: the same for the same ids, transcripts, durations, starts of slices and
+    channels in any order."""
     digests, speakers, seconds = [], set(), 0.0
-    for name, text, duration, speaker, start in cells(
-        utterances, "id", "text", "duration", "speaker", "start"
+    for name, text, duration, speaker, start, channel in cells(
+        utterances, "id", "text", "duration", "speaker", "start", "channel"
     ):
         seconds += duration
         speakers.add(speaker)
         told: tuple[Any, ...] = name, text, round(duration, 3)
         if start is not None:
             told += (round(start, 3),)
+        if channel is not None:
+            told += ("channel", channel)
         digests.append(hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest())
     return {
         "utterances": len(digests),

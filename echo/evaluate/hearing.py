@@ -13,8 +13,9 @@ from echo.config import DecodeSettings, load_config
 from echo.data.fingerprint import describe
 from echo.data.named import training_sources
 from echo.data.prepare.filter.filter import origins
-from echo.data.prepare.filter.measures import KeptLines, Measured, key_of
+from echo.data.prepare.filter.measures import Measured, key_of
 from echo.data.prepare.filter.rules import Heard
+from echo.data.prepare.kept_lines import KeptLines
 from echo.data.utterance import Utterance
 from echo.evaluate.alignment import Alignment, align
 from echo.evaluate.decoding import transcribe_set

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from echo.data.audio import AudioBytes, AudioFile, AudioSlice
+from echo.data.audio import AudioBytes, AudioChannel, AudioFile, AudioSlice
 from echo.data.columns import BLOCK, Joined, Utterances, cell, cells
 from echo.data.examples import ExampleReader, check_utterances
 from echo.data.fingerprint import describe, ordered_fingerprint
@@ -26,23 +26,25 @@ ROWS = [
     Utterance("b#2", AudioSlice(AudioFile(Path("/y.flac")), 0.5, 2.75), "", 2.25, language="de"),
     Utterance("c", RECORDING, "one", 1.0, task="translate", extra={"n": None, "list": 1.5}),
     Utterance("d", AudioSlice(RECORDING, 3.0), "two", 0.1 + 0.2, extra={"day": datetime.date.min}),
+    Utterance("e", AudioChannel(AudioFile(Path("a.wav")), 0), "left", 2.0),
+    Utterance("f", AudioSlice(AudioChannel(RECORDING, 1), 0.5, 1.0), "right", 0.5),
     Utterance("\udce9", AudioFile(Path("\udce9.wav")), "three", 9.0, where="\udce9:3", set="dev"),
 ]
 
 
 def test_what_goes_in_comes_out():
     held = Utterances.of(ROWS)
-    assert list(held) == ROWS == [held[i] for i in range(5)] == [held[i] for i in range(-5, 0)]
+    assert list(held) == ROWS == [held[i] for i in range(7)] == [held[i] for i in range(-7, 0)]
     assert list(held[1:4]) == ROWS[1:4]
     assert list(held.take([4, 0, 0])[::-1]) == [ROWS[0], ROWS[0], ROWS[4]]
     assert list(pickle.loads(pickle.dumps(held[3:]))) == ROWS[3:]
     assert list(Utterances.of([])) == []
     with pytest.raises(IndexError):
-        held[5]
+        held[7]
 
 
 def test_cells_are_those_of_objects():
-    names = ("id", "text", "duration", "start", "speaker", "extra", "where", "language", "task")
+    names = ("id", "text", "duration", "start", "speaker", "extra", "where", "channel")
     told = [tuple(cell(row, name) for name in names) for row in ROWS]
     held = Utterances.of(ROWS)
     assert [*cells(held, *names)] == [*cells(ROWS, *names)] == told
@@ -58,10 +60,10 @@ def test_recordings_are_changed_when_they_are_used():
 
 def test_sequences_that_are_joined_are_one():
     joined = Joined([ROWS[:2], [], Utterances.of(ROWS[2:])])
-    assert list(joined) == list(joined[:]) == [joined[i] for i in range(5)] == ROWS
+    assert list(joined) == list(joined[:]) == [joined[i] for i in range(7)] == ROWS
     assert joined[-1] == ROWS[-1]
     with pytest.raises(IndexError):
-        joined[5]
+        joined[7]
 
 
 def test_a_source_of_many_blocks_is_read_in_its_order(tmp_path):

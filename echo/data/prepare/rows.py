@@ -66,9 +66,9 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
 
 
 def file_path(audio: Audio) -> Path | None:
-    """Returns the file that a recording or a part of one is in; None if it is no file."""
-    part = audio.as_slice()
-    whole = part.audio if part else audio
+    """Returns the file that a recording, or a part or channel of one is in; None if it is no
+    file."""
+    whole = audio.whole()
     return whole.path if isinstance(whole, AudioFile) else None
 
 
