@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from echo.data.check import DAMAGED, MAX_SECONDS, Report, check_each
+from echo.data.check import DAMAGED, MAX_SECONDS, Report, check_rows
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.report.dataset import (
@@ -74,7 +74,7 @@ def write_exploration(
     found = Exploration(survey, Report(spec))
     entries: list[Entry] = []
     judged, same = tee(some(spec, options, numbers))
-    checked = check_each((each.utterance for each in same), max_seconds)
+    checked = check_rows((each.utterance for each in same), max_seconds)
     for number, each, row in zip(numbers, judged, checked, strict=True):
         if row.utterance is None and each.reasons:
             row = replace(row, flaws=[])  # its reasons say that already

@@ -74,14 +74,6 @@ class Applied:
     refused: list[str] = field(default_factory=list)  # a sentence for each correction
 
 
-class Line(NamedTuple):
-    """A row that a correction may be about, and the number of its line."""
-
-    number: int
-    row: Row
-    utterance: Utterance
-
-
 def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOptions) -> Applied:
     """Writes a new manifest of a data set in which texts are corrected, and `text_before` says what
     they were. It is whole, or not there. Rows that cannot be used are logged and left out.
@@ -95,7 +87,7 @@ def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOpti
         raise EchoError(f"{out}: exists, and nothing is overwritten; choose another name")
     done = Applied()
     wanted = read_corrections(corrections, done.refused)
-    named: dict[Identity, list[Line]] = {key: [] for key in wanted}
+    named: dict[Identity, list[tuple[int, Row, Utterance]]] = {key: [] for key in wanted}
     lines: list[str] = []
     folder = out.parent.resolve()
     for found in usable_rows(spec, options):
@@ -105,17 +97,18 @@ def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOpti
             continue
         key = identity(**place_of(*found))
         if key in named:
-            named[key].append(Line(len(lines), *found))
+            named[key].append((len(lines), *found))
         lines.append(manifest_line(*found, folder))
         done.written.add(found[1].duration)
     for key, correction in wanted.items():
-        fitting = [line for line in named[key] if line.utterance.text == correction.before]
+        fitting = [each for each in named[key] if each[-1].text == correction.before]
         if len(fitting) == 1:
             number, row, utterance = fitting[0]
             lines[number] = manifest_line(corrected(row, correction), utterance, folder)
             done.corrected.add(utterance.duration)
         else:
-            done.refused.append(refusal(correction, spec, fitting or named[key]))
+            about = [utterance for *_, utterance in fitting or named[key]]
+            done.refused.append(refusal(correction, spec, about))
     if not done.corrected.rows:
         raise DataError(f"{corrections}: nothing can be applied; {done.refused[0]}")
     replace_text(out, "".join(lines))
@@ -151,15 +144,15 @@ def read_corrections(path: Path, refused: list[str]) -> dict[Identity, Correctio
     return {key: several[0] for key, several in found.items() if len(several) == 1}
 
 
-def refusal(correction: Correction, spec: str, named: Sequence[Line]) -> str:
-    """Returns why a correction was not applied to any of the rows that it may name."""
+def refusal(correction: Correction, spec: str, named: Sequence[Utterance]) -> str:
+    """Returns why a correction was not applied, by the rows that bear its name."""
     where, row = correction.where, correction.row
     if len(named) > 1:
-        places = ", ".join(line.row.where for line in named[:3])
+        places = ", ".join(utterance.where for utterance in named[:3])
         return f"{where}: fits {len(named)} rows ({places}): give each an id of its own"
     if named:
         return (
-            f"{where}: the text of {brief(row.id)!r} is {brief(named[0].utterance.text)!r}, not "
+            f"{where}: the text of {brief(row.id)!r} is {brief(named[0].text)!r}, not "
             f"{brief(correction.before)!r} as when it was corrected"
         )
     part = f"{brief(row.file)!r} from {row.start} s"
