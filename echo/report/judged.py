@@ -16,7 +16,7 @@ from echo.data.prepare.filter.filter import KEPT, RECORD, REJECTED
 from echo.data.sources import ReadOptions, Row, scan_rows
 from echo.data.sources.row import checked
 from echo.data.utterance import Utterance
-from echo.report.timelines import Recordings, long_recording
+from echo.report.timelines import Recordings, part_of_file
 from echo.support.errors import DataError
 from echo.support.files import read_object
 
@@ -60,8 +60,8 @@ class Judged:
             "rejected": self.is_rejected or None,
         }
         if isinstance(row, Row) and isinstance(one, Utterance):
-            audio = long_recording(one)
-            found |= {"place": place_of(row, one), "recording": audio and recordings.get(audio)}
+            part = part_of_file(one.audio)
+            found |= {"place": place_of(row, one), "recording": part and recordings.get(part.audio)}
         elif self.reasons:  # a rejected row may lack a recording, but be named and have a text
             words = {key: self.record.get(key) for key in ("id", "text")}
             found |= {key: word for key, word in words.items() if isinstance(word, str)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from echo.data.audio import Audio
+from echo.data.audio import Audio, AudioSlice
 from echo.data.prepare.rows import file_path
 from echo.data.utterance import Utterance
 from echo.report.sound import link
@@ -72,10 +72,10 @@ class Recordings:
     found: defaultdict[Audio, Spans] = field(default_factory=lambda: defaultdict(Spans))
 
     def add(self, utterance: Utterance, is_rejected: bool) -> None:
-        part, audio = utterance.audio.as_slice(), long_recording(utterance)
-        if part and audio:
-            spans = self.found[audio].rejected if is_rejected else self.found[audio].kept
-            spans.append((part.start, part.start + utterance.duration))
+        if part := part_of_file(utterance.audio):
+            spans = self.found[part.audio]
+            span = part.start, part.start + utterance.duration
+            (spans.rejected if is_rejected else spans.kept).append(span)
 
     def timelines(self) -> list[Timeline]:
         """Returns those with several rows; first those with most that is rejected or unlabelled."""
@@ -87,11 +87,9 @@ class Recordings:
         return sorted(several, key=lambda each: -each.rejected - each.unlabelled)
 
 
-def long_recording(utterance: Utterance) -> Audio | None:
-    """Returns the file, or the channel of one, that an utterance is a part of; None if it is a
-    recording of its own."""
-    part = utterance.audio.as_slice()
-    return part.audio if part and file_path(part) else None
+def part_of_file(audio: Audio) -> AudioSlice | None:
+    """Returns audio if it is a part of a file or of one channel of a file."""
+    return audio.as_slice() if file_path(audio) else None
 
 
 def whole(audio: Audio, spans: Iterable[Span]) -> float:
