@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from echo.config import DecodeSettings, OnError
 from echo.data.batch import Batch
 from echo.data.examples import ExampleReader
 from echo.data.loading import evaluation_batches
-from echo.data.tokenizer import decode_transcripts, special_ids
+from echo.data.tokenizer import decode_transcripts, special_ids, text_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
-from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.evaluate.ctc_prefix import CtcPrefixScorer, CtcTextScorer
 from echo.model.fallback import most_tokens, token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
@@ -180,6 +181,17 @@ def encode(model: EchoForConditionalGeneration, batch: Batch) -> EncoderOutput:
     )
 
 
+def spelling(loaded: LoadedModel, special: Set[int]) -> Callable[[int], list[int]]:
+    """Returns what writes a token of the decoder in those of a CTC head; special ones have none."""
+
+    @cache
+    def spell(token: int) -> list[int]:
+        text = "" if token in special else loaded.tokenizer.decode([token])
+        return text_ids(loaded.ctc_tokenizer, text)
+
+    return spell
+
+
 @torch.inference_mode()
 def generate(
     loaded: LoadedModel,
@@ -195,16 +207,14 @@ def generate(
         encoded = encode(model, batch)
     batch = batch.to(model.device)
     processors = LogitsProcessorList()
-    if model.config.ctc and not model.config.ctc_vocabulary and settings.ctc_weight > 0:
+    if model.config.ctc and settings.ctc_weight > 0:
+        heard = ctc_logits(model, encoded), encoder_lengths(batch.attention_mask)
+        ids = loaded.ctc_tokenizer.pad_token_id, tokenizer.eos_token_id
+        special = special_ids(tokenizer)
         processors.append(
-            CtcPrefixScorer(
-                ctc_logits(model, encoded),
-                encoder_lengths(batch.attention_mask),
-                settings.ctc_weight,
-                blank=tokenizer.pad_token_id,
-                end=tokenizer.eos_token_id,
-                special_ids=special_ids(tokenizer).to(model.device),
-            )
+            CtcTextScorer(*heard, settings.ctc_weight, *ids, spelling(loaded, set(special.tolist())))
+            if model.config.ctc_vocabulary
+            else CtcPrefixScorer(*heard, settings.ctc_weight, *ids, special.to(model.device))
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     told = {key: value for key, value in batch.told._asdict().items() if value is not None}

@@ -343,10 +343,9 @@ def test_what_whisper_lacks_is_not_lost_on_the_way_back(whisper, tmp_path):
     convert(whisper, tmp_path / "echo", PLAIN)
     with pytest.raises(EchoError, match=r"which has no attention\.max_span=7"):
         convert(tmp_path / "echo", tmp_path / "back", ["attention.max_span=7"])
-    for own, called in (("cross_positions", "cross_positions"), ("ctc", "a CTC head")):
-        edit("config.json", **{own: True})(tmp_path / "echo")
-        with pytest.raises(EchoError, match=f"cannot become a Whisper, because it has {called}"):
-            convert(tmp_path / "echo", tmp_path / "back")
+    edit("config.json", cross_positions=True)(tmp_path / "echo")
+    with pytest.raises(EchoError, match="cannot become a Whisper, because it has cross_positions"):
+        convert(tmp_path / "echo", tmp_path / "back")
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(whisper, tmp_path, monkeypatch):
