@@ -297,7 +297,8 @@ class TeacherSettings:
 class LossSettings:
     """What training minimises: cross-entropy and these losses."""
 
-    # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint.
+    # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint. Above 0, an `init`
+    # without a CTC head gets one.
     ctc_weight: Share | None = None
     # Share of the probability that label smoothing takes from the correct token.
     label_smoothing: Share = 0.0

@@ -55,9 +55,7 @@ def train_vocabulary(
     return vocab, merges
 
 
-def own_tokenizer(
-    vocab: dict[str, int], merges: Iterable[Sequence[str]]
-) -> WhisperTokenizer:
+def own_tokenizer(vocab: dict[str, int], merges: Iterable[Sequence[str]]) -> WhisperTokenizer:
     """Returns the tokenizer of a vocabulary that was trained."""
     # WhisperTokenizer, because pipelines and `generate` call methods that only it has, and
     # because `AutoTokenizer` finds it by name. It is always a byte-level BPE.

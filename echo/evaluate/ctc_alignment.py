@@ -39,9 +39,7 @@ def best_path(
     return spoken.nonzero()[:, 0], begins.cumsum(0)[spoken] - 1, scores[spoken]
 
 
-def word_times(
-    log_probs: torch.Tensor, words: Sequence[str], tokenizer: Any
-) -> WordTimes | None:
+def word_times(log_probs: torch.Tensor, words: Sequence[str], tokenizer: Any) -> WordTimes | None:
     """Returns the times of words, each from its first frame to its last; of one that holds no
     character of the CTC head's, the time between its neighbours.
 

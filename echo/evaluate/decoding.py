@@ -117,9 +117,7 @@ def decode_with_times(
         path = best_ctc_tokens(loaded, batch, encoded)
         texts = decode_transcripts(loaded.ctc_tokenizer, path)
     else:
-        texts = decode_transcripts(
-            loaded.tokenizer, generate(loaded, batch, settings, encoded)
-        )
+        texts = decode_transcripts(loaded.tokenizer, generate(loaded, batch, settings, encoded))
     if not loaded.model.config.ctc:
         return [(text, None) for text in texts]
     words = [[f" {word}" for word in text.split()] for text in texts]
@@ -212,7 +210,9 @@ def generate(
         ids = loaded.ctc_tokenizer.pad_token_id, tokenizer.eos_token_id
         special = special_ids(tokenizer)
         processors.append(
-            CtcTextScorer(*heard, settings.ctc_weight, *ids, spelling(loaded, set(special.tolist())))
+            CtcTextScorer(
+                *heard, settings.ctc_weight, *ids, spelling(loaded, set(special.tolist()))
+            )
             if model.config.ctc_vocabulary
             else CtcPrefixScorer(*heard, settings.ctc_weight, *ids, special.to(model.device))
         )

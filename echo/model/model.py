@@ -362,8 +362,8 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
 @dataclass
 class EchoOutput(Seq2SeqLMOutput):
     """`ctc_logits` is (B, encoder frames, tokens of the head) if the model has a CTC head and ran
-    its encoder in this call, otherwise None. `scores` is what `score` returned; `logits` is None then.
-    """
+    its encoder in this call, otherwise None. `scores` is what `score` returned; `logits` is None
+    then."""
 
     ctc_logits: torch.Tensor | None = None
     scores: Any = None

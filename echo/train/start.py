@@ -88,9 +88,7 @@ def starting_point(
         settings = head_settings(config, model.config)
         assert settings is not None
         model.config.ctc, model.config.ctc_layers = True, settings.layers
-        model.config.ctc_vocabulary = vocabulary or ctc_vocabulary(
-            settings, all_utterances(corpus)
-        )
+        model.config.ctc_vocabulary = vocabulary or ctc_vocabulary(settings, all_utterances(corpus))
         model.ctc_head = CtcHead(model.config)
         model._init_weights(model.ctc_head)
     heard = Limits.of(model.config)

@@ -80,7 +80,9 @@ def heard_around(segments: Sequence[Segment], group: range, most: float) -> tupl
     segments beside it."""
     first, last = segments[group[0]], segments[group[-1]]
     before = segments[group[0] - 1].end if group[0] else -2 * MARGIN
-    after = segments[group[-1] + 1].start if group[-1] + 1 < len(segments) else last.end + 2 * MARGIN
+    after = (
+        segments[group[-1] + 1].start if group[-1] + 1 < len(segments) else last.end + 2 * MARGIN
+    )
     start = max(0.0, first.start - min(MARGIN, max(0.0, first.start - before) / 2))
     return start, min(last.end + min(MARGIN, max(0.0, after - last.end) / 2), start + most)
 

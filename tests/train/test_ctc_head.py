@@ -152,7 +152,11 @@ def test_merging_keeps_the_head(start, headed, tmp_path):
     path = tmp_path / "0.5" / "config.json"
     other = copy.deepcopy(content := json.loads(path.read_text()))
     other["ctc_vocabulary"]["vocab"] = dict(
-        zip(content["ctc_vocabulary"]["vocab"], range(merged.config.ctc_size - 1, -1, -1), strict=True)
+        zip(
+            content["ctc_vocabulary"]["vocab"],
+            range(merged.config.ctc_size - 1, -1, -1),
+            strict=True,
+        )
     )
     path.write_text(json.dumps(other))
     with pytest.raises(DataError, match="their CTC heads have different tokens"):
