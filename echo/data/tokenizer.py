@@ -68,11 +68,18 @@ def own_tokenizer(vocab: dict[str, int], merges: Iterable[Sequence[str]]) -> Whi
     )
 
 
-def ctc_tokenizer(config: Any, tokenizer: WhisperTokenizer) -> WhisperTokenizer:
+def ctc_tokenizer(config: Any, tokenizer: Any) -> Any:
     """Returns the tokenizer of the CTC head of a model with this `EchoConfig`: its own, or the
-    decoder's."""
+    decoder's. DataError if the config's makes none."""
     own = config.ctc_vocabulary
-    return own_tokenizer(own["vocab"], own["merges"]) if own else tokenizer
+    if own is None:
+        return tokenizer
+    try:
+        return own_tokenizer(own["vocab"], own["merges"])
+    except Exception as error:  # for damaged entries the libraries have no one base
+        raise DataError(
+            f"config.json: its ctc_vocabulary makes no tokenizer ({reason(error)})"
+        ) from None
 
 
 def text_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:

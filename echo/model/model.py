@@ -98,8 +98,10 @@ class EchoConfig(WhisperConfig):
             raise ValueError(
                 f"ctc_layers is {self.ctc_layers!r}, but must be one of: {', '.join(CTC_LAYERS)}"
             )
-        if self.ctc_vocabulary and not self.ctc_vocabulary.get("vocab"):
-            raise ValueError("ctc_vocabulary holds no vocab")
+        if self.ctc_vocabulary is not None:
+            ids = self.ctc_vocabulary.get("vocab", {}).values()
+            if not ids or sorted(ids) != [*range(len(ids))]:
+                raise ValueError("ctc_vocabulary has no vocab with ids from 0 on")
         attention = self.resolved_attention()  # raises an error if a setting is not allowed
         if self.encoder_positions not in ENCODER_POSITIONS:
             raise ValueError(

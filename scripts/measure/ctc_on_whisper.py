@@ -133,7 +133,7 @@ def measures(
     """Yields the name of each row and what measures it."""
     options = ReadOptions(allow_outside=True)
     speech = sample(read_source(arguments.dev, options), arguments.utterances)
-    digits = ConnectedDigits(Path(arguments.digits), 1, "dev", arguments.utterances)
+    digits = ConnectedDigits(Path(arguments.digits), 1, arguments.utterances, "dev")
     rows = digits.eval_utterances()[: arguments.utterances]
     has = loaded.model.config.ctc
     for name, told in DECODINGS.items():

@@ -8,8 +8,8 @@ import torch
 
 from echo.checkpoints.load import load_model
 from echo.checkpoints.merge import merge_models
-from echo.checkpoints.run import CheckpointFolder
-from echo.config import load_config
+from echo.checkpoints.run import CheckpointFolder, save_model
+from echo.config import DecodeSettings, load_config
 from echo.data.batch import Collator
 from echo.data.build import build_corpus
 from echo.data.examples import ExampleReader
@@ -134,7 +134,7 @@ def test_evaluations_tell_what_the_head_hears(headed, shared):
     loaded = load_model(str(headed), "last")
     config = load_config(headed / "config.yaml")
     utterances = build_corpus(config.data, 1).eval_utterances()[:4]
-    alone = evaluate_model(loaded, utterances, config.decode.__class__(ctc_alone=True))
+    alone = evaluate_model(loaded, utterances, DecodeSettings(ctc_alone=True))
     letters = {c for text in alone.transcripts.texts for c in text}
     assert letters <= {*loaded.ctc_tokenizer.get_vocab(), " "}
     joint = evaluate_model(loaded, utterances)
@@ -174,6 +174,24 @@ def test_merging_keeps_the_head(start, headed, tmp_path):
 def test_settings_that_do_not_fit_the_head_are_refused(shared, headed, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         start_run(with_head(shared, headed, **changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"vocab": {"a": 0, "b": 2}}, "config.json: .*ctc_vocabulary has no vocab"),
+        ({"merges": [["x"]]}, "ctc_vocabulary makes no tokenizer"),
+    ],
+)
+def test_a_damaged_vocabulary_is_named(headed, tmp_path, damage, message):
+    loaded = load_model(str(headed), "last")
+    save_model(loaded.model, loaded.tokenizer, tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    content["ctc_vocabulary"].update(damage)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        _ = load_model(str(tmp_path)).ctc_tokenizer
 
 
 def test_from_scratch_the_head_may_have_tokens_of_its_own(shared, tmp_path):
