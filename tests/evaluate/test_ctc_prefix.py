@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.evaluate.ctc_prefix import CANDIDATES, CtcPrefixScorer, CtcTextScorer
 
 BLANK, END, START, A, B = range(5)
 SPECIAL = torch.tensor([BLANK, END, START])
@@ -69,3 +69,44 @@ def test_the_weight_interpolates():
         scorer(logits, [5], 0.3)(ids, scores), 0.7 * scores.log_softmax(-1) + 0.3 * ctc
     )
     torch.testing.assert_close(scorer(logits, [5], 0.0)(ids, scores), scores.log_softmax(-1))
+
+
+SPELLING = {0: [A], 1: [A, B], 2: [B, A, A], 3: [], 4: [B]}  # the head's tokens of a decoder's
+STOP, PROMPT = 5, 6
+
+
+def probability_of(beginning, texts):
+    return sum(p for text, p in texts.items() if text[: len(beginning)] == beginning)
+
+
+def text_scorer(logits, lengths, weight=1.0):
+    return CtcTextScorer(
+        logits, torch.tensor(lengths), weight, BLANK, STOP, lambda token: SPELLING.get(token, [])
+    )
+
+
+@pytest.mark.parametrize("prefix", [(), (0,), (1, 3), (4, 0)])
+def test_a_tokens_text_is_scored_over_all_paths(prefix):
+    """Given the text so far; one without text is as probable as that."""
+    logits, lengths = random_logits(2, 6, 5), [6, 5]
+    scorer = text_scorer(logits, lengths)
+    for end in range(len(prefix) + 1):  # token by token, as the decoder writes
+        scores = scorer(torch.tensor([[PROMPT, PROMPT, *prefix[:end]]] * 2), torch.zeros(2, 7))
+    said = tuple(letter for token in prefix for letter in SPELLING[token])
+    for row, length in enumerate(lengths):
+        texts = transcripts(logits[row, :length].log_softmax(-1))
+        begun = probability_of(said, texts)
+        for token, letters in SPELLING.items():
+            wanted = probability_of((*said, *letters), texts) / begun
+            assert scores[row, token].exp().item() == pytest.approx(wanted, rel=1e-3, abs=1e-7)
+        wanted = texts.get(said, 0) / begun
+        assert scores[row, STOP].exp().item() == pytest.approx(wanted, rel=1e-3, abs=1e-7)
+
+
+def test_only_the_decoders_best_tokens_and_the_end_are_scored():
+    logits = random_logits(1, 6, 5)
+    scores = torch.randn(1, 100)
+    scores[0, STOP] = -50
+    found = text_scorer(logits, [6], 0.5)(torch.tensor([[PROMPT]]), scores)
+    kept = found.isfinite().nonzero()[:, 1].tolist()
+    assert {*kept} == {*scores.topk(CANDIDATES - 1).indices[0].tolist(), STOP}

@@ -420,7 +420,12 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     assert found.segments[0].end == pytest.approx(1.7, abs=0.15)
     assert all(a.end <= b.start for a, b in pairwise(found.segments))
     assert all(s.text == f"piece at {s.start:.1f}" for s in found.segments)
-    with pytest.raises(ConfigError, match="cannot time words"):
+
+
+def test_a_model_without_heads_that_time_words_is_refused():
+    loaded = untrained()
+    loaded.model.config.ctc = False
+    with pytest.raises(ConfigError, match="cannot time words: it has no CTC head"):
         Transcriber(loaded, TranscribeSettings(words=True))
 
 
