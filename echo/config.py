@@ -410,8 +410,9 @@ class DecodeSettings:
 
     # Number of beams; 1 is greedy decoding.
     beams: Annotated[int, Range(1, 1000)] = 1
-    # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it.
-    ctc_weight: Share = 0.5
+    # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it, and null is
+    # 0.5, but 0 for a head with tokens of its own.
+    ctc_weight: Share | None = None
     # Whether the CTC head alone writes the text, its most probable token in each frame, without
     # the decoder; that shows what the encoder knows.
     ctc_alone: bool = False

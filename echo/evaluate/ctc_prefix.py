@@ -63,7 +63,8 @@ class CtcPrefixScorer(LogitsProcessor):
         if len(self.log) < len(input_ids):  # beams
             self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
         state = self.advance(input_ids)
-        ctc = self.candidates(state)
+        # Given the text so far, because beams add up the scores of their tokens.
+        ctc = self.candidates(state) - state.begins[:, None]
         return (1 - self.weight) * scores.log_softmax(-1) + self.weight * ctc
 
     def advance(self, input_ids: torch.Tensor) -> PrefixState:

@@ -20,6 +20,7 @@ from echo.data.tokenizer import decode_transcripts, special_ids, text_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
 from echo.evaluate.ctc_prefix import CtcPrefixScorer, CtcTextScorer
+from echo.evaluate.decodings import joint_weight
 from echo.model.fallback import most_tokens, token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
@@ -205,16 +206,14 @@ def generate(
         encoded = encode(model, batch)
     batch = batch.to(model.device)
     processors = LogitsProcessorList()
-    if model.config.ctc and settings.ctc_weight > 0:
+    if (weight := joint_weight(settings, model.config)) > 0:
         heard = ctc_logits(model, encoded), encoder_lengths(batch.attention_mask)
         ids = loaded.ctc_tokenizer.pad_token_id, tokenizer.eos_token_id
         special = special_ids(tokenizer)
         processors.append(
-            CtcTextScorer(
-                *heard, settings.ctc_weight, *ids, spelling(loaded, set(special.tolist()))
-            )
+            CtcTextScorer(*heard, weight, *ids, spelling(loaded, set(special.tolist())))
             if model.config.ctc_vocabulary
-            else CtcPrefixScorer(*heard, settings.ctc_weight, *ids, special.to(model.device))
+            else CtcPrefixScorer(*heard, weight, *ids, special.to(model.device))
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     told = {key: value for key, value in batch.told._asdict().items() if value is not None}

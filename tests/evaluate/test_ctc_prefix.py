@@ -1,6 +1,7 @@
 """Prefix scores against a sum over every path of frames."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -40,13 +41,27 @@ def test_scores_are_sums_over_paths(prefix):
     scores = scorer(logits, lengths)(ids, torch.zeros(2, 5))
     for row, length in enumerate(lengths):
         texts = transcripts(logits[row, :length].log_softmax(-1))
+
+        def begins(start, texts=texts):
+            return sum(p for text, p in texts.items() if text[: len(start)] == start)
+
         for token in (A, B):
-            longer = (*prefix, token)
-            wanted = sum(p for text, p in texts.items() if text[: len(longer)] == longer)
+            wanted = begins((*prefix, token)) / begins(prefix)
             assert scores[row, token].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
-        wanted = texts.get(prefix, 0)
+        wanted = texts.get(prefix, 0) / begins(prefix)
         assert scores[row, END].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
         assert (scores[row, [BLANK, START]] < -1e9).all()
+
+
+def test_beams_add_up_to_the_score_of_the_whole_text():
+    logits = random_logits(1, 6, 5)
+    ids, own, total = torch.tensor([[START, A, B, B, END]]), torch.randn(4, 1, 5), 0.0
+    going = scorer(logits, [6], 0.3)
+    for step, token in enumerate(ids[0, 1:]):
+        total += going(ids[:, : step + 1], own[step])[0, token].item()
+    alone = sum(own[i].log_softmax(-1)[0, t].item() for i, t in enumerate(ids[0, 1:]))
+    heard = transcripts(logits[0].log_softmax(-1))[A, B, B]
+    assert total == pytest.approx(0.7 * alone + 0.3 * math.log(heard), rel=1e-4)
 
 
 def test_going_on_from_a_prefix_is_scoring_it_anew():

@@ -17,6 +17,7 @@ from echo.data.audio import AudioFile
 from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
+from echo.evaluate.decodings import joint_weight
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
@@ -410,7 +411,7 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     heard = []
 
     def decode_batch(loaded, batch, settings):
-        assert settings.ctc_weight > 0
+        assert joint_weight(settings, loaded.model.config) > 0
         heard.extend(batch.utterances)
         return [(f"piece at {u.extra['start']:.1f}", 0.5) for u in batch.utterances]
 
