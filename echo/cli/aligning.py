@@ -49,15 +49,15 @@ def align(
     check_model(model)
     new_folder(out)
 
+    from echo.transcribe.align.align import AlignSettings, aligner_of
     from echo.transcribe.align.pairs import find_pairs
 
+    settings = build_with_overrides(AlignSettings, {}, "command line", overrides or [])
     pairs, problems = find_pairs(audio, text)
 
     from echo.checkpoints.load import load_model
-    from echo.transcribe.align.align import AlignSettings, aligner_of
     from echo.transcribe.align.write import align_pairs
 
-    settings = build_with_overrides(AlignSettings, {}, "command line", overrides or [])
     aligner = aligner_of(load_model(model, checkpoint, language), model, settings, int8)
     counts = align_pairs(pairs, problems, aligner, out, progress=True)
     print(counts.to_text())

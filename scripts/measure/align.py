@@ -22,11 +22,10 @@ import torch.nn.functional as F
 from echo.checkpoints.load import load_model
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
-from echo.data.voice import loudness, trim, voiced
+from echo.data.voice import loudness
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 from echo.support.text import percent, table
-from echo.transcribe.align.align import Aligned, Alignment, AlignSettings, aligner_of
-from echo.transcribe.align.align import Row
+from echo.transcribe.align.align import Aligned, Alignment, AlignSettings, Row, aligner_of
 from echo.transcribe.align.texts import Sentence
 
 LACKING = INSERTED = 0.1  # of the sentences
@@ -47,10 +46,7 @@ class Join:
     voices: list[tuple[float, float]]  # of each utterance, in seconds
     sentences: list[Sentence] = field(default_factory=list)
     origins: list[int | None] = field(default_factory=list)  # of each; None if nobody says it
-
-    def write(self, text: str, origin: int | None, times: tuple[float, float] | None) -> None:
-        self.sentences.append(Sentence(text, None, *(times or (None, None))))
-        self.origins.append(origin)
+    changed: list[bool] = field(default_factory=list)  # whether words of it are others
 
 
 def room_noise(samples: torch.Tensor, length: int) -> torch.Tensor:
@@ -60,6 +56,16 @@ def room_noise(samples: torch.Tensor, length: int) -> torch.Tensor:
     part = samples[first : first + QUIET]
     both = torch.cat([part, part.flip(0)])
     return both.repeat(-(-length // len(both)))[:length]
+
+
+def voice_of(samples: torch.Tensor) -> tuple[float, float]:
+    """Returns when the voice of an utterance begins and ends, in seconds: where its level is for
+    most of a tenth of a second a third of the way up from its quietest to its loudest, in dB."""
+    levels = loudness(samples)
+    low, high = levels.quantile(torch.tensor([0.05, 0.95]))
+    steady = F.avg_pool1d((levels > low + (high - low) / 3).float()[None], 10, 1)[0] > 0.5
+    places = steady.nonzero()[:, 0].tolist()
+    return places[0] / 100 + EDGE, places[-1] / 100 + 0.1
 
 
 def join(
@@ -73,7 +79,7 @@ def join(
         if length > 60 * minutes * SAMPLE_RATE:
             break
         samples = row.audio.load()
-        first, last = trim(0, len(samples) / SAMPLE_RATE, voiced(samples))
+        first, last = voice_of(samples)
         voices.append((length / SAMPLE_RATE + first, length / SAMPLE_RATE + last))
         pause = room_noise(samples, round(SAMPLE_RATE * rng.uniform(*PAUSES)))
         pieces += [samples, pause]
@@ -81,16 +87,21 @@ def join(
     made = Join(torch.cat(pieces), voices)
     words = [word for text in others for word in text.split()]
 
-    def told(start: float, end: float) -> tuple[float, float] | None:
+    def write(text: str, origin: int | None, start: float, end: float) -> None:
         off = rng.uniform(-JITTER, JITTER)
-        return ((start + off) * DRIFT + SHIFT, (end + off) * DRIFT + SHIFT) if timed else None
+        times = ((t + off) * DRIFT + SHIFT for t in (start, end)) if timed else (None, None)
+        made.sentences.append(Sentence(text, None, *times))
+        made.origins.append(origin)
+        made.changed.append(origin is not None and text != rows[origin].text)
 
     for i, (start, end) in enumerate(voices):
         if rng.random() < INSERTED:
-            made.write(rng.choice(others), None, told(start - 2, start))
+            write(rng.choice(others), None, start - 2, start)
         if rng.random() >= LACKING:
-            text = [rng.choice(words) if rng.random() < CHANGED else w for w in rows[i].text.split()]
-            made.write(" ".join(text), i, told(start, end))
+            text = [
+                rng.choice(words) if rng.random() < CHANGED else w for w in rows[i].text.split()
+            ]
+            write(" ".join(text), i, start, end)
     return made
 
 
@@ -101,6 +112,7 @@ class Counts:
     cuts: list[bool] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)  # seconds late
     kept: list[bool] = field(default_factory=list)  # of the right sentences
+    kept_changed: list[bool] = field(default_factory=list)  # of those of which words are others
     wrong: list[bool] = field(default_factory=list)  # of the kept sentences
     listed: list[bool] = field(default_factory=list)  # of the speech without a text
     scores: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
@@ -117,15 +129,22 @@ class Counts:
             if origin is None:
                 continue
             right |= {origin} if is_right else set()
-            for at, (low, high) in ((each.before, pauses[origin]), (each.after, pauses[origin + 1])):
+            for at, (low, high) in (
+                (each.before, pauses[origin]),
+                (each.after, pauses[origin + 1]),
+            ):
                 self.cuts.append(low - EDGE <= at <= high + EDGE)
             self.starts.append(each.start - made.voices[origin][0])
-        self.kept += [origin in right for origin in made.origins if origin is not None]
+        for origin, changed in zip(made.origins, made.changed, strict=True):
+            if origin is not None:
+                (self.kept_changed if changed else self.kept).append(origin in right)
         for each in [*found.kept, *found.rejected]:
             self.scores[made.origins[each.part.sentence] is not None].append(each.score)
         for i, (start, end) in enumerate(made.voices):
             if i not in made.origins:
-                covered = sum(max(0, min(end, s.end) - max(start, s.start)) for s in found.unlabelled)
+                covered = sum(
+                    max(0, min(end, s.end) - max(start, s.start)) for s in found.unlabelled
+                )
                 self.listed.append(covered > 0.8 * (end - start))
 
     def is_right(self, made: Join, found: Alignment, each: Aligned, origin: int) -> bool:
@@ -145,6 +164,7 @@ class Counts:
             ["cuts in the pause", *share(self.cuts)],
             [f"starts within {NEAR} s", *share(near)],
             ["right sentences that are kept", *share(self.kept)],
+            ["those with changed words that are kept", *share(self.kept_changed)],
             ["wrong ones among the kept", *share(self.wrong)],
             ["speech without a text that is listed", *share(self.listed)],
         ]

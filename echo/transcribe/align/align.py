@@ -16,7 +16,7 @@ from echo.model.language import known_languages, spoken_language, written_langua
 from echo.support.errors import ConfigError
 from echo.support.settings import Amount, PositiveAmount, Range
 from echo.transcribe.align.anchors import Item, Match, Matching, Place, Words, read_words
-from echo.transcribe.align.cuts import MARGIN, quietest, split_at_quietest, split_long, voice_edges
+from echo.transcribe.align.cuts import split_at_quietest, split_long
 from echo.transcribe.align.emissions import Emissions, find_emissions
 from echo.transcribe.align.recording import LongRecording
 from echo.transcribe.align.texts import Sentence
@@ -30,6 +30,7 @@ WINDOW = 30.0  # seconds heard at once
 PAUSE = 1.0  # seconds around a sentence in which its cut is looked for
 LONGEST_PAUSE = 2.0  # seconds in a row between its sentences
 LITTLE_VOICE = 0.2  # seconds of voice between sentences that are a noise
+MARGIN = 0.5  # seconds of a pause that stay at the ends of a row
 LEAST_VOICE = 1.0  # seconds of speech without a text that are worth a row
 
 
@@ -299,13 +300,13 @@ class Aligner:
             start, end = own[0].start, own[-1].end
             previous = words[first - 1].end if first else 0.0
             following = words[last + 1].start if last + 1 < len(words) else recording.seconds
-            before = quietest(recording, max(previous, start - PAUSE), start)
-            after = quietest(recording, end, min(following, end + PAUSE))
+            before = recording.quietest(max(previous, start - PAUSE), start)
+            after = recording.quietest(end, min(following, end + PAUSE))
             tokens = sum(word.tokens for word in own)
             score = sum(word.logprob for word in own) / tokens if tokens else float("-inf")
             match = plan.match(part.sentence, part.first, part.end)
             text = " ".join(plan.sentences[part.sentence].spelled[part.first : part.end])
-            voice = voice_edges(recording, before, after)
+            voice = recording.edges(before, after)
             found.append(Aligned(part, text, *voice, before, after, score, match))
         return [replace(each, reasons=tuple(self.reasons(each))) for each in found]
 

@@ -143,9 +143,7 @@ class Matching:
         last = None
         for step in (*self.steps, END):
             is_new, last = step.heard not in (None, last), step.heard or last
-            if step != END and (
-                step.text is None or step.text[0] in missing or step.text in wrong
-            ):
+            if step != END and (step.text is None or step.text[0] in missing or step.text in wrong):
                 if is_new:
                     piece, word = step.heard
                     beside.append(Item(piece, self.pieces[piece].spelled[word]))

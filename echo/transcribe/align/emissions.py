@@ -194,9 +194,7 @@ def encode(model: Any, samples: torch.Tensor) -> tuple[torch.Tensor, int]:
     return hidden, min(encoder_frames(feature_frames(len(samples))), hidden.shape[1])
 
 
-def tokenise(
-    tokenizer: Any, words: Sequence[str], by_letters: bool
-) -> tuple[list[int], list[int]]:
+def tokenise(tokenizer: Any, words: Sequence[str], by_letters: bool) -> tuple[list[int], list[int]]:
     """Returns the tokens of a text, and the number of the word that each ends in."""
     space = "" if by_letters else " "
     parts = [space + word if word else "" for word in words]

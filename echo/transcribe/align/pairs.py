@@ -24,7 +24,9 @@ def find_pairs(audio: Path, text: Path) -> tuple[list[Pair], list[DataError]]:
             path.stat()
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError | ValueError)
-            raise DataError(f"{path}: {'no such file' if missing else refusal(path, error)}") from None
+            raise DataError(
+                f"{path}: {'no such file' if missing else refusal(path, error)}"
+            ) from None
     if audio.is_dir() != text.is_dir():
         raise ConfigError(f"{audio} and {text} must be two files, or two folders")
     if not audio.is_dir():

@@ -4,12 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from echo.data.audio import AudioFile, AudioSlice
-from echo.data.voice import loudness, rising, split_at_quiet
+from echo.data.voice import loudness, rising
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE
 
 HELD = 150.0  # seconds in memory
+SHORTEST = 0.7  # of the longest piece
+PAUSE = 0.4  # seconds over which it must be quiet where it is cut
+REACH = 0.15  # seconds by which times of words may be off
+STEADY = 0.15  # seconds of which most must be loud where a voice begins or ends
+NOISE, SPEECH = 0.2, 0.95  # quantiles of the level that these do not exceed
+LOUD = 0.25  # of the way between them, in dB: where a voice is above the noise
+MIDDLE_OF_WINDOW = 0.025  # seconds: loudness is measured in windows of 50 ms
 SILENT = -120.0  # dB, where nothing was heard yet
 
 
@@ -46,18 +54,40 @@ class LongRecording:
         """Yields the start and end of pieces of at most `longest` seconds, cut where it is quiet,
         and notes how loud they are."""
         start = 0.0
-        while start < self.seconds:
-            stretch = self.samples(start, start + HELD)
-            cuts = split_at_quiet(stretch, round(longest * SAMPLE_RATE))
-            if start + HELD < self.seconds:
-                cuts.pop()  # it ends where the stretch does, not where it is quiet
-            for begin, end in cuts:
-                place = start + begin / SAMPLE_RATE, start + end / SAMPLE_RATE
-                self.listen(*place)
-                yield place
-            start += cuts[-1][1] / SAMPLE_RATE
-            if start >= self.seconds - 1 / SAMPLE_RATE:
-                return
+        while self.seconds - start > longest:
+            self.listen(start, start + longest)
+            end = self.quietest(start + longest * SHORTEST, start + longest - REACH)
+            yield start, end
+            start = end
+        self.listen(start, self.seconds)
+        yield start, self.seconds
+
+    def quietest(self, start: float, end: float) -> float:
+        """Returns the quietest point between two times, or around where they meet, of what was
+        listened to."""
+        middle = (start + end) / 2
+        start, end = min(start, middle - REACH), max(end, middle + REACH)
+        first = frame(start - MIDDLE_OF_WINDOW)
+        levels = self.levels[first : max(frame(end - MIDDLE_OF_WINDOW), first + 1)]
+        width = min(len(levels), frame(PAUSE))
+        quiet = F.avg_pool1d(levels[None], width, 1)[0]
+        at = first + int(quiet.argmin()) + (width - 1) / 2
+        return min(max(at / FRAMES_PER_SECOND + MIDDLE_OF_WINDOW, start), end)
+
+    def edges(self, start: float, end: float) -> tuple[float, float]:
+        """Returns where the voice begins and ends between two times. It is louder than `voiced`
+        asks for, who also finds breath, and steps of somebody who moves in a pause."""
+        first = frame(start)
+        levels = self.levels[first : max(frame(end - 2 * MIDDLE_OF_WINDOW), first + 1)]
+        low, high = levels.quantile(torch.tensor([NOISE, SPEECH]))
+        is_loud = levels > low + LOUD * (high - low)
+        width = min(len(is_loud), frame(STEADY))
+        steady = (F.avg_pool1d(is_loud.float()[None], width, 1)[0] > 0.5).nonzero()[:, 0].tolist()
+        if not steady:
+            return start, end
+        loud = is_loud[steady[0] : steady[-1] + width].nonzero()[:, 0].tolist()
+        at = start + steady[0] / FRAMES_PER_SECOND + MIDDLE_OF_WINDOW
+        return at + loud[0] / FRAMES_PER_SECOND, min(end, at + loud[-1] / FRAMES_PER_SECOND)
 
     def voiced_seconds(self, start: float, end: float) -> float:
         return int(self.voice[frame(start) : frame(end)].sum()) / FRAMES_PER_SECOND

@@ -100,7 +100,10 @@ def read_subtitles(path: Path, _: str) -> Iterator[Sentence]:
     """Yields what each speaker says in each cue of SRT, VTT or ASS. The times within a cue are in
     proportion to characters."""
     subtitles = pysubs2.SSAFile.from_string(
-        content(path), path.suffix.lower().lstrip("."), keep_html_tags=True, keep_unknown_html_tags=True
+        content(path),
+        path.suffix.lower().lstrip("."),
+        keep_html_tags=True,
+        keep_unknown_html_tags=True,
     )
     if not len(subtitles):
         raise DataError(f"{path}: holds no subtitles")
@@ -129,8 +132,8 @@ def spoken_parts(text: str, speaker: str | None) -> Iterator[tuple[str | None, s
             said.append((name or speaker, []))
         said[-1][1].append(rest)
     for name, lines in said:
-        if joined := " ".join(lines).strip():
-            yield name, joined
+        if words := " ".join(lines).split():
+            yield name, " ".join(words)
 
 
 def named(line: str) -> tuple[str | None, str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from echo.transcribe.align.anchors import RUN, Item, Match, Place, Words
-from echo.transcribe.align.cuts import quietest
 from echo.transcribe.align.emissions import ANYTHING
 from echo.transcribe.align.recording import LongRecording
 from echo.transcribe.align.texts import Sentence
@@ -109,7 +108,7 @@ def windows(
         if following - end > LONG_GAP:
             start = end + NEAR
         else:
-            start = quietest(recording, end, max(end, following))
+            start = recording.quietest(end, max(end, following))
         start = min(max(start, begin + 0.1), limit, recording.seconds)
         if start > begin:
             yield Window(begin, start, first, last + 1)

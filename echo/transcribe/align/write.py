@@ -13,7 +13,7 @@ from echo.support.errors import DataError
 from echo.support.files import new_folder, whole_folder
 from echo.support.progress import progress_bar
 from echo.support.provenance import provenance
-from echo.transcribe.align.align import Aligned, Aligner, Alignment, Row
+from echo.transcribe.align.align import Aligner, Alignment, Row
 from echo.transcribe.align.pairs import Pair
 from echo.transcribe.align.texts import read_text
 

@@ -14,11 +14,15 @@ BASIC = normaliser("de", None)
 
 
 def matching(sentences, pieces, normalise=ENGLISH):
-    return Matching(*([read_words(text, normalise) for text in side] for side in (sentences, pieces)))
+    return Matching(
+        *([read_words(text, normalise) for text in side] for side in (sentences, pieces))
+    )
 
 
 def shown(items):
-    return [" ".join(item.text if item.place else f"({item.text})" for item in piece) for piece in items]
+    return [
+        " ".join(item.text if item.place else f"({item.text})" for item in piece) for piece in items
+    ]
 
 
 @pytest.mark.parametrize(

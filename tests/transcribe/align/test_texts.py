@@ -55,7 +55,13 @@ def textgrid(*tiers):
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 9"]
     lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for i, (name, intervals) in enumerate(tiers, 1):
-        lines += [f"item [{i}]:", 'class = "IntervalTier"', f'name = "{name}"', "xmin = 0", "xmax = 9"]
+        lines += [
+            f"item [{i}]:",
+            'class = "IntervalTier"',
+            f'name = "{name}"',
+            "xmin = 0",
+            "xmax = 9",
+        ]
         lines += [f"intervals: size = {len(intervals)}"]
         for j, (start, end, text) in enumerate(intervals, 1):
             lines += [f"intervals [{j}]:", f"xmin = {start}", f"xmax = {end}", f'text = "{text}"']
@@ -72,7 +78,10 @@ def read(folder, name, text):
     ("text", "sentences"),
     [
         ("One line\nand another", ["One line", "and another"]),
-        ('He said "no." Then Mr. J. Smith left… And 3.5 days', ['He said "no."', "Then Mr. J. Smith left…", "And 3.5 days"]),
+        (
+            'He said "no." Then Mr. J. Smith left… And 3.5 days',
+            ['He said "no."', "Then Mr. J. Smith left…", "And 3.5 days"],
+        ),
         ("<b>It</b> is [noise] so\n(laughs)\n♪ la la ♪\n—", ["It is so"]),
         ("你好。再见。", ["你好。", "再见。"]),
         ("Note: this is said", ["Note: this is said"]),
@@ -111,7 +120,9 @@ def test_subtitles_have_times_and_speakers(tmp_path):
 def test_words_with_times_are_joined_to_sentences(tmp_path):
     expected = [("Hello you.", 0.5, 1.2), ("And", 1.2, 1.5), ("later", 3.0, 3.5)]
     found = read(tmp_path, "a.ctm", CTM)
-    assert [(s.text, s.start, s.end) for s in found] == [(t, a, pytest.approx(b)) for t, a, b in expected]
+    assert [(s.text, s.start, s.end) for s in found] == [
+        (t, a, pytest.approx(b)) for t, a, b in expected
+    ]
     words = [(0.5, 0.8, "Hello"), (0.9, 1.2, "you."), (1.2, 1.5, "And"), (3, 3.5, "later")]
     grid = textgrid(("words", words), ("phones", [(0.5, 0.6, "h")]))
     found = read(tmp_path, "a.TextGrid", grid)
@@ -127,7 +138,11 @@ def test_tiers_of_a_textgrid_are_speakers(tmp_path):
 
 
 BAD = {
-    "an unknown suffix": ("a.docx", "text", "a.docx: is no text that can be aligned; .* .txt, .srt"),
+    "an unknown suffix": (
+        "a.docx",
+        "text",
+        "a.docx: is no text that can be aligned; .* .txt, .srt",
+    ),
     "nothing": ("a.txt", "", "a.txt: holds no words"),
     "only tags": ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n[music]\n", "a.srt: holds no words"),
     "another encoding": ("a.txt", b"caf\xe9 it", "a.txt: is not UTF-8"),
@@ -143,10 +158,26 @@ BAD = {
     "a word without times": ("a.ctm", "talk 1 0.5 hello\n", "a.ctm:1: is not recording, channel"),
     "times that are no numbers": ("a.ctm", "talk 1 0 1 a\ntalk 1 x 1 b\n", "a.ctm:2: is not rec"),
     "infinite times": ("a.ctm", "talk 1 inf 1 a\n", "a.ctm: 'a' is from inf to inf s"),
-    "a CTM of others": ("a.ctm", "b 1 0 1 x\nc 1 0 1 y\n", "a.ctm: is of 2 recordings, none of which is talk"),
-    "no TextGrid": ("a.TextGrid", "words", "a.TextGrid: is damaged, or no TextGrid but in its name"),
-    "half a TextGrid": ("a.TextGrid", textgrid(("a", [(0, 1, "x")]))[:150], "a.TextGrid: is damaged"),
-    "only phones": ("a.TextGrid", textgrid(("phones", [(0, 1, "x")])), "a.TextGrid: holds no words"),
+    "a CTM of others": (
+        "a.ctm",
+        "b 1 0 1 x\nc 1 0 1 y\n",
+        "a.ctm: is of 2 recordings, none of which is talk",
+    ),
+    "no TextGrid": (
+        "a.TextGrid",
+        "words",
+        "a.TextGrid: is damaged, or no TextGrid but in its name",
+    ),
+    "half a TextGrid": (
+        "a.TextGrid",
+        textgrid(("a", [(0, 1, "x")]))[:150],
+        "a.TextGrid: is damaged",
+    ),
+    "only phones": (
+        "a.TextGrid",
+        textgrid(("phones", [(0, 1, "x")])),
+        "a.TextGrid: holds no words",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""A language of tones, which a model of a few lines understands: what is aligned is known exactly."""
+"""A language of tones, which a model of a few lines understands exactly."""
 
 from types import SimpleNamespace
 
@@ -30,7 +30,10 @@ def speak(texts: list[str], pause: float = PAUSE) -> tuple[np.ndarray, list[tupl
         start = length
         for word in text.split():
             t = np.arange(round(WORD * SAMPLE_RATE)) / SAMPLE_RATE
-            parts += [0.3 * np.sin(2 * np.pi * PITCHES[word] * t), np.zeros(round(GAP * SAMPLE_RATE))]
+            parts += [
+                0.3 * np.sin(2 * np.pi * PITCHES[word] * t),
+                np.zeros(round(GAP * SAMPLE_RATE)),
+            ]
             length += WORD + GAP
         times.append((start, length - GAP))
         parts.append(np.zeros(round((pause - GAP) * SAMPLE_RATE)))
@@ -102,4 +105,6 @@ class Transcriber:
 
 def aligner(**settings) -> Aligner:
     tokenizer = SimpleNamespace(english_spelling_normalizer={})
-    return Aligner(Emissions(), Transcriber(), normaliser("de", tokenizer), AlignSettings(**settings))
+    return Aligner(
+        Emissions(), Transcriber(), normaliser("de", tokenizer), AlignSettings(**settings)
+    )
