@@ -170,10 +170,14 @@ class Counts:
         ]
         right, wrong = (sorted(self.scores[key]) for key in (True, False))
         return (
-            f"{table(['what', 'of', 'share'], rows)}\n\nstarts are {starts.median():+.3f} s late in "
-            f"the median; scores of right sentences: the lowest are {right[:5]}; of those that "
-            f"nobody says, the highest are {wrong[-5:]}"
+            f"{table(['what', 'of', 'share'], rows)}\n\n"
+            f"Starts are {starts.median():+.3f} s late in the median. The lowest scores of text "
+            f"that is said: {shown(right[:5])}; the highest of other text: {shown(wrong[-5:])}"
         )
+
+
+def shown(scores: list[float]) -> str:
+    return ", ".join(f"{score:.2f}" for score in scores)
 
 
 def share(found: list[bool]) -> list[str]:
@@ -212,8 +216,8 @@ def main() -> None:
         counts.add(made, found)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     text = (
-        f"{counts.to_text()}\n\n{seconds / 60:.1f} minutes, {seconds / work:.1f} times real time by "
-        f"the processor's time; {peak:.2f} GiB at most"
+        f"{counts.to_text()}\n\n{seconds / 60:.1f} minutes, {seconds / work:.1f} times real time "
+        f"by the processor's time; {peak:.2f} GiB at most"
     )
     (options.out / "align.md").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -44,7 +44,7 @@ class AlignSettings:
     # way of aligning.
     min_score: Annotated[float, Range(-100, 0)] | None = None
     # Most errors per word between a sentence and what is heard in its place.
-    max_wer: Amount = 0.5
+    max_wer: Amount = 0.9
 
 
 @dataclass(frozen=True)

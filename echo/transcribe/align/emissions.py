@@ -25,7 +25,7 @@ from echo.support.errors import ConfigError
 MEDIAN_WIDTH = 7  # encoder frames, as in Whisper's own word times
 # Scores on the scale of attention: of hearing no word in a pause, or while there is a voice, and of
 # speech without a text.
-IN_PAUSE, IN_VOICE = 1.5, -3.0
+IN_PAUSE, IN_VOICE = 8.0, -3.0
 ANYTHING_ATTENDED = 0.5
 ANYTHING_HEARD = -1.0  # the same, as a log probability of CTC
 
@@ -104,7 +104,7 @@ class CTC:
 class CrossAttention:
     """A Whisper's decoder, which is given the text."""
 
-    least_score = -3.5
+    least_score = -4.5
 
     def __init__(
         self, loaded: LoadedModel, normaliser: Normaliser, heads: Sequence[Sequence[int]]

@@ -13,12 +13,13 @@ from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE
 HELD = 150.0  # seconds in memory
 SHORTEST = 0.7  # of the longest piece
 PAUSE = 0.4  # seconds over which it must be quiet where it is cut
-REACH = 0.15  # seconds by which times of words may be off
+REACH = 0.6  # seconds by which times of words may be off
+SLOPE = 20.0  # dB by which it must be quieter for each second that a cut is off
 STEADY = 0.15  # seconds of which most must be loud where a voice begins or ends
 NOISE, SPEECH = 0.2, 0.95  # quantiles of the level that these do not exceed
-LOUD = 0.25  # of the way between them, in dB: where a voice is above the noise
+LOUD = 0.3  # of the way between them, in dB: where a voice is above the noise
 MIDDLE_OF_WINDOW = 0.025  # seconds: loudness is measured in windows of 50 ms
-SILENT = -120.0  # dB, where nothing was heard yet
+UNKNOWN = 0.0  # dB, where nothing was heard yet: so loud that it is not cut there
 
 
 class LongRecording:
@@ -29,7 +30,7 @@ class LongRecording:
         self.audio = AudioFile(path)
         self.seconds = self.audio.seconds()
         frames = round(self.seconds * FRAMES_PER_SECOND) + 1
-        self.levels = torch.full((frames,), SILENT)
+        self.levels = torch.full((frames,), UNKNOWN)
         self.voice = torch.zeros(frames, dtype=torch.bool)
         self.first, self.held = 0, torch.zeros(0)
 
@@ -44,11 +45,12 @@ class LongRecording:
 
     def listen(self, start: float, end: float) -> torch.Tensor:
         """Does what `samples` does, and notes how loud it is."""
-        heard = self.samples(start, end)
-        levels = loudness(heard)[: len(self.levels) - frame(start)]
-        place = slice(frame(start), frame(start) + len(levels))
+        first = frame(start)
+        heard = self.samples(start, end + 2 * MIDDLE_OF_WINDOW)
+        levels = loudness(heard)[: len(self.levels) - first]
+        place = slice(first, first + len(levels))
         self.levels[place], self.voice[place] = levels, rising(levels)
-        return heard
+        return self.samples(start, end)
 
     def pieces(self, longest: float) -> Iterator[tuple[float, float]]:
         """Yields the start and end of pieces of at most `longest` seconds, cut where it is quiet,
@@ -63,16 +65,17 @@ class LongRecording:
         yield start, self.seconds
 
     def quietest(self, start: float, end: float) -> float:
-        """Returns the quietest point between two times, or around where they meet, of what was
-        listened to."""
-        middle = (start + end) / 2
-        start, end = min(start, middle - REACH), max(end, middle + REACH)
-        first = frame(start - MIDDLE_OF_WINDOW)
-        levels = self.levels[first : max(frame(end - MIDDLE_OF_WINDOW), first + 1)]
+        """Returns the quietest point between two times, or around them if it is much quieter there,
+        of what was listened to."""
+        start, end = min(start, end), max(start, end)
+        first = frame(start - REACH - MIDDLE_OF_WINDOW)
+        levels = self.levels[first : frame(end + REACH - MIDDLE_OF_WINDOW) + 1]
         width = min(len(levels), frame(PAUSE))
         quiet = F.avg_pool1d(levels[None], width, 1)[0]
-        at = first + int(quiet.argmin()) + (width - 1) / 2
-        return min(max(at / FRAMES_PER_SECOND + MIDDLE_OF_WINDOW, start), end)
+        times = (first + (width - 1) / 2 + torch.arange(len(quiet))) / FRAMES_PER_SECOND
+        times += MIDDLE_OF_WINDOW
+        off = (start - times).clamp(min=0) + (times - end).clamp(min=0)
+        return float(times[(quiet + SLOPE * off).argmin()])
 
     def edges(self, start: float, end: float) -> tuple[float, float]:
         """Returns where the voice begins and ends between two times. It is louder than `voiced`

@@ -87,7 +87,7 @@ def windows(
     in none of them is listened to as well."""
     start, first = 0.0, 0
     while first < len(sentences):
-        begin = max(start, sentences[first].start - NEAR)
+        begin = max(start, min(sentences[first].start - NEAR, recording.seconds))
         if begin >= recording.seconds - NEAR:  # the text goes on, but not the recording
             break
         skip(recording, start, begin, longest)
