@@ -249,7 +249,7 @@ class DataSettings:
     max_batch_size: Positive = 64
     # Seconds to which every utterance is padded with silence that the model hears, such as
     # Whisper's 30; "batch" pads to the batch's longest utterance, and masks the padding.
-    pad_to: Literal["batch"] | Amount = "batch"
+    pad_to: Literal["batch"] | Seconds = "batch"
     # Seconds of silence, at least, at the end of every utterance.
     added_silence: Seconds = 0.0
     # Share of training examples that have Whisper's timestamps; windows of `pack` that are not
@@ -299,7 +299,7 @@ class LoraSettings:
     """Low-rank adapters (Hu et al. 2021), trained instead of the checkpoint's own weights."""
 
     # Rank of the adapters.
-    rank: Positive = 16
+    rank: Width = 16
     # Scale of the adapters: their output is multiplied by alpha / rank, or if rank_stabilised by
     # alpha / sqrt(rank).
     alpha: Positive = 32

@@ -222,6 +222,10 @@ SLIPS = {
         ["data", "split", "a", "b", "--check", "--out", "c", "--dev", "1%"],
         "--check writes nothing: leave out --out, --dev",
     ),
+    "corrections into a page": (
+        ["data", "apply", "c.jsonl", "a.jsonl", "a.html"],
+        "OUT is 'a.html', but must name a file that ends in .jsonl",
+    ),
     "a page that is no page": (
         ["data", "explore", "a.jsonl", "--out", "a.jsonl"],
         "--out is 'a.jsonl', but must name a file that ends in .html",
@@ -341,8 +345,9 @@ def test_a_reader_that_leaves_ends_nothing(tmp_path):
 
 
 def test_any_error_of_the_system_is_one_sentence(monkeypatch, capsys, tmp_path):
-    for name in ("x" * 300 + ".yaml", "\udcff.yaml"):
+    for name in ("x" * 300 + ".yaml", "x" * 5000, "\udcff.yaml"):
         code, _, error = run(monkeypatch, capsys, "train", name)
         assert code == 2
+        assert len(error) < 2000
         assert "\n" not in error.strip()
         assert error.startswith("echo-asr: ")

@@ -82,7 +82,7 @@ def test_a_resolved_config_builds_itself_again():
         ("data.augment.time_mask_share=1.5", "data.augment.time_mask_share is 1.5, but must be"),
         ("data.workers=-1", "data.workers is -1, but must be 0 or more"),
         ("data.max_batch_seconds=0", "data.max_batch_seconds is 0, but must be more than 0"),
-        ("data.pad_to=-1", "data.pad_to is -1, but must be one of: batch or 0 or more"),
+        ("data.pad_to=-1", "data.pad_to is -1, but must be one of: batch or from 0 to 86400"),
         ("train.log_every=0", "train.log_every is 0, but must be 1 or more"),
         ("train.max_steps=0xfffffffffffffff1", "train.max_steps is 18446744073709551601, but"),
         ("train.learning_rate=.inf", "train.learning_rate is inf, but must be 0 or more"),
@@ -91,7 +91,7 @@ def test_a_resolved_config_builds_itself_again():
         ("train.betas=[0.9, 1]", "train.betas[1] is 1, but must be from 0 to 0.999999"),
         ("train.patience=0", "train.patience is 0, but must be 1 or more"),
         ("loss.ctc_weight=2", "loss.ctc_weight is 2, but must be from 0 to 1"),
-        ("lora.rank=0", "lora.rank is 0, but must be 1 or more"),
+        ("lora.rank=0", "lora.rank is 0, but must be from 1 to 1048576"),
         ("seed=-1", "seed is -1, but must be from 0 to 4294967295"),
     ],
 )

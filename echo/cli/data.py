@@ -21,7 +21,7 @@ from echo.cli.options import (
     read_options,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief, read_names
+from echo.support.text import brief, read_names, visible
 
 
 def check(
@@ -55,7 +55,11 @@ def explore(
     max_seconds: MaxSeconds = 30.0,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Write a page that shows a data set: hours, speakers, texts, problems and recordings."""
+    """Write a page that shows a data set: hours, speakers, texts, problems and recordings.
+
+    The folder of a filter shows what it kept and rejected. Texts can be corrected in the page. Of
+    more than 20,000 rows, a sample is shown.
+    """
     from echo.data.named import check_named
     from echo.support.files import writable_folder
 
@@ -67,9 +71,47 @@ def explore(
     from echo.report.explore import write_exploration
 
     options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
-    report = write_exploration(data, out, options, max_seconds)
-    problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
-    print(f"{report.rows} rows, {report.hours:.2f} hours, {problems}; look at {out}")
+    found = write_exploration(data, out, options, max_seconds)
+    print(f"{found.to_text()}; look at {out}")
+    if found.damaged:
+        print(f"{len(found.damaged)} rows cannot be used; the first: {visible(found.damaged[0])}")
+        raise typer.Exit(2)
+
+
+def apply(
+    corrections: Annotated[
+        Path, typer.Argument(help="Corrections that the page of data explore has saved.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Manifest to write, a new file: OUT.jsonl.")],
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a data set with corrected texts, which keeps what they were as text_before.
+
+    A correction that does not fit its row any more is named and not applied; the exit code is
+    then 2.
+    """
+    from echo.data.named import check_named
+    from echo.support.files import writable_folder
+
+    if out.suffix.lower() != ".jsonl":
+        raise ConfigError(f"OUT is {brief(str(out))!r}, but must name a file that ends in .jsonl")
+    check_named(data)
+    writable_folder(out.parent)
+
+    from echo.data.prepare.corrections import apply_corrections
+
+    options = read_options(audio_column, text_column, speaker_column, True, allow_outside)
+    done = apply_corrections(corrections, data, out, options)
+    print(f"read {done.read}; wrote {done.written}, to {out}; left out {done.left_out}")
+    print(f"corrected {done.corrected}; refused {len(done.refused)} corrections")
+    for sentence in done.refused:
+        print(f"  {visible(sentence)}")
+    if done.refused or done.left_out.rows:
+        raise typer.Exit(2)
 
 
 def shard(

@@ -14,7 +14,9 @@ import echo
 from echo.cli import aligning, averaging, data, measuring, training, using
 from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError, reason
 from echo.support.launch import is_main_process, process_count
-from echo.support.text import brief, visible, visible_lines
+from echo.support.text import brief, visible_lines
+
+LONGEST_WORD = 1000  # characters of a word in an error, which may be a path
 
 app = typer.Typer(
     help="Train Whisper-style speech recognition with focused attention.",
@@ -24,7 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show, split and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show, correct, split and convert data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
 for command in (
@@ -46,6 +50,7 @@ for command in (
     )
 data_app.command()(data.check)
 data_app.command()(data.explore)
+data_app.command()(data.apply)
 data_app.command()(data.shard)
 data_app.command()(data.convert)
 data_app.command()(data.split)
@@ -119,7 +124,8 @@ def set_up_output() -> None:
 
 
 def fail(error: object) -> None:
-    print(f"echo-asr: {visible(' '.join(str(error).split()))}", file=sys.stderr)
+    words = [brief(word, LONGEST_WORD) for word in str(error).split()]
+    print(f"echo-asr: {' '.join(words)}", file=sys.stderr)
 
 
 def main() -> None:

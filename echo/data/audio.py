@@ -482,7 +482,9 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
     try:
         if isinstance(source, Path):
             refuse_pipe(source)
-        with soundfile.SoundFile(source) as file:
+        # As bytes: soundfile cannot encode a name that is not UTF-8.
+        place = os.fsencode(source) if isinstance(source, Path) else source
+        with soundfile.SoundFile(place) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
             if file.frames == UNKNOWN_LENGTH:  # libsndfile would decode only its first block

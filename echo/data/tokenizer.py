@@ -202,7 +202,7 @@ def _byte_level(text: str) -> str:
 
 
 def _characters(lines: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    characters = sorted({_byte_level(character) for line in lines for character in line})
+    characters = sorted(map(_byte_level, set().union(*lines)))
     # A character of several bytes is put together from the left, a byte at a time.
     steps = [(c[: i - 1], c[i - 1], c[:i]) for c in characters for i in range(2, len(c) + 1)]
     tokens = dict.fromkeys(characters)

@@ -10,7 +10,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import ConfigError
 
-ENGLISH = ("en", "english", "<|en|>")
+ENGLISH = ("en", "english")
 Task = Literal["transcribe", "translate"]
 MULTILINGUAL_SIZE = 51865  # the smallest vocabulary of a multilingual Whisper
 
@@ -53,19 +53,24 @@ def is_language_token(token: str) -> bool:
     return token == f"<|{code}|>" and (code in LANGUAGES or bool(re.fullmatch("[a-z]{2}", code)))
 
 
+def bare(language: str) -> str:
+    """Returns a language without the marks of its token, in lower case: "de" for "<|de|>"."""
+    return language.strip("<|>").lower()
+
+
 def code_among(languages: Mapping[str, int], language: str) -> str | None:
     """Returns the code by which a model that knows these languages has one of them: "de" for "de",
-    "German" or "de-AT". None if it does not."""
-    name = language.lower()
-    codes = {token.strip("<|>").lower(): token.strip("<|>") for token in languages}
+    "<|de|>", "German" or "de-AT". None if it does not."""
+    name = bare(language)
+    codes = {bare(token): token.strip("<|>") for token in languages}
     found = (TO_LANGUAGE_CODE.get(name, name), re.split("[-_]", name)[0])
     return next((codes[code] for code in found if code in codes), None)
 
 
 def known_code(language: str) -> str | None:
-    """Returns the code of a language that Whisper knows, "de" for "de", "German" or "de-AT". None
-    for any other."""
-    name = language.lower()
+    """Returns the code of a language that Whisper knows, "de" for "de", "<|de|>", "German" or
+    "de-AT". None for any other."""
+    name = bare(language)
     code = TO_LANGUAGE_CODE.get(name, name)
     return next((c for c in (code, re.split("[-_]", code)[0]) if c in LANGUAGES), None)
 
@@ -113,7 +118,7 @@ def not_multilingual(generation: Any) -> str:
 def transcript_code(language: str, key: str) -> str:
     """Returns the code of the language of transcripts, which need not be one that Whisper knows.
     Raises ConfigError, which begins with `key`, where it is neither a code nor a known name."""
-    code = known_code(language) or language.lower()
+    code = known_code(language) or bare(language)
     if not re.fullmatch("[a-z]{2,3}", code):
         raise ConfigError(f"{key}: {language!r} is not a language; give a code such as 'de'")
     return code
@@ -137,13 +142,13 @@ def set_language(
             generation.transcript_language = language_code(generation, language, source)
             language = None
         for wanted in (language, task):
-            if wanted not in (None, *ENGLISH[:2], "transcribe"):
+            if wanted is not None and bare(wanted) not in (*ENGLISH, "transcribe"):
                 raise ConfigError(
                     f"{source}: cannot do {wanted!r}, because {not_multilingual(generation)}"
                 )
         for key, plain in (("language", ENGLISH), ("task", ("transcribe",))):
             saved = getattr(generation, key, None)
-            if saved is not None and saved.lower() not in plain:
+            if saved is not None and bare(saved) not in plain:
                 raise ConfigError(
                     f"{source}: its generation config has the {key} {saved!r}, but "
                     f"{not_multilingual(generation)}"

@@ -22,10 +22,10 @@ def visible(text: str) -> str:
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
-def brief(name: str) -> str:
+def brief(name: str, most: int = BRIEF) -> str:
     """Shortens a name to fit into a sentence."""
     shown = visible(name)
-    return shown if len(shown) <= BRIEF else f"{shown[: BRIEF // 2]}...{shown[-BRIEF // 2 :]}"
+    return shown if len(shown) <= most else f"{shown[: most // 2]}...{shown[-most // 2 :]}"
 
 
 def visible_lines(text: str) -> str:

@@ -218,6 +218,7 @@ def test_a_language_has_a_code_and_a_name_in_any_case(language, region):
     code, name = language
     assert known_code(code.upper() + region) == code
     assert known_code(name.title()) == code
+    assert known_code(f"<|{code}|>") == code
 
 
 def test_windows_hold_one_language(german):

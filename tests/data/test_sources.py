@@ -677,6 +677,17 @@ def test_file_name_that_is_not_unicode(tmp_path: Path) -> None:
     assert "'audio_filepath' is not valid Unicode" in refusal(spec)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode elsewhere")
+def test_a_folder_that_is_not_unicode_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    samples, _ = soundfile.read(write(tmp_path / "a.wav"), dtype="float32")
+    shutil.copy(tmp_path / "a.wav", folder)
+    spec = write_manifest(folder / "m.jsonl", {**ROW, "audio_filepath": "a.wav"})
+    [utterance] = read_source(spec)
+    np.testing.assert_array_equal(utterance.audio.load(), samples)
+
+
 def test_ids_are_unique_whatever_they_are(tmp_path: Path) -> None:
     write(tmp_path / "a.wav")
     rows = [{**ROW, "id": name} for name in ("x#2", "x", "x", "x#2")]

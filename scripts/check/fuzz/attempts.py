@@ -132,8 +132,9 @@ def option(rng: random.Random, number: int, here: Path) -> Attempt:
     value = rng.choice(NUMBERS if rng.random() < 0.6 else TEXTS)
     if rng.random() < 0.3:
         place = rng.randrange(1, len(argv))
+        what = f"{argv[place]} after {argv[place - 1]} is {value[:40]!r}"
         argv[place] = value
-        return Attempt(number, argv, here, f"argument {place} is {value[:40]!r}")
+        return Attempt(number, argv, here, what)
     name = rng.choice(OPTIONS[argv[0]])
     return Attempt(number, [*argv, name, value], here, f"{name} {value[:40]!r}")
 

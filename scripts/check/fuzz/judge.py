@@ -68,7 +68,8 @@ def faults(child: Child, err: str, good: Path) -> Iterator[str]:
         yield "accepted"
     else:
         yield from strange(attempt, good)
-    if code is not None and attempt.command not in ADDS and "--out" not in attempt.what:
+    is_elsewhere = attempt.what.startswith(("out ", "out.html ", "--out "))
+    if code is not None and attempt.command not in ADDS and not is_elsewhere:
         yield from left(attempt, good)
 
 
@@ -79,7 +80,9 @@ def told(attempt: Attempt, err: str, out: str) -> Iterator[str]:
         yield f"{len(sentences)} sentences"
     if any(len(sentence) > LONGEST for sentence in sentences):
         yield "a sentence without end"
-    if not sentences and not USAGE.search(err) and not (attempt.command == "data check" and out):
+    # Commands that prepare data name each damaged row, and go on.
+    names_rows = "WARNING: left out: " in err or (attempt.command == "data check" and out)
+    if not sentences and not USAGE.search(err) and not names_rows:
         yield "no sentence"
 
 
