@@ -136,6 +136,7 @@ class Plan(Protocol):
 
     sentences: Sequence[Words]
     missing: list[int]  # sentences that nobody says
+    is_heard: bool  # whether the model listened to all of it
 
     def items(self, wrong: Collection[Place] = ()) -> list[list[Item]]:
         """Returns the words of each piece, without those that are wrong."""
@@ -187,7 +188,7 @@ class Aligner:
             self.rows(recording, sentences, kept),
             rejected,
             plan.missing,
-            self.unlabelled(recording, kept, timed),
+            self.unlabelled(recording, plan, kept, timed),
         )
 
     def by_words(
@@ -343,10 +344,12 @@ class Aligner:
     def unlabelled(
         self,
         recording: LongRecording,
+        plan: Plan,
         kept: Sequence[Aligned],
         timed: Sequence[Sequence[Timed]],
     ) -> list[Stretch]:
-        """Returns where there is a voice but nothing is kept, in parts."""
+        """Returns where there is a voice but nothing is kept, in parts: of what the model listened
+        to, those in which it heard words."""
         heard = [each for each in chain(*timed) if each.item.place is None]
         starts = [0.0, *(each.after for each in kept)]
         ends = [*(each.before for each in kept), recording.seconds]
@@ -357,8 +360,8 @@ class Aligner:
             for part in split_at_quietest(recording, start, end, self.settings.max_seconds):
                 a, b = trim(*part, recording.voice)
                 text = [w.item.text for w in heard if part[0] <= (w.start + w.end) / 2 < part[1]]
-                if recording.voiced_seconds(a, b):
-                    found.append(Stretch(a, b, " ".join(text)))
+                if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):
+                    found.append(Stretch(a, b, " ".join(filter(None, text))))
         return found
 
 

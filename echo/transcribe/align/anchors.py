@@ -86,6 +86,8 @@ class Step(NamedTuple):
 class Matching:
     """A text aligned with what was heard, both by words."""
 
+    is_heard = True
+
     def __init__(self, sentences: Sequence[Words], pieces: Sequence[Words]) -> None:
         self.sentences, self.pieces = sentences, pieces
         said, heard = places(sentences), places(pieces)

@@ -126,6 +126,8 @@ def skip(recording: LongRecording, start: float, end: float, longest: float) -> 
 class TimedText:
     """A text whose times fit its recording."""
 
+    is_heard = False
+
     def __init__(self, sentences: Sequence[Words], found: Sequence[Window]) -> None:
         self.sentences, self.windows = sentences, found
         placed = {i for each in found for i in range(each.first, each.last)}

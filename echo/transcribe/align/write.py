@@ -136,10 +136,14 @@ def place_of(path: str, start: float, end: float) -> dict[str, Any]:
 
 def entry(path: str, row: Row) -> dict[str, Any]:
     """Returns a row of a manifest."""
-    told = {"speaker": row.speaker, "wer": row.wer and round(row.wer, 4), "heard": row.heard}
+    told = {
+        "score": round(row.score, 3) if row.score > float("-inf") else None,
+        "speaker": row.speaker,
+        "wer": None if row.wer is None else round(row.wer, 4),
+        "heard": row.heard,
+    }
     return {
         **place_of(path, row.start, row.end),
         "text": row.text,
-        "score": round(row.score, 3),
         **{key: value for key, value in told.items() if value is not None},
     }
