@@ -94,10 +94,14 @@ def join(
         made.origins.append(origin)
         made.changed.append(origin is not None and text != rows[origin].text)
 
+    count = len(voices)
+    lacking, inserted = (
+        rng.sample(range(count), round(share * count)) for share in (LACKING, INSERTED)
+    )
     for i, (start, end) in enumerate(voices):
-        if rng.random() < INSERTED:
+        if i in inserted:
             write(rng.choice(others), None, start - 2, start)
-        if rng.random() >= LACKING:
+        if i not in lacking:
             text = [
                 rng.choice(words) if rng.random() < CHANGED else w for w in rows[i].text.split()
             ]

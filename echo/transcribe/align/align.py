@@ -95,16 +95,16 @@ class Row:
     @classmethod
     def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence]) -> "Row":
         first, last = parts[0], parts[-1]
-        heard = None if first.match is None else " ".join(chain(*(p.match.heard for p in parts)))
-        tokens = sum(p.match.tokens for p in parts if p.match)
+        matches = [part.match for part in parts if part.match is not None]
+        tokens = sum(match.tokens for match in matches)
         return cls(
             max(first.before, first.start - MARGIN),
             min(last.after, last.end + MARGIN),
             " ".join(part.text for part in parts),
             sentences[first.part.sentence].speaker,
             min(part.score for part in parts),
-            sum(p.match.errors for p in parts) / max(1, tokens) if first.match else None,
-            heard,
+            sum(match.errors for match in matches) / max(1, tokens) if matches else None,
+            " ".join(word for match in matches for word in match.heard) if matches else None,
         )
 
 
@@ -206,7 +206,7 @@ class Aligner:
         if any(each.start is None for each in sentences):
             return None
         clock = self.clock(recording, sentences, words)
-        longest = max(each.end - each.start for each in sentences)
+        longest = max(end - start for start, end in (each.times() for each in sentences))
         if clock is None or clock.rate * longest > self.longest - 2 * NEAR:
             why = "does not fit" if clock is None else f"has lines of {longest:.0f} s"
             logger.warning("%s: the time of its text %s, and is not used", recording.audio, why)
@@ -224,7 +224,7 @@ class Aligner:
         middles = [(i + 0.5) * recording.seconds / number for i in range(number)]
         half = self.longest / 2
         places = ((max(0.0, at - half), min(recording.seconds, at + half)) for at in middles)
-        said = []
+        said: list[tuple[str, float]] = []
         for piece in self.hear(recording, places):
             heard = read_words(piece.heard or "", self.normaliser)
             items = [Item(0, word) for word in heard.spelled]
@@ -233,11 +233,11 @@ class Aligner:
                 (token, (timed[owner].start + timed[owner].end) / 2)
                 for token, owner in zip(heard.tokens, heard.owners, strict=True)
             ]
-        told = []
+        told: list[tuple[str, float]] = []
         for sentence, own in zip(sentences, words, strict=True):
-            seconds = sentence.end - sentence.start
+            start, end = sentence.times()
             told += [
-                (token, sentence.start + seconds * (i + 0.5) / len(own.tokens))
+                (token, start + (end - start) * (i + 0.5) / len(own.tokens))
                 for i, token in enumerate(own.tokens)
             ]
         return fit_clock(same_places(told, said))

@@ -114,11 +114,13 @@ class Matching:
     def match(self, sentence: int, first: int = 0, end: int = sys.maxsize) -> Match:
         """Returns what was heard for the words of a sentence from one to before another, and
         between them."""
-        found, heard, between = Match(), [], []
+        found = Match()
+        heard: list[Place] = []
+        between: list[Place] = []
         start, last = self.spans.get(sentence, (0, -1))
         for step in self.steps[start : last + 1]:
             if step.text is None:
-                between.append(step.heard)
+                between += [step.heard] if step.heard else []
                 continue
             is_in = first <= step.text[1] < end
             if is_in:
@@ -142,18 +144,18 @@ class Matching:
         before: dict[Place | None, list[Item]] = defaultdict(list)  # what is heard before it
         beside: list[Item] = []
         sure = False  # that these were said
-        last = None
+        last: Place | None = None
         for step in (*self.steps, END):
             is_new, last = step.heard not in (None, last), step.heard or last
             if step != END and (step.text is None or step.text[0] in missing or step.text in wrong):
-                if is_new:
+                if is_new and step.heard:
                     piece, word = step.heard
                     beside.append(Item(piece, self.pieces[piece].spelled[word]))
                     sure |= step.text in wrong
                 continue
             before[step.text] += beside if sure or len(beside) >= RUN else []
             beside, sure = [], False
-            if step.heard is not None:
+            if step.text and step.heard:
                 said.setdefault(step.text, step.heard[0])
         found = []
         for sentence, words in enumerate(self.sentences):
@@ -219,8 +221,10 @@ def by_piece(items: Sequence[Item], count: int) -> list[list[Item]]:
     later = [0] * len(items)
     piece = count - 1
     for i in reversed(range(len(items))):
-        piece = later[i] = piece if items[i].piece is None else items[i].piece
-    piece, sentence = 0, None
+        known = items[i].piece
+        piece = later[i] = piece if known is None else known
+    piece = 0
+    sentence: int | None = None
     for item, following in zip(items, later, strict=True):
         own = item.place and item.place[0]
         if item.piece is not None:

@@ -110,7 +110,7 @@ class CrossAttention:
         self, loaded: LoadedModel, normaliser: Normaliser, heads: Sequence[Sequence[int]]
     ) -> None:
         self.loaded, self.normaliser = loaded, normaliser
-        self.heads = defaultdict(list)
+        self.heads: dict[int, list[int]] = defaultdict(list)
         for layer, head in heads:
             self.heads[layer].append(head)
 

@@ -43,6 +43,12 @@ class Sentence:
     start: float | None = None  # seconds, where the text has times
     end: float | None = None
 
+    def times(self) -> tuple[float, float]:
+        """Returns start and end, of a sentence that has them."""
+        assert self.start is not None
+        assert self.end is not None
+        return self.start, self.end
+
 
 def read_text(path: Path, recording: str) -> list[Sentence]:
     """Reads a text by its suffix, one of those in READERS.
@@ -73,10 +79,12 @@ def read_text(path: Path, recording: str) -> list[Sentence]:
     if not said:
         raise DataError(f"{path}: holds no words")
     for sentence in said:
-        if sentence.start is not None and not 0 <= sentence.start <= sentence.end < float("inf"):
+        if sentence.start is None:
+            continue
+        start, end = sentence.times()
+        if not 0 <= start <= end < float("inf"):
             raise DataError(
-                f"{path}: {brief(sentence.text)!r} is from {sentence.start} to {sentence.end} s, "
-                "which is no time"
+                f"{path}: {brief(sentence.text)!r} is from {start} to {end} s, which is no time"
             )
     return sorted(said, key=lambda each: each.start or 0.0)
 
@@ -193,7 +201,8 @@ def joined(words: Iterable[Sentence]) -> Iterator[Sentence]:
     held: list[Sentence] = []
     for word in words:
         if held and (
-            word.start - held[-1].end >= PAUSE or held[-1].text.endswith((".", "?", "!", "。"))
+            word.times()[0] - held[-1].times()[1] >= PAUSE
+            or held[-1].text.endswith((".", "?", "!", "。"))
         ):
             yield one_of(held)
             held = []

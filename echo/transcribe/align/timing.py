@@ -26,7 +26,7 @@ class Clock:
     rate: float = 1.0
 
     def correct(self, sentence: Sentence) -> Sentence:
-        start, end = (self.shift + self.rate * t for t in (sentence.start, sentence.end))
+        start, end = (self.shift + self.rate * t for t in sentence.times())
         return replace(sentence, start=max(0.0, start), end=max(0.0, end))
 
     def __str__(self) -> str:
@@ -86,29 +86,27 @@ def windows(
     """Yields windows of at most `longest` seconds, cut where it is quiet between sentences. What is
     in none of them is listened to as well."""
     start, first = 0.0, 0
+    starts, ends = ([sentence.times()[side] for sentence in sentences] for side in (0, 1))
+    starts.append(np.inf)
     while first < len(sentences):
-        begin = max(start, min(sentences[first].start - NEAR, recording.seconds))
+        begin = max(start, min(starts[first] - NEAR, recording.seconds))
         if begin >= recording.seconds - NEAR:  # the text goes on, but not the recording
             break
         skip(recording, start, begin, longest)
         limit = begin + longest
         last, widest = first, -np.inf
         for i in range(first, len(sentences)):
-            if sentences[i].end + NEAR > limit:
+            if ends[i] + NEAR > limit:
                 break
-            following = sentences[i + 1].start if i + 1 < len(sentences) else np.inf
-            gap = following - sentences[i].end
-            if gap >= widest or sentences[i].end < begin + longest / 2:
+            gap = starts[i + 1] - ends[i]
+            if gap >= widest or ends[i] < begin + longest / 2:
                 last, widest = i, gap
             if gap > LONG_GAP:
                 break
         recording.listen(begin, limit)
-        end = sentences[last].end
-        following = sentences[last + 1].start if last + 1 < len(sentences) else np.inf
-        if following - end > LONG_GAP:
-            start = end + NEAR
-        else:
-            start = recording.quietest(end, max(end, following))
+        end, following = ends[last], starts[last + 1]
+        is_long = following - end > LONG_GAP
+        start = end + NEAR if is_long else recording.quietest(end, max(end, following))
         start = min(max(start, begin + 0.1), limit, recording.seconds)
         if start > begin:
             yield Window(begin, start, first, last + 1)
