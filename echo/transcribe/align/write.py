@@ -53,7 +53,7 @@ class Counts:
             f"read: {self.read.text('recording')}",
             f"kept: {self.kept.text('row')}",
             f"rejected: {self.rejected.text('sentence')}",
-            f"speech without a text: {self.unlabelled.text('stretch')}".replace("chs,", "ches,"),
+            f"speech without a text: {self.unlabelled.text('row')}",
             f"text that nobody says: {self.missing} sentence{'s' * (self.missing != 1)}",
         ]
         if self.left_out:
