@@ -158,7 +158,7 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     arguments = ("data", "shard", source, out, "--format", "opus")
     code, output, _ = run(monkeypatch, capsys, *arguments)
     assert code == 0
-    assert "1 utterances, 0.00 hours, in 1 shards" in output
+    assert "read 1 row, 0.00 hours; wrote 1 row, 0.00 hours, to 1 shards in" in output
     assert sorted(p.name for p in out.iterdir()) == ["shard-000000.tar", "shards.jsonl"]
     code, _, error = run(monkeypatch, capsys, *arguments)
     assert code == 2

@@ -15,7 +15,6 @@ from echo.cli.options import (
     Data,
     MaxSeconds,
     Overrides,
-    SkipErrors,
     SpeakerColumn,
     TextColumn,
     read_options,
@@ -130,14 +129,17 @@ def shard(
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
     speaker_column: SpeakerColumn = None,
-    skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
     ] = None,
 ) -> None:
-    """Write a data set as tar shards, which training streams."""
+    """Write a data set as tar shards, which training streams.
+
+    Rows that cannot be used are named and left out; the exit code is then 2. The same command goes
+    on where it was stopped.
+    """
     from echo.data.named import check_named
 
     check_named(data)
@@ -145,20 +147,20 @@ def shard(
     from echo.data.prepare.shard import write_shards
     from echo.data.sources import scan_source
 
-    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    entries = write_shards(
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    done = write_shards(
         scan_source(data, replace(options, streaming=True)),
         out,
         format,
         shard_size,
         shard_seconds,
-        options.on_error,
         workers=(os.cpu_count() or 1) if workers is None else workers,
         progress=True,
     )
-    hours = sum(entry.seconds for entry in entries) / 3600
-    count = sum(entry.utterances for entry in entries)
-    print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
+    where = f"to {len(done.entries)} shards in {out}/"
+    print(f"read {done.read}; wrote {done.written}, {where}; left out {done.left_out}")
+    if done.left_out.rows:
+        raise typer.Exit(2)
 
 
 def convert(
@@ -295,8 +297,8 @@ def filter(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for what is kept, what is rejected and the measures: a new one, or that "
-            "of the same data set, which is not measured again."
+            help="Folder for what is kept, what is rejected and the measures: a new one, or one "
+            "with measures of the same data set, which is then not measured again."
         ),
     ] = None,
     model: Annotated[
@@ -337,7 +339,7 @@ def filter(
 
     settings = build_with_overrides(FilterSettings, {}, "command line", overrides or [])
     if out is not None:
-        check_folder(out, data)
+        check_folder(out, data, dry_run)
     hear = None
     if model is not None:
         check_model(model)

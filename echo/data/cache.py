@@ -5,8 +5,9 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -17,6 +18,8 @@ import torch
 import torchaudio
 
 from echo.data.audio import Audio, AudioSlice
+from echo.data.columns import Utterances
+from echo.data.containers import AVAILABLE
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, EchoError
@@ -30,7 +33,7 @@ SUFFIX = ".f32"
 DECODING = (
     f"mono without cancelling, {SAMPLE_RATE} Hz, libsndfile {soundfile.__libsndfile_version__}, "
     f"torchaudio {torchaudio.__version__}"
-)
+) + (f", PyAV {version('av')}" if AVAILABLE else "")
 FREED_SHARE = 0.1  # of the limit, freed when it is passed
 WRITTEN_SHARE = 0.01  # of the limit: after writing so much, a process checks the limit
 
@@ -65,9 +68,9 @@ class AudioCache:
         # Recordings that are sent to a worker all count on one cache there.
         return cache_of_process, (self.folder.parent, self.limit)
 
-    def over(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+    def over(self, utterances: Sequence[Utterance]) -> Utterances:
         """Returns the same utterances, decoded only when their samples are not in the cache."""
-        return [replace(u, audio=CachedAudio(u.audio, self)) for u in utterances]
+        return Utterances.of(utterances).with_audio(partial(CachedAudio, cache=self))
 
     def load(self, audio: Audio) -> torch.Tensor:
         """Returns and raises what `audio.load()` does, to the bit."""
@@ -147,6 +150,12 @@ class CachedAudio(Audio):
 
     def as_slice(self) -> AudioSlice | None:
         return self.audio.as_slice()
+
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
 
     def seconds(self) -> float:
         return self.audio.seconds()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from echo.data.audio import cancels, to_mono_16k
+from echo.data.mixing import cancels, to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance, about_equal

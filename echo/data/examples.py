@@ -10,11 +10,19 @@ import torch
 import torch.nn.functional as F
 
 from echo.config import OnError
-from echo.data.audio import to_mono_16k
+from echo.data.columns import cells, taken
 from echo.data.features import log_mel
+from echo.data.mixing import to_mono_16k
 from echo.data.packing import Window, WindowError
 from echo.data.prompts import Prompts
-from echo.data.tokenizer import Segment, encode_transcript, join_segments, prompt_ids
+from echo.data.tokenizer import (
+    MARK,
+    Segment,
+    encode_transcript,
+    is_lossless,
+    join_segments,
+    prompt_ids,
+)
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.model.model import EchoForConditionalGeneration
@@ -166,6 +174,32 @@ class ExampleReader:
             return torch.zeros(0), None  # its row gives a wrong duration
         return torch.cat([pause, samples])[:room], (length + len(pause)) / SAMPLE_RATE
 
+    def doubtful(self, utterances: Sequence[Utterance]) -> Iterator[int]:
+        """Yields the numbers of the utterances that must be checked one by one. Of most, their
+        duration and the bytes of their text, of which each is a token at most, tell that they
+        fit."""
+        lossless = not self.labelled or is_lossless(self.tokenizer)
+        room: dict[tuple[str | None, str | None], float] = {}  # bytes, by language and task
+        told = cells(utterances, "text", "duration", "language", "task")
+        for number, (text, seconds, *prompt) in enumerate(told):
+            key = (prompt[0], prompt[1])
+            if key not in room:
+                room[key] = self.room(utterances[number])
+            frames = feature_frames(round(seconds * SAMPLE_RATE))
+            size = len(text.encode()) + len(" ") if self.labelled else 0
+            fits = frames <= self.limits.max_frames and size <= room[key]
+            if not (fits and lossless) or (self.labelled and MARK in text):
+                yield number
+
+    def room(self, utterance: Utterance) -> float:
+        """Returns how many tokens the decoder takes after an utterance's prompt; less than 0 where
+        it can have none."""
+        try:
+            self.prompts.told(utterance)
+            return self.limits.max_tokens - len(self.prompts.ids(utterance)) if self.labelled else 0
+        except DataError:
+            return -1
+
     def check(self, utterance: Utterance) -> None:
         """Checks as `read` does, by what is known without decoding the recording."""
         with naming(utterance):
@@ -225,26 +259,24 @@ def naming(utterance: Utterance) -> Iterator[None]:
 
 def check_utterances(
     utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
-) -> list[Utterance]:
+) -> Sequence[Utterance]:
     """Returns the utterances that the model can take, by what is known without decoding.
 
     Raises:
         DataError: one does not fit and `on_error` is "raise", or none does.
     """
-    fitting = []
-    for utterance in utterances:
+    bad: set[int] = set()
+    for number in reader.doubtful(utterances):
         try:
-            reader.check(utterance)
+            reader.check(utterances[number])
         except DataError as error:
             if on_error == "raise":
                 raise
             logger.warning("skipped: %s", error)
-        else:
-            fitting.append(utterance)
-    if not fitting:
+            bad.add(number)
+    if len(bad) == len(utterances):
         raise DataError("no utterance is left that fits the model")
-    if len(fitting) < len(utterances):
-        logger.warning(
-            "%d of %d utterances skipped", len(utterances) - len(fitting), len(utterances)
-        )
-    return fitting
+    if not bad:
+        return utterances
+    logger.warning("%d of %d utterances skipped", len(bad), len(utterances))
+    return taken(utterances, [i for i in range(len(utterances)) if i not in bad])

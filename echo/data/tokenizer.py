@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -21,6 +21,7 @@ START, WITHOUT_TIMESTAMPS = "<|startoftranscript|>", "<|notimestamps|>"
 SPECIAL_TOKENS = ("<|endoftext|>", START, "<|pad|>", WITHOUT_TIMESTAMPS)
 BPE_SIZE = 512
 TIMESTAMP_SECONDS = 0.02
+MARK = "<|"  # which every special token begins with
 
 
 def train_tokenizer(
@@ -105,6 +106,19 @@ def encode_transcript(
             f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
     return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
+
+
+def is_lossless(tokenizer: WhisperTokenizer) -> bool:
+    """Tells whether a tokenizer can write every text without a `MARK`: it has all bytes."""
+    backend = tokenizer.backend_tokenizer
+    tokens = tokenizer.get_vocab()
+    return (
+        backend.normalizer is None
+        and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
+        and isinstance(backend.decoder, decoders.ByteLevel)
+        and all(byte in tokens for byte in bytes_to_unicode().values())
+        and all(each.content.startswith(MARK) for each in tokenizer.added_tokens_decoder.values())
+    )
 
 
 class Segment(NamedTuple):

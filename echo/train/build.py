@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from echo.config import DataSettings, RunConfig
+from echo.data.columns import cells
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
@@ -20,7 +21,9 @@ from echo.train.first_weights import fresh_model
 def build_tokenizer(config: RunConfig, utterances: Iterable[Utterance]) -> Any:
     """A tokenizer trained on the transcripts."""
     return train_tokenizer(
-        (u.text for u in utterances), config.tokenizer.kind, config.tokenizer.size
+        (text for (text,) in cells(utterances, "text")),
+        config.tokenizer.kind,
+        config.tokenizer.size,
     )
 
 

@@ -1,14 +1,16 @@
 """What a run begins with: the model and tokenizer of a checkpoint, or new ones."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from echo.attention.settings import STACK_FORMS
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import EncoderPositions, ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.data.columns import Joined
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
@@ -85,19 +87,17 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
         case StreamCorpus():
             return corpus.known_utterances()
         case MixedCorpus():
-            return [utterance for source in corpus.sources for utterance in source.parts]
+            return Joined([source.parts for source in corpus.sources])
         case _:
             return corpus.train_epoch(0)
 
 
-def all_utterances(corpus: AnyCorpus) -> Iterator[Utterance]:
-    """Yields all training utterances, of a stream by reading all of it once."""
+def all_utterances(corpus: AnyCorpus) -> Iterable[Utterance]:
+    """Returns all training utterances, of a stream by reading all of it once."""
     if not isinstance(corpus, StreamCorpus):
-        yield from known_utterances(corpus)
-        return
-    for source in corpus.sources:
-        for shard in source.parts:
-            yield from (row for row in shard if isinstance(row, Utterance))
+        return known_utterances(corpus)
+    shards = chain.from_iterable(source.parts for source in corpus.sources)
+    return (row for shard in shards for row in shard if isinstance(row, Utterance))
 
 
 def check_packing(

@@ -17,6 +17,8 @@ from echo.support.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # `json.dumps` makes one a line
+
 
 def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utterance] | None]:
     """Yields every row, and None for one that cannot be used, which is logged. DataError if none
@@ -60,13 +62,13 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
         record["duration"] = utterance.duration
     if "recording" in utterance.extra:  # by which parts are named that have no id
         record["recording"] = utterance.extra["recording"]
-    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+    return ENCODER.encode(record) + "\n"
 
 
 def file_path(audio: Audio) -> Path | None:
-    """Returns the file that a recording or a part of one is in; None if it is no file."""
-    part = audio.as_slice()
-    whole = part.audio if part else audio
+    """Returns the file that a recording, or a part or channel of one is in; None if it is no
+    file."""
+    whole = audio.whole()
     return whole.path if isinstance(whole, AudioFile) else None
 
 

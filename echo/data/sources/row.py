@@ -4,10 +4,20 @@ that make it one, which all readers share."""
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeGuard
 
-from echo.data.audio import SLICE_TOLERANCE, Audio, AudioSlice, clock
+from echo.data.audio import (
+    CHANNELS,
+    SLICE_TOLERANCE,
+    Audio,
+    AudioChannel,
+    AudioSlice,
+    channel_name,
+    clock,
+)
+from echo.data.mixing import MAX_CHANNELS
 from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError
 
@@ -25,7 +35,11 @@ END = "end"
 # Where the speech lay in some recording, in seconds. Multilingual LibriSpeech, GigaSpeech and AMI
 # say so of files that are cut already, so the header tells whether the row means a part.
 PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
+OF_PARTS = frozenset((*STARTS, END, *chain(*PLACES)))
 NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
+CHANNEL = "channel"  # the only one of a recording that a row means
+# And the columns of audio, text and speaker.
+USED = frozenset(("duration", "id", *STARTS, END, CHANNEL))
 
 NESTED = (dict, list, bytes)  # what is no single value
 MAX_NAMED = 30  # columns in a message
@@ -50,15 +64,20 @@ class Columns:
     def among(self, found: Collection[str]) -> Keys:
         """Picks from the column names that a source has. DataError if a named one is absent, if
         there is none for audio or text, or if they are one."""
-        speaker = next((name for name in SPEAKER if name in found), None)
-        keys = Keys(
-            audio=pick("audio", (self.audio,) if self.audio else AUDIO, found),
-            text=pick("text", (self.text,) if self.text else TEXT, found),
-            speaker=pick("speaker", (self.speaker,), found) if self.speaker else speaker,
-        )
-        if keys.audio == keys.text:
-            raise DataError(f"{keys.audio!r} cannot be both the audio and the text column")
-        return keys
+        return keys_among(self, tuple(found))
+
+
+@lru_cache(maxsize=4096)  # most rows of a source have the same columns
+def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:
+    speaker = next((name for name in SPEAKER if name in found), None)
+    keys = Keys(
+        audio=pick("audio", (columns.audio,) if columns.audio else AUDIO, found),
+        text=pick("text", (columns.text,) if columns.text else TEXT, found),
+        speaker=pick("speaker", (columns.speaker,), found) if columns.speaker else speaker,
+    )
+    if keys.audio == keys.text:
+        raise DataError(f"{keys.audio!r} cannot be both the audio and the text column")
+    return keys
 
 
 USUAL = Columns()
@@ -123,9 +142,26 @@ def is_seconds(value: Any) -> TypeGuard[float]:
     return is_number and 0 <= value < 1e9  # the upper bound refuses infinity, too
 
 
+def channel_of(record: Record, audio: Audio) -> Audio:
+    """Returns the channel of a recording that a row means, or all of it."""
+    told = record.get(CHANNEL)
+    if told is None or told == "":
+        return audio
+    name = str(told).lower().removesuffix(".0")  # of floats, which tables with gaps have
+    number = CHANNELS.index(name) if name in CHANNELS else int(name) if name.isdecimal() else -1
+    if not 0 <= number < MAX_CHANNELS:
+        raise DataError(
+            f"{CHANNEL!r} must be left, right, or the number of a channel, counted from 0, not "
+            f"{reprlib.repr(told)}: rename the column if it is about something else"
+        )
+    return AudioChannel(audio, number)
+
+
 def part_of(record: Record, audio: Audio, duration: float | None) -> Audio:
     """Returns the part of a recording that a row means, or all of it. DataError where the row
     contradicts itself or the recording's header."""
+    if OF_PARTS.isdisjoint(record):
+        return audio
     starts = {key: at for key in STARTS if (at := seconds_of(record, key)) is not None}
     end = seconds_of(record, END)
     if not starts and end is None:
@@ -174,11 +210,10 @@ def between(audio: Audio, start: float, end: float, duration: float | None, name
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
     """Returns the further columns that hold a single value."""
-    used = {*keys, "duration", "id", *STARTS, END}
     return {
         key: value
         for key, value in record.items()
-        if key not in used and not isinstance(value, NESTED)
+        if key not in USED and key not in keys and not isinstance(value, NESTED)
     }
 
 
@@ -214,15 +249,19 @@ class Row:
         keys = self.columns.among(record)
         text = text_of(record, keys.text)
         duration = seconds_of(record, "duration")
-        audio = part_of(record, self.find(record, keys.audio), duration)
+        whole = channel_of(record, self.find(record, keys.audio))
+        audio = part_of(record, whole, duration)
         extra = extra_of(record, keys)
         name = self.id or str(record[keys.audio])
         if (part := audio.as_slice()) and part.end is not None:
             duration = part.end - part.start
-        if part and self.id is None:  # named by its recording, of which there are other parts
-            extra = {"recording": name} | extra
-            end = "" if part.end is None else clock(part.end)
-            name = f"{name}@{clock(part.start)}-{end}"
+        channel = audio.only_channel()
+        if (part or channel is not None) and self.id is None:  # named by its recording, of which
+            extra = {"recording": name} | extra  # there are other parts
+            if channel is not None:
+                name = f"{name}@{channel_name(channel)}"
+            if part:
+                name = f"{name}@{clock(part.start)}-{'' if part.end is None else clock(part.end)}"
         return Utterance(
             id=label_of(record, "id") or name,
             audio=audio,

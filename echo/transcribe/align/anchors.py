@@ -185,25 +185,27 @@ def gathered(steps: list[Step]) -> list[Step]:
     before or after it: where its beginning or end has no anchor, and other speech is between that
     and the rest, it goes to the rest."""
     for _ in range(2):  # the beginning, and then the end in the same way
-        others = [step.text is None for step in steps]
-        for first in range(len(steps) - RUN):
-            if all(others[first : first + RUN]) and has_anchor(steps[first:]):
-                if has_anchor(steps[:first]):
-                    break
-                last = next(i for i in range(first, len(steps)) if not others[i])
-                said = [step.text for step in steps[:last] if step.text is not None]
-                heard = [step.heard for step in steps[:last] if step.heard is not None]
-                if len(said) > last - first:  # more words than are between
-                    break
-                aside = [Step(INSERTION, None, each) for each in heard[: -len(said)]]
-                moved = [
-                    Step(SUBSTITUTION, *each)
-                    for each in zip(said, heard[-len(said) :], strict=True)
-                ]
-                steps = [*aside, *moved, *steps[last:]]
-                break
-        steps = steps[::-1]
+        outside: list[Step] = []
+        while (last := end_of_other_speech(steps)) is not None:
+            said = [step.text for step in steps[:last] if step.text is not None]
+            heard = [step.heard for step in steps[:last] if step.heard is not None]
+            outside += [Step(INSERTION, None, each) for each in heard[: -len(said)]]
+            moved = zip(said, heard[-len(said) :], strict=True)
+            steps = [*(Step(SUBSTITUTION, *each) for each in moved), *steps[last:]]
+        steps = [*outside, *steps][::-1]
     return steps
+
+
+def end_of_other_speech(steps: Sequence[Step]) -> int | None:
+    """Returns the first step of the rest of a sentence after a beginning by chance; None if there
+    is none, or if it has more words than are between."""
+    first = next(
+        (i for i in range(len(steps)) if not any(step.text for step in steps[i : i + RUN])), None
+    )
+    if first is None or has_anchor(steps[:first]) or not has_anchor(steps[first:]):
+        return None
+    last = next(i for i in range(first, len(steps)) if steps[i].text is not None)
+    return last if sum(step.text is not None for step in steps[:first]) <= last - first else None
 
 
 def has_anchor(steps: Sequence[Step]) -> bool:
