@@ -7,7 +7,7 @@ heads of its cross-attention that follow the speech tell where it is.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,14 @@ from transformers.models.whisper.generation_whisper import _median_filter
 
 from echo.checkpoints.load import LoadedModel
 from echo.data.features import log_mel
+from echo.data.tokenizer import text_ids
 from echo.data.voice import voiced
-from echo.evaluate.ctc_alignment import best_path
+from echo.evaluate.ctc_alignment import SPACE, best_path
+from echo.evaluate.decoding import ctc_logits
 from echo.evaluate.normaliser import Normaliser
 from echo.model.geometry import ENCODER_FRAME_SECONDS, Limits, encoder_frames, feature_frames
 from echo.model.hooks import CallRecorder
+from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.support.errors import ConfigError
 
 MEDIAN_WIDTH = 7  # encoder frames, as in Whisper's own word times
@@ -72,33 +75,34 @@ class CTC:
 
     def __init__(self, loaded: LoadedModel, normaliser: Normaliser) -> None:
         self.loaded, self.normaliser = loaded, normaliser
-        self.blank = loaded.tokenizer.pad_token_id
+        self.tokenizer = loaded.ctc_tokenizer
+        ids = self.tokenizer.get_vocab()
+        self.spaces = torch.tensor([i for token, i in ids.items() if not token.strip(SPACE)])
 
     @torch.inference_mode()
     def listen(self, samples: torch.Tensor) -> AlignWords:
-        hidden, frames = encode(self.loaded.model, samples)
-        log_probs = self.loaded.model.ctc_head(hidden)[0, :frames].float().log_softmax(-1).cpu()
+        encoded, frames = encode(self.loaded.model, samples)
+        logits = ctc_logits(self.loaded.model, encoded)
+        log_probs = logits[0, :frames].float().log_softmax(-1).cpu()
         anything = log_probs.shape[1]
         scores = F.pad(log_probs, (0, 1), value=ANYTHING_HEARD)
+        space = "" if self.normaliser.by_letters else " "
 
         def align(words: Sequence[str]) -> list[Said] | None:
-            spelled = [word and self.writable(word) for word in words]
-            ids, owners = tokenise(self.loaded.tokenizer, spelled, self.normaliser.by_letters)
+            spelled = [text_ids(self.tokenizer, space + word) if word else [] for word in words]
+            ids = [token for own in spelled for token in own]
+            owners = [i for i, own in enumerate(spelled) for _ in own]
             columns, owners = with_anything(words, ids, owners, anything)
-            path = best_path(scores, torch.tensor(columns), self.blank)
+            path = best_path(scores, torch.tensor(columns), self.tokenizer.pad_token_id)
             if path is None:
                 return None
             heard, places, at = path
             sums = torch.zeros(len(columns)).index_add(0, places, at)
-            return by_word(words, owners, heard, places, sums / places.bincount())
+            # The space before a word may be heard anywhere in a pause.
+            in_word = ~torch.isin(torch.tensor(columns), self.spaces)[places]
+            return by_word(words, owners, heard[in_word], places[in_word], sums / places.bincount())
 
         return align
-
-    def writable(self, word: str) -> str:
-        """Returns a word as the tokenizer can write it: it may have learned no capitals."""
-        tokenizer = self.loaded.tokenizer
-        ids = tokenizer(word, add_special_tokens=False).input_ids
-        return word if tokenizer.decode(ids) == word else self.normaliser(word).strip()
 
 
 class CrossAttention:
@@ -116,13 +120,13 @@ class CrossAttention:
 
     @torch.inference_mode()
     def listen(self, samples: torch.Tensor) -> AlignWords:
-        hidden, frames = encode(self.loaded.model, samples)
+        encoded, frames = encode(self.loaded.model, samples)
         pauses = pause_scores(samples, frames)
 
         @torch.inference_mode()
         def align(words: Sequence[str]) -> list[Said] | None:
             ids, owners = tokenise(self.loaded.tokenizer, words, self.normaliser.by_letters)
-            read = self.read(hidden, ids)
+            read = self.read(encoded, ids)
             if read is None:
                 return None
             logprobs, attention = read
@@ -140,7 +144,7 @@ class CrossAttention:
         return align
 
     def read(
-        self, hidden: torch.Tensor, ids: Sequence[int]
+        self, encoded: EncoderOutput, ids: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Returns the log probabilities (N,) of tokens, and how much more than the others each of
         them and the end attends to each frame (N + 1, T). None if the decoder cannot take them."""
@@ -150,7 +154,7 @@ class CrossAttention:
         given = torch.tensor([[*prompt, *ids]], device=model.device)
         layers = {layer: model.model.decoder.layers[layer].encoder_attn for layer in self.heads}
         with CallRecorder(layers, weights_of, training_only=False) as calls:
-            output = model(encoder_outputs=(hidden,), decoder_input_ids=given, use_cache=False)
+            output = model(encoder_outputs=encoded, decoder_input_ids=given, use_cache=False)
         # The last token of the prompt predicts the first of the text, and its last one the end.
         before = len(prompt) - 1
         logprobs = output.logits[0, before:-1].float().log_softmax(-1)
@@ -185,13 +189,15 @@ def weights_of(block: Any, arguments: dict[str, Any], _: Any) -> torch.Tensor:
     return block.weights(**arguments)
 
 
-def encode(model: Any, samples: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Returns the encoder's output (1, T, D), and how many of its frames are of the samples."""
+def encode(model: EchoForConditionalGeneration, samples: torch.Tensor) -> tuple[EncoderOutput, int]:
+    """Returns the encoder's output for (samples,), and how many of its frames are of them."""
     limits = Limits.of(model.config)
     padded = F.pad(samples, (0, limits.padded(len(samples)) - len(samples)))
     features = log_mel(padded, limits.n_mels)[None].to(model.device, model.dtype)
-    hidden = model.encode(features, None).last_hidden_state
-    return hidden, min(encoder_frames(feature_frames(len(samples))), hidden.shape[1])
+    encoded = cast(EncoderOutput, model.encode(features, None))
+    assert encoded.last_hidden_state is not None
+    own = encoder_frames(feature_frames(len(samples)))
+    return encoded, min(own, encoded.last_hidden_state.shape[1])
 
 
 def tokenise(tokenizer: Any, words: Sequence[str], by_letters: bool) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ from echo.data.audio import AudioFile
 from echo.data.tokenizer import train_tokenizer
 from echo.evaluate.normaliser import normaliser
 from echo.model.geometry import SAMPLE_RATE
+from echo.model.model import EncoderOutput
 from echo.support.errors import ConfigError
 from echo.transcribe.align import emissions
 from echo.transcribe.align.emissions import ANYTHING, CTC, CrossAttention, find_emissions
@@ -55,19 +56,20 @@ def test_ctc_words_are_where_their_letters_are(monkeypatch):
     path = [blank, ids["Ġ"], ids["a"], blank, ids["Ġ"], ids["b"], ids["b"], ids["c"], blank, blank]
     log = torch.full((1, len(path), len(ids)), -9.0)
     log[0, torch.arange(len(path)), path] = -0.1
-    model = SimpleNamespace(config=SimpleNamespace(ctc=True), ctc_head=lambda hidden: hidden)
-    loaded = SimpleNamespace(model=model, tokenizer=tokenizer)
-    monkeypatch.setattr(emissions, "encode", lambda model, samples: (log, len(path)))
+    model = SimpleNamespace(config=SimpleNamespace(ctc=True), ctc_head=lambda last, layers: last)
+    loaded = SimpleNamespace(model=model, ctc_tokenizer=tokenizer)
+    encoded = EncoderOutput(last_hidden_state=log)
+    monkeypatch.setattr(emissions, "encode", lambda model, samples: (encoded, len(path)))
     found = find_emissions(loaded, normaliser("de", tokenizer), "model")
     assert isinstance(found, CTC)
     align = found.listen(torch.zeros(0))
     first, second = align(["A,", "bc"])  # as the tokenizer cannot write it
-    assert (first.start, first.end) == pytest.approx((0.02, 0.06))
-    assert (second.start, second.end) == pytest.approx((0.08, 0.16))
+    assert (first.start, first.end) == pytest.approx((0.04, 0.06))
+    assert (second.start, second.end) == pytest.approx((0.1, 0.16))
     assert sums([first, second]) > -0.5 > -3 > sums(align(["d", "d"]))
     only = align([ANYTHING, "bc"])
     assert (only[0].tokens, only[1].tokens) == (0, 3)
-    assert (only[1].start, only[1].end) == pytest.approx((0.08, 0.16))
+    assert (only[1].start, only[1].end) == pytest.approx((0.1, 0.16))
     assert align(["abc"] * 9) is None
 
 
