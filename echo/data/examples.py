@@ -18,10 +18,13 @@ from echo.data.prompts import Prompts
 from echo.data.tokenizer import (
     MARK,
     Segment,
+    as_spoken,
+    ctc_tokenizer,
     encode_transcript,
     is_lossless,
     join_segments,
     prompt_ids,
+    text_ids,
 )
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
@@ -43,6 +46,7 @@ class Example:
     seconds: float  # without the silence that was added
     prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
     skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
+    ctc_tokens: list[int] | None = None  # of a CTC head with a vocabulary of its own
 
 
 class ExampleReader:
@@ -53,12 +57,19 @@ class ExampleReader:
     """
 
     def __init__(
-        self, tokenizer: Any, limits: Limits, labelled: bool = True, generation: Any = None
+        self,
+        tokenizer: Any,
+        limits: Limits,
+        labelled: bool = True,
+        generation: Any = None,
+        ctc_tokenizer: Any = None,
     ) -> None:
         """
         Args:
             generation: the model's generation config, by which rows tell language and task.
+            ctc_tokenizer: of a CTC head with a vocabulary of its own.
         """
+        self.ctc_tokenizer = ctc_tokenizer
         self.tokenizer = tokenizer
         self.limits = limits
         self.labelled = labelled
@@ -74,7 +85,8 @@ class ExampleReader:
     ) -> "ExampleReader":
         """Returns the reader of a model's examples, with its own limits unless others are given."""
         limits = limits or Limits.of(model.config)
-        return cls(tokenizer, limits, labelled, model.generation_config)
+        head = ctc_tokenizer(model.config, None)
+        return cls(tokenizer, limits, labelled, model.generation_config, head)
 
     def read(
         self,
@@ -98,7 +110,10 @@ class ExampleReader:
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
             features, seconds = self.features(samples, change)
-            return Example(utterance, features, self.tokens(utterance), seconds)
+            tokens = self.tokens(utterance)
+            return Example(
+                utterance, features, tokens, seconds, ctc_tokens=self.ctc_tokens(utterance)
+            )
 
     def samples(self, utterance: Utterance) -> torch.Tensor:
         """Decodes a recording, unless it is too long by its header: a row may give less, and hours
@@ -155,7 +170,8 @@ class ExampleReader:
             self.check_tokens(ids)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
-        return Example(heard, features, ids, seconds, prompt, tuple(problems))
+        head = self.ctc_tokens(heard)
+        return Example(heard, features, ids, seconds, prompt, tuple(problems), head)
 
     def beginning(
         self, window: Window, length: int, speed: float
@@ -216,6 +232,12 @@ class ExampleReader:
         tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
         self.check_tokens(tokens)
         return tokens
+
+    def ctc_tokens(self, utterance: Utterance) -> list[int] | None:
+        """Returns the transcript in the tokens of a CTC head's own vocabulary, if it has one."""
+        if not self.labelled or self.ctc_tokenizer is None:
+            return None
+        return text_ids(self.ctc_tokenizer, as_spoken(utterance.text))
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raises DataError where a target sequence is too long for the decoder."""

@@ -198,7 +198,7 @@ def trainer_at(
         config = described(config, model.config, tokenizer)
         start = None
         if config.lora or config.loss.anchor_kl:
-            begun = starting_point(config, corpus)
+            begun = starting_point(config, corpus, model.config.ctc_vocabulary)
             start = copy.deepcopy(begun.model) if config.loss.anchor_kl else None
             if config.lora:  # whose checkpoints are merged; adapters belong to the first model
                 model, tokenizer = begun.model, begun.tokenizer
