@@ -147,7 +147,7 @@ def read_corrections(path: Path, refused: list[str]) -> dict[Identity, Correctio
 def refusal(correction: Correction, spec: str, named: Sequence[Utterance]) -> str:
     """Returns why a correction was not applied, by the rows that bear its name."""
     where, row = correction.where, correction.row
-    if len(named) > 1:
+    if named and named[0].text == correction.before:
         places = ", ".join(utterance.where for utterance in named[:3])
         return f"{where}: fits {len(named)} rows ({places}): give each an id of its own"
     if named:

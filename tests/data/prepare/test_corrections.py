@@ -132,6 +132,9 @@ def test_a_correction_hits_one_row_or_none(tmp_path):
     assert "c.jsonl:2: fits 2 rows" in done.refused[0]
     assert f"{data}:3, {data}:4" in done.refused[0]
     # Of rows of one name, the text tells which.
-    one = write_manifest(tmp_path / "d.jsonl", correction(data, 4, "due"))
-    apply_corrections(Path(one), data, tmp_path / "last.jsonl", ReadOptions())
+    one = write_manifest(
+        tmp_path / "d.jsonl", correction(data, 4, "due"), correction(data, 0, "x", before="gone")
+    )
+    done = apply_corrections(Path(one), data, tmp_path / "last.jsonl", ReadOptions())
+    assert "the text of 'call' is 'yes', not 'gone'" in done.refused[0]
     assert records(tmp_path / "last.jsonl")[4]["text"] == "due"
