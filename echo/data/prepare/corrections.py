@@ -156,4 +156,5 @@ def refusal(correction: Correction, spec: str, named: Sequence[Utterance]) -> st
             f"{brief(correction.before)!r} as when it was corrected"
         )
     part = f"{brief(row.file)!r} from {row.start} s"
+    part += f", channel {row.channel}" if row.channel else ""
     return f"{where}: {spec} has no row {brief(row.id)!r} with {part}"
