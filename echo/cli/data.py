@@ -346,7 +346,9 @@ def filter(
 
         from echo.evaluate.hearing import HEARD, Hearing
 
-        hear = Hearing(model, checkpoint, data, out / HEARD if out else None, progress=True)
+        hear = Hearing.of(model, checkpoint, data, out / HEARD if out else None, progress=True)
+    elif checkpoint != "best":
+        raise ConfigError("--checkpoint has no effect without --model: leave it out")
     options = read_options(audio_column, text_column, speaker_column, True, allow_outside)
     found = filter_source(
         data,
