@@ -21,7 +21,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
-from echo.data.audio import AudioArray, AudioFile, header_duration
+from echo.data.audio import Audio, AudioArray, AudioFile
 from echo.data.batching import bucket
 from echo.data.examples import ExampleReader
 from echo.data.features import log_mel
@@ -100,7 +100,8 @@ def transcribe_into(
         if name != path.stem:
             logger.warning("%s: is written as %s, because the name is taken", path, name)
     left_out = 0
-    for index, result in transcribe_files(loaded, paths, settings, progress):
+    recordings = [AudioFile(path) for path in paths]
+    for index, result in transcribe_files(loaded, recordings, settings, progress):
         if isinstance(result, Transcript):
             write_transcript(result, folder, names[index], formats, layout)
         else:
@@ -125,7 +126,8 @@ def transcribe_recordings(
         DataError: a recording cannot be read; see `transcribe_files` to go on with the others.
     """
     found: dict[int, Transcript] = {}
-    for index, result in transcribe_files(loaded, list(map(Path, paths)), settings):
+    recordings = [AudioFile(Path(path)) for path in paths]
+    for index, result in transcribe_files(loaded, recordings, settings):
         if isinstance(result, DataError):
             raise result
         found[index] = result
@@ -134,18 +136,18 @@ def transcribe_recordings(
 
 def transcribe_files(
     loaded: LoadedModel,
-    paths: Sequence[Path],
+    recordings: Sequence[Audio],
     settings: TranscribeSettings,
     progress: bool = False,
 ) -> Iterator[tuple[int, Transcript | DataError]]:
     """Transcribes recordings, longest first, in batches of like length. Yields the index of each
-    among `paths`, and its transcript, or why it has none."""
+    among them, and its transcript, or why it has none."""
     transcriber = Transcriber(loaded, settings)
     readable: list[int] = []
     durations: list[float] = []
-    for index, path in enumerate(paths):
+    for index, audio in enumerate(recordings):
         try:
-            durations.append(header_duration(path))
+            durations.append(audio.seconds())
             readable.append(index)
         except DataError as error:
             yield index, error
@@ -161,7 +163,7 @@ def transcribe_files(
             samples: dict[int, torch.Tensor] = {}
             for index in (readable[i] for i in reversed(batch)):
                 try:
-                    samples[index] = AudioFile(paths[index]).load()
+                    samples[index] = recordings[index].load()
                 except DataError as error:
                     yield index, error
             transcripts = transcriber.transcribe(list(samples.values()), advance)
@@ -169,7 +171,7 @@ def transcribe_files(
             advance(0)
             for index, transcript in zip(samples, transcripts, strict=True):
                 if not transcript.segments:
-                    logger.warning("%s: no speech is found in it", paths[index])
+                    logger.warning("%s: no speech is found in it", recordings[index])
                 yield index, transcript
 
 
