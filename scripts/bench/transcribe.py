@@ -105,7 +105,7 @@ def main() -> None:
 
     def by_transcribe(paths: Sequence[Path], batch_size: int, int8: bool = False) -> list[str]:
         settings = TranscribeSettings(batch_size=batch_size, int8=int8)
-        found = dict(transcribe_files(loaded, paths, settings))
+        found = dict(transcribe_files(loaded, [*map(AudioFile, paths)], settings))
         return [found[index].text for index in range(len(paths))]
 
     contenders: dict[str, Transcribe] = {

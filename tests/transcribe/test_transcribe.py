@@ -272,7 +272,7 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
 def test_recordings_that_cannot_be_read_to_their_end_are_named(whisper, tmp_path, commons):
     paths = [write(tmp_path / f"{name}.mp3", tone(5)) for name in ("cut", "whole")]
     paths[0].write_bytes(paths[0].read_bytes()[: paths[0].stat().st_size // 2])
-    found = dict(transcribe_files(whisper, paths, TranscribeSettings()))
+    found = dict(transcribe_files(whisper, [*map(AudioFile, paths)], TranscribeSettings()))
     assert re.fullmatch(
         r".*cut.mp3: only 2\.\d s of the recording can be decoded, because it is cut off .*",
         str(found[0]),
