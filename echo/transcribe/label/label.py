@@ -72,11 +72,12 @@ class Labels:
 
     def to_text(self) -> str:
         new, old = self.sealed, self.skipped
-        audio, seconds = sum(s.audio_seconds for s in new), sum(s.seconds for s in new)
+        audio, seconds = sum(seal.audio_seconds for seal in new), sum(seal.seconds for seal in new)
         speed = f", {audio / seconds:.0f} times real time" if seconds else ""
+        rows = sum(seal.labelled for seal in new)
         lines = [
-            f"labelled {sum(s.labelled for s in new)} rows, {audio / 3600:.2f} hours, in {len(new)} "
-            f"of {self.shards} shards{speed}"
+            f"labelled {rows} rows, {audio / 3600:.2f} hours, in {len(new)} of {self.shards} "
+            f"shards{speed}"
         ]
         if old:
             lines += [f"{len(old)} shards were labelled before"]

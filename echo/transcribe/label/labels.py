@@ -116,7 +116,7 @@ def confidence(segments: Sequence[Segment]) -> float:
 
 def with_label(entry: Entry, label: dict[str, Any]) -> dict[str, Any]:
     """Returns a row with its label, which is its text too if it has none."""
-    text = entry.row.columns.among(entry.record).text or "text"
+    text = entry.row.columns.among(entry.row.record).text or "text"
     said = entry.record[text] if entry.row.has_text else label["label"]
     return {**entry.record, text: said, **label}
 

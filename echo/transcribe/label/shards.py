@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from echo.checkpoints.checksums import digest
-from echo.data.audio import AudioFile
 from echo.data.prepare.rows import file_path
 from echo.data.sources.member import Member
 from echo.data.sources.row import Row
