@@ -22,7 +22,7 @@ from echo.support.files import UNFINISHED, flush, read_object, whole_file, writa
 
 MANIFEST = "manifest.jsonl"  # all labels, once every shard has its own
 LABELS, SEAL = "labels-{:05d}.jsonl", "labels-{:05d}.seal.json"
-OWN = re.compile(r"labels-\d{5,}(\.seal\.json|\.jsonl)|" + re.escape(MANIFEST))
+OWN = re.compile(r"labels-\d{5,}(\.seal\.json|\.jsonl)")
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,13 @@ def check_labels_folder(folder: Path, made_with: Mapping[str, Any]) -> None:
     """Makes a folder for labels. Raises EchoError if it holds something else, or labels that were
     made with other models or settings."""
     writable_folder(folder)
-    names = [path.name for path in folder.iterdir() if not path.name.endswith(UNFINISHED)]
-    if other := next((name for name in sorted(names) if not OWN.fullmatch(name)), None):
-        raise EchoError(f"{folder}: holds something else ({other}); choose another folder")
-    seals = [folder / name for name in sorted(names) if name.endswith(".seal.json")]
-    if MANIFEST in names and not seals:
-        raise EchoError(f"{folder}: holds a data set ({MANIFEST}); choose another folder")
-    for path in seals:
-        check_made_with(path, read_object(path).get("made_with"), made_with)
+    found = [path for path in sorted(folder.iterdir()) if not path.name.endswith(UNFINISHED)]
+    own = [path for path in found if OWN.fullmatch(path.name)]
+    if found and not own:
+        raise EchoError(f"{folder}: holds something else ({found[0].name}); choose another folder")
+    for path in own:
+        if path.name.endswith(".seal.json"):
+            check_made_with(path, read_object(path).get("made_with"), made_with)
 
 
 def check_made_with(path: Path, earlier: Any, made_with: Mapping[str, Any]) -> None:

@@ -291,6 +291,24 @@ def test_processes_of_a_launcher_divide_a_part(monkeypatch):
     assert found == {(index, 6) for index in range(6)}
 
 
+def test_a_process_of_several_labels_its_own_shards(monkeypatch, capsys, models, data, tmp_path):
+    """It waits for no other, and other commands on data refuse to run in several."""
+    for name, value in {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    rest = ("--out", tmp_path, "--rows", "3", "--allow-outside")
+    code, out, _ = run(
+        monkeypatch, capsys, "data", "label", data, "--model", models["model"], *rest
+    )
+    assert (code, out.splitlines()[0].startswith("labelled 3 rows, 0.00 hours, in 1 of 3")) == (
+        0,
+        True,
+    )
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["labels-00001.jsonl"]
+    code, _, err = run(monkeypatch, capsys, "data", "check", data)
+    assert code == 2
+    assert "check runs in one process; only train, resume and data label run in several" in err
+
+
 def changed(name):
     """Something that another setting, model or row would be."""
 
@@ -342,7 +360,7 @@ REFUSALS = {
     "no model": (["--model", "gone"], "gone"),
     "a model that agrees with itself": (["--second", "MODEL"], "the same model as --model"),
     "a folder of something else": (["--out", "."], ".: holds something else"),
-    "a folder of a data set": (["--out", "set"], "set: holds a data set (manifest.jsonl)"),
+    "a folder of a data set": (["--out", "set"], "set: holds something else (manifest.jsonl)"),
     "a file": (["--out", "taken"], "taken: is a file, but must be a folder"),
     "a language": (["--language", "klingon"], "klingon"),
     "columns of labels": (["labels.jsonl"], "has a column 'confidence' already: rename it"),
