@@ -158,7 +158,7 @@ def test_a_data_set_is_written_as_shards(tmp_path, capsys, monkeypatch):
     arguments = ("data", "shard", source, out, "--format", "opus")
     code, output, _ = run(monkeypatch, capsys, *arguments)
     assert code == 0
-    assert "1 utterances, 0.00 hours, in 1 shards" in output
+    assert "read 1 row, 0.00 hours; wrote 1 row, 0.00 hours, to 1 shards in" in output
     assert sorted(p.name for p in out.iterdir()) == ["shard-000000.tar", "shards.jsonl"]
     code, _, error = run(monkeypatch, capsys, *arguments)
     assert code == 2
@@ -221,6 +221,10 @@ SLIPS = {
     "a check that writes": (
         ["data", "split", "a", "b", "--check", "--out", "c", "--dev", "1%"],
         "--check writes nothing: leave out --out, --dev",
+    ),
+    "corrections into a page": (
+        ["data", "apply", "c.jsonl", "a.jsonl", "a.html"],
+        "OUT is 'a.html', but must name a file that ends in .jsonl",
     ),
     "a page that is no page": (
         ["data", "explore", "a.jsonl", "--out", "a.jsonl"],

@@ -21,7 +21,7 @@ from echo.data.tokenizer import load_tokenizer
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
-from echo.support.files import is_file_name, read_object
+from echo.support.files import is_file_name, read_object, refuse_pipe
 from echo.support.hub import check_model
 from echo.support.settings import Range
 
@@ -245,6 +245,7 @@ def map_tensors(path: Path, *keys: str) -> dict[str, torch.Tensor]:
     """Maps the tensors of a file, of safetensors these at least."""
     is_pickled = path.suffix == ".bin"
     try:
+        refuse_pipe(path)
         if not is_pickled:
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in keys or file.keys()}

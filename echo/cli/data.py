@@ -18,14 +18,13 @@ from echo.cli.options import (
     Language,
     MaxSeconds,
     Overrides,
-    SkipErrors,
     SpeakerColumn,
     TextColumn,
     Vad,
     read_options,
 )
 from echo.support.errors import ConfigError
-from echo.support.text import brief, read_names
+from echo.support.text import brief, read_names, visible
 
 
 def check(
@@ -59,7 +58,11 @@ def explore(
     max_seconds: MaxSeconds = 30.0,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Write a page that shows a data set: hours, speakers, texts, problems and recordings."""
+    """Write a page that shows a data set: hours, speakers, texts, problems and recordings.
+
+    The folder of a filter shows what it kept and rejected. Texts can be corrected in the page. Of
+    more than 20,000 rows, a sample is shown.
+    """
     from echo.data.named import check_named
     from echo.support.files import writable_folder
 
@@ -71,9 +74,47 @@ def explore(
     from echo.report.explore import write_exploration
 
     options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
-    report = write_exploration(data, out, options, max_seconds)
-    problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
-    print(f"{report.rows} rows, {report.hours:.2f} hours, {problems}; look at {out}")
+    found = write_exploration(data, out, options, max_seconds)
+    print(f"{found.to_text()}; look at {out}")
+    if found.damaged:
+        print(f"{len(found.damaged)} rows cannot be used; the first: {visible(found.damaged[0])}")
+        raise typer.Exit(2)
+
+
+def apply(
+    corrections: Annotated[
+        Path, typer.Argument(help="Corrections that the page of data explore has saved.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Manifest to write, a new file: OUT.jsonl.")],
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Write a data set with corrected texts, which keeps what they were as text_before.
+
+    A correction that does not fit its row any more is named and not applied; the exit code is
+    then 2.
+    """
+    from echo.data.named import check_named
+    from echo.support.files import writable_folder
+
+    if out.suffix.lower() != ".jsonl":
+        raise ConfigError(f"OUT is {brief(str(out))!r}, but must name a file that ends in .jsonl")
+    check_named(data)
+    writable_folder(out.parent)
+
+    from echo.data.prepare.corrections import apply_corrections
+
+    options = read_options(audio_column, text_column, speaker_column, True, allow_outside)
+    done = apply_corrections(corrections, data, out, options)
+    print(f"read {done.read}; wrote {done.written}, to {out}; left out {done.left_out}")
+    print(f"corrected {done.corrected}; refused {len(done.refused)} corrections")
+    for sentence in done.refused:
+        print(f"  {visible(sentence)}")
+    if done.refused or done.left_out.rows:
+        raise typer.Exit(2)
 
 
 def shard(
@@ -92,14 +133,17 @@ def shard(
     audio_column: AudioColumn = None,
     text_column: TextColumn = None,
     speaker_column: SpeakerColumn = None,
-    skip_errors: SkipErrors = False,
     allow_outside: AllowOutside = False,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Number of processes that encode; by default one for each core."),
     ] = None,
 ) -> None:
-    """Write a data set as tar shards, which training streams."""
+    """Write a data set as tar shards, which training streams.
+
+    Rows that cannot be used are named and left out; the exit code is then 2. The same command goes
+    on where it was stopped.
+    """
     from echo.data.named import check_named
 
     check_named(data)
@@ -107,20 +151,20 @@ def shard(
     from echo.data.prepare.shard import write_shards
     from echo.data.sources import scan_source
 
-    options = read_options(audio_column, text_column, speaker_column, skip_errors, allow_outside)
-    entries = write_shards(
+    options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
+    done = write_shards(
         scan_source(data, replace(options, streaming=True)),
         out,
         format,
         shard_size,
         shard_seconds,
-        options.on_error,
         workers=(os.cpu_count() or 1) if workers is None else workers,
         progress=True,
     )
-    hours = sum(entry.seconds for entry in entries) / 3600
-    count = sum(entry.utterances for entry in entries)
-    print(f"{count} utterances, {hours:.2f} hours, in {len(entries)} shards in {out}/")
+    where = f"to {len(done.entries)} shards in {out}/"
+    print(f"read {done.read}; wrote {done.written}, {where}; left out {done.left_out}")
+    if done.left_out.rows:
+        raise typer.Exit(2)
 
 
 def convert(
@@ -257,8 +301,8 @@ def filter(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for what is kept, what is rejected and the measures: a new one, or that "
-            "of the same data set, which is not measured again."
+            help="Folder for what is kept, what is rejected and the measures: a new one, or one "
+            "with measures of the same data set, which is then not measured again."
         ),
     ] = None,
     model: Annotated[
@@ -299,7 +343,7 @@ def filter(
 
     settings = build_with_overrides(FilterSettings, {}, "command line", overrides or [])
     if out is not None:
-        check_folder(out, data)
+        check_folder(out, data, dry_run)
     hear = None
     if model is not None:
         check_model(model)

@@ -26,7 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show, split and convert data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, show, correct, split and convert data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
 for command in (
@@ -48,6 +50,7 @@ for command in (
     )
 data_app.command()(data.check)
 data_app.command()(data.explore)
+data_app.command()(data.apply)
 data_app.command()(data.shard)
 data_app.command()(data.convert)
 data_app.command()(data.split)

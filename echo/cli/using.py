@@ -1,7 +1,7 @@
 """Commands that use, convert and show what there is. Heavy imports stay inside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def transcribe(
         typer.Option(
             help="Words that are likely to be said, put before the prompt of each window; if both "
             "do not fit, the prompt is cut; by default none."
+        ),
+    ] = None,
+    channel: Annotated[
+        Literal["left", "right", "each"] | None,
+        typer.Option(
+            help="Channel to transcribe alone, or each of them into files of its own (call.left, "
+            "call.right), for calls with a speaker on each; by default channels are mixed."
         ),
     ] = None,
     words: Annotated[
@@ -91,7 +98,7 @@ def transcribe(
         beams, language, task, words, batch_size, prompt, hotwords, int8, vad
     )
     loaded = load_model(model, checkpoint)
-    transcribe_into(out, loaded, paths, kinds, settings, progress=True, layout=Layout(**layout))
+    transcribe_into(out, loaded, paths, kinds, settings, True, Layout(**layout), channel)
     print(f"The transcripts are in {out}/")
 
 

@@ -1,4 +1,4 @@
-"""Recordings: whatever libsndfile reads becomes mono float32 at 16 kHz."""
+"""Recordings: whatever libsndfile or PyAV reads becomes mono float32 at 16 kHz."""
 
 import io
 import mmap
@@ -8,38 +8,39 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
 import torch
-from torchaudio.transforms import Resample
 
+from echo.data import containers
+from echo.data.containers import ContainerFile, container_format
+from echo.data.mixing import MAX_CHANNELS, MAX_RATE, resampling, to_mono_16k
 from echo.data.whole import Content, not_heard
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError
 from echo.support.files import refuse_pipe
 
-MAX_RATE = 1_000_000  # Hz: above that a header is damaged, and resampling takes gigabytes
 # Suffixes of audio that libsndfile does not read, or knows under another name.
 OTHER_SUFFIXES = re.compile(
     "3g2|3gp|aac|ac3|aif|aifc|alac|amr|ape|asf|avi|awb|ds2|dsf|dss|flv|gsm|m4a|m4b|m4r|m4v|mka|mkv|"
     "mov|mp1|mp2|mp4|mpc|mpeg|mpga|oga|ogv|opus|qt|ra|rm|snd|sph|spx|tta|vox|webm|weba|wma|wmv|wv"
 )
-SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")  # of recordings
-MAX_CHANNELS = 64  # what large microphone arrays have
+SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3", *containers.SUFFIXES)  # of recordings
+READABLE = SUFFIXES if containers.AVAILABLE else SUFFIXES[: -len(containers.SUFFIXES)]
+CHANNELS = ("left", "right")  # the first two
 MAX_SAMPLE = 16.0  # 24 dB above full scale: samples beyond that are on the scale of integers
-CANCELLED = 0.25  # the share of a channel's power in a mix below which it is lost
-FAINT = 0.01  # of the mean power: what is 20 dB below does not decide how channels are mixed
 # How much shorter than its header says an undamaged recording may be: decoders differ by about a
 # frame.
 TOLERANCE_SECONDS = 0.2
 TOLERANCE_SHARE = 0.001
 # Seconds decoded before a slice and dropped: an MP3 frame may need bytes of those before it, and an
-# Opus decoder takes seconds to reach the state that it has in the whole recording.
-PREROLL = {"MPEG_LAYER_III": 1.0, "OPUS": 8.0}
+# Opus decoder takes seconds to reach the state that it has in the whole recording. Those of
+# containers bear FFmpeg's names.
+PREROLL = {"MPEG_LAYER_III": 1.0, "OPUS": 8.0, "opus": 8.0, "aac": 1.0, "vorbis": 1.0, "mp3": 1.0}
 SLICE_TOLERANCE = 0.05  # seconds: a slice may end so far behind the recording, as times are rounded
 UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written into a pipe
 
@@ -48,6 +49,7 @@ UNKNOWN_LENGTH = 2**63 - 1  # samples: libsndfile's answer for a FLAC written in
 UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError)
 
 
+SoundFile: TypeAlias = soundfile.SoundFile | ContainerFile
 # Chooses of a recording, by its number of samples and its rate, the first sample and the end.
 Choice = Callable[[int, int], tuple[int, int]]
 
@@ -94,6 +96,14 @@ class Audio(ABC):
         """Returns the slice of a longer recording that it is, without opening it; None if it is a
         recording of its own."""
         return None
+
+    def only_channel(self) -> int | None:
+        """Returns the number of the channel that it is, without opening it; None if it is all."""
+        return None
+
+    def whole(self) -> "Audio":
+        """Returns the recording of which it is a slice or a channel; itself if it is neither."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,59 @@ class JoinedAudio(Audio):
 
 
 @dataclass(frozen=True)
+class AudioChannel(Audio):
+    """One channel of a recording, by its number from 0. A part of it is an AudioSlice of this."""
+
+    audio: Audio
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.audio}, channel {channel_name(self.number)}"
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        samples, rate = self.audio.read()
+        return self.alone(samples), rate
+
+    def read_some(self, choose: Choice) -> tuple[torch.Tensor, int]:
+        samples, rate = self.audio.read_some(choose)
+        return self.alone(samples), rate
+
+    def alone(self, samples: torch.Tensor) -> torch.Tensor:
+        check_channel(self.number, len(samples), str(self.audio))
+        return samples[self.number : self.number + 1]
+
+    def seconds(self) -> float:
+        return self.audio.seconds()
+
+    def identity(self) -> bytes | None:
+        whole = self.audio.identity()
+        return None if whole is None else b"%b channel %d" % (whole, self.number)
+
+    def fetch(self) -> "AudioChannel":
+        return replace(self, audio=self.audio.fetch())
+
+    def only_channel(self) -> int:
+        return self.number
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
+
+
+def channel_name(number: int) -> str:
+    """Returns what a channel is called in names and manifests."""
+    return CHANNELS[number] if number < len(CHANNELS) else str(number)
+
+
+def check_channel(number: int, channels: int, name: str) -> None:
+    """Raises DataError where a recording of that name has no such channel."""
+    if number >= channels:
+        raise DataError(
+            f"{name}: has {channels} channel{'s' * (channels > 1)}, so there is no channel "
+            f"{channel_name(number)} (left is 0, right is 1)"
+        )
+
+
+@dataclass(frozen=True)
 class AudioSlice(Audio):
     """A part of a recording: from `start` to `end`, in seconds; without an end, all the rest.
 
@@ -275,6 +338,12 @@ class AudioSlice(Audio):
     def as_slice(self) -> "AudioSlice":
         return self
 
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
+
 
 def clock(seconds: float) -> str:
     """Returns seconds to a thousandth, without zeros at the end."""
@@ -321,7 +390,7 @@ def decode(
             rest = not_heard(content, file.format, seconds)
         # The length of an MP3 may be an estimate: its frames tell.
         tolerance = max(TOLERANCE_SECONDS, TOLERANCE_SHARE * promised)
-        if not rest and file.format != "MP3" and promised - seconds > tolerance:
+        if not rest and file.format != "MP3" and abs(promised - seconds) > tolerance:
             rest = f"it is damaged: its header says {promised:.1f} s"
         if rest:
             raise DataError(
@@ -331,7 +400,7 @@ def decode(
         return samples, rate
 
 
-def read_slice(file: soundfile.SoundFile, name: str, choose: Choice) -> torch.Tensor:
+def read_slice(file: SoundFile, name: str, choose: Choice) -> torch.Tensor:
     """Returns what is chosen of a recording, (channels, samples) float32, without decoding much
     more."""
     first, end = choose(file.frames, file.samplerate)
@@ -339,7 +408,9 @@ def read_slice(file: soundfile.SoundFile, name: str, choose: Choice) -> torch.Te
     with quiet_decoder(file):
         file.seek(first - preroll)
         samples = read_samples(file, name, end - first + preroll)[:, preroll:]
-    if samples.shape[-1] < end - first:
+    # The header of a container may be off by a frame.
+    tolerance = TOLERANCE_SECONDS * file.samplerate if isinstance(file, ContainerFile) else 0
+    if samples.shape[-1] < end - first - tolerance:
         raise DataError(f"{name}: is damaged: it ends before its header says")
     return samples
 
@@ -348,7 +419,7 @@ STDERR = Lock()  # held while it leads elsewhere
 
 
 @contextmanager
-def quiet_decoder(file: soundfile.SoundFile) -> Iterator[None]:
+def quiet_decoder(file: SoundFile) -> Iterator[None]:
     """Keeps mpg123 from writing to stderr that the first frames after a seek lack bytes of those
     before them, all of which the pre-roll drops. Its library has no switch for that."""
     if file.subtype != "MPEG_LAYER_III":
@@ -375,7 +446,7 @@ def content_of(source: Path | io.BytesIO) -> Iterator[Content]:
         yield content
 
 
-def read_samples(file: soundfile.SoundFile, name: str, frames: int = -1) -> torch.Tensor:
+def read_samples(file: SoundFile, name: str, frames: int = -1) -> torch.Tensor:
     """Returns (channels, samples) float32 from where the file stands: so many, or all."""
     samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
     return on_scale(samples, name)
@@ -393,80 +464,12 @@ def on_scale(samples: torch.Tensor, name: str) -> torch.Tensor:
     return samples
 
 
-def to_mono_16k(samples: torch.Tensor, rate: int, name: str) -> torch.Tensor:
-    """Mixes (channels, samples) at `rate` Hz down to (samples,) at 16 kHz. DataError if there are
-    no samples or too many channels, if some are not finite, or if the rate is too high."""
-    if rate > MAX_RATE:
-        raise DataError(f"{name}: the recording has an invalid rate of {rate} Hz")
-    if samples.shape[-1] == 0:
-        raise DataError(f"{name}: the recording is empty")
-    if len(samples) > MAX_CHANNELS:
-        raise DataError(
-            f"{name}: the recording has {len(samples)} channels, more than {MAX_CHANNELS}"
-        )
-    if not torch.isfinite(samples).all():
-        raise DataError(f"{name}: the recording holds samples that are not finite numbers")
-    mono = mixed(samples, rate)
-    rate = plain_rate(rate)
-    return mono if rate == SAMPLE_RATE else resampler(rate, SAMPLE_RATE)(mono)
-
-
-def mixed(samples: torch.Tensor, rate: int) -> torch.Tensor:
-    """Returns the mean of (channels, samples). Where channels cancel each other out, as those of a
-    microphone wired the wrong way round do, those opposed to the loudest are turned round first;
-    where that does not help, it is the loudest alone."""
-    if not cancels(samples, rate):
-        return samples.mean(0)
-    loudest = samples[samples.var(1, correction=0).argmax()]
-    turned = torch.where((samples @ loudest < 0)[:, None], -samples, samples)
-    return loudest if cancels(turned, rate) else turned.mean(0)
-
-
-def cancels(samples: torch.Tensor, rate: int) -> bool:
-    """Tells whether (channels, samples) cancel each other out: whether their sum has almost nothing
-    of what a channel holds, among the louder ones and in any second that is not much fainter than
-    the others."""
-    if len(samples) == 1:
-        return False
-    # Without constant offsets, which cheap sound cards add to each channel.
-    covariances = torch.stack([second.cov(correction=0) for second in samples.split(rate, -1)])
-    powers = covariances.diagonal(dim1=1, dim2=2)
-    kept = covariances.sum(2).abs()  # of unrelated channels as much as the power
-    loudest = powers.amax(1, keepdim=True)
-    lost = (kept < CANCELLED * powers) & (powers > loudest / 2) & (loudest > FAINT * loudest.mean())
-    return bool(lost.any())
-
-
 def named_like_audio(path: Path) -> bool:
     """Tells whether a file is named like audio, be it audio that can be read or not, and is not
     hidden."""
     suffix = path.suffix.lstrip(".").lower()
     known = OTHER_SUFFIXES.fullmatch(suffix) or suffix.upper() in soundfile.available_formats()
     return bool(known) and suffix != "raw" and not path.name.startswith(".")
-
-
-def plain_rate(rate: int) -> int:
-    """Returns the rate that one counts as in resampling, whose kernel grows with the terms of the
-    reduced ratio rate : 16 kHz. So an odd rate such as 44,056 Hz is rounded to a multiple of 25 Hz,
-    0.02 % off."""
-    return max(25, 25 * round(rate / 25))
-
-
-def resampling(rate: int) -> tuple[int, int, int]:
-    """Returns the step of resampling to 16 kHz, in samples before and after, and how many samples
-    around one it depends on, at the most."""
-    rate = plain_rate(rate)
-    if rate == SAMPLE_RATE:
-        return 1, 1, 0
-    made = resampler(rate, SAMPLE_RATE)
-    step = rate // made.gcd
-    return step, SAMPLE_RATE // made.gcd, made.width + step
-
-
-@lru_cache(maxsize=32)
-def resampler(rate: int, new_rate: int) -> Resample:
-    """Returns a resampler, cached because building its kernel costs more than using it."""
-    return Resample(rate, new_rate)
 
 
 def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
@@ -477,14 +480,12 @@ def header_duration(source: Path | io.BytesIO, name: str = "") -> float:
 
 
 @contextmanager
-def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile]:
+def opened(source: Path | io.BytesIO, name: str) -> Iterator[SoundFile]:
     """Opens a recording. Errors while it is open become a DataError."""
     try:
         if isinstance(source, Path):
             refuse_pipe(source)
-        # As bytes: soundfile cannot encode a name that is not UTF-8.
-        place = os.fsencode(source) if isinstance(source, Path) else source
-        with soundfile.SoundFile(place) as file:
+        with sound_file(source, name) as file:
             if file.frames <= 0:
                 raise DataError(f"{name}: the recording is empty")
             if file.frames == UNKNOWN_LENGTH:  # libsndfile would decode only its first block
@@ -492,6 +493,18 @@ def opened(source: Path | io.BytesIO, name: str) -> Iterator[soundfile.SoundFile
             yield file
     except UNREADABLE as error:
         raise DataError(f"{name}: {refusal(source, error)}") from None
+
+
+def sound_file(source: Path | io.BytesIO, name: str) -> SoundFile:
+    """Opens a recording by what can read it."""
+    # As bytes: soundfile cannot encode a name that is not UTF-8.
+    place = os.fsencode(source) if isinstance(source, Path) else source
+    try:
+        return soundfile.SoundFile(place)
+    except soundfile.LibsndfileError:
+        if format := container_format(source):
+            return ContainerFile(source, format, name)
+        raise
 
 
 def refusal(source: Path | io.BytesIO, error: Exception) -> str:

@@ -10,7 +10,8 @@ import torch
 from torchaudio.functional import fftconvolve
 
 from echo.config import AugmentSettings
-from echo.data.audio import AudioFile, resampler
+from echo.data.audio import AudioFile
+from echo.data.mixing import resampler
 from echo.data.noise import AudioFolder, add_noise, power
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -17,6 +18,7 @@ import torch
 import torchaudio
 
 from echo.data.audio import Audio, AudioSlice
+from echo.data.containers import AVAILABLE
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, EchoError
@@ -30,7 +32,7 @@ SUFFIX = ".f32"
 DECODING = (
     f"mono without cancelling, {SAMPLE_RATE} Hz, libsndfile {soundfile.__libsndfile_version__}, "
     f"torchaudio {torchaudio.__version__}"
-)
+) + (f", PyAV {version('av')}" if AVAILABLE else "")
 FREED_SHARE = 0.1  # of the limit, freed when it is passed
 WRITTEN_SHARE = 0.01  # of the limit: after writing so much, a process checks the limit
 
@@ -147,6 +149,12 @@ class CachedAudio(Audio):
 
     def as_slice(self) -> AudioSlice | None:
         return self.audio.as_slice()
+
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
 
     def seconds(self) -> float:
         return self.audio.seconds()

@@ -4,14 +4,14 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from echo.data.audio import cancels, to_mono_16k
+from echo.data.mixing import cancels, to_mono_16k
 from echo.data.sources import scan_source
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance, about_equal
@@ -29,6 +29,8 @@ MAX_CLIPPED = 0.001  # the share of such samples that a shout has without being 
 SILENCE = 1e-4  # -80 dBFS: what a lossy codec may leave of digital silence
 # What is left in a text where the quoting of a table is not undone.
 QUOTING = re.compile(r"""^(["']).*\1$|"\"""")
+# Kinds of flaws of rows that training cannot use.
+DAMAGED = UNUSABLE, UNREADABLE = "unusable rows", "unreadable recordings"
 BIN_EDGES = (0, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, math.inf)  # seconds
 BAR_WIDTH = 40
 
@@ -74,18 +76,26 @@ def check_rows(
     Raises:
         DataError: the source as a whole cannot be read, or holds no row.
     """
+    return check_each(scan_source(spec, options), max_seconds, max_chars)
+
+
+def check_each(
+    rows: Iterable[Utterance | DataError],
+    max_seconds: float | None = MAX_SECONDS,
+    max_chars: int | None = MAX_CHARS,
+) -> Iterator[CheckedRow]:
+    """Checks rows that are read already, in order, and takes one only when it is asked for one."""
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
-    rows = scan_source(spec, options)
     for row in progress_bar(rows, desc="checking", unit=" rows"):
         if isinstance(row, DataError):
-            yield CheckedRow(None, None, [Flaw("unusable rows", str(row))])
+            yield CheckedRow(None, None, [Flaw(UNUSABLE, str(row))])
             continue
         flaws = [*row_flaws(row, max_chars, seen)]
         try:
             samples, rate = row.audio.read()
             mono = to_mono_16k(samples, rate, row.id)  # refuses what training would refuse
         except DataError as error:
-            yield CheckedRow(row, None, [*flaws, Flaw("unreadable recordings", str(error))])
+            yield CheckedRow(row, None, [*flaws, Flaw(UNREADABLE, str(error))])
             continue
         channels, length = samples.shape
         flaws += audio_flaws(row, samples, rate, mono, max_seconds, seen)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from echo.config import OnError
-from echo.data.audio import to_mono_16k
 from echo.data.features import log_mel
+from echo.data.mixing import to_mono_16k
 from echo.data.packing import Window, WindowError
 from echo.data.prompts import Prompts
 from echo.data.tokenizer import Segment, encode_transcript, join_segments, prompt_ids

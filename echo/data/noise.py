@@ -9,14 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import (
-    SUFFIXES,
-    Audio,
-    named_like_audio,
-    opened,
-    read_samples,
-    to_mono_16k,
-)
+from echo.data.audio import READABLE, Audio, named_like_audio, opened, read_samples
+from echo.data.mixing import to_mono_16k
 from echo.data.named import check_folder
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
@@ -38,15 +32,15 @@ class AudioFolder:
         """Finds the recordings below the folder that a setting names, or raises ConfigError."""
         check_folder(folder, setting)
         found = list(filter(named_like_audio, files_below(folder)))
-        usable = (path for path in found if path.suffix.lower() in SUFFIXES)
+        usable = (path for path in found if path.suffix.lower() in READABLE)
         # By their names within the folder, so that the order is the same wherever it lies.
         paths = tuple(sorted(usable, key=lambda path: path.relative_to(folder).as_posix()))
         if not paths:
-            raise ConfigError(f"{setting}: {folder} holds no recordings ({', '.join(SUFFIXES)})")
+            raise ConfigError(f"{setting}: {folder} holds no recordings ({', '.join(READABLE)})")
         if left := set(found) - set(paths):
             logger.warning(
                 "%s: %d files are not used, as %s: convert them to one of %s",
-                *(setting, len(left), min(left), ", ".join(SUFFIXES)),
+                *(setting, len(left), min(left), ", ".join(READABLE)),
             )
         return cls(paths)
 

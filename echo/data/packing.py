@@ -221,12 +221,14 @@ def group_of(utterance: Utterance) -> Hashable:
     """Returns what utterances of one window have in common; None where nothing is known, or nobody
     speaks."""
     recording = utterance.extra.get("recording")
+    # On each channel of a call another speaks, at the same time.
+    channel = None if recording is None else utterance.audio.only_channel()
     if recording is not None and utterance.text and utterance.audio.as_slice():
         # Whoever speaks: else what lies between two slices could be the speech of another.
-        return recording, None, utterance.language, utterance.task
+        return recording, channel, None, utterance.language, utterance.task
     if not utterance.text or (recording is None and utterance.speaker is None):
         return None
-    return recording, utterance.speaker, utterance.language, utterance.task
+    return recording, channel, utterance.speaker, utterance.language, utterance.task
 
 
 def in_order(group: Sequence[Utterance]) -> list[Utterance]:

@@ -71,8 +71,8 @@ class FixedCorpus:
 
 def describe(utterances: Iterable[Utterance]) -> dict[str, Any]:
     """Counts `utterances`, `seconds` of audio and `speakers` (None where none is named), and gives
-    a `fingerprint`: the same for the same ids, transcripts, durations and starts of slices in any
-    order."""
+    a `fingerprint`: the same for the same ids, transcripts, durations, starts of slices and
+    channels in any order."""
     digests, speakers, seconds = [], set(), 0.0
     for utterance in utterances:
         seconds += utterance.duration
@@ -80,6 +80,8 @@ def describe(utterances: Iterable[Utterance]) -> dict[str, Any]:
         told: tuple[Any, ...] = utterance.id, utterance.text, round(utterance.duration, 3)
         if part := utterance.audio.as_slice():
             told += (round(part.start, 3),)
+        if (channel := utterance.audio.only_channel()) is not None:
+            told += ("channel", channel)
         digests.append(hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest())
     return {
         "utterances": len(digests),

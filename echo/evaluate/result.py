@@ -162,6 +162,7 @@ class Result:
     # By model its folder or hub id, and which checkpoint of a run was measured.
     checkpoints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    made: Sequence[tuple[str, str]] = ()  # what the provenance says, in words
 
     @cached_property
     def models(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What the page of a data set says of it, made from its checked rows."""
 
+import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,14 @@ class Entry:
     speaker: str | None
     link: str | None  # where its recording lies, if that can be played
     flaws: Sequence[Flaw]
+    told: Mapping[str, Any]  # what `Judged.told` gives
+
+    @property
+    def rank(self) -> int:
+        """0 of what a filter or an alignment rejects, 1 of what has problems, 2 of the rest."""
+        if self.told.get("rejected") or self.told.get("reasons"):
+            return 0
+        return 1 if self.flaws else 2
 
     @property
     def speed(self) -> float | None:
@@ -38,23 +47,26 @@ class Entry:
         return characters / self.seconds if characters and self.seconds else None
 
 
-def entry_of(number: int, row: CheckedRow, page: Path) -> Entry:
+def entry_of(number: int, row: CheckedRow, told: Mapping[str, Any], page: Path) -> Entry:
     """The row of a number, counted from 0, for a page that will lie at a path."""
-    utterance, decoded = row.utterance, row.decoded
-    if utterance is None:
-        return Entry(f"row {number + 1}", None, None, None, None, row.flaws)
-    seconds, address = (decoded.seconds, link(utterance.audio, page)) if decoded else (None, None)
-    return Entry(utterance.id, utterance.text, seconds, utterance.speaker, address, row.flaws)
+    one, decoded = row.utterance, row.decoded
+    if one is None:
+        return Entry(f"row {number + 1}", None, None, None, None, row.flaws, told)
+    seconds, address = (decoded.seconds, link(one.audio, page)) if decoded else (None, None)
+    return Entry(one.id, one.text, seconds, one.speaker, address, row.flaws, told)
 
 
 def in_turn(entries: Sequence[Entry]) -> list[int]:
-    """The indices of all rows: those with problems, then the first of every speaker, then the
-    second of every one, and so on, so that the beginning is a sample of all."""
+    """The indices of all rows, the most doubtful first: those rejected, then those with problems,
+    each with the highest WER and then the lowest score first. Of what is alike in that, the first
+    of every speaker comes first, then the second, so that the beginning is a sample of all."""
     turns: Counter[str | None] = Counter()
     keys = []
     for entry in entries:
-        keys.append((0, 0) if entry.flaws else (1, turns[entry.speaker]))
-        turns[entry.speaker] += not entry.flaws
+        wer, score = entry.told.get("wer"), entry.told.get("score")
+        doubt = entry.rank, -(wer or 0.0), math.inf if score is None else score
+        keys.append((*doubt, turns[entry.speaker] if entry.rank == 2 else 0))
+        turns[entry.speaker] += entry.rank == 2
     return sorted(range(len(entries)), key=keys.__getitem__)
 
 
@@ -72,6 +84,7 @@ def table(
             "speaker": entry.speaker,
             "flaws": entry.flaws,
             "link": None if i in embedded else entry.link,
+            **entry.told,
         }
         for i, entry in enumerate(entries)
     ]

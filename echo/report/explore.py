@@ -1,14 +1,15 @@
 """Writes the page of a data set."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echo.data.check import MAX_SECONDS, Report, check_rows
-from echo.data.sources import scan_source
+from echo.data.check import DAMAGED, MAX_SECONDS, Report, check_each
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.report.dataset import (
@@ -22,12 +23,37 @@ from echo.report.dataset import (
     table,
     to_embed,
 )
+from echo.report.judged import SEED, Judged, Survey, judged_rows, origin
 from echo.report.page import render
 from echo.report.sound import EMBEDDED_BYTES, embedded
+from echo.report.timelines import SHOWN
 from echo.support.files import replace_text
 from echo.support.provenance import provenance
 
 LEAST_RATE = 3_000  # bytes of the page that a second of a recording takes, at least
+MOST_ROWS = 20_000  # on a page: of a larger data set it shows a sample
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What a page shows: what all rows say, and what was found in those on the page."""
+
+    survey: Survey
+    report: Report
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each row on the page that cannot be used."""
+        return [what for kind in DAMAGED for what in self.report.problems.get(kind, ())]
+
+    def to_text(self) -> str:
+        survey, report = self.survey, self.report
+        read = f"{report.rows} rows, {report.hours:.2f} hours"
+        if survey.read.rows > report.rows:
+            read = f"read {survey.read}; of these a sample (seed {SEED}) is shown, {read}"
+        rejected = f", rejected {survey.rejected}" if survey.rejected.rows else ""
+        problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
+        return f"{read}{rejected}, {problems}"
 
 
 def write_exploration(
@@ -35,27 +61,52 @@ def write_exploration(
     page: Path,
     options: ReadOptions = AS_USUAL,
     max_seconds: float | None = MAX_SECONDS,
-) -> Report:
+) -> Exploration:
     """Writes a page that shows a data set, in which recordings up to `max_seconds` are no problem.
-    Returns what was found, as `check_source` does."""
-    report = Report(spec)
+    A filter's folder shows what it kept and what it rejected. Of more than 20,000 rows, a sample is
+    decoded and shown."""
+    survey = Survey()
+    for each in judged_rows(spec, options):
+        survey.add(each)
+    numbers = survey.sample(MOST_ROWS)
+    timelines = survey.recordings.timelines()
+    recordings = {timeline.path: i for i, timeline in enumerate(timelines[:SHOWN])}
+    found = Exploration(survey, Report(spec))
     entries: list[Entry] = []
-    for row in check_rows(spec, options, max_seconds):
-        report.add(row)
-        entries.append(entry_of(len(entries), row, page))
+    judged, same = tee(some(spec, options, numbers))
+    checked = check_each((each.utterance for each in same), max_seconds)
+    for number, each, row in zip(numbers, judged, checked, strict=True):
+        if row.utterance is None and each.reasons:
+            row = replace(row, flaws=[])  # its reasons say that already
+        found.report.add(row)
+        entries.append(entry_of(number, row, each.told(recordings), page))
     order = in_turn(entries)
     # The recordings are read again, because all of them might not fit in memory.
     wanted = [*to_embed(entries, order, EMBEDDED_BYTES / LEAST_RATE)]
-    chosen = {*wanted}
-    found = {
-        i: row.audio
-        for i, row in enumerate(scan_source(spec, options))
-        if i in chosen and isinstance(row, Utterance)
+    again = some(spec, options, [numbers[i] for i in sorted(wanted)])
+    audio = {
+        i: each.utterance.audio
+        for i, each in zip(sorted(wanted), again, strict=False)
+        if isinstance(each.utterance, Utterance)
     }
-    sounds = embedded((i, found[i]) for i in wanted if i in found)
-    sections = {**described(report, entries), "table": table(entries, order, sounds)}
-    replace_text(page, render("explore.html", {**sections, "sounds": sounds}))
-    return report
+    sounds = embedded((i, audio[i]) for i in wanted if i in audio)
+    sections = {
+        **described(found.report, entries),
+        "survey": survey,
+        "timelines": [timeline.to_dict(page) for timeline in timelines[:SHOWN]],
+        "more_recordings": len(timelines[SHOWN:]),
+        "source": shlex.quote(origin(spec)),
+        "table": table(entries, order, sounds),
+        "sounds": sounds,
+    }
+    replace_text(page, render("explore.html", sections))
+    return found
+
+
+def some(spec: str, options: ReadOptions, numbers: Sequence[int]) -> Iterator[Judged]:
+    """Yields the rows of some numbers, which are in order."""
+    chosen = {*numbers}
+    return (each for i, each in enumerate(judged_rows(spec, options)) if i in chosen)
 
 
 def described(report: Report, entries: list[Entry]) -> dict[str, Any]:

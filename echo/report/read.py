@@ -18,6 +18,7 @@ from echo.evaluate.measure import DataSet
 from echo.evaluate.result import Event, Line, Measure, Result, Run
 from echo.evaluate.statistics import Resampling
 from echo.pilot.result import pilot_result, run_folder
+from echo.report.made import made
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 from echo.support.provenance import read_provenance
@@ -34,7 +35,8 @@ def read_result(folder: Path) -> tuple[Result, Recordings]:
     for name, read in READERS.items():
         if (folder / name).exists():
             try:
-                return read(folder)
+                result, recordings = read(folder)
+                return replace(result, made=[*made(result.provenance)]), recordings
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise DataError(f"{folder / name}: is not what Echo writes ({error!r})") from error
     raise DataError(f"{folder}: holds no result; it has none of {', '.join(READERS)}")

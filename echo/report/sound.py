@@ -64,12 +64,12 @@ def embed(audio: Audio) -> Sound:
 
 def link(audio: Audio, page: Path) -> str | None:
     """The recording's address relative to the page, of a slice with its times; None where it is no
-    file."""
+    file, or one channel, which a browser cannot play alone."""
     times = ""
     if part := audio.as_slice():
         audio = part.audio
         times = f"#t={clock(part.start)}" + ("" if part.end is None else f",{clock(part.end)}")
-    if not isinstance(audio, AudioFile):
+    if not isinstance(audio, AudioFile):  # nor of an AudioChannel
         return None
     path, start = audio.path.resolve(), page.resolve().parent
     try:

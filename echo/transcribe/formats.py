@@ -8,7 +8,6 @@ from pathlib import Path
 
 from echo.support.errors import ConfigError
 from echo.support.files import replace_text
-from echo.support.text import distinct
 from echo.transcribe.subtitles import Layout, as_cues
 from echo.transcribe.transcript import Segment, Transcript, Word
 
@@ -92,12 +91,6 @@ def read_formats(text: str, words: bool = False, layout: bool = False) -> list[s
             "must be given"
         )
     return names
-
-
-def output_names(paths: Sequence[Path]) -> list[str]:
-    """What each recording's files are called, before the format: as the recording without its
-    suffix, and numbered where that is taken, regardless of case."""
-    return distinct(path.stem for path in paths)
 
 
 def write_transcript(

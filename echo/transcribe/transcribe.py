@@ -41,8 +41,10 @@ from echo.model.language import (
 from echo.support.errors import ConfigError, DataError
 from echo.support.progress import progress_bar
 from echo.support.settings import Positive, check
-from echo.transcribe.formats import output_names, write_transcript
+from echo.support.text import distinct
+from echo.transcribe.formats import write_transcript
 from echo.transcribe.int8 import int8_copy
+from echo.transcribe.recordings import Channel, heard_channels
 from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
 
@@ -95,15 +97,18 @@ def transcribe_into(
     settings: TranscribeSettings,
     progress: bool = False,
     layout: Layout | None = None,
+    channel: Channel | None = None,
 ) -> None:
-    """Transcribes recordings into files, each written as soon as it is known. Those that cannot be
-    read are logged, and named by a DataError at the end."""
-    names = output_names(paths)
-    for path, name in zip(paths, names, strict=True):
-        if name != path.stem:
-            logger.warning("%s: is written as %s, because the name is taken", path, name)
+    """Transcribes recordings, or the channels that are asked for, into files, each written as soon
+    as it is known. Those that cannot be read are logged, and named by a DataError at the end."""
+    heard = [each for path in paths for each in heard_channels(path, channel)]
+    # Numbered where a name is taken, regardless of case.
+    names = distinct(name for _, name in heard)
+    for (audio, asked), name in zip(heard, names, strict=True):
+        if name != asked:
+            logger.warning("%s: is written as %s, because the name is taken", audio, name)
     left_out = 0
-    recordings = [AudioFile(path) for path in paths]
+    recordings = [audio for audio, _ in heard]
     for index, result in transcribe_files(loaded, recordings, settings, progress):
         if isinstance(result, Transcript):
             if not result.segments:
@@ -113,7 +118,8 @@ def transcribe_into(
             logger.error("%s", result)
             left_out += 1
     if left_out:
-        raise DataError(f"{left_out} of {len(paths)} recordings could not be transcribed")
+        what = "recordings" if channel is None else "channels"
+        raise DataError(f"{left_out} of {len(heard)} {what} could not be transcribed")
 
 
 def transcribe_recordings(

@@ -17,7 +17,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from echo.data.audio import resampler
+from echo.data.mixing import resampler
 from echo.data.prepare.filter.filter import filter_source
 from echo.data.prepare.filter.rules import FilterSettings
 from echo.data.sources import ReadOptions, read_source

@@ -10,14 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import (
-    AudioArray,
-    AudioBytes,
-    AudioFile,
-    AudioSlice,
-    header_duration,
-    resampler,
-)
+from echo.data.audio import AudioArray, AudioBytes, AudioFile, AudioSlice, header_duration
+from echo.data.mixing import resampler
 from echo.support.errors import DataError
 from tests.data.recordings import tone, write
 

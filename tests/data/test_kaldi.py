@@ -71,7 +71,7 @@ def test_a_command_is_refused_and_never_run(tmp_path, monkeypatch, command):
         ({"segments": "r1 r9 0 1\nr2 r2 0 1\n"}, "segments:1: wav.scp has no recording 'r9'"),
         ({"segments": "r1 r1 1 0.5\nr2 r2 0 1\n"}, "segments:1: 'end' must be after the start"),
         ({"segments": "r1 r1 nan 1\nr2 r2 0 1\n"}, "segments:1: 'start' must be a number of sec"),
-        ({"segments": "r1 r1 0 1 B\nr2 r2 0 1\n"}, "segments:1: is channel B of its recording"),
+        ({"segments": "r1 r1 0 1 B\nr2 r2 0 1\n"}, "segments:1: 'channel' must be left, right"),
     ],
 )
 def test_a_bad_line_is_named_and_the_others_are_read(tmp_path, files, message):

@@ -134,13 +134,20 @@ def test_a_bad_cut_is_named_and_the_others_are_read(tmp_path, cut, message):
     assert not (tmp_path / "ran").exists()
 
 
-def test_one_channel_of_several_is_refused(tmp_path):
-    """As its text is not that of all channels mixed."""
-    both = {**RECORDING, "sources": [{**FILE, "channels": [0, 1]}]}
-    spoken = {**SUPERVISION, "channel": 1}
-    spec = lines(tmp_path / "cuts.jsonl", {**CUT, "recording": both, "supervisions": [spoken]})
-    with pytest.raises(DataError, match="is channel 1 of a recording with 2"):
-        read_source(spec)
+def test_a_supervision_may_be_of_one_channel(tmp_path):
+    """By its place in the file; of some of several there is no one recording."""
+    both = {**RECORDING, "sources": [{**FILE, "channels": [4, 7]}]}
+    cuts = [
+        {**CUT, "recording": both, "supervisions": [{**SUPERVISION, "channel": channel}]}
+        for channel in (7, [4, 7], 5)
+    ]
+    one, all, other = scan_source(lines(tmp_path / "cuts.jsonl", *cuts))
+    assert one.audio.only_channel() == 1
+    assert all.audio.only_channel() is None
+    with pytest.raises(
+        DataError, match=r"cuts.jsonl:3: is channel 5 of \[4, 7\]: only one, or all"
+    ):
+        raise other
 
 
 def test_a_file_that_is_cut_off_gives_what_it_holds(tmp_path):

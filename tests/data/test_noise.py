@@ -110,11 +110,11 @@ def test_what_is_no_noise_is_one_sentence(tmp_path):
 
 def test_files_of_other_formats_are_named(tmp_path, caplog):
     write(tmp_path / "a.wav")
-    for name in ("b.m4a", "c.MP4", "d.txt"):
+    for name in ("b.wma", "c.AMR", "d.txt"):
         (tmp_path / name).touch()
     assert AudioFolder.at(tmp_path, "--noise").paths == (tmp_path / "a.wav",)
     [message] = caplog.messages
-    assert message.startswith(f"--noise: 2 files are not used, as {tmp_path / 'b.m4a'}: convert")
+    assert message.startswith(f"--noise: 2 files are not used, as {tmp_path / 'b.wma'}: convert")
 
 
 def test_a_silent_stretch_is_passed_over(tmp_path):

@@ -4,6 +4,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -12,11 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echo.data.check import Flaw, check_source
-from echo.data.sources import read_source
+from echo.data.prepare.filter.filter import filter_source
+from echo.data.prepare.filter.rules import FilterSettings
+from echo.data.sources import ReadOptions, read_source
 from echo.report.dataset import Entry, characters, in_turn, to_embed
 from echo.report.explore import write_exploration
 from echo.report.histogram import BINS, histogram
+from echo.report.timelines import joined, length
 from tests.data.recordings import tone, write, write_manifest
+from tests.test_cli import run
+
+OUTSIDE = ReadOptions(allow_outside=True)
 
 
 def embedded_json(page, name):
@@ -24,14 +32,25 @@ def embedded_json(page, name):
     return json.loads(found)
 
 
-def row(speaker=None, flaws=(), seconds=1.0, text="one"):
-    return Entry("id", text, seconds, speaker, None, [Flaw(kind, "is so") for kind in flaws])
+def row(speaker=None, flaws=(), seconds=1.0, text="one", **told):
+    return Entry("id", text, seconds, speaker, None, [Flaw(kind, "is so") for kind in flaws], told)
+
+
+def write_long(folder, parts, name="data.jsonl", **told):
+    """Writes a manifest of parts, from a second and as long, of a recording of 10 seconds."""
+    if not (folder / "long.wav").exists():
+        write(folder / "long.wav", tone(10) * np.linspace(0, 1, 160_000)[:, None])
+    rows = [
+        {"audio_filepath": "long.wav", "offset": at, "duration": seconds, "text": "one", **told}
+        for at, seconds in parts
+    ]
+    return Path(write_manifest(folder / name, *rows))
 
 
 def test_real_recordings_are_shown_as_they_are_read(shared, tmp_path):
     spec = str(shared / "data/librispeech/layout-sample")
     page = tmp_path / "page.html"
-    report = write_exploration(spec, page)
+    report = write_exploration(spec, page).report
     assert report == check_source(spec)
     utterances = read_source(spec)
     rows = embedded_json(page, "utterances-data")["rows"]
@@ -64,7 +83,7 @@ def test_every_problem_is_on_the_page_and_comes_first(tmp_path):
         {"audio_filepath": "copy.wav", "text": "one"},
     )
     page = tmp_path / "page.html"
-    report = write_exploration(spec, page)
+    report = write_exploration(spec, page).report
     assert report == check_source(spec)
     shown = embedded_json(page, "utterances-data")
     kinds = Counter(kind for row in shown["rows"] for kind, _ in row["flaws"])
@@ -108,6 +127,125 @@ def test_a_part_of_a_recording_is_linked_with_its_times(tmp_path, monkeypatch):
     assert [r["seconds"] for r in rows] == [1.25, 1.5, 3]
 
 
+def test_a_filters_folder_shows_what_it_kept_and_what_each_rule_rejects(tmp_path):
+    spec = str(write_long(tmp_path, [(0.0, 1.0), (1.0, 3.0), (4.0, 0.25), (7.0, 0.75)]))
+    Path(spec).write_text(Path(spec).read_text() + "{torn\n")
+    folder, page = tmp_path / "filtered", tmp_path / "page.html"
+    others_off = {"voice": False, "min_snr": None, "min_high_band": None, "max_clipped": None}
+    thresholds = FilterSettings(min_seconds=0.5, max_seconds=2.0, **others_off)
+    filtered = filter_source(spec, ReadOptions(), thresholds, folder)
+    found = write_exploration(str(folder), page, OUTSIDE)
+    survey = found.survey
+    told = {
+        rule: (count.rows, count.seconds / 3600, alone.seconds / 3600)
+        for rule, count, alone in survey.rules()
+    }
+    for rule, by in filtered.by_rule().items():
+        assert told.pop(rule) == pytest.approx((by["rows"], by["hours"], by["hours_alone"]))
+    assert told == {"unusable": (1, 0, 0)}  # which the filter counts apart
+    assert survey.rules()[0][0] == "too long"  # which rejects most
+    assert survey.read.rows == len(filtered.rows)
+    assert survey.rejected.rows == len(filtered.rows) - len(filtered.kept())
+    rows = embedded_json(page, "utterances-data")["rows"]
+    assert [r.get("rejected", False) for r in rows] == [False] * 2 + [True] * 3
+    given = [[rule for rule, _ in r.get("reasons", [])] for r in rows]
+    assert given == [[], [], ["too long"], ["too short"], ["unusable"]]
+    assert not found.damaged  # its reason says it already
+    assert f"echo-asr data apply corrections.jsonl {spec} corrected.jsonl" in page.read_text()
+
+
+def test_a_rejected_row_without_a_recording_shows_its_text_and_why(tmp_path):
+    write_long(tmp_path, [(0.0, 1.0)], "kept.jsonl")
+    row = {"id": "a", "text": "one two", "reasons": [{"rule": "loop", "what": "repeats"}]}
+    write_manifest(tmp_path / "rejected.jsonl", row)
+    found = write_exploration(str(tmp_path), tmp_path / "page.html")
+    shown = embedded_json(tmp_path / "page.html", "utterances-data")["rows"][1]
+    assert (shown["id"], shown["text"], shown["reasons"]) == ("a", "one two", [["loop", "repeats"]])
+    assert shown["flaws"] == found.damaged == []
+    assert "place" not in shown  # which a correction would name
+
+
+def test_the_command_says_what_it_read_and_ends_with_2_if_rows_are_damaged(
+    tmp_path, monkeypatch, capsys
+):
+    write_long(tmp_path, [(0.0, 4.5), (1.0, 4.5)], "kept.jsonl")
+    write_long(tmp_path, [(5.0, 4.5)], "rejected.jsonl")
+    arguments = "data", "explore", tmp_path, "--out", tmp_path / "page.html"
+    code, text, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert text.startswith("3 rows, 0.00 hours, rejected 1 row, 0.00 hours, ")
+    write(tmp_path / "short.wav", tone(1))
+    torn = {"audio_filepath": "short.wav", "offset": 2, "duration": 1, "text": "gone"}
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text(f"{{torn\n{json.dumps(torn)}\n{kept.read_text()}")
+    code, text, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert f"2 rows cannot be used; the first: {kept}:1: is not JSON" in text
+    assert len(embedded_json(tmp_path / "page.html", "utterances-data")["rows"]) == 5
+
+
+def test_a_timeline_tells_what_is_kept_rejected_and_in_no_row(tmp_path):
+    kept = [(0.0, 2.0), (1.0, 3.0), (6.0, 1.0)]
+    write_long(tmp_path, kept, "kept.jsonl")
+    write_long(tmp_path, [(3.0, 2.0)], "rejected.jsonl")
+    page = tmp_path / "page.html"
+    write_exploration(str(tmp_path), page)
+    [timeline] = embedded_json(tmp_path / "page.html", "timelines-data")
+    assert timeline["times"] == {"kept": 5.0, "rejected": 1.0, "unlabelled": 4.0}  # of 10 s
+    assert timeline["spans"] == {"kept": [[0, 4], [6, 7]], "rejected": [[3, 5]]}
+    assert timeline["link"] == "long.wav"
+    assert f"corrections.jsonl {tmp_path}/kept.jsonl corrected" in page.read_text()
+    rows = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
+    assert [r["recording"] for r in rows] == [0, 0, 0, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9))), st.integers(0, 5))
+def test_joined_spans_cover_what_the_spans_do_and_gaps_up_to_one(parts, gap):
+    spans = [(start, start + seconds) for start, seconds in parts]
+    covered = {at for start, end in spans for at in range(start, end)}
+    found = joined(spans, gap)
+    assert covered <= {at for start, end in found for at in range(int(start), int(end))}
+    assert length(joined(spans)) == len(covered)
+    assert all(later[0] - one[1] > gap for one, later in pairwise(found))
+
+
+def test_of_a_large_data_set_a_sample_is_shown_that_is_always_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("echo.report.explore.MOST_ROWS", 10)
+    parts = [(i / 10, 0.1) for i in range(40)]
+    spec = str(write_long(tmp_path, parts, "rejected.jsonl", reasons=[{"rule": "loop"}]))
+    pages = [tmp_path / name for name in ("one.html", "two.html")]
+    found = [write_exploration(spec, page) for page in pages]
+    tables = [embedded_json(page, "utterances-data")["rows"] for page in pages]
+    assert tables[0] == tables[1]
+    ids = [r["id"] for r in tables[0]]
+    assert len({*ids}) == found[0].report.rows == 10
+    assert sorted(ids, key=lambda id: float(id.split("@")[1].split("-")[0])) == ids
+    assert "40 rows, 4.0 s: too many for a page. This is a random sample" in pages[0].read_text()
+    assert found[0].to_text().startswith("read 40 rows, 0.00 hours; of these a sample (seed 0)")
+    # What is rejected, and the timeline, are of all rows.
+    [(rule, count, _)] = found[0].survey.rules()
+    assert (rule, count.rows) == ("loop", 40)
+    [timeline] = embedded_json(pages[0], "timelines-data")
+    assert timeline["times"]["rejected"] == pytest.approx(4.0)
+    sounds = embedded_json(pages[0], "sounds-data")
+    assert sorted(map(int, sounds)) == [*range(10)]
+
+
+def test_figures_are_shown_if_they_are_numbers(tmp_path):
+    write(tmp_path / "a.wav")
+    figures = [
+        {"wer": 0.25, "score": -0.5, "heard": "two"},
+        {"wer": float("nan"), "score": "low", "heard": 3},
+        {"wer": 10**400},
+    ]
+    row = {"audio_filepath": "a.wav", "text": "one"}
+    spec = write_manifest(tmp_path / "m.jsonl", *({**row, **each} for each in figures))
+    write_exploration(spec, tmp_path / "page.html")
+    one, *others = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
+    assert (one["wer"], one["score"], one["heard"]) == (0.25, -0.5, "two")
+    assert all(not {"wer", "score", "heard"} & {*other} for other in others)
+
+
 def test_recordings_within_a_data_set_are_embedded_alone(tmp_path):
     content = write(tmp_path / "a.wav", tone(1)).read_bytes()
     rows = [{"audio": {"bytes": content, "path": None}, "text": "hi"}]
@@ -135,6 +273,20 @@ def test_problems_come_first_and_then_every_speaker_in_turn(given_rows):
     for speaker in "abc":
         own = [i for i in order[len(flawed) :] if rows[i].speaker == speaker]
         assert own == sorted(own)
+
+
+def test_the_most_doubtful_rows_come_first():
+    rows = [
+        row(),
+        row(score=-3.0),
+        row(wer=0.2, score=-9.0),
+        row(wer=0.5),
+        row(reasons=[Flaw("loop", "")]),
+        row(rejected=True, wer=0.1),
+        row(score=-1.0),
+        row(flaws=["silent"], wer=0.9),
+    ]
+    assert in_turn(rows) == [5, 4, 7, 3, 2, 1, 6, 0]
 
 
 def test_a_long_recording_leaves_room_for_others():

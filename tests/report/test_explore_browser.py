@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from echo.data.prepare.corrections import apply_corrections
+from echo.data.sources import ReadOptions, read_source
 from echo.report.explore import write_exploration
 from tests.browser import DESK, PHONE
 from tests.data.recordings import tone, write, write_manifest
@@ -160,3 +162,92 @@ def test_a_part_of_a_recording_is_played_from_where_it_starts_to_where_it_ends(
     expect(row.locator(".mel")).to_have_attribute("aria-valuenow", "0.50")
     expect(row.locator(".play")).to_have_text("▶")
     assert one.complaints == []
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory):
+    """The page of a filter's folder: parts of two recordings, one of them with hostile names."""
+    folder = tmp_path_factory.mktemp("filtered")
+    names = ["long.wav", "<img src=x onerror=window.hacked=3>.wav"]
+    for name in names:
+        write(folder / name, tone(20) * np.linspace(0, 1, 320_000)[:, None])
+    part = {"duration": 1.0, "text": "one", "heard": ESCAPE}
+    kept = [{**part, "audio_filepath": names[i // 3], "offset": 2 * (i % 3)} for i in range(6)]
+    write_manifest(folder / "kept.jsonl", *({**row, "wer": i / 10} for i, row in enumerate(kept)))
+    reason = {"rule": SCRIPT, "figure": 1, "what": ESCAPE}
+    row = {**part, "audio_filepath": names[0], "offset": 15, "reasons": [reason], "text": SCRIPT}
+    write_manifest(folder / "rejected.jsonl", row)
+    write_exploration(str(folder), folder / "page.html")
+    return folder / "page.html"
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")])
+def test_a_filters_folder_fits_is_accessible_and_runs_no_text(opened, filtered, size, scheme):
+    one = opened(filtered, size, scheme)
+    one.page.locator("#list .edit").first.click()
+    one.assert_fits_and_is_accessible()
+    assert one.page.evaluate("window.hacked") is None
+    one.assert_quiet()
+
+
+def test_what_is_doubtful_comes_first_and_is_found_by_rule_and_recording(opened, filtered):
+    one = opened(filtered)
+    assert one.shown()[0] == "long.wav@15-16"
+    expect(one.page.locator("#list .flaw").first).to_have_text(f"{SCRIPT} {ESCAPE}")
+    rates = one.page.locator("#list header").get_by_text("WER").all_text_contents()
+    assert rates == [f"WER {10 * i} %" for i in (5, 4, 3, 2, 1, 0)]
+    one.page.locator("#rejected").get_by_role("button", name=SCRIPT).click()
+    assert one.shown() == ["long.wav@15-16"]
+    one.page.locator("#timelines").get_by_role("button", name="Show its rows").first.click()
+    assert one.shown()[0] == "long.wav@15-16"
+    assert len(one.shown()) == 4
+    one.page.select_option("#filter", label="kept")
+    assert len(one.shown()) == 6
+
+
+def test_a_click_on_a_timeline_plays_from_there(opened, filtered):
+    one = opened(filtered)
+    row = one.page.locator("#timelines article").last
+    line = row.locator(".timeline")
+    line.scroll_into_view_if_needed()
+    box = line.bounding_box()
+    one.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 5)
+    expect(row.locator(".now")).to_have_attribute("style", re.compile(r"left: 7[5-9]\."))
+    expect(row.locator(".play")).to_have_text("❚❚")
+    assert one.complaints == []
+
+
+def test_corrections_are_saved_and_applied(opened, data, page, tmp_path):
+    one = opened(page)
+    shown = one.page
+    expect(shown.locator("#saving")).to_be_hidden()
+    for id, text in (("0.wav", ESCAPE), ("3.wav", "  fünf  "), ("5.wav", "first")):
+        row = shown.locator("#list article", has=shown.get_by_text(id, exact=True))
+        row.get_by_role("button", name="Correct").click()
+        row.get_by_role("textbox").fill(text)
+        row.get_by_role("textbox").press("Enter")
+        expect(row.locator(".text")).to_have_text(" ".join(text.split()))
+        expect(row.locator(".edit")).to_be_focused()
+    # What is typed and given up, and what is typed back, is no correction.
+    row.get_by_role("button", name="Correct").click()
+    row.get_by_role("textbox").fill(TEXTS[5])
+    row.get_by_role("textbox").blur()
+    row = shown.locator("#list article", has=shown.get_by_text("1.wav", exact=True))
+    row.get_by_role("button", name="Correct").click()
+    row.get_by_role("textbox").fill("unwanted")
+    row.get_by_role("textbox").press("Escape")
+    assert shown.evaluate("window.hacked") is None
+    shown.select_option("#filter", label="corrected")
+    assert one.shown() == ["0.wav", "3.wav"]
+    with shown.expect_download() as downloading:
+        shown.get_by_role("button", name="Save 2 corrections").click()
+    assert downloading.value.suggested_filename == "corrections.jsonl"
+    downloading.value.save_as(tmp_path / "c.jsonl")
+    done = apply_corrections(tmp_path / "c.jsonl", data, tmp_path / "out.jsonl", ReadOptions())
+    assert (done.corrected.rows, done.refused) == (2, [])
+    found = {
+        u.id: u for u in read_source(str(tmp_path / "out.jsonl"), ReadOptions(allow_outside=True))
+    }
+    assert [found[f"{i}.wav"].text for i in (0, 1, 3)] == [ESCAPE, TEXTS[1], "fünf"]
+    assert found["3.wav"].extra["text_before"] == TEXTS[3]
+    one.assert_quiet()

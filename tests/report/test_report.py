@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -177,3 +178,12 @@ def test_long_curves_keep_their_end():
 def test_spans_are_known_for_the_layers_that_learn_them():
     config = {"model": {"encoder_layers": 2, "attention": {"encoder": ["plain", "adaptive"]}}}
     assert max_spans(config) == {"encoder.1": 32.0}
+
+
+@pytest.mark.parametrize("about", [{"data": {"test": {"seconds": None}}}, {"hardware": 3}])
+def test_provenance_that_is_not_echos_is_named(compared, tmp_path, about):
+    shutil.copytree(compared, tmp_path / "result")
+    path = tmp_path / "result/provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    with pytest.raises(DataError, match=r"is not what Echo writes"):
+        write_report(tmp_path / "result")

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from echo.checkpoints.pretrained import read_tensors
 from echo.cli import main
 from echo.data.audio import header_duration
 from echo.data.sources.files import read_lines
@@ -146,6 +147,8 @@ def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
         "a.wav": header_duration,
         "metrics.jsonl": lambda path: read_metrics(path.parent),
         "rows.jsonl": lambda path: [*read_lines(path)],
+        "model.safetensors": read_tensors,
+        "pytorch_model.bin": read_tensors,
     }.items():
         os.mkfifo(tmp_path / name)
         with pytest.raises((EchoError, OSError), match="it is a pipe or a device"):

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from echo.support.errors import ConfigError, EchoError
 from echo.support.files import writable_folder
+from echo.support.text import distinct
 from echo.transcribe.formats import (
     FORMATS,
-    output_names,
     read_formats,
     write_transcript,
 )
+from echo.transcribe.recordings import heard_channels
 from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
 
@@ -139,13 +140,13 @@ def test_subtitles_alone_are_laid_out(tmp_path):
 
 def test_every_recording_has_files_of_its_own():
     paths = ["a/talk.wav", "b/talk.flac", "talk-2.wav", "c/TALK.mp3", "talk.v1.wav", "..wav"]
-    names = output_names([Path(path) for path in paths])
+    names = distinct(name for path in paths for _, name in heard_channels(Path(path), None))
     assert names == ["talk", "talk-2", "talk-2-2", "TALK-3", "talk.v1", "."]
 
 
 @pytest.mark.parametrize("name", ["..wav", "...", "~.wav", "a\nb.wav"])
 def test_files_stay_in_their_folder(tmp_path, name):
-    (out,) = output_names([Path("elsewhere") / name])
+    [(_, out)] = heard_channels(Path("elsewhere") / name, None)
     write_transcript(SAMPLE, tmp_path, out, ["txt"])
     assert len(list(tmp_path.iterdir())) == 1
 

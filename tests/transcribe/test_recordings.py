@@ -3,8 +3,8 @@
 import pytest
 
 from echo.support.errors import DataError
-from echo.transcribe.recordings import find_recordings
-from tests.data.recordings import write
+from echo.transcribe.recordings import find_recordings, heard_channels
+from tests.data.recordings import tone, write
 
 
 def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
@@ -53,3 +53,27 @@ def test_what_is_not_there_is_said(tmp_path, name, reason):
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(DataError, match=r": holds no recordings"):
         find_recordings([tmp_path])
+
+
+def test_each_channel_has_a_name_of_its_own(tmp_path):
+    """Where there are several; what cannot be read is named later."""
+    write(tmp_path / "mono.wav")
+    write(tmp_path / "call.wav", tone(channels=2))
+    write(tmp_path / "array.wav", tone(channels=3))
+    (tmp_path / "bad.wav").write_text("no audio")
+    found = {
+        name: [
+            (wanted, audio.only_channel())
+            for audio, wanted in heard_channels(tmp_path / f"{name}.wav", "each")
+        ]
+        for name in ("mono", "call", "array", "bad")
+    }
+    assert found == {
+        "mono": [("mono", None)],
+        "call": [("call.left", 0), ("call.right", 1)],
+        "array": [("array.left", 0), ("array.right", 1), ("array.2", 2)],
+        "bad": [("bad", None)],
+    }
+    for channel, number in (("left", 0), ("right", 1), (None, None)):
+        ((audio, name),) = heard_channels(tmp_path / "call.wav", channel)
+        assert (name, audio.only_channel()) == ("call", number)

@@ -6,6 +6,7 @@ import re
 import zlib
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,16 @@ from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import ConfigError
+from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
 from echo.train.build import build_model, build_tokenizer
 from echo.transcribe.formats import render_json
-from echo.transcribe.transcribe import Transcriber, TranscribeSettings, transcribe_files
+from echo.transcribe.transcribe import (
+    Transcriber,
+    TranscribeSettings,
+    transcribe_files,
+    transcribe_into,
+)
 from echo.transcribe.transcript import Transcript
 from tests.data.recordings import tone, write
 from tests.test_cli import run
@@ -239,7 +245,7 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
     monkeypatch, capsys, caplog, shared, tmp_path, commons
 ):
     """Two of one name and one of no speech, in a folder; one damaged half-way, one of a format that
-    libsndfile does not read, and no audio."""
+    nothing here reads, and no audio."""
     folder = tmp_path / "in"
     for name in ("a/talk.wav", "b/talk.flac"):
         write(folder / name, AudioFile(commons).load().numpy())
@@ -247,14 +253,14 @@ def test_files_are_written_in_every_format_beside_what_cannot_be_read(
     damaged = write(folder / "damaged.flac", torch.randn(5 * SAMPLE_RATE).numpy() / 10)
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
     (folder / "empty.wav").write_bytes(b"no audio")
-    (folder / "memo.m4a").write_bytes(bytes.fromhex("0000001c667479704d344120") + bytes(4096))
+    (folder / "memo.wma").write_bytes(bytes.fromhex("3026b2758e66cf11") + bytes(4096))
     (folder / "notes.txt").write_text("not to be transcribed")
     out = tmp_path / "out"
     code, err = transcribe(
         monkeypatch, capsys, shared, out, folder, "--format", "txt,srt,vtt,tsv,json", "--words"
     )
     assert code == 2
-    assert f"{folder / 'memo.m4a'}: cannot be read as audio" in caplog.text
+    assert f"{folder / 'memo.wma'}: cannot be read as audio" in caplog.text
     assert "3 of 6 recordings could not be transcribed" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert f"{folder / 'silence.ogg'}: no speech is found in it" in caplog.messages
@@ -427,3 +433,18 @@ def test_an_untrained_model_transcribes_something_of_any_length():
     assert found.duration == 7.0
     assert all(0 < segment.confidence <= 1 for segment in found.segments)
     assert all(0 <= s.start < s.end <= 7.0 for s in found.segments)
+
+
+def test_channels_are_transcribed_apart(whisper, tmp_path, commons, caplog):
+    """As if each were a recording; one that is not there is named, and the others are written."""
+    speech = AudioFile(commons).load().numpy()
+    call = write(tmp_path / "call.wav", np.stack([speech, 0 * speech], 1))
+    mono = write(tmp_path / "mono.wav", speech)
+    settings = TranscribeSettings()
+    transcribe_into(tmp_path, whisper, [call], ["txt"], settings, channel="each")
+    assert plain((tmp_path / "call.left.txt").read_text()) == "every measure pursued by the commons"
+    assert (tmp_path / "call.right.txt").read_text() == ""
+    with pytest.raises(DataError, match="1 of 2 channels could not be transcribed"):
+        transcribe_into(tmp_path, whisper, [mono, call], ["txt"], settings, channel="right")
+    assert "mono.wav: has 1 channel, so there is no channel right" in caplog.text
+    assert (tmp_path / "call.txt").read_text() == ""

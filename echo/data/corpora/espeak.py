@@ -16,8 +16,9 @@ import soundfile
 import torch
 
 from echo.config import Split
-from echo.data.audio import AudioFile, to_mono_16k
+from echo.data.audio import AudioFile
 from echo.data.corpora.phrases import draw_phrase
+from echo.data.mixing import to_mono_16k
 from echo.data.utterance import FixedCorpus, Utterance
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import DataError, EchoError, reason

@@ -13,10 +13,11 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
-from echo.data.audio import AudioFile, opened
+from echo.data.audio import AudioFile, check_channel, opened
+from echo.data.prepare.count import Count
 from echo.data.prepare.formats.format import Format, Placed, Recording
 from echo.data.prepare.formats.registry import find_format
-from echo.data.prepare.shard import encode, file_key
+from echo.data.prepare.shard import encode, file_key, origin
 from echo.data.sources.read import MAX_WARNINGS, scan_rows, with_new_id
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.sources.row import Row, is_seconds, nested_columns
@@ -29,24 +30,6 @@ logger = logging.getLogger(__name__)
 
 BEYOND = 0.02  # seconds after a recording's end that all tools allow, as durations are rounded
 SUFFIXES = {"OPUS": ".opus", "MPEG_LAYER_III": ".mp3"}  # by libsndfile's subtype
-
-
-@dataclass
-class Count:
-    """How many rows there are, and how long they are."""
-
-    rows: int = 0
-    seconds: float = 0.0
-    unknown: int = 0  # rows of unknown length
-
-    def add(self, seconds: float | None) -> None:
-        self.rows += 1
-        self.seconds += seconds or 0.0
-        self.unknown += seconds is None
-
-    def __str__(self) -> str:
-        unknown = f" and {self.unknown} of unknown length" if self.unknown else ""
-        return f"{self.rows} row{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours{unknown}"
 
 
 @dataclass
@@ -142,32 +125,39 @@ class Place:
         written there. DataError where the recording cannot be read, or lacks the row's part."""
         audio = utterance.audio.fetch()
         utterance = replace(utterance, audio=audio)
-        part = audio.as_slice()
-        if part and self.format.cuts:
-            self.format.notes["offset"] = (
-                "parts are cut out of their recordings; recording_offset tells where they lay"
-            )
-            extra = {"recording_offset": part.start, **utterance.extra}
-            if isinstance(part.audio, AudioFile):
-                extra.setdefault("recording", part.audio.path.name)
+        part, channel, whole = audio.as_slice(), audio.only_channel(), audio.whole()
+        if self.format.cuts and whole is not audio:
+            extra = {**origin(audio), **utterance.extra}
+            if part:
+                self.format.notes["offset"] = (
+                    "parts are cut out of their recordings; recording_offset tells where they lay"
+                )
+            if channel is not None:
+                self.format.notes["channel"] = (
+                    "channels are cut out of their recordings; recording_channel tells which"
+                )
+            if isinstance(whole, AudioFile):
+                extra.setdefault("recording", whole.path.name)
             cut = encode(utterance, "flac").content
             recording = described(io.BytesIO(cut), self.name(utterance.id, cut))
             return Placed(replace(utterance, extra=extra), recording, utterance.duration), cut
-        whole = part.audio if part else audio
         if isinstance(whole, AudioFile) and self.format.files != "copied":
             content: bytes | None = None
             recording = described_file(whole.path, str(whole.path.absolute()))
         else:
             content = whole.encoded() or encode(replace(utterance, audio=whole), "flac").content
-            digest = hashlib.sha256(content).digest() if part else None
+            digest = hashlib.sha256(content).digest() if whole is not audio else None
             name = self.names.get(digest) if digest else None
             recording = described(io.BytesIO(content), name or self.name(utterance.id, content))
             if digest:
                 self.names[digest] = recording.path
         if part:
             part.check(recording.seconds)
+        if channel is not None:
+            check_channel(channel, recording.channels, recording.path)
         start = part.start if part else None
-        return Placed(utterance, recording, self.seconds(utterance, recording), start), content
+        seconds = self.seconds(utterance, recording)
+        return Placed(utterance, recording, seconds, start, channel), content
 
     def seconds(self, utterance: Utterance, recording: Recording) -> float:
         """Returns how long an utterance is: what its row tells, if its recording is that long."""

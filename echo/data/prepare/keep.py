@@ -56,7 +56,8 @@ def digest_of(row: Utterance) -> int:
     part = row.audio.as_slice()
     start = round(1000 * part.start) if part else 0
     told = row.id, row.text, row.speaker, round(1000 * row.duration), start
-    content = repr(told).encode(errors="surrogatepass")
+    channel = row.audio.only_channel()
+    content = repr(told if channel is None else (*told, channel)).encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 

@@ -80,9 +80,9 @@ def manifest_record(row: Row, utterance: Utterance, folder: Path) -> dict[str, A
 
 
 def file_path(audio: Audio) -> Path | None:
-    """Returns the file that a recording or a part of one is in; None if it is no file."""
-    part = audio.as_slice()
-    whole = part.audio if part else audio
+    """Returns the file that a recording, or a part or channel of one is in; None if it is no
+    file."""
+    whole = audio.whole()
     return whole.path if isinstance(whole, AudioFile) else None
 
 

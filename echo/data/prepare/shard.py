@@ -6,25 +6,31 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import soundfile
 import torch
 
-from echo.config import OnError
-from echo.data.audio import to_mono_16k
+from echo.data.audio import Audio, AudioFile, channel_name
+from echo.data.mixing import to_mono_16k
+from echo.data.prepare.count import Count
+from echo.data.prepare.kept_lines import KeptLines
+from echo.data.prepare.ogg import without_serial
 from echo.data.prepare.workers import done_with
+from echo.data.sources.read import MAX_WARNINGS
 from echo.data.sources.tar import SHARD_MANIFEST, SUFFIX, ShardEntry
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
-from echo.support.errors import DataError
-from echo.support.files import new_folder, replace_text, whole_file
+from echo.support.errors import DataError, EchoError
+from echo.support.files import UNFINISHED, new_folder, replace_text, whole_file, writing
+from echo.support.lock import locked
 from echo.support.progress import progress_bar
 
 Format = Literal["flac", "opus"]
@@ -41,58 +47,183 @@ class Encoded:
     seconds: float
 
 
+@dataclass
+class Sharded:
+    """What became of the rows of a source."""
+
+    digest: str  # of how shards are made, and of the rows that were read
+    read: Count = field(default_factory=Count)
+    left_out: Count = field(default_factory=Count)
+    entries: list[ShardEntry] = field(default_factory=list)
+
+    @property
+    def written(self) -> Count:
+        entries = self.entries
+        return Count(sum(e.utterances for e in entries), sum(e.seconds for e in entries))
+
+    def progress(self) -> dict[str, Any]:
+        """Returns how far the source is read."""
+        return {
+            "digest": self.digest,
+            "read": asdict(self.read),
+            "left_out": asdict(self.left_out),
+        }
+
+
 def write_shards(
     rows: Iterable[Utterance | DataError],
     out: Path,
     format: Format = "flac",
     max_utterances: int = 1000,
     max_seconds: float = float("inf"),
-    on_error: OnError = "raise",
     workers: int = 0,
     progress: bool = False,
-) -> list[ShardEntry]:
-    """Writes shards of so many utterances and seconds at the most, and then their manifest. A shard
-    bears its name once it is whole. The shards are the same for any number of workers.
+) -> Sharded:
+    """Writes a folder of shards of so many utterances and seconds at the most, with a manifest; it
+    is whole, or not there. Rows that cannot be used are logged and left out.
+
+    Until it is whole, the folder has a hidden name beside its own. Work that was stopped goes on
+    after the shards that are finished there. The shards are the same however often it was stopped,
+    and for any number of workers.
 
     Args:
         workers: processes that encode; 0 encodes in this one.
         progress: whether a bar shows how many utterances are written.
 
     Raises:
-        EchoError: the folder holds something, or cannot be written to.
-        DataError: a row cannot be used and `on_error` is "raise", or none can.
+        EchoError: the folder holds something, cannot be written to, or was begun with other rows or
+            settings.
+        DataError: no row can be used, or the source cannot be read.
     """
     new_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    entries: list[ShardEntry] = []
-    number = count()
-    found = encode_all(rows, format, on_error, workers)
-    # Iterated, the bar ends its line before an error is shown.
-    encoded = iter(progress_bar(found, unit=" utterances", shown=progress))
+    place = out.with_name(f".{out.name}{UNFINISHED}")
+    source = iter(rows)
+    done = Sharded(f"{format} {max_utterances} {max_seconds}")
+    with locked(place):
+        for left in place.glob(f".*{UNFINISHED}"):  # of a process that was killed
+            left.unlink()
+        manifest = place / SHARD_MANIFEST
+        kept = KeptLines(manifest)
+        resume(done, kept, place, source)
+        found = encode_all(source, done, format, workers)
+        # Iterated, the bar ends its line before an error is shown.
+        encoded = iter(progress_bar(found, unit=" utterances", shown=progress))
+        written = shards(encoded, done, place, format, max_utterances, max_seconds)
+        try:
+            with kept:
+                for entry, read in written:
+                    kept.add(entry.shard, asdict(entry) | read)
+                    done.entries.append(entry)
+            if not done.entries:
+                raise DataError(f"none of the {done.read.rows} rows can be used")
+        finally:
+            if not done.entries:
+                manifest.unlink(missing_ok=True)
+        lines = (json.dumps(asdict(entry)) + "\n" for entry in done.entries)
+        replace_text(manifest, "".join(lines))
+    with writing(out):
+        place.rename(out)
+    return done
+
+
+def resume(
+    done: Sharded, kept: KeptLines, place: Path, rows: Iterator[Utterance | DataError]
+) -> None:
+    """Takes over the shards that are finished, and passes over their rows. EchoError if these are
+    others than then, or the settings are."""
+    finished = [*takewhile(partial(is_whole, place), kept.entries.values())]
+    kept.only(entry["shard"] for entry in finished)
+    if not finished:
+        return
+    last = finished[-1]
+    for row in islice(rows, last["read"]["rows"]):
+        done.digest = digest_of(done.digest, row)
+    if done.digest != last["digest"]:
+        raise EchoError(
+            f"{place}: holds shards that were begun with other data or settings: delete it, or "
+            "choose another folder to write"
+        )
+    done.read, done.left_out = Count(**last["read"]), Count(**last["left_out"])
+    fields = get_type_hints(ShardEntry)
+    done.entries = [ShardEntry(**{key: entry[key] for key in fields}) for entry in finished]
+    logger.warning("goes on after %d finished shards, with %s", len(finished), done.written)
+
+
+def is_whole(place: Path, entry: Mapping[str, Any]) -> bool:
+    shard = place / entry["shard"]
+    return shard.is_file() and shard.stat().st_size == entry["bytes"]
+
+
+def digest_of(digest: str, row: Utterance | DataError) -> str:
+    """Returns the digest of rows with another one after them."""
+    told: Any = str(row)
+    if isinstance(row, Utterance):
+        whole, part = row.audio.whole(), row.audio.as_slice()
+        file = whole.identity() if isinstance(whole, AudioFile) else None
+        place = (part.start, part.end) if part else None, row.audio.only_channel()
+        told = file, place, row.id, row.text, row.duration, row.speaker, dict(row.extra)
+    content = f"{digest} {told!r}".encode(errors="surrogatepass")
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def encode_all(
+    rows: Iterator[Utterance | DataError], done: Sharded, format: Format, workers: int
+) -> Iterator[tuple[Encoded, dict[str, Any]]]:
+    """Yields the rows in their order, of which workers are a few ahead, and how far the source is
+    read by then."""
+    ahead: deque[Utterance | DataError] = deque()
+
+    def passing() -> Iterator[Utterance | DataError]:
+        for row in rows:
+            ahead.append(row)
+            yield row
+
+    for found in done_with(passing(), partial(encode, format=format), workers):
+        row = ahead.popleft()
+        done.digest = digest_of(done.digest, row)
+        if not isinstance(found, DataError):
+            done.read.add(found.seconds)
+            yield found, done.progress()
+            continue
+        seconds = row.duration if isinstance(row, Utterance) else None
+        done.read.add(seconds)
+        done.left_out.add(seconds)
+        if done.left_out.rows <= MAX_WARNINGS:
+            logger.warning("left out: %s", found)
+
+
+def shards(
+    encoded: Iterator[tuple[Encoded, dict[str, Any]]],
+    done: Sharded,
+    place: Path,
+    format: Format,
+    max_utterances: int,
+    max_seconds: float,
+) -> Iterator[tuple[ShardEntry, dict[str, Any]]]:
+    """Writes shards after those that are done, and yields each with how far the source is read
+    once it is whole."""
+    number = count(done.written.rows)
+    numbers = count(len(done.entries))
     current = next(encoded, None)
     while current:
-        name = f"shard-{len(entries):06d}{SUFFIX}"
+        name = f"shard-{next(numbers):06d}{SUFFIX}"
         utterances, seconds = 0, 0.0
-        with whole_file(out / name) as temporary:
+        with whole_file(place / name) as temporary:
             with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
                 while current and utterances < max_utterances:
-                    if utterances and seconds + current.seconds > max_seconds:
+                    row, read = current
+                    if utterances and seconds + row.seconds > max_seconds:
                         break
-                    key = file_key(next(number), current.utterance.id)
-                    add(tar, f"{key}.json", metadata(current))
-                    add(tar, f"{key}.{format}", current.content)
-                    utterances, seconds = utterances + 1, seconds + current.seconds
+                    key = file_key(next(number), row.utterance.id)
+                    add(tar, f"{key}.json", metadata(row))
+                    add(tar, f"{key}.{format}", row.content)
+                    utterances, seconds = utterances + 1, seconds + row.seconds
+                    last = read
                     current = next(encoded, None)
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = temporary.stat().st_size
-        entries.append(ShardEntry(name, utterances, seconds, size, digest))
-    if not entries:
-        raise DataError("no utterance is left to write")
-    replace_text(
-        out / SHARD_MANIFEST, "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
-    )
-    return entries
+        yield ShardEntry(name, utterances, seconds, size, digest), last
 
 
 def file_key(number: int, id: str) -> str:
@@ -100,23 +231,6 @@ def file_key(number: int, id: str) -> str:
     leads to another folder."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", id)[-80:]
     return f"{number:09d}-{safe}"
-
-
-def encode_all(
-    rows: Iterable[Utterance | DataError], format: Format, on_error: OnError, workers: int
-) -> Iterator[Encoded]:
-    """Yields the rows in their order, of which workers are a few ahead."""
-    skipped = 0
-    for found in done_with(rows, partial(encode, format=format), workers):
-        if not isinstance(found, DataError):
-            yield found
-        elif on_error == "raise":
-            raise found
-        else:
-            skipped += 1
-            logger.warning("skipped: %s", found)
-    if skipped:
-        logger.warning("%d utterances skipped", skipped)
 
 
 def encode(row: Utterance, format: Format) -> Encoded:
@@ -132,7 +246,7 @@ def encode(row: Utterance, format: Format) -> Encoded:
             if format == "flac":
                 content = write(*as_integers(samples), rate, "FLAC")
             else:
-                content = write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG")
+                content = without_serial(write(mono.numpy()[:, None], "OPUS", SAMPLE_RATE, "OGG"))
         except soundfile.LibsndfileError as error:
             raise DataError(f"cannot be written as {format} ({error})") from None
     return Encoded(row, content, samples.shape[-1] / rate)
@@ -170,12 +284,25 @@ def write(samples: np.ndarray, subtype: str, rate: int, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def origin(audio: Audio) -> dict[str, float | str]:
+    """Returns where a part or channel lay in its recording, of which it is cut out."""
+    part, channel = audio.as_slice(), audio.only_channel()
+    return {
+        **({"recording_offset": part.start} if part else {}),
+        **({"recording_channel": channel_name(channel)} if channel is not None else {}),
+    }
+
+
 def metadata(encoded: Encoded) -> bytes:
     row = encoded.utterance
     plain = {k: v for k, v in row.extra.items() if isinstance(v, str | int | float)}
-    if part := row.audio.as_slice():
-        plain["recording_offset"] = part.start
-    record = {**plain, "id": row.id, "text": row.text, "duration": encoded.seconds}
+    record = {
+        **plain,
+        **origin(row.audio),
+        "id": row.id,
+        "text": row.text,
+        "duration": encoded.seconds,
+    }
     if row.speaker is not None:
         record["speaker"] = row.speaker
     return json.dumps(record, ensure_ascii=False).encode()

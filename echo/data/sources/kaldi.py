@@ -10,7 +10,7 @@ from typing import Any
 from echo.data.audio import Audio
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
-from echo.data.sources.row import Record, Row, Rows
+from echo.data.sources.row import CHANNEL, Record, Row, Rows
 from echo.support.errors import DataError
 
 RECORDINGS, SEGMENTS, TEXT = "wav.scp", "segments", "text"
@@ -111,7 +111,8 @@ def read_table(path: Path, problems: list[DataError]) -> Iterator[Line]:
 
 
 def part(line: Line) -> dict[str, Any]:
-    """Returns the recording that a segment is a part of, and its times."""
+    """Returns the recording that a segment is a part of, its times, and its channel if it is one of
+    several."""
     words = line.rest.split()
     try:
         recording, start, end = words[0], float(words[1]), float(words[2])
@@ -119,10 +120,9 @@ def part(line: Line) -> dict[str, Any]:
         raise DataError(
             "a segment must be an id, a recording, and a start and an end in seconds"
         ) from None
-    if len(words) > 3:
-        raise DataError(f"is channel {words[3]} of its recording: extract it to a file of its own")
     times = {"start": start} if end == TO_THE_END else {"start": start, "end": end}
-    return {"recording": recording, **times}
+    channel = {CHANNEL: words[3]} if len(words) > 3 else {}
+    return {"recording": recording, **times, **channel}
 
 
 def check_path(line: Line) -> None:

@@ -15,7 +15,7 @@ from echo.data.audio import SLICE_TOLERANCE
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.manifest import parse
 from echo.data.sources.reader import Reader, ReadOptions
-from echo.data.sources.row import END, NUMBERS, STARTS, Record, Row, Rows, is_seconds
+from echo.data.sources.row import CHANNEL, END, NUMBERS, STARTS, Record, Row, Rows, is_seconds
 from echo.support.errors import DataError
 
 CUTS, RECORDINGS, SUPERVISIONS = "cuts", "recordings", "supervisions"
@@ -171,10 +171,12 @@ def spoken(recording: Record, supervision: Record, cut_start: float) -> dict[str
         start = 0.0
     if start < 0:
         raise DataError(f"begins {-start:.3f} s before its recording")
+    source = source_of(recording)
     row = {
         **further(supervision),
         "id": supervision.get("id"),
-        "audio": source_of(recording, supervision.get("channel")),
+        "audio": source["source"],
+        CHANNEL: channel_of(source, supervision.get("channel")),
         "text": supervision.get("text"),
         "recording": recording.get("id"),
     }
@@ -193,12 +195,12 @@ def further(supervision: Record) -> dict[str, Any]:
     return {
         key: value
         for key, value in (custom if isinstance(custom, dict) else {}).items()
-        if key not in (*NUMBERS, *STARTS, END)
+        if key not in (*NUMBERS, *STARTS, END, CHANNEL)
     }
 
 
-def source_of(recording: Record, channel: Any) -> str:
-    """Returns the path of a recording, all of whose channels a supervision is about."""
+def source_of(recording: Record) -> Record:
+    """Returns the file that a recording is."""
     if recording.get("transforms"):
         names = json.dumps(recording["transforms"])[:80]
         raise DataError(f"its recording is transformed ({names}), which lhotse alone can do")
@@ -211,14 +213,18 @@ def source_of(recording: Record, channel: Any) -> str:
             f"its recording is of the type {source.get('type')!r}, which is never run or loaded: "
             "only files are read"
         )
+    return source
+
+
+def channel_of(source: Record, channel: Any) -> int | None:
+    """Returns which of a file's channels a supervision is about; None for all of them."""
     channels = source.get("channels")
     heard = channel if isinstance(channel, list) else [channel]
-    if isinstance(channels, list) and channel is not None and len(channels) > len(heard):
-        raise DataError(
-            f"is channel {channel} of a recording with {len(channels)}: extract it to a file of "
-            "its own"
-        )
-    return source["source"]
+    if not isinstance(channels, list) or channel is None or len(heard) >= len(channels):
+        return None
+    if len(heard) != 1 or heard[0] not in channels:
+        raise DataError(f"is channel {channel} of {channels}: only one, or all of them are read")
+    return channels.index(heard[0])
 
 
 def number(record: Record, key: str) -> float:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeGuard
 
-from echo.data.audio import SLICE_TOLERANCE, Audio, AudioSlice, clock
+from echo.data.audio import (
+    CHANNELS,
+    SLICE_TOLERANCE,
+    Audio,
+    AudioChannel,
+    AudioSlice,
+    channel_name,
+    clock,
+)
+from echo.data.mixing import MAX_CHANNELS
 from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError
 
@@ -26,6 +35,8 @@ END = "end"
 # say so of files that are cut already, so the header tells whether the row means a part.
 PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
 NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
+
+CHANNEL = "channel"  # the only one of a recording that a row means
 
 NESTED = (dict, list, bytes)  # what is no single value
 MAX_NAMED = 30  # columns in a message
@@ -129,6 +140,21 @@ def is_seconds(value: Any) -> TypeGuard[float]:
     return is_number and 0 <= value < 1e9  # the upper bound refuses infinity, too
 
 
+def channel_of(record: Record, audio: Audio) -> Audio:
+    """Returns the channel of a recording that a row means, or all of it."""
+    told = record.get(CHANNEL)
+    if told is None or told == "":
+        return audio
+    name = str(told).lower().removesuffix(".0")  # of floats, which tables with gaps have
+    number = CHANNELS.index(name) if name in CHANNELS else int(name) if name.isdecimal() else -1
+    if not 0 <= number < MAX_CHANNELS:
+        raise DataError(
+            f"{CHANNEL!r} must be left, right, or the number of a channel, counted from 0, not "
+            f"{reprlib.repr(told)}: rename the column if it is about something else"
+        )
+    return AudioChannel(audio, number)
+
+
 def part_of(record: Record, audio: Audio, duration: float | None) -> Audio:
     """Returns the part of a recording that a row means, or all of it. DataError where the row
     contradicts itself or the recording's header."""
@@ -180,7 +206,7 @@ def between(audio: Audio, start: float, end: float, duration: float | None, name
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
     """Returns the further columns that hold a single value."""
-    used = {*keys, "duration", "id", *STARTS, END}
+    used = {*keys, "duration", "id", *STARTS, END, CHANNEL}
     return {
         key: value
         for key, value in record.items()
@@ -226,15 +252,19 @@ class Row:
         keys = self.columns.among(record)
         text = text_of(record, keys.text, self.columns.needs_text)
         duration = seconds_of(record, "duration")
-        audio = part_of(record, self.find(record, keys.audio), duration)
+        whole = channel_of(record, self.find(record, keys.audio))
+        audio = part_of(record, whole, duration)
         extra = extra_of(record, keys)
         name = self.id or str(record[keys.audio])
         if (part := audio.as_slice()) and part.end is not None:
             duration = part.end - part.start
-        if part and self.id is None:  # named by its recording, of which there are other parts
-            extra = {"recording": name} | extra
-            end = "" if part.end is None else clock(part.end)
-            name = f"{name}@{clock(part.start)}-{end}"
+        channel = audio.only_channel()
+        if (part or channel is not None) and self.id is None:  # named by its recording, of which
+            extra = {"recording": name} | extra  # there are other parts
+            if channel is not None:
+                name = f"{name}@{channel_name(channel)}"
+            if part:
+                name = f"{name}@{clock(part.start)}-{'' if part.end is None else clock(part.end)}"
         return Utterance(
             id=label_of(record, "id") or name,
             audio=audio,

@@ -45,14 +45,6 @@ const pictures = (() => {
     return picture;
   }
 
-  function download(blob, name) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  }
-
   // kind: "svg" or "png"
   async function save(plot, title, kind) {
     const picture = svg(plot, title);

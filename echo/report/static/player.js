@@ -144,5 +144,5 @@ const player = (() => {
     return button;
   }
 
-  return { has, article, word };
+  return { has, play, article, word };
 })();

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import AudioArray, resampler
+from echo.data.audio import AudioArray
+from echo.data.mixing import resampler
 from echo.data.prepare.filter import measures
 from echo.data.prepare.filter.filter import Filtered, filter_source
 from echo.data.prepare.filter.rules import FilterSettings, Heard
@@ -176,24 +177,42 @@ def test_a_changed_threshold_measures_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[dict[str, Any]] = [{}, {}, {}]
-    assert filtered(tmp_path, rows).reasons == {}
+    assert filtered(tmp_path, rows, dry_run=True).reasons == {}
     monkeypatch.setattr(measures, "measure_sound", None)  # which calling would be an error
     again = filtered(tmp_path, rows, "min_seconds=2")
     assert rules(again) == {i: ["too short"] for i in range(3)}
     assert len(lines(tmp_path / "out/rejected.jsonl")) == 3
 
 
+def test_a_result_is_not_written_over(tmp_path: Path) -> None:
+    """Nor what it was made with; moved away, it makes room for another by the same measures."""
+    rows: list[dict[str, Any]] = [{}, {}, {}]
+    filtered(tmp_path, rows)
+    out = tmp_path / "out"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(EchoError, match=r"kept\.jsonl: is the result of an earlier filter"):
+        filtered(tmp_path, rows, "min_seconds=2")
+    assert rules(filtered(tmp_path, rows, "min_seconds=2", dry_run=True)) == {
+        i: ["too short"] for i in range(3)
+    }
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    for name in ("kept.jsonl", "rejected.jsonl"):
+        (out / name).rename(tmp_path / name)
+    filtered(tmp_path, rows, "min_seconds=2")
+    assert len(lines(out / "rejected.jsonl")) == 3
+
+
 def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     """A torn last line is measured again, and what changed is."""
     rows: list[dict[str, Any]] = [{}, {}, {}]
-    filtered(tmp_path, rows)
+    filtered(tmp_path, rows, dry_run=True)
     file = tmp_path / "out/measures.jsonl"
     whole = file.read_text()
     file.write_text(whole[: len(whole) - 100])
-    filtered(tmp_path, rows)
+    filtered(tmp_path, rows, dry_run=True)
     assert file.read_text() == whole
     rows[0]["text"] = "another text"
-    filtered(tmp_path, rows)
+    filtered(tmp_path, rows, dry_run=True)
     assert file.read_text().splitlines()[1:] == whole.splitlines()[1:]
     assert lines(file)[0]["text"]["characters"] == 11
 

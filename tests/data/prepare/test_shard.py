@@ -2,7 +2,11 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,8 @@ import soundfile
 import torch
 
 from echo.data.audio import AudioFile, header_duration
-from echo.data.prepare.shard import write_shards
+from echo.data.prepare import shard
+from echo.data.prepare.shard import encode, write_shards
 from echo.data.sources import Columns, ReadOptions, read_source, scan_source
 from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
@@ -28,7 +33,7 @@ def utterance(path, **changes):
 def test_flac_shards_hold_the_same_utterances(shared, tmp_path):
     """Of real recordings: every sample, in shards no larger than asked for, as other tools read."""
     rows = read_source(str(shared / "data" / "librispeech" / "layout-sample"))
-    entries = write_shards(rows, tmp_path / "out", "flac", max_utterances=5, max_seconds=40)
+    entries = write_shards(rows, tmp_path / "out", "flac", 5, 40).entries
     assert len(entries) > 1
     assert all(entry.utterances <= 5 and entry.seconds <= 40 for entry in entries)
     found = read_source(str(tmp_path / "out"))
@@ -116,27 +121,119 @@ def test_any_number_of_processes_writes_the_same(tmp_path, capsys):
     found = []
     for workers in (0, 2):
         out = tmp_path / f"by {workers}"
-        write_shards(iter(rows), out, "flac", 3, on_error="skip", workers=workers, progress=True)
-        found.append({path.name: path.read_bytes() for path in out.iterdir()})
-        with pytest.raises(DataError, match="row 2 is bad"):
-            write_shards(iter(rows), tmp_path / f"no {workers}", workers=workers)
+        done = write_shards(iter(rows), out, "flac", 3, workers=workers, progress=True)
+        assert (done.read.rows, done.written.rows, done.left_out.rows) == (9, 7, 2)
+        found.append(files(out))
     assert found[0] == found[1]
     assert len(found[0]) == 4
     assert "7 utterances" in capsys.readouterr().err
 
 
-def test_half_a_shard_never_has_its_name(tmp_path):
-    """Nor do those before it pass for the whole; and nothing is written over."""
+def files(folder):
+    """What the files of a folder hold, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_damaged_row_is_left_out_and_nothing_written_over(tmp_path, caplog):
     good, bad = write(tmp_path / "a.wav"), tmp_path / "b.wav"
     bad.write_bytes(b"RIFF nothing of the kind")
-    rows = [utterance(good), utterance(good), utterance(good), utterance(bad)]
-    with pytest.raises(DataError, match="cannot be read as audio"):
-        write_shards(rows, tmp_path / "out", max_utterances=2)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["shard-000000.tar"]
+    rows = [utterance(good), utterance(bad), DataError("m:3: is bad"), utterance(good)]
+    done = write_shards(rows, tmp_path / "out", max_utterances=2)
+    assert [entry.utterances for entry in done.entries] == [2]
+    assert str(done.left_out) == "2 rows, 0.00 hours and 1 of unknown length"
+    assert len(caplog.messages) == 2
     with pytest.raises(EchoError, match="out: exists, and is not an empty folder"):
         write_shards(rows[:1], tmp_path / "out")
-    (entry,) = write_shards(rows, tmp_path / "skip", on_error="skip")
-    assert entry.utterances == 3
+    with pytest.raises(DataError, match="none of the 2 rows can be used"):
+        write_shards(rows[1:3], tmp_path / "none")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "b.wav", "out"}
+
+
+def rows_of(folder, count=7):
+    """Rows of a manifest, of which the last but one is damaged."""
+    rows = []
+    for number in range(count):
+        seconds = 0.1 + number / 50
+        write(folder / f"{number}.wav", tone(seconds))
+        row = {"audio_filepath": f"{number}.wav", "text": f"text {number}", "duration": seconds}
+        rows.append(row)
+    (folder / "5.wav").write_bytes(b"RIFF nothing of the kind")
+    return write_manifest(folder / "m.jsonl", *rows)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import echo.data.prepare.shard as shard
+from echo.data.sources import scan_source
+add, left = shard.add, [int(sys.argv[3])]
+def adding(*arguments):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    add(*arguments)
+shard.add = adding
+shard.write_shards(scan_source(sys.argv[1]), Path(sys.argv[2]), sys.argv[4], 2)
+"""
+
+
+def kill_at(spec, out, member, format="flac"):
+    """Kills the process that writes shards at this member of a tar file."""
+    arguments = [sys.executable, "-c", KILLED, spec, str(out), str(member), format]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("format", ["flac", "opus"])
+def test_killed_and_started_again_it_ends_with_the_same_bytes(
+    format, tmp_path, monkeypatch, caplog
+):
+    """And what was finished is not done again."""
+    spec = rows_of(tmp_path)
+    expected = write_shards(scan_source(spec), tmp_path / "at once", format, 2)
+    out, hidden = tmp_path / "out", tmp_path / ".out.writing"
+    kill_at(spec, out, 6, format)
+    assert (hidden / "shard-000000.tar").exists()
+    assert len((hidden / "shards.jsonl").read_text().splitlines()) == 1
+    before = (hidden / "shard-000000.tar").stat().st_mtime_ns
+    with (hidden / "shards.jsonl").open("a") as file:
+        file.write('{"key": "shard-0000')  # as if killed there
+    encoded = []
+    monkeypatch.setattr(
+        shard, "encode", lambda row, format: encoded.append(row) or encode(row, format)
+    )
+    caplog.clear()
+    done = write_shards(scan_source(spec), out, format, 2)
+    assert [row.text for row in encoded] == [f"text {number}" for number in range(2, 7)]
+    assert "goes on after 1 finished shards, with 2 rows" in caplog.text
+    assert files(out) == files(tmp_path / "at once")
+    assert (out / "shard-000000.tar").stat().st_mtime_ns == before
+    assert done == expected
+    assert not hidden.exists()
+
+
+def test_it_goes_on_with_the_same_rows_and_settings_alone(tmp_path):
+    spec = rows_of(tmp_path)
+    out = tmp_path / "out"
+    kill_at(spec, out, 10)
+    rows = list(scan_source(spec))
+    changed = [replace(rows[0], text="another"), *rows[1:]]
+    for begun, options in (
+        (rows, {"max_utterances": 3}),
+        (rows, {"format": "opus"}),
+        (changed, {}),
+        (rows[1:], {}),
+        (rows[:3], {}),
+    ):
+        with pytest.raises(
+            EchoError, match=r"\.out\.writing: holds shards that were begun with other"
+        ):
+            write_shards(begun, out, **{"max_utterances": 2, **options})
+    # What is not in a finished shard may have been mended.
+    write(tmp_path / "5.wav")
+    done = write_shards(scan_source(spec), out, max_utterances=2)
+    assert (done.written.rows, done.left_out.rows) == (7, 0)
+    assert [row.text for row in read_source(str(out))] == [f"text {n}" for n in range(7)]
 
 
 def test_a_shard_that_is_not_the_manifests_is_named(tmp_path):
@@ -282,6 +379,18 @@ def test_missing_shards_and_odd_patterns_are_named(tmp_path):
 
 
 def test_the_bar_ends_its_line_before_an_error_is_shown(tmp_path, capsys):
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match="none of the 1 rows"):
         write_shards(iter([DataError("a.wav is missing")]), tmp_path / "out", progress=True)
     assert capsys.readouterr().err.endswith("\n")
+
+
+def test_opus_depends_on_the_sound_alone(tmp_path):
+    """libogg, which libsndfile reads by, drops pages whose checksum is wrong."""
+    rows = [utterance(write(tmp_path / "a.wav", tone(3)))]
+    once, again = (encode(rows[0], "opus").content for _ in range(2))
+    assert once == again
+    found, rate = soundfile.read(io.BytesIO(once))
+    assert len(found) == 3 * rate
+    damaged = bytearray(once)
+    damaged[-1] ^= 1
+    assert len(soundfile.read(io.BytesIO(damaged))[0]) < 3 * rate

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
+from echo.data.audio import channel_name
 from echo.data.prepare.filter.measures import Measured, measure_rows
 from echo.data.prepare.filter.rules import (
     FilterSettings,
@@ -17,8 +18,9 @@ from echo.data.prepare.filter.rules import (
     judge_rows,
 )
 from echo.data.prepare.rows import file_path, path_from
-from echo.data.prepare.shard import encode
+from echo.data.prepare.shard import encode, origin
 from echo.data.sources import ReadOptions, scan_source
+from echo.data.sources.row import CHANNEL
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
 from echo.support.files import new_folder, read_object, replace_text, whole_file, writing
@@ -114,27 +116,28 @@ def filter_source(
 ) -> Filtered:
     """Measures and judges every row of a source. A folder gets the rows that are kept and those
     that are rejected, unless it is a dry run, and their measures, by which the same data set is
-    judged again in seconds.
+    judged again in seconds. A result that is there already is never written over.
 
     Args:
         hear: what a model hears in the rows that the rules without one keep.
 
     Raises:
-        EchoError: the folder holds something else, or cannot be written to.
+        EchoError: the folder holds a result or something else, or cannot be written to.
         DataError: the source as a whole cannot be read.
         ConfigError: a threshold that was given has no effect.
     """
     check_model_settings(settings, hear is not None)
     if out is None:
         return judge_source(spec, options, settings, None, workers, hear, progress)
-    check_folder(out, spec)
+    check_folder(out, spec, dry_run)
     with locked(out):
-        replace_text(out / RECORD, json.dumps({"data": spec}) + "\n")
+        if not (out / RECORD).exists():
+            replace_text(out / RECORD, json.dumps({"data": spec}) + "\n")
         found = judge_source(spec, options, settings, out / MEASURES, workers, hear, progress)
         if not dry_run:
-            write(found, out)
             record = {"data": spec, "settings": asdict(settings), **found.to_dict()}
             replace_text(out / RECORD, json.dumps({**record, **provenance()}, indent=2) + "\n")
+            write(found, out)
     return found
 
 
@@ -151,13 +154,21 @@ def place_of(spec: str) -> str:
     return str(Path(spec).resolve()) if Path(spec).exists() else spec
 
 
-def check_folder(out: Path, spec: str) -> None:
-    """Raises EchoError unless a folder is new, empty, or of the same data set."""
+def check_folder(out: Path, spec: str, dry_run: bool) -> None:
+    """Raises EchoError unless a folder is new, empty, or has measures of the same data set, and no
+    result that would be written over."""
     if not (out / RECORD).exists():
         new_folder(out)
         return
     if place_of(of := str(read_object(out / RECORD).get("data"))) != place_of(spec):
         raise EchoError(f"{out}: holds the measures of {of}; choose another folder for {spec}")
+    if not dry_run and (
+        result := next((out / n for n in (KEPT, REJECTED) if (out / n).exists()), None)
+    ):
+        raise EchoError(
+            f"{result}: is the result of an earlier filter, which is not written over: move it "
+            "away to filter again by the measures beside it, or choose another folder"
+        )
 
 
 def judge_source(
@@ -210,8 +221,12 @@ def record_of(row: Measured, real: Path) -> dict[str, Any]:
     path."""
     utterance = row.utterance
     audio = utterance.audio.fetch()
-    part, path = audio.as_slice(), file_path(audio)
-    place = {} if path is None else {"audio_filepath": path_from(real, path)}
+    part, channel, path = audio.as_slice(), audio.only_channel(), file_path(audio)
+    place: dict[str, Any] = origin(audio)  # of what `hold` cuts out
+    if path is not None:
+        place = {"audio_filepath": path_from(real, path)}
+        place |= {"offset": part.start} if part else {}
+        place |= {CHANNEL: channel_name(channel)} if channel is not None else {}
     told = {
         "speaker": utterance.speaker,
         "language": utterance.language,
@@ -219,7 +234,6 @@ def record_of(row: Measured, real: Path) -> dict[str, Any]:
     }
     return {
         **place,
-        **({"offset": part.start} if part else {}),
         "duration": utterance.duration if part else row.sound.seconds,
         "text": utterance.text,
         "id": utterance.id,

@@ -1,8 +1,7 @@
 """Measures every row of a data set, in processes, and keeps what was measured, so that it is done
 once for each recording and text."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from echo.data.prepare.filter.sound import Sound, measure_sound
 from echo.data.prepare.filter.wording import Wording, measure_text
+from echo.data.prepare.kept_lines import KeptLines
 from echo.data.prepare.workers import done_with
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
-from echo.support.files import replace_text, writing
 from echo.support.progress import progress_bar
 
 MEASURED_AHEAD = 8  # rows by each worker: one takes milliseconds
@@ -92,53 +91,3 @@ def measures_of(entry: Mapping[str, Any]) -> tuple[Sound, Wording]:
 
 def measure(row: Utterance) -> tuple[Sound, Wording]:
     return measure_sound(row.audio, row.id), measure_text(row.text)
-
-
-class KeptLines:
-    """A file of JSON lines with a `key` each, which grows while it is open. Without a file, nothing
-    is kept."""
-
-    def __init__(self, file: Path | None) -> None:
-        self.file = file
-        self.entries: dict[str, dict[str, Any]] = {}
-        self.order: list[str] = []
-        if file is None or not file.exists():
-            return
-        with writing(file), file.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    self.entries[entry.pop("key")] = entry
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue  # the last line of a process that was killed
-        self.order = [*self.entries]
-
-    def __enter__(self) -> "KeptLines":
-        if self.file is not None:
-            with writing(self.file):
-                self.lines = self.file.open("a", encoding="utf-8", newline="\n")
-                self.lines.write("\n" if self.file.stat().st_size else "")  # after a torn line
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self.file is not None:
-            with writing(self.file):
-                self.lines.close()
-
-    def add(self, key: str, entry: dict[str, Any]) -> None:
-        """Keeps an entry at once."""
-        self.entries[key] = entry
-        if self.file is not None:
-            with writing(self.file):
-                self.lines.write(line_of(key, entry))
-                self.lines.flush()
-
-    def only(self, keys: Iterator[str]) -> None:
-        """Keeps the entries of these keys alone, in their order."""
-        order = [key for key in dict.fromkeys(keys) if key in self.entries]
-        if self.file is not None and order != self.order:
-            replace_text(self.file, "".join(line_of(key, self.entries[key]) for key in order))
-
-
-def line_of(key: str, entry: Mapping[str, Any]) -> str:
-    return json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n"

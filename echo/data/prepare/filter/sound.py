@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from echo.data.audio import Audio, cancels, to_mono_16k
+from echo.data.audio import Audio
 from echo.data.check import SILENCE
+from echo.data.mixing import cancels, to_mono_16k
 from echo.data.voice import loudness, quietest_tenth, rising
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
 

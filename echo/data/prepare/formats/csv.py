@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from echo.data.audio import channel_name
 from echo.data.prepare.formats.format import Format, Placed, decimal
 from echo.support.errors import DataError
 from echo.support.files import writing
@@ -28,7 +29,9 @@ class Table(Format):
             utterance.text,
             utterance.speaker,
         )
-        record = dict(zip(COLUMNS, values, strict=True))
+        record: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+        if row.channel is not None:
+            record["channel"] = channel_name(row.channel)
         self.rows.append(record | self.further(utterance, record))
 
     def write(self, folder: Path) -> None:

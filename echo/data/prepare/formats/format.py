@@ -41,6 +41,7 @@ class Placed:
     recording: Recording
     duration: float  # seconds, as the row tells it
     start: float | None = None  # seconds, of a part of the recording; None if it is all of it
+    channel: int | None = None  # the only one that it is; None if it is all of them
 
 
 class Format(ABC):

@@ -51,15 +51,11 @@ class Kaldi(Format):
 
     def write(self, folder: Path) -> None:
         rows = self.rows
-        if all(row.start is None for row in rows.values()):
+        if all(row.start is None and row.channel is None for row in rows.values()):
             recordings = {id: id for id in rows}  # as Kaldi takes them to be called
         else:
             recordings = {id: self.recordings.of(row) for id, row in rows.items()}
-            starts = {id: row.start or 0.0 for id, row in rows.items()}
-            segments = {
-                id: f"{recordings[id]} {decimal(starts[id])} {decimal(starts[id] + row.duration)}"
-                for id, row in rows.items()
-            }
+            segments = {id: f"{recordings[id]} {place(row)}" for id, row in rows.items()}
             write_table(folder / SEGMENTS, segments)
         paths = {recordings[id]: row.recording.path for id, row in rows.items()}
         write_table(folder / RECORDINGS, paths)
@@ -78,6 +74,13 @@ class Kaldi(Format):
         for name, table in ((LANGUAGES, languages), (GENDERS, self.spk2gender)):
             if table:
                 write_table(folder / name, table)
+
+
+def place(row: Placed) -> str:
+    """Returns where a segment begins and ends, and its channel if it is one of several."""
+    start = row.start or 0.0
+    times = f"{decimal(start)} {decimal(start + row.duration)}"
+    return times if row.channel is None else f"{times} {row.channel}"
 
 
 class Words:

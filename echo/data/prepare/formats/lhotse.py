@@ -39,7 +39,7 @@ class Lhotse(Format):
             "recording_id": id,
             "start": row.start or 0.0,
             "duration": row.duration,
-            "channel": channels if len(channels) > 1 else 0,
+            "channel": channels if row.channel is None and len(channels) > 1 else row.channel or 0,
             "text": utterance.text,
         }
         custom: dict[str, Any] = self.further(utterance, {})
@@ -67,7 +67,7 @@ def cut(supervision: dict[str, Any], recording: dict[str, Any]) -> dict[str, Any
         "channel": supervision["channel"],
         "supervisions": [{**supervision, "start": 0.0}],
         "recording": recording,
-        "type": "MonoCut" if supervision["channel"] == 0 else "MultiCut",
+        "type": "MonoCut" if isinstance(supervision["channel"], int) else "MultiCut",
     }
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from echo.data.audio import channel_name
 from echo.data.prepare.formats.format import Format, Placed
 from echo.support.files import replace_text
 
@@ -23,6 +24,9 @@ class NeMo(Format):
         }
         if row.start is not None:
             record["offset"] = row.start
+        if row.channel is not None:
+            record["channel"] = channel_name(row.channel)
+            self.notes.setdefault("channel", "NeMo itself does not read this column")
         if utterance.speaker is not None:
             record["speaker"] = utterance.speaker
         if utterance.language is not None and "lang" not in utterance.extra:
