@@ -54,8 +54,7 @@ def manifest_record(row: Row, utterance: Utterance, folder: Path) -> dict[str, A
         DataError: the recording is neither a file nor in a tar shard, which alone a manifest can
             name.
     """
-    part = utterance.audio.as_slice()
-    whole = part.audio if part else utterance.audio
+    whole = utterance.audio.whole()
     path = whole.path if isinstance(whole, AudioFile | Member) else None
     if path is None:
         raise DataError(

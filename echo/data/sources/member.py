@@ -1,9 +1,10 @@
 """A recording where it lies in a tar shard, which rows of a manifest can name too."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from echo.data.audio import AudioBytes, AudioReference
 from echo.support.errors import DataError
@@ -53,11 +54,14 @@ def member_of(record: Mapping[str, Any], path: Path) -> Member | None:
     told = record.get(MEMBER)
     if path.suffix.lower() != ".tar" or not isinstance(told, dict):
         return None
-    places = [told.get(key) for key in ("offset", "size")]
-    if not isinstance(told.get("name"), str) or not all(
-        type(place) is int and 0 <= place < 2**63 for place in places
-    ):
+    name, offset, size = (told.get(key) for key in ("name", "offset", "size"))
+    if not (isinstance(name, str) and is_place(offset) and is_place(size)):
         raise DataError(
-            f"{MEMBER!r} must hold the name, offset and size of a file in the shard, not {told!r}"
+            f"{MEMBER!r} must hold the name, offset and size of a file in the shard, not "
+            f"{reprlib.repr(told)}"
         )
-    return Member(path, told["name"], *places)
+    return Member(path, name, offset, size)
+
+
+def is_place(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -62,13 +62,14 @@ class Columns:
     def among(self, found: Collection[str]) -> Keys:
         """Picks from the column names that a source has. DataError if a named one is absent, if
         there is none for audio or a text that is needed, or if they are one."""
+        audio = pick("audio", (self.audio,) if self.audio else AUDIO, found)
         text = next((name for name in TEXT if name in found), None)
+        if self.text or (self.needs_text and text is None):
+            text = pick("text", (self.text,) if self.text else TEXT, found)
         speaker = next((name for name in SPEAKER if name in found), None)
         keys = Keys(
-            audio=pick("audio", (self.audio,) if self.audio else AUDIO, found),
-            text=pick("text", (self.text,) if self.text else TEXT, found)
-            if self.text or self.needs_text
-            else text,
+            audio=audio,
+            text=text,
             speaker=pick("speaker", (self.speaker,), found) if self.speaker else speaker,
         )
         if keys.audio == keys.text:

@@ -137,7 +137,8 @@ def label_source(
         ]
         if labeller is None:
             loaded = load_model(model, which)
-            labeller = Labeller(loaded, second and load_model(second, which), settings)
+            other = load_model(second, which) if second else None
+            labeller = Labeller(loaded, other, settings)
         started = time.perf_counter()
         torch.manual_seed(number)  # what is drawn at temperatures depends on the shard alone
         problems = [each for each in entries if isinstance(each, DataError)]
@@ -167,7 +168,9 @@ def label_source(
 
 def usable(row: Row | DataError) -> tuple[Row, Utterance] | DataError:
     """Returns a row with what was read of it, or why it cannot be used."""
-    found = row if isinstance(row, DataError) else checked(row)
+    if isinstance(row, DataError):
+        return row
+    found = checked(row)
     return found if isinstance(found, DataError) else (row, found)
 
 
