@@ -31,6 +31,7 @@ from echo.transcribe.transcript import Transcript
 SECONDS = 10
 QUIETER = (0, -20, -30, -40)  # dB
 TOGETHER = 8  # recordings
+EACH = 10  # sounds of each kind that are judged without a model
 Sound = Callable[[torch.Generator], torch.Tensor]
 
 
@@ -119,18 +120,23 @@ SOUNDS: dict[str, Sequence[Sound]] = {
 }
 
 
+def everything(samples: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(find_voice("energy")(samples))
+
+
+WAYS = {"none": everything, "energy": find_voice("energy"), "silero": find_voice("silero")}
+
+
 class EveryWay(Transcriber):
     """Judges what a model hears in each way; `found` has the transcripts by way."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__(loaded, TranscribeSettings())
-        ways = {"energy": find_voice("energy"), "silero": find_voice("silero")}
-        self.ways = {"none": everything, **ways}
-        self.found: dict[str, list[Transcript]] = {way: [] for way in self.ways}
+        self.found: dict[str, list[Transcript]] = {way: [] for way in WAYS}
         self.voiced = everything
 
     def transcript(self, samples: torch.Tensor, found: Sequence[dict[str, Any]]) -> Transcript:
-        for name, voiced in self.ways.items():
+        for name, voiced in WAYS.items():
             self.voiced = voiced
             heard = found if voiced(samples).any() else ()
             self.found[name].append(super().transcript(samples, heard))
@@ -138,14 +144,31 @@ class EveryWay(Transcriber):
         return self.found["none"][-1]
 
     def texts(self, recordings: Sequence[torch.Tensor]) -> dict[str, list[str]]:
-        self.found = {way: [] for way in self.ways}
+        self.found = {way: [] for way in WAYS}
         for first in range(0, len(recordings), TOGETHER):
             self.transcribe(recordings[first : first + TOGETHER], lambda seconds: None)
         return {way: [each.text for each in found] for way, found in self.found.items()}
 
 
-def everything(samples: torch.Tensor) -> torch.Tensor:
-    return torch.ones_like(find_voice("energy")(samples))
+def taken_for_speech(recordings: Sequence[torch.Tensor]) -> list[str]:
+    """Returns how many recordings each way takes for speech, before a model hears them."""
+    found = [str(sum(bool(way(x).any()) for x in recordings)) for way in WAYS.values()]
+    return [f"{each} of {len(recordings)}" for each in found]
+
+
+def judged(rows: Sequence[torch.Tensor], seed: int) -> Iterator[list[str]]:
+    """Yields for each kind of sound, and each level of speech, how many are taken for speech."""
+    for kind, made in SOUNDS.items():
+        draws = [torch.Generator().manual_seed(seed + i) for i in range(EACH * len(made))]
+        sounds = [made[i % len(made)](draw) for i, draw in enumerate(draws)]
+        yield [f"{kind} taken for speech", *taken_for_speech(sounds)]
+    for level in QUIETER:
+        yield [f"speech found, {level} dB", *taken_for_speech(quieter(rows, level))]
+
+
+def quieter(recordings: Sequence[torch.Tensor], level: float) -> list[torch.Tensor]:
+    """Returns recordings made quieter by so many dB, and digitised again in 16 bits."""
+    return [(x * 10 ** (level / 20) * 2**15).round() / 2**15 for x in recordings]
 
 
 def non_speech(model: EveryWay, seed: int) -> Iterator[list[str]]:
@@ -163,8 +186,7 @@ def quiet_speech(
     """Yields for each level the WER in each way."""
     normalise = normaliser("en", model.tokenizer)
     for level in QUIETER:
-        made = [(x * 10 ** (level / 20) * 2**15).round() / 2**15 for x in recordings]
-        heard = model.texts(made)
+        heard = model.texts(quieter(recordings, level))
         references = [*map(normalise, said)]
         rates = [
             percent(word_errors(references, [*map(normalise, texts)]).rate)
@@ -184,10 +206,10 @@ def main() -> None:
     new_folder(options.out)
     model = EveryWay(load_model(options.model))
     rows = sample(read_source(options.data), options.rows, options.seed)
-    lines = [*non_speech(model, options.seed)]
-    print(*lines, sep="\n", flush=True)
-    lines += quiet_speech(model, [row.audio.load() for row in rows], [row.text for row in rows])
-    text = table(["", *model.ways], lines)
+    recordings = [row.audio.load() for row in rows]
+    lines = [*judged(recordings, options.seed), *non_speech(model, options.seed)]
+    lines += quiet_speech(model, recordings, [row.text for row in rows])
+    text = table(["", *WAYS], lines)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "non_speech.md").write_text(text + "\n", encoding="utf-8")
     (options.out / "non_speech.json").write_text(json.dumps(lines, indent=1) + "\n")
