@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show, correct, split and convert data sets.",
+    help="Check, show, correct, split, label and convert data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

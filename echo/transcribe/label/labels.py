@@ -60,7 +60,7 @@ class Labeller:
             transcript = heard[i]
             if isinstance(transcript, DataError):
                 found.append(DataError(f"{entry.row.where}: {transcript}"))
-            elif entry.row.has_text or transcript.duration <= self.longest:
+            elif entry.row.has_text or self.is_whole(transcript):
                 record = with_label(entry, label_of(transcript.segments))
                 found.append(Labelled(record, entry.utterance.audio))
             else:
@@ -68,6 +68,10 @@ class Labeller:
         agreements = self.agreements([each for each in found if isinstance(each, Labelled)])
         for each in found:
             yield each if isinstance(each, DataError) else each.record | next(agreements)
+
+    def is_whole(self, transcript: Transcript) -> bool:
+        """Returns whether a recording stays one row."""
+        return transcript.duration <= self.longest or not transcript.segments
 
     def hear(
         self, loaded: LoadedModel, recordings: Sequence[Audio], progress: bool = False

@@ -246,11 +246,14 @@ def test_a_folder_of_recordings_needs_no_manifest(folder, model, tmp_path, data)
 
 
 def test_silence_has_an_empty_label_of_no_confidence(model, tmp_path):
-    write(tmp_path / "silence.wav", np.zeros(SAMPLE_RATE))
+    for seconds in (1, 5):  # less and more than the model's input
+        write(tmp_path / f"{seconds}.wav", np.zeros(seconds * SAMPLE_RATE))
     label(str(tmp_path), tmp_path / "out", model)
-    (row,) = read(tmp_path / "out")
-    told = {name: row[name] for name in ("text", "label", "confidence", "no_speech")}
-    assert told == {"text": "", "label": "", "confidence": 0, "no_speech": 1}
+    rows = read(tmp_path / "out")
+    assert [row["duration"] for row in rows] == [1, 5]
+    for row in rows:
+        told = {name: row[name] for name in ("text", "label", "confidence", "no_speech")}
+        assert told == {"text": "", "label": "", "confidence": 0, "no_speech": 1}
 
 
 def test_confidence_is_between_those_of_the_segments():
