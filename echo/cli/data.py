@@ -389,9 +389,7 @@ def label(
     ] = None,
     rows: Annotated[
         int,
-        typer.Option(
-            min=1, help="Number of rows in a shard; tar shards and Parquet files stay as they are."
-        ),
+        typer.Option(min=1, help="Number of rows in a shard; tar shards stay as they are."),
     ] = 1000,
     part: Annotated[
         str,
