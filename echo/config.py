@@ -59,6 +59,22 @@ EvalSets = Annotated[dict[str, str], SetNames()]
 
 
 @dataclass(frozen=True)
+class CtcSettings:
+    """A CTC head with a vocabulary of its own."""
+
+    # Its tokens, made of the training transcripts: their characters, or byte-level BPE.
+    tokenizer: Literal["characters", "bpe"] = "characters"
+    # Largest number of BPE tokens; null is 512.
+    size: Width | None = None
+    # What it hears: the output of the encoder's last layer, or a learned mean of all layers.
+    layers: Literal["last", "mean"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.tokenizer == "characters" and self.size is not None:
+            raise ValueError("size is for tokenizer=bpe: leave it out, or set both")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """The shape of a model trained from scratch; with `init`, the checkpoint gives everything but
     the attention, and settings that contradict it are refused."""
@@ -92,6 +108,9 @@ class ModelSettings:
     # Forms of self-attention, {encoder: ..., decoder: ...}: each is a form's name, its settings, or
     # a list with one of these for each layer; a Whisper as `init` is converted to them.
     attention: dict[str, Any] = field(default_factory=dict)
+    # Tokens of the CTC head that loss.ctc_weight trains, {tokenizer: characters}; null is the
+    # decoder's tokens from scratch, and characters where it is added to a Whisper.
+    ctc: CtcSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +297,8 @@ class TeacherSettings:
 class LossSettings:
     """What training minimises: cross-entropy and these losses."""
 
-    # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint.
+    # Weight of the CTC loss; null is 0.3 from scratch and 0 from a checkpoint. Above 0, an `init`
+    # without a CTC head gets one.
     ctc_weight: Share | None = None
     # Share of the probability that label smoothing takes from the correct token.
     label_smoothing: Share = 0.0
@@ -390,8 +410,9 @@ class DecodeSettings:
 
     # Number of beams; 1 is greedy decoding.
     beams: Annotated[int, Range(1, 1000)] = 1
-    # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it.
-    ctc_weight: Share = 0.5
+    # Weight of the CTC head, if the model has one, in choosing tokens; 0 disables it, and null is
+    # 0.5, but 0 for a head with tokens of its own.
+    ctc_weight: Share | None = None
     # Whether the CTC head alone writes the text, its most probable token in each frame, without
     # the decoder; that shows what the encoder knows.
     ctc_alone: bool = False

@@ -19,7 +19,7 @@ from echo.attention.base import FocusedAttention
 from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.layers import keep_alignment_heads, kept_layers, with_layers
 from echo.checkpoints.load import echo_config, open_checkpoint
-from echo.checkpoints.stored import StoredTensor
+from echo.checkpoints.stored import CTC_HEAD, Checkpoint, StoredTensor
 from echo.model.model import (
     EchoConfig,
     EchoForConditionalGeneration,
@@ -87,7 +87,7 @@ def convert(
             raise ConfigError(
                 f"{source}: is an Echo model and becomes a Whisper, which has no {overrides[0]}"
             )
-        check_plain(checkpoint.config, str(source))
+        make_plain(checkpoint, str(source))
         config = whisper
     else:
         config = focused_config(whisper, read_attention(overrides))
@@ -168,8 +168,11 @@ def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
     return blocks if isinstance(value, list) else blocks[0]
 
 
-def check_plain(config: EchoConfig, source: str) -> None:
-    """Raises ConfigError where an Echo model has what Whisper cannot have."""
+def make_plain(checkpoint: Checkpoint, source: str) -> None:
+    """Leaves an Echo model's CTC head behind, with a warning. Raises ConfigError where the model
+    has something else that Whisper cannot have."""
+    config = checkpoint.config
+    assert isinstance(config, EchoConfig)
     for stack, layers in config.resolved_attention().items():
         for i, settings in enumerate(layers):
             if not settings.is_plain:
@@ -177,9 +180,13 @@ def check_plain(config: EchoConfig, source: str) -> None:
                     f"{source}: cannot become a Whisper, because block {i} of its {stack} is "
                     f"{settings.form}, not plain"
                 )
-    for has, what in ((config.ctc, "a CTC head"), (config.cross_positions, "cross_positions")):
-        if has:
-            raise ConfigError(f"{source}: cannot become a Whisper, because it has {what}")
+    if config.cross_positions:
+        raise ConfigError(f"{source}: cannot become a Whisper, because it has cross_positions")
+    if config.ctc:
+        logger.warning("%s: its CTC head stays behind, because a Whisper has none", source)
+    checkpoint.weights = {
+        name: weight for name, weight in checkpoint.weights.items() if not name.startswith(CTC_HEAD)
+    }
 
 
 def focused_weights(

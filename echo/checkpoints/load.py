@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from echo.checkpoints.generation import (
 from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder, Which
 from echo.checkpoints.stored import TIED, Checkpoint
-from echo.data.tokenizer import load_tokenizer
+from echo.data.tokenizer import ctc_tokenizer, load_tokenizer
 from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
@@ -36,6 +37,11 @@ class LoadedModel:
     model: EchoForConditionalGeneration
     tokenizer: Any
     checkpoint: str | None = None  # the name of a run's, as "step-1000"
+
+    @cached_property
+    def ctc_tokenizer(self) -> Any:
+        """The tokenizer of the CTC head: its own, or the decoder's."""
+        return ctc_tokenizer(self.model.config, self.tokenizer)
 
 
 def load_model(

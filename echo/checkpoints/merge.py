@@ -16,7 +16,7 @@ from echo.checkpoints.card import CARD_FILE, merged_card, model_card
 from echo.checkpoints.load import model_folder, open_as_echo
 from echo.checkpoints.pretrained import PretrainedFolder
 from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder
-from echo.checkpoints.stored import StoredTensor
+from echo.checkpoints.stored import CTC_HEAD, StoredTensor
 from echo.config import load_run_config
 from echo.model.language import language_of_text
 from echo.model.model import EchoConfig
@@ -85,12 +85,15 @@ def different(one: Parent, other: Parent) -> str | None:
         a, b = getattr(one.config, key), getattr(other.config, key)
         if a != b:
             return f"their {key} is {a} and {b}"
+    heads = [(p.config.ctc_vocabulary, p.config.ctc_layers) for p in (one, other) if p.config.ctc]
+    if len(heads) == 2 and heads[0] != heads[1]:
+        return "their CTC heads have different tokens, or hear different layers"
     for first, second in ((one, other), (other, one)):
         for name in first.weights:
-            if name not in second.weights:
+            if name not in second.weights and not name.startswith(CTC_HEAD):
                 return f"only {first.source} has the weight {name}"
     for name, weight in one.weights.items():
-        if weight.shape != other.weights[name].shape:
+        if name in other.weights and weight.shape != other.weights[name].shape:
             return f"their weight {name} is of shape {weight.shape} and {other.weights[name].shape}"
     own, others = one.checkpoint.tokenizer(), other.checkpoint.tokenizer()
     if own and others and own.get_vocab() != others.get_vocab():
@@ -144,6 +147,10 @@ def write_mean(
     tensors = mean_tensors(parents, shares)
     is_echo = any(isinstance(parent.checkpoint.config, EchoConfig) for parent in parents)
     config = copy.deepcopy(chosen.config if is_echo else chosen.checkpoint.config)
+    for parent in parents:
+        if parent.config.ctc and isinstance(config, EchoConfig):
+            for key in ("ctc", "ctc_vocabulary", "ctc_layers"):
+                setattr(config, key, getattr(parent.config, key))
     config.dtype = tensors["model.encoder.layer_norm.weight"].dtype
     sources = [parent.source for parent in parents]
     card = card or merged_card(out.resolve().name, sources, shares, chosen.language, note)
@@ -186,18 +193,25 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
 
 def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str, torch.Tensor]:
     """Returns the weighted mean of each weight, in the least precision that holds those of all
-    models. It is summed in float32 or better."""
+    models. It is summed in float32 or better. The mean of a CTC head is that of the models that
+    have one."""
     means = {}
-    used = [(p, share) for p, share in zip(parents, shares, strict=True) if share > 0]
-    for name in parents[0].weights:
-        dtypes = [parent.weights[name].load().dtype for parent in parents]
+    names = dict.fromkeys(name for parent in parents for name in parent.weights)
+    for name in names:
+        pairs = zip(parents, shares, strict=True)
+        having = [(parent, share) for parent, share in pairs if name in parent.weights]
+        dtypes = [parent.weights[name].load().dtype for parent, _ in having]
         dtype = reduce(torch.promote_types, dtypes)
-        if len(used) == 1 or not dtype.is_floating_point:
+        whole = sum(share for _, share in having)
+        used = [(parent, share) for parent, share in having if share > 0]
+        if len(used) <= 1 or not dtype.is_floating_point:
             # Copied, since 1 · x + 0 · y is not x where x is -0.0 or y is not finite.
-            means[name] = leader(parents, shares).weights[name].load().to(dtype).clone()
+            first = leader(*map(list, zip(*having, strict=True)))
+            means[name] = first.weights[name].load().to(dtype).clone()
             continue
         exact = torch.promote_types(dtype, torch.float32)
-        total = sum(share * parent.weights[name].load(exact) for parent, share in used)
+        factor = 1 / whole if len(having) < len(parents) else 1.0
+        total = sum(factor * share * parent.weights[name].load(exact) for parent, share in used)
         assert isinstance(total, torch.Tensor)
         means[name] = total.to(dtype)
     return means

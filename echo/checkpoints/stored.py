@@ -25,6 +25,7 @@ from echo.support.errors import DataError, reason
 
 WEIGHTS_FILE = "model.safetensors"
 TIED = "proj_out.weight"  # usually tied to the embeddings, and then not in the file
+CTC_HEAD = "ctc_head."  # begins the names of its weights, which no Whisper has
 EMBEDDINGS = "model.decoder.embed_tokens.weight"  # what it is tied to
 # What `transformers` and torch raise of a config that makes no model.
 INVALID = (ValueError, TypeError, KeyError, RuntimeError, AssertionError, ArithmeticError)

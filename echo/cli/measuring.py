@@ -44,11 +44,14 @@ def evaluate(
     beams: Beams = 1,
     normaliser: Normaliser = "whisper",
     ctc_weight: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=1, help="Weight of the CTC head, if there is one, in choosing tokens."
+            min=0,
+            max=1,
+            help="Weight of the CTC head, if there is one, in choosing tokens; by default 0.5, but "
+            "0 for a head with tokens of its own.",
         ),
-    ] = 0.5,
+    ] = None,
     pad_to: Annotated[
         float | None,
         typer.Option(

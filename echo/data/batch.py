@@ -26,6 +26,8 @@ class Batch:
     skipped: list[DataError]  # what was wrong with utterances left out
     told: Told = AS_SET  # the language and task to decode with
     seconds: Sequence[float] = ()  # of each utterance, as it was decoded
+    # (B, tokens), those of a CTC head with a vocabulary of its own; None if it has the decoder's.
+    ctc_labels: torch.Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -47,6 +49,7 @@ class Batch:
             attention_mask=change(self.attention_mask),
             decoder_input_ids=change(self.decoder_input_ids),
             labels=change(self.labels),
+            ctc_labels=None if self.ctc_labels is None else change(self.ctc_labels),
         )
 
     def halves(self) -> "list[Batch]":
@@ -91,6 +94,9 @@ class Collator:
         labels = [t[1:].clone() for t in tokens]
         for row, example in zip(labels, good, strict=True):
             row[: len(example.prompt)] = IGNORED
+        heads = [
+            torch.tensor(e.ctc_tokens, dtype=torch.long) for e in good if e.ctc_tokens is not None
+        ]
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,
@@ -99,4 +105,5 @@ class Collator:
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
             seconds=[e.seconds for e in good],
+            ctc_labels=pad_sequence(heads, True, IGNORED) if heads else None,
         )

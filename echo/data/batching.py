@@ -4,8 +4,11 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 
+import numpy as np
+
+from echo.data.columns import cells, taken
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus, read_block
 from echo.data.packing import Packer
 from echo.data.utterance import Utterance
@@ -37,7 +40,7 @@ class Item:
 
 
 def bucket(
-    durations: Sequence[float],
+    durations: Sequence[float] | np.ndarray,
     max_batch_seconds: float,
     max_batch_size: int,
     rng: random.Random | None = None,
@@ -48,16 +51,17 @@ def bucket(
     Neighbours in duration share a batch, so little of it is padding. With `rng`, durations are
     blurred by 5 %, so that batches differ from epoch to epoch, and batches are shuffled.
     """
-    blur = [rng.uniform(0.95, 1.05) if rng else 1.0 for _ in durations]
-    order = sorted(range(len(durations)), key=lambda i: durations[i] * blur[i])
+    seconds = np.asarray(durations, dtype=np.float64)
+    blur = np.array([rng.uniform(0.95, 1.05) if rng else 1.0 for _ in seconds])
+    order = np.argsort(seconds * blur, kind="stable")
     batches: list[list[int]] = []
     longest = 0.0
-    for index in order:
-        longest = max(longest, durations[index])
+    for index, duration in zip(order.tolist(), seconds[order].tolist(), strict=True):
+        longest = max(longest, duration)
         size = len(batches[-1]) + 1 if batches else 1
         if not batches or size > max_batch_size or size * longest > max_batch_seconds:
             batches.append([])
-            longest = durations[index]
+            longest = duration
         batches[-1].append(index)
     if rng:
         rng.shuffle(batches)
@@ -112,17 +116,20 @@ class EpochBatches:
         rng = random.Random(seed)
         if self.packer and epoch >= self.packer.settings.after_epochs:
             drawn = self.packer.pack(utterances, self.speeds, rng)
+            utterances = [utterance for utterance, _ in drawn]
+            speeds = [speed for _, speed in drawn]
         else:
-            drawn = [(utterance, rng.choice(self.speeds)) for utterance in utterances]
-        durations = [utterance.duration / speed for utterance, speed in drawn]
+            speeds = [rng.choice(self.speeds) for _ in range(len(utterances))]
+        told = cells(utterances, "duration")
+        durations = [seconds / speed for (seconds,), speed in zip(told, speeds, strict=True)]
         if self.limits:
-            durations = [self.limits.padded_seconds(seconds) for seconds in durations]
-        items = [
-            Item(epoch, i, speed, utterance if carried else None)
-            for i, (utterance, speed) in enumerate(drawn)
-        ]
+            durations = [*map(self.limits.padded_seconds, durations)]
         batches = bucket(durations, self.max_batch_seconds, self.max_batch_size, rng)
-        return [[items[i] for i in batch] for batch in batches]
+        return [
+            [*map(Item, repeat(epoch), batch, [speeds[i] for i in batch], rows)]
+            for batch in batches
+            for rows in [taken(utterances, batch) if carried else repeat(None)]
+        ]
 
     def __iter__(self) -> Iterator[list[Item]]:
         """Yields this process's batches."""

@@ -1,5 +1,6 @@
 """A run's corpus, from its settings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     if settings.cache is not None:
         cache = AudioCache(Path(settings.cache), round(settings.cache_gigabytes * 1e9))
 
-    def held_whole(spec: str) -> list[Utterance]:
+    def held_whole(spec: str) -> Sequence[Utterance]:
         utterances = read_source(spec, options)
         return cache.over(utterances) if cache else utterances
 

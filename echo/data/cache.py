@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 import torchaudio
 
 from echo.data.audio import Audio, AudioSlice
+from echo.data.columns import Utterances
 from echo.data.containers import AVAILABLE
 from echo.data.utterance import Utterance
 from echo.model.geometry import SAMPLE_RATE
@@ -67,9 +68,9 @@ class AudioCache:
         # Recordings that are sent to a worker all count on one cache there.
         return cache_of_process, (self.folder.parent, self.limit)
 
-    def over(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+    def over(self, utterances: Sequence[Utterance]) -> Utterances:
         """Returns the same utterances, decoded only when their samples are not in the cache."""
-        return [replace(u, audio=CachedAudio(u.audio, self)) for u in utterances]
+        return Utterances.of(utterances).with_audio(partial(CachedAudio, cache=self))
 
     def load(self, audio: Audio) -> torch.Tensor:
         """Returns and raises what `audio.load()` does, to the bit."""

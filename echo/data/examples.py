@@ -10,11 +10,22 @@ import torch
 import torch.nn.functional as F
 
 from echo.config import OnError
+from echo.data.columns import cells, taken
 from echo.data.features import log_mel
 from echo.data.mixing import to_mono_16k
 from echo.data.packing import Window, WindowError
 from echo.data.prompts import Prompts
-from echo.data.tokenizer import Segment, encode_transcript, join_segments, prompt_ids
+from echo.data.tokenizer import (
+    MARK,
+    Segment,
+    as_spoken,
+    ctc_tokenizer,
+    encode_transcript,
+    is_lossless,
+    join_segments,
+    prompt_ids,
+    text_ids,
+)
 from echo.data.utterance import Utterance
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits, feature_frames
 from echo.model.model import EchoForConditionalGeneration
@@ -35,6 +46,7 @@ class Example:
     seconds: float  # without the silence that was added
     prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
     skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
+    ctc_tokens: list[int] | None = None  # of a CTC head with a vocabulary of its own
 
 
 class ExampleReader:
@@ -45,12 +57,19 @@ class ExampleReader:
     """
 
     def __init__(
-        self, tokenizer: Any, limits: Limits, labelled: bool = True, generation: Any = None
+        self,
+        tokenizer: Any,
+        limits: Limits,
+        labelled: bool = True,
+        generation: Any = None,
+        ctc_tokenizer: Any = None,
     ) -> None:
         """
         Args:
             generation: the model's generation config, by which rows tell language and task.
+            ctc_tokenizer: of a CTC head with a vocabulary of its own.
         """
+        self.ctc_tokenizer = ctc_tokenizer
         self.tokenizer = tokenizer
         self.limits = limits
         self.labelled = labelled
@@ -66,7 +85,8 @@ class ExampleReader:
     ) -> "ExampleReader":
         """Returns the reader of a model's examples, with its own limits unless others are given."""
         limits = limits or Limits.of(model.config)
-        return cls(tokenizer, limits, labelled, model.generation_config)
+        head = ctc_tokenizer(model.config, None)
+        return cls(tokenizer, limits, labelled, model.generation_config, head)
 
     def read(
         self,
@@ -90,7 +110,10 @@ class ExampleReader:
             if feature_frames(len(changed)) <= self.limits.max_frames:
                 samples = changed
             features, seconds = self.features(samples, change)
-            return Example(utterance, features, self.tokens(utterance), seconds)
+            tokens = self.tokens(utterance)
+            return Example(
+                utterance, features, tokens, seconds, ctc_tokens=self.ctc_tokens(utterance)
+            )
 
     def samples(self, utterance: Utterance) -> torch.Tensor:
         """Decodes a recording, unless it is too long by its header: a row may give less, and hours
@@ -147,7 +170,8 @@ class ExampleReader:
             self.check_tokens(ids)
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
-        return Example(heard, features, ids, seconds, prompt, tuple(problems))
+        head = self.ctc_tokens(heard)
+        return Example(heard, features, ids, seconds, prompt, tuple(problems), head)
 
     def beginning(
         self, window: Window, length: int, speed: float
@@ -166,6 +190,32 @@ class ExampleReader:
             return torch.zeros(0), None  # its row gives a wrong duration
         return torch.cat([pause, samples])[:room], (length + len(pause)) / SAMPLE_RATE
 
+    def doubtful(self, utterances: Sequence[Utterance]) -> Iterator[int]:
+        """Yields the numbers of the utterances that must be checked one by one. Of most, their
+        duration and the bytes of their text, of which each is a token at most, tell that they
+        fit."""
+        lossless = not self.labelled or is_lossless(self.tokenizer)
+        room: dict[tuple[str | None, str | None], float] = {}  # bytes, by language and task
+        told = cells(utterances, "text", "duration", "language", "task")
+        for number, (text, seconds, *prompt) in enumerate(told):
+            key = (prompt[0], prompt[1])
+            if key not in room:
+                room[key] = self.room(utterances[number])
+            frames = feature_frames(round(seconds * SAMPLE_RATE))
+            size = len(text.encode()) + len(" ") if self.labelled else 0
+            fits = frames <= self.limits.max_frames and size <= room[key]
+            if not (fits and lossless) or (self.labelled and MARK in text):
+                yield number
+
+    def room(self, utterance: Utterance) -> float:
+        """Returns how many tokens the decoder takes after an utterance's prompt; less than 0 where
+        it can have none."""
+        try:
+            self.prompts.told(utterance)
+            return self.limits.max_tokens - len(self.prompts.ids(utterance)) if self.labelled else 0
+        except DataError:
+            return -1
+
     def check(self, utterance: Utterance) -> None:
         """Checks as `read` does, by what is known without decoding the recording."""
         with naming(utterance):
@@ -182,6 +232,12 @@ class ExampleReader:
         tokens = encode_transcript(self.tokenizer, utterance.text, prompt)
         self.check_tokens(tokens)
         return tokens
+
+    def ctc_tokens(self, utterance: Utterance) -> list[int] | None:
+        """Returns the transcript in the tokens of a CTC head's own vocabulary, if it has one."""
+        if not self.labelled or self.ctc_tokenizer is None:
+            return None
+        return text_ids(self.ctc_tokenizer, as_spoken(utterance.text))
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raises DataError where a target sequence is too long for the decoder."""
@@ -225,26 +281,24 @@ def naming(utterance: Utterance) -> Iterator[None]:
 
 def check_utterances(
     utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
-) -> list[Utterance]:
+) -> Sequence[Utterance]:
     """Returns the utterances that the model can take, by what is known without decoding.
 
     Raises:
         DataError: one does not fit and `on_error` is "raise", or none does.
     """
-    fitting = []
-    for utterance in utterances:
+    bad: set[int] = set()
+    for number in reader.doubtful(utterances):
         try:
-            reader.check(utterance)
+            reader.check(utterances[number])
         except DataError as error:
             if on_error == "raise":
                 raise
             logger.warning("skipped: %s", error)
-        else:
-            fitting.append(utterance)
-    if not fitting:
+            bad.add(number)
+    if len(bad) == len(utterances):
         raise DataError("no utterance is left that fits the model")
-    if len(fitting) < len(utterances):
-        logger.warning(
-            "%d of %d utterances skipped", len(utterances) - len(fitting), len(utterances)
-        )
-    return fitting
+    if not bad:
+        return utterances
+    logger.warning("%d of %d utterances skipped", len(bad), len(utterances))
+    return taken(utterances, [i for i in range(len(utterances)) if i not in bad])

@@ -1,5 +1,6 @@
 """Loads batches: in workers and without end for training, once and by length for evaluation."""
 
+import gc
 import logging
 import random
 from collections import defaultdict
@@ -89,10 +90,17 @@ def training_loader(
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=begin_work,
         # Without one of its own the loader would draw from the generator that dropout uses.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def begin_work(worker: int) -> None:
+    """Prepares a process that loads batches. What it shares with its parent is never looked through
+    for garbage, which would copy it."""
+    gc.freeze()
+    leave_signals_to_parent(worker)
 
 
 def evaluation_batches(

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -21,6 +21,7 @@ START, WITHOUT_TIMESTAMPS = "<|startoftranscript|>", "<|notimestamps|>"
 SPECIAL_TOKENS = ("<|endoftext|>", START, "<|pad|>", WITHOUT_TIMESTAMPS)
 BPE_SIZE = 512
 TIMESTAMP_SECONDS = 0.02
+MARK = "<|"  # which every special token begins with
 
 
 def train_tokenizer(
@@ -38,22 +39,66 @@ def train_tokenizer(
     Raises:
         DataError: the texts are all empty, or `size` is too small for the 256 bytes.
     """
-    lines = [_as_spoken(text) for text in texts]
+    return own_tokenizer(*train_vocabulary(texts, kind, size))
+
+
+def train_vocabulary(
+    texts: Iterable[str], kind: Literal["characters", "bpe"], size: int | None = None
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Returns the tokens of `train_tokenizer` with their ids, and its merges."""
+    lines = [as_spoken(text) for text in texts]
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise DataError("a tokenizer cannot be trained: the transcripts hold no text")
     vocab, merges = _characters(lines) if kind == "characters" else _bpe(lines, size or BPE_SIZE)
     for token in SPECIAL_TOKENS:
         vocab[token] = len(vocab)
+    return vocab, merges
+
+
+def own_tokenizer(vocab: dict[str, int], merges: Iterable[Sequence[str]]) -> WhisperTokenizer:
+    """Returns the tokenizer of a vocabulary that was trained."""
     # WhisperTokenizer, because pipelines and `generate` call methods that only it has, and
     # because `AutoTokenizer` finds it by name. It is always a byte-level BPE.
     return WhisperTokenizer(
         vocab=vocab,
-        merges=merges,
+        merges=[(left, right) for left, right in merges],  # pairs, where JSON has lists
         pad_token="<|pad|>",
         extra_special_tokens=[START, WITHOUT_TIMESTAMPS],
         predict_timestamps=True,  # leaves <|notimestamps|> out of the prompt
     )
+
+
+def ctc_tokenizer(config: Any, tokenizer: Any) -> Any:
+    """Returns the tokenizer of the CTC head of a model with this `EchoConfig`: its own, or the
+    decoder's. DataError if the config's makes none."""
+    own = config.ctc_vocabulary
+    if own is None:
+        return tokenizer
+    try:
+        return own_tokenizer(own["vocab"], own["merges"])
+    except Exception as error:  # for damaged entries the libraries have no one base
+        raise DataError(
+            f"config.json: its ctc_vocabulary makes no tokenizer ({reason(error)})"
+        ) from None
+
+
+def text_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
+    """Returns the tokens of a text, without special ones. A character that the tokenizer lacks is
+    written in its other case, or left out."""
+
+    def encode(text: str) -> list[int]:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert isinstance(ids, list)
+        return ids
+
+    def knows(text: str) -> bool:
+        return tokenizer.decode(encode(text)) == text
+
+    if not knows(text):
+        forms = [(c, c.lower(), c.upper()) for c in text]
+        text = "".join(next(filter(knows, form), "") for form in forms)
+    return encode(text)
 
 
 def load_tokenizer(source: str | Path) -> WhisperTokenizer:
@@ -96,7 +141,7 @@ def encode_transcript(
     Raises:
         DataError: the text has characters that the tokenizer lacks, or its special tokens.
     """
-    spoken = _as_spoken(text)
+    spoken = as_spoken(text)
     ids = tokenizer(spoken).input_ids
     if (decoded := tokenizer.decode(ids, skip_special_tokens=True)) != spoken:
         lost = "".join(sorted(set(spoken) - set(decoded)))
@@ -105,6 +150,19 @@ def encode_transcript(
             f'{reprlib.repr(decoded.strip())}, without "{lost}"'
         )
     return ids if prompt is None else [*prompt, *ids[len(tokenizer.prefix_tokens) :]]
+
+
+def is_lossless(tokenizer: WhisperTokenizer) -> bool:
+    """Tells whether a tokenizer can write every text without a `MARK`: it has all bytes."""
+    backend = tokenizer.backend_tokenizer
+    tokens = tokenizer.get_vocab()
+    return (
+        backend.normalizer is None
+        and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
+        and isinstance(backend.decoder, decoders.ByteLevel)
+        and all(byte in tokens for byte in bytes_to_unicode().values())
+        and all(each.content.startswith(MARK) for each in tokenizer.added_tokens_decoder.values())
+    )
 
 
 class Segment(NamedTuple):
@@ -166,7 +224,7 @@ def prompt_ids(tokenizer: WhisperTokenizer, text: str, most: int, hotwords: str 
     <|startofprev|>, the hotwords, and the text's last tokens, `most` in all; none where there is
     neither. Where both do not fit, hotwords stay and the text is cut."""
     words, before = (
-        tokenizer(_as_spoken(part), add_special_tokens=False).input_ids if part.strip() else []
+        tokenizer(as_spoken(part), add_special_tokens=False).input_ids if part.strip() else []
         for part in (hotwords, text)
     )
     words = words[: max(0, most - 1)]
@@ -190,7 +248,7 @@ def decode_transcripts(
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
-def _as_spoken(text: str) -> str:
+def as_spoken(text: str) -> str:
     # In Whisper's vocabulary a word begins with its space, and so does the text it decodes: a
     # checkpoint finds its first word far likelier with the space than without.
     return " " + " ".join(text.split()) if text else ""

@@ -1,7 +1,6 @@
 """What every source of data yields, and how a corpus hands it to training."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,35 +66,3 @@ class FixedCorpus:
 
     def eval_utterances(self) -> Evaluated:
         return self.eval
-
-
-def describe(utterances: Iterable[Utterance]) -> dict[str, Any]:
-    """Counts `utterances`, `seconds` of audio and `speakers` (None where none is named), and gives
-    a `fingerprint`: the same for the same ids, transcripts, durations, starts of slices and
-    channels in any order."""
-    digests, speakers, seconds = [], set(), 0.0
-    for utterance in utterances:
-        seconds += utterance.duration
-        speakers.add(utterance.speaker)
-        told: tuple[Any, ...] = utterance.id, utterance.text, round(utterance.duration, 3)
-        if part := utterance.audio.as_slice():
-            told += (round(part.start, 3),)
-        if (channel := utterance.audio.only_channel()) is not None:
-            told += ("channel", channel)
-        digests.append(hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest())
-    return {
-        "utterances": len(digests),
-        "seconds": seconds,
-        "speakers": len(speakers - {None}) or None,
-        "fingerprint": hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16],
-    }
-
-
-def ordered_fingerprint(utterances: Iterable[Utterance]) -> str:
-    """Returns a fingerprint of all that training takes from rows, besides the audio, and of their
-    order."""
-    digest = hashlib.sha256()
-    for u in utterances:
-        told = repr((u.id, u.text, round(u.duration, 3), u.speaker, u.language, u.task))
-        digest.update(told.encode(errors="surrogatepass"))
-    return digest.hexdigest()[:16]

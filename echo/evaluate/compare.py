@@ -149,7 +149,7 @@ def prepare(
     load: Callable[[str], LoadedModel],
     on_error: OnError,
     normaliser: NormaliserName = "whisper",
-) -> tuple[list[Utterance], Normaliser | RowNormalisers]:
+) -> tuple[Sequence[Utterance], Normaliser | RowNormalisers]:
     """Returns the utterances that all models accept, and one normaliser (or one for each row that
     says its language) for all models.
 
@@ -157,7 +157,7 @@ def prepare(
     model is loaded here once, so that errors show up before anything is measured. Each is dropped
     again, because all of them together might not fit in memory.
     """
-    fitting = list(utterances)
+    fitting = utterances
     tokenizers, written = [], set()
     for source in sources:
         loaded = load(source)

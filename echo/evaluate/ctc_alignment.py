@@ -1,10 +1,12 @@
 """When each token and word was said, by CTC's best alignment."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torchaudio
 
+from echo.data.tokenizer import text_ids
 from echo.model.geometry import ENCODER_FRAME_SECONDS
 
 WordTimes = list[tuple[float, float]]  # of each word of a transcript its start and end, in seconds
@@ -37,31 +39,39 @@ def best_path(
     return spoken.nonzero()[:, 0], begins.cumsum(0)[spoken] - 1, scores[spoken]
 
 
-def word_times(
-    log_probs: torch.Tensor, tokens: torch.Tensor, tokenizer: Any, blank: int
-) -> WordTimes | None:
-    """The times of a text's words, which spaces separate; None where `best_path` has none."""
-    path = best_path(log_probs, tokens, blank)
+def word_times(log_probs: torch.Tensor, words: Sequence[str], tokenizer: Any) -> WordTimes | None:
+    """Returns the times of words, each from its first frame to its last; of one that holds no
+    character of the CTC head's, the time between its neighbours.
+
+    Args:
+        log_probs: (T, V), of one utterance's valid frames, on the CPU.
+        words: with the spaces before them, which take no time.
+        tokenizer: the head's, whose padding is its blank.
+
+    Returns:
+        The times, or None where `best_path` has none.
+    """
+    ids: list[int] = []
+    owners: list[int] = []  # of each token the number of its word, or -1
+    for number, word in enumerate(words):
+        own = text_ids(tokenizer, word)
+        ids += own
+        tokens = tokenizer.convert_ids_to_tokens(own)
+        owners += [number if token.strip(SPACE) else -1 for token in tokens]
+    path = best_path(log_probs, torch.tensor(ids, dtype=torch.long), tokenizer.pad_token_id)
     if path is None:
         return None
-    frames, places, _ = path
+    heard: dict[int, list[int]] = {}
+    for frame, place in zip(path[0].tolist(), path[1].tolist(), strict=True):
+        heard.setdefault(owners[place], []).append(frame)
     times = []
-    for word in words(tokenizer.convert_ids_to_tokens(tokens.tolist())):
-        own = frames[torch.isin(places, torch.tensor(word))]
-        start, end = (round(int(t) * ENCODER_FRAME_SECONDS, 2) for t in (own[0], own[-1] + 1))
+    end = 0
+    for number in range(len(words)):
+        after = [frames[0] for other, frames in heard.items() if other > number]
+        frames = heard.get(number) or [end, min(after, default=end + 1) - 1]
+        start, end = frames[0], max(frames[0], frames[-1] + 1)
         times.append((start, end))
-    return times
-
-
-def words(tokens: list[str]) -> list[list[int]]:
-    """The places of each word's tokens. Tokens that are only spaces belong to no word."""
-    found: list[list[int]] = []
-    ended = True
-    for place, token in enumerate(tokens):
-        ended = ended or token.startswith(SPACE)
-        if token.strip(SPACE):
-            if ended:
-                found.append([])
-            found[-1].append(place)
-            ended = token.endswith(SPACE)
-    return found
+    return [
+        (round(start * ENCODER_FRAME_SECONDS, 2), round(end * ENCODER_FRAME_SECONDS, 2))
+        for start, end in times
+    ]

@@ -6,11 +6,14 @@ for end-to-end speech recognition"). The recurrences over frames are cumulative 
 domain, so a step costs a few tensor operations and no loop over time.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from transformers import LogitsProcessor
 
+CANDIDATES = 16  # of the decoder, whose text a head with other tokens scores
 IMPOSSIBLE = -1e10  # the log of 0, finite so that differences stay numbers
 
 
@@ -21,6 +24,7 @@ class PrefixState:
     token: torch.Tensor  # (N, T + 1): the last symbol is the prefix's last token
     blank: torch.Tensor  # (N, T + 1): the last symbol is a blank
     last: torch.Tensor  # (N,): the prefix's last token
+    begins: torch.Tensor  # (N,): the transcript begins with the prefix
 
 
 class CtcPrefixScorer(LogitsProcessor):
@@ -59,7 +63,8 @@ class CtcPrefixScorer(LogitsProcessor):
         if len(self.log) < len(input_ids):  # beams
             self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
         state = self.advance(input_ids)
-        ctc = self.candidates(state)
+        # Given the text so far, because beams add up the scores of their tokens.
+        ctc = self.candidates(state) - state.begins[:, None]
         return (1 - self.weight) * scores.log_softmax(-1) + self.weight * ctc
 
     def advance(self, input_ids: torch.Tensor) -> PrefixState:
@@ -79,7 +84,7 @@ class CtcPrefixScorer(LogitsProcessor):
         """Returns the state of the empty prefix: only blanks so far."""
         blank = torch.nn.functional.pad(self.log[..., self.blank].cumsum(1), (1, 0))
         last = torch.full((len(blank),), -1, device=blank.device)
-        return PrefixState(torch.full_like(blank, IMPOSSIBLE), blank, last)
+        return PrefixState(torch.full_like(blank, IMPOSSIBLE), blank, last, blank[:, 0])
 
     def before(self, state: PrefixState, repeats: torch.Tensor) -> torch.Tensor:
         """Returns the log probabilities from which the next token can start. A token that
@@ -89,10 +94,15 @@ class CtcPrefixScorer(LogitsProcessor):
 
     def extend(self, state: PrefixState, token: torch.Tensor) -> PrefixState:
         """Extends each prefix by one token (N,)."""
-        p = self.log.gather(2, token[:, None, None].expand(-1, self.log.shape[1], 1))[..., 0]
-        new_token = accumulate(self.before(state, (token == state.last)[:, None]), p)
-        new_blank = accumulate(new_token, self.log[..., self.blank])
-        return PrefixState(new_token, new_blank, token)
+        return self.said(state, token, torch.arange(len(token), device=token.device))
+
+    def said(self, state: PrefixState, token: torch.Tensor, rows: torch.Tensor) -> PrefixState:
+        """Extends each prefix by one token (N,) of the head, heard in these rows (N,) of `log`."""
+        p, blank = self.log[rows, :, token], self.log[rows, :, self.blank]
+        before = self.before(state, (token == state.last)[:, None])
+        new_token = accumulate(before, p)
+        begins = torch.logsumexp(before[:, :-1] + p, dim=1)
+        return PrefixState(new_token, accumulate(new_token, blank), token, begins)
 
     def candidates(self, state: PrefixState) -> torch.Tensor:
         """(N, V): for each candidate token, the log probability that the CTC transcript begins
@@ -109,6 +119,64 @@ class CtcPrefixScorer(LogitsProcessor):
         scores[:, self.special_ids] = IMPOSSIBLE
         scores[:, self.end] = torch.logaddexp(state.token[:, -1], state.blank[:, -1])
         return scores
+
+
+class CtcTextScorer(CtcPrefixScorer):
+    """Adds to the scores of the decoder's best tokens how well a CTC head with tokens of its own
+    hears their text. A token without any that the head knows, such as a comma, changes nothing.
+
+    Args:
+        spell: returns the head's tokens of a decoder's token.
+        end: the decoder's end-of-text token; all others are the head's.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        lengths: torch.Tensor,
+        weight: float,
+        blank: int,
+        end: int,
+        spell: Callable[[int], Sequence[int]],
+    ) -> None:
+        super().__init__(logits, lengths, weight, blank, end, torch.tensor([]))
+        self.spell = spell
+        self.prompt = 0  # tokens before the text
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if len(self.log) < len(input_ids):  # beams
+            self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
+        self.prompt = self.prompt or input_ids.shape[1]
+        state = self.advance(input_ids[:, self.prompt - 1 :])
+        own, ids = scores.log_softmax(-1).topk(min(CANDIDATES, scores.shape[1]))
+        ids[:, -1:] = torch.where((ids == self.end).any(1, keepdim=True), ids[:, -1:], self.end)
+        heard = self.spelled(state, ids.flatten(), ids.shape[1]).begins.view(ids.shape)
+        whole = torch.logaddexp(state.token[:, -1], state.blank[:, -1])[:, None]
+        # Given the text so far, because beams add up the scores of their tokens.
+        ctc = torch.where(ids == self.end, whole, heard) - state.begins[:, None]
+        own = scores.log_softmax(-1).gather(1, ids)
+        mixed = (1 - self.weight) * own + self.weight * ctc
+        return torch.full_like(scores, -torch.inf).scatter(1, ids, mixed)
+
+    def extend(self, state: PrefixState, token: torch.Tensor) -> PrefixState:
+        return self.spelled(state, token, 1)
+
+    def spelled(self, state: PrefixState, token: torch.Tensor, times: int) -> PrefixState:
+        """Extends each prefix by so many of the decoder's tokens (N * times,), each by itself."""
+        rows = torch.arange(len(state.last), device=token.device).repeat_interleave(times)
+        state = PrefixState(*(each[rows] for each in vars(state).values()))
+        texts = [self.spell(int(each)) for each in token]
+        for column in zip_longest(*texts, fillvalue=-1):
+            heard = torch.tensor(column, device=token.device)
+            longer = vars(self.said(state, heard.clamp(min=0), rows))
+            goes_on = heard >= 0
+            state = PrefixState(
+                *(
+                    torch.where(goes_on if each.ndim == 1 else goes_on[:, None], longer[name], each)
+                    for name, each in vars(state).items()
+                )
+            )
+        return state
 
 
 def accumulate(source: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

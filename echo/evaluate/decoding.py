@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from echo.config import DecodeSettings, OnError
 from echo.data.batch import Batch
 from echo.data.examples import ExampleReader
 from echo.data.loading import evaluation_batches
-from echo.data.tokenizer import decode_transcripts, special_ids
+from echo.data.tokenizer import decode_transcripts, special_ids, text_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.ctc_alignment import WordTimes, word_times
-from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.evaluate.ctc_prefix import CtcPrefixScorer, CtcTextScorer
+from echo.evaluate.decodings import joint_weight
 from echo.model.fallback import most_tokens, token_logprobs
 from echo.model.geometry import FRAMES_PER_SECOND, Limits, encoder_lengths
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
@@ -113,41 +115,45 @@ def decode_with_times(
     """
     encoded = encode(loaded.model, batch)
     if settings.ctc_alone:
-        ids = best_ctc_tokens(loaded, batch, encoded)
+        path = best_ctc_tokens(loaded, batch, encoded)
+        texts = decode_transcripts(loaded.ctc_tokenizer, path)
     else:
-        ids = generate(loaded, batch, settings, encoded)
-    texts = decode_transcripts(loaded.tokenizer, ids)
+        texts = decode_transcripts(loaded.tokenizer, generate(loaded, batch, settings, encoded))
     if not loaded.model.config.ctc:
         return [(text, None) for text in texts]
-    return [*zip(texts, times_of(loaded, batch, encoded, ids.cpu()), strict=True)]
+    words = [[f" {word}" for word in text.split()] for text in texts]
+    return [*zip(texts, times_of(loaded, batch, encoded, words), strict=True)]
 
 
 @torch.inference_mode()
 def best_ctc_tokens(loaded: LoadedModel, batch: Batch, encoded: EncoderOutput) -> torch.Tensor:
     """Returns the CTC head's best path (B, frames): the most probable token of each frame, with
     blanks, which decode to nothing, in place of repetitions and padding."""
-    model, blank = loaded.model, loaded.tokenizer.pad_token_id
-    if not model.config.ctc:
+    if not loaded.model.config.ctc:
         raise ConfigError("decode.ctc_alone needs a model with a CTC head")
-    best = model.ctc_head(encoded.last_hidden_state).argmax(-1)
+    blank = loaded.ctc_tokenizer.pad_token_id
+    best = ctc_logits(loaded.model, encoded).argmax(-1)
     again = F.pad(best[:, 1:] == best[:, :-1], (1, 0))
     frames = torch.arange(best.shape[1], device=best.device)
     padding = frames >= encoder_lengths(batch.attention_mask.to(best.device))[:, None]
     return best.masked_fill(again | padding, blank)
 
 
+def ctc_logits(model: EchoForConditionalGeneration, encoded: EncoderOutput) -> torch.Tensor:
+    """Returns the logits (B, T, tokens) of a CTC head."""
+    return model.ctc_head(encoded.last_hidden_state, encoded.hidden_states)
+
+
 @torch.inference_mode()
 def times_of(
-    loaded: LoadedModel, batch: Batch, encoded: EncoderOutput, ids: torch.Tensor
+    loaded: LoadedModel, batch: Batch, encoded: EncoderOutput, words: Sequence[Sequence[str]]
 ) -> Iterator[WordTimes | None]:
-    """Yields the times of the words of each sequence of `ids` (B, tokens)."""
-    tokenizer = loaded.tokenizer
-    log_probs = loaded.model.ctc_head(encoded.last_hidden_state).float().log_softmax(-1).cpu()
+    """Yields the times of each utterance's `words`, which begin with their spaces, by the CTC
+    head."""
+    log_probs = ctc_logits(loaded.model, encoded).float().log_softmax(-1).cpu()
     frames = encoder_lengths(batch.attention_mask).tolist()
-    special = special_ids(tokenizer)
-    for log, count, row in zip(log_probs, frames, ids, strict=True):
-        text = row[~torch.isin(row, special)]
-        yield word_times(log[:count], text, tokenizer, tokenizer.pad_token_id)
+    for log, count, said in zip(log_probs, frames, words, strict=True):
+        yield word_times(log[:count], said, loaded.ctc_tokenizer)
 
 
 def decode_with_confidence(
@@ -174,6 +180,17 @@ def encode(model: EchoForConditionalGeneration, batch: Batch) -> EncoderOutput:
     )
 
 
+def spelling(loaded: LoadedModel, special: Set[int]) -> Callable[[int], list[int]]:
+    """Returns what writes a token of the decoder in those of a CTC head; special ones have none."""
+
+    @cache
+    def spell(token: int) -> list[int]:
+        text = "" if token in special else loaded.tokenizer.decode([token])
+        return text_ids(loaded.ctc_tokenizer, text)
+
+    return spell
+
+
 @torch.inference_mode()
 def generate(
     loaded: LoadedModel,
@@ -189,16 +206,14 @@ def generate(
         encoded = encode(model, batch)
     batch = batch.to(model.device)
     processors = LogitsProcessorList()
-    if model.config.ctc and settings.ctc_weight > 0:
+    if (weight := joint_weight(settings, model.config)) > 0:
+        heard = ctc_logits(model, encoded), encoder_lengths(batch.attention_mask)
+        ids = loaded.ctc_tokenizer.pad_token_id, tokenizer.eos_token_id
+        special = special_ids(tokenizer)
         processors.append(
-            CtcPrefixScorer(
-                model.ctc_head(encoded.last_hidden_state),
-                encoder_lengths(batch.attention_mask),
-                settings.ctc_weight,
-                blank=tokenizer.pad_token_id,
-                end=tokenizer.eos_token_id,
-                special_ids=special_ids(tokenizer).to(model.device),
-            )
+            CtcTextScorer(*heard, weight, *ids, spelling(loaded, set(special.tolist())))
+            if model.config.ctc_vocabulary
+            else CtcPrefixScorer(*heard, weight, *ids, special.to(model.device))
         )
     longest = batch.attention_mask.shape[1] / FRAMES_PER_SECOND
     told = {key: value for key, value in batch.told._asdict().items() if value is not None}

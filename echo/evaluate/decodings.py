@@ -28,8 +28,15 @@ class Decoding:
         return "wer" if self is DECODINGS[0] else f"wer_{self.key}"
 
 
+def joint_weight(own: DecodeSettings, config: EchoConfig) -> float:
+    """Returns the weight of the CTC head in choosing tokens; 0 for a model without one."""
+    usual = 0.0 if config.ctc_vocabulary else 0.5
+    weight = usual if own.ctc_weight is None else own.ctc_weight
+    return weight if config.ctc else 0.0
+
+
 def decoder_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:
-    return replace(own, ctc_weight=0.0) if config.ctc and own.ctc_weight > 0 else None
+    return replace(own, ctc_weight=0.0) if joint_weight(own, config) > 0 else None
 
 
 def ctc_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:

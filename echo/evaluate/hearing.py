@@ -10,12 +10,13 @@ from pathlib import Path
 
 from echo.checkpoints.load import LoadedModel, load_model, model_folder
 from echo.config import DecodeSettings, load_config
+from echo.data.fingerprint import describe
 from echo.data.named import training_sources
 from echo.data.prepare.filter.filter import origins
 from echo.data.prepare.filter.measures import Measured, key_of
 from echo.data.prepare.filter.rules import Heard
 from echo.data.prepare.kept_lines import KeptLines
-from echo.data.utterance import Utterance, describe
+from echo.data.utterance import Utterance
 from echo.evaluate.alignment import Alignment, align
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.normaliser import row_normalisers

@@ -7,9 +7,10 @@ from typing import Any
 
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
+from echo.data.fingerprint import describe
 from echo.data.noise import AudioFolder
 from echo.data.sources import Columns, ReadOptions, read_source
-from echo.data.utterance import Utterance, describe
+from echo.data.utterance import Utterance
 from echo.evaluate.compare import compare_models
 from echo.evaluate.decodings import CTC
 from echo.evaluate.evaluation import Evaluation, evaluate_model, macro_average, padded_limits

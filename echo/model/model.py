@@ -44,6 +44,7 @@ DECODER_ARGUMENTS = tuple(signature(WhisperDecoder.forward).parameters)[1:]
 # transformers calls a cache `cache` from 5.24 on, and `past_key_values` before.
 CACHE = "cache" if "cache" in DECODER_ARGUMENTS else "past_key_values"
 ENCODER_POSITIONS = ("sinusoids", "none")
+CTC_LAYERS = ("last", "mean")
 WHISPER_SECONDS = 30.0  # in Whisper's training, all audio was padded to this length
 
 
@@ -64,6 +65,11 @@ class EchoConfig(WhisperConfig):
         case.
     ctc (`bool`, *optional*, defaults to `False`):
         Whether the encoder has a CTC head. Its blank is the padding token.
+    ctc_vocabulary (`dict`, *optional*):
+        The head's own tokenizer: its `kind`, the `size` that was asked for, and the `vocab` and
+        `merges` of a byte-level BPE. None if its tokens are the decoder's.
+    ctc_layers (`str`, *optional*, defaults to `"last"`):
+        What the head hears: the encoder's output, `"last"`, or a learned `"mean"` of all layers.
     pad_to_seconds (`float`, *optional*):
         The length in seconds to which all audio was padded in training, such as Whisper's 30 s.
         None if it was not padded.
@@ -77,6 +83,8 @@ class EchoConfig(WhisperConfig):
     cross_positions: bool = False
     encoder_positions: str = "sinusoids"
     ctc: bool = False
+    ctc_vocabulary: dict | None = None
+    ctc_layers: str = "last"
     pad_to_seconds: float | None = None
     added_silence: float = 0.0
 
@@ -86,6 +94,14 @@ class EchoConfig(WhisperConfig):
             value = getattr(self, key)
             if value is not None and not Range(0).allows(value):
                 raise ValueError(f"{key} is {value}, but must be {Range(0)}")
+        if self.ctc_layers not in CTC_LAYERS:
+            raise ValueError(
+                f"ctc_layers is {self.ctc_layers!r}, but must be one of: {', '.join(CTC_LAYERS)}"
+            )
+        if self.ctc_vocabulary is not None:
+            ids = self.ctc_vocabulary.get("vocab", {}).values()
+            if not ids or sorted(ids) != [*range(len(ids))]:
+                raise ValueError("ctc_vocabulary has no vocab with ids from 0 on")
         attention = self.resolved_attention()  # raises an error if a setting is not allowed
         if self.encoder_positions not in ENCODER_POSITIONS:
             raise ValueError(
@@ -100,6 +116,11 @@ class EchoConfig(WhisperConfig):
                 "encoder_positions: none needs a rotary_base in every layer of attention.encoder, "
                 "or the encoder would know no positions"
             )
+
+    @property
+    def ctc_size(self) -> int:
+        """The number of the CTC head's tokens."""
+        return len(self.ctc_vocabulary["vocab"]) if self.ctc_vocabulary else self.vocab_size
 
     def resolved_attention(self) -> dict[str, list[AttentionSettings]]:
         """Returns the attention settings of each layer of the encoder and the decoder."""
@@ -146,7 +167,8 @@ class SinusoidPositions(nn.Embedding):
 
 @dataclass
 class EncoderOutput(BaseModelOutput):
-    """`attention_mask` (B, frames) is the mask over the encoded features. None if all are valid."""
+    """`attention_mask` (B, frames) is the mask over the encoded features. None if all are valid.
+    `hidden_states` are the layers' outputs where a CTC head hears their mean."""
 
     attention_mask: torch.Tensor | None = None
 
@@ -208,11 +230,17 @@ class EchoEncoder(EchoPreTrainedModel, WhisperEncoder):
 
         mask = None if attention_mask is None else key_mask(attention_mask, x.dtype)
         kwargs |= recording(self.config, kwargs)
+        states = []
         for layer in self.layers:
-            if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
-                continue
-            x = layer(x, mask, **kwargs)
-        return EncoderOutput(last_hidden_state=self.layer_norm(x), attention_mask=attention_mask)
+            if not (self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop):
+                x = layer(x, mask, **kwargs)
+            states.append(x)
+        last = self.layer_norm(x)
+        return EncoderOutput(
+            last_hidden_state=last,
+            hidden_states=(*states[:-1], last) if self.config.ctc_layers == "mean" else None,
+            attention_mask=attention_mask,
+        )
 
     def positions(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the positions (T, D) of frames (B, T, D)."""
@@ -335,12 +363,37 @@ class EchoModel(EchoPreTrainedModel, WhisperModel):
 
 @dataclass
 class EchoOutput(Seq2SeqLMOutput):
-    """`ctc_logits` is (B, encoder frames, vocabulary) if the model has a CTC head and ran its
-    encoder in this call, otherwise None. `scores` is what `score` returned; `logits` is None then.
-    """
+    """`ctc_logits` is (B, encoder frames, tokens of the head) if the model has a CTC head and ran
+    its encoder in this call, otherwise None. `scores` is what `score` returned; `logits` is None
+    then."""
 
     ctc_logits: torch.Tensor | None = None
     scores: Any = None
+
+
+class CtcHead(nn.Linear):
+    """What the encoder hears in each frame, as logits of its tokens."""
+
+    def __init__(self, config: EchoConfig) -> None:
+        super().__init__(config.d_model, config.ctc_size)
+        if config.ctc_layers == "mean":
+            self.layer_weights = nn.Parameter(torch.zeros(config.encoder_layers))
+
+    def forward(
+        self, last: torch.Tensor, states: tuple[torch.Tensor, ...] | None = None
+    ) -> torch.Tensor:
+        """Returns logits (B, T, tokens).
+
+        Args:
+            last: (B, T, D), the encoder's output.
+            states: the outputs of its layers, where the head hears their mean.
+        """
+        if hasattr(self, "layer_weights"):
+            assert states is not None
+            # Normalised, because they grow from layer to layer.
+            heard = [F.layer_norm(x, x.shape[-1:]) for x in states[-len(self.layer_weights) :]]
+            last = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), torch.stack(heard))
+        return super().forward(last)
 
 
 class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
@@ -350,7 +403,7 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         self.proj_out = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.max_target_positions = config.max_target_positions
         if config.ctc:
-            self.ctc_head = nn.Linear(config.d_model, config.vocab_size)
+            self.ctc_head = CtcHead(config)
         self.post_init()
 
     def forward(
@@ -362,11 +415,13 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         encoder_outputs: Any = None,
         *args: Any,
         score: Callable[[Seq2SeqModelOutput, nn.Linear], Any] | None = None,
+        encoder_only: bool = False,
         **kwargs: Any,
     ) -> EchoOutput:
         """Like Whisper's, but respects an `attention_mask` (B, frames) over the features and adds
         CTC logits. With labels, `loss` is the decoder's loss only. `score`, if given, is called
-        with the hidden states and the output projection in place of computing the logits."""
+        with the hidden states and the output projection in place of computing the logits. With
+        `encoder_only` there are CTC logits alone."""
         given = (
             input_features,
             attention_mask,
@@ -374,18 +429,24 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
             decoder_attention_mask,
             encoder_outputs,
         )
-        if score is None:
+        if encoder_only:
+            encoded = self.model.encoder(input_features, attention_mask=attention_mask)
+            output = EchoOutput(
+                encoder_last_hidden_state=encoded.last_hidden_state,
+                encoder_hidden_states=encoded.hidden_states,
+            )
+        elif score is None:
             output = super().forward(*given, *args, **kwargs)
         else:
             states = self.model(*given, **kwargs)
             output = EchoOutput(
                 encoder_last_hidden_state=states.encoder_last_hidden_state,
+                encoder_hidden_states=states.encoder_hidden_states,
                 scores=score(states, self.proj_out),
             )
         if self.config.ctc and encoder_outputs is None:
-            output = EchoOutput(
-                **output, ctc_logits=self.ctc_head(output.encoder_last_hidden_state)
-            )
+            heard = output.encoder_last_hidden_state, output.encoder_hidden_states
+            output = EchoOutput(**output, ctc_logits=self.ctc_head(*heard))
         return output
 
     # `generate` and the Trainer look for the names and order of Whisper's arguments.

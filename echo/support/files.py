@@ -196,10 +196,19 @@ def is_file_name(name: object) -> bool:
 def lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
     """Returns whether a path lies below one of several resolved folders, once links are
     followed."""
-    return leads_into(path.resolve().parent if path.is_symlink() else path.parent, roots)
+    place = path.resolve() if path.is_symlink() else path
+    return leads_into(folder_of(place), roots)
+
+
+def folder_of(path: Path) -> str:
+    """Returns the folder of a file with its separator, "" for the working directory: as text, which
+    is quicker to make and to look up than another path."""
+    folder, separator, _ = str(path).rpartition(os.sep)
+    return folder + separator
 
 
 @lru_cache(maxsize=4096)  # resolving takes half of the time of reading a manifest
-def leads_into(folder: Path, roots: tuple[Path, ...]) -> bool:
-    real = folder.resolve()
+def leads_into(folder: str, roots: tuple[Path, ...]) -> bool:
+    """Returns whether a folder lies below one of several resolved ones, or is one."""
+    real = Path(folder).resolve()
     return any(real.is_relative_to(root) for root in roots)

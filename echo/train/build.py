@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from echo.config import DataSettings, RunConfig
-from echo.data.tokenizer import train_tokenizer
+from echo.config import CtcSettings, DataSettings, RunConfig
+from echo.data.columns import cells
+from echo.data.tokenizer import train_tokenizer, train_vocabulary
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.language import transcript_code
@@ -20,7 +21,9 @@ from echo.train.first_weights import fresh_model
 def build_tokenizer(config: RunConfig, utterances: Iterable[Utterance]) -> Any:
     """A tokenizer trained on the transcripts."""
     return train_tokenizer(
-        (u.text for u in utterances), config.tokenizer.kind, config.tokenizer.size
+        (text for (text,) in cells(utterances, "text")),
+        config.tokenizer.kind,
+        config.tokenizer.size,
     )
 
 
@@ -55,6 +58,7 @@ def new_config(config: RunConfig, **vocabulary: Any) -> EchoConfig:
             cross_positions=model.cross_positions,
             encoder_positions=model.encoder_positions,
             ctc=config.ctc_weight > 0,
+            ctc_layers=model.ctc.layers if model.ctc else "last",
             **padding(config.data),
             **vocabulary,
         )
@@ -74,14 +78,27 @@ def settings_named() -> Iterator[None]:
         raise ConfigError(f"model{separator}{error}") from None
 
 
-def build_model(config: RunConfig, tokenizer: Any) -> EchoForConditionalGeneration:
+def ctc_vocabulary(settings: CtcSettings, utterances: Iterable[Utterance]) -> dict[str, Any]:
+    """Returns the entry of a model's config for a CTC head with tokens of the transcripts."""
+    kind, size = settings.tokenizer, settings.size
+    vocab, merges = train_vocabulary((u.text for u in utterances), kind, size)
+    return {"kind": kind, "size": size, "vocab": vocab, "merges": [*map(list, merges)]}
+
+
+def build_model(
+    config: RunConfig, tokenizer: Any, ctc_vocabulary: dict[str, Any] | None = None
+) -> EchoForConditionalGeneration:
     """Returns a model with random weights, drawn from torch's global generator.
+
+    Args:
+        ctc_vocabulary: of a CTC head with tokens of its own.
 
     Raises:
         ConfigError: the settings contradict each other.
     """
     echo_config = new_config(
         config,
+        ctc_vocabulary=ctc_vocabulary,
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,

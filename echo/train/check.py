@@ -59,6 +59,8 @@ def check_contradictions(config: RunConfig) -> None:
     for loss in weighted_losses(config):
         if problem := loss.problem(config):
             raise ConfigError(problem)
+    if config.model.ctc and config.ctc_weight == 0:
+        raise ConfigError("model.ctc has no effect, because loss.ctc_weight is 0: set it too")
     if config.init is not None:
         return
     if setting := setting_for_timestamps(config.data):

@@ -13,6 +13,7 @@ from echo.config import RunConfig
 from echo.data.batch import Batch, Collator
 from echo.data.batching import Item
 from echo.data.build import build_corpus
+from echo.data.columns import cells
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.loading import TrainingSet
 from echo.data.utterance import Corpus, FixedCorpus
@@ -80,7 +81,9 @@ class Probe:
         assert not isinstance(trainer.corpus, StreamCorpus)
         self.corpus = trainer.corpus
         self.limits = trainer.reader.limits
-        alone = max(u.duration for u in self.corpus.train_epoch(0)) / min(self.data.augment.speed)
+        alone = max(each for (each,) in cells(self.corpus.train_epoch(0), "duration")) / min(
+            self.data.augment.speed
+        )
         window = self.data.pack.seconds if self.data.pack else 0.0
         self.longest = self.limits.padded_seconds(max(alone, window))
         self.bytes_per_second = 0.0  # of audio, on a CPU

@@ -66,9 +66,7 @@ class Trainer:
         prepare(model, config, self.accelerator, self.processes)
         self.state = TrainState(config, model, self.accelerator, self.processes)
         self.step = TrainStep(self.state, tokenizer, start)
-        self.reader = ExampleReader(
-            tokenizer, Limits.of(model.config), generation=model.generation_config
-        )
+        self.reader = ExampleReader.of(model, tokenizer)
         self.source = TrainingBatches(
             config, corpus, self.reader, self.processes, self.accelerator.device
         )

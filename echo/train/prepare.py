@@ -27,8 +27,10 @@ def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> A
     """Returns what trains a model in the processes that the launcher started. All that changes
     numbers is told to it: what is left out accelerate takes from the environment."""
     # Weights may go without a gradient, for which DDP would wait unless told: those that predict a
-    # span which is not learned.
-    has_unused = any(isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules())
+    # span which is not learned, and a decoder's without a loss.
+    has_unused = config.ctc_weight == 1 or any(
+        isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules()
+    )
     unused = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
     precision = config.train.precision
     if precision == "auto":

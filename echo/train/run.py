@@ -15,16 +15,16 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder, Progress
 from echo.config import RunConfig, load_run_config, unchangeable
 from echo.data.build import build_corpus
+from echo.data.columns import cells
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.examples import ExampleReader, check_utterances
+from echo.data.fingerprint import describe, ordered_fingerprint
 from echo.data.utterance import (
     Evaluated,
     FixedCorpus,
     Utterance,
     all_evaluated,
-    describe,
     evaluation_sets,
-    ordered_fingerprint,
 )
 from echo.evaluate.criterion import read_criterion
 from echo.model.model import EchoForConditionalGeneration
@@ -198,7 +198,7 @@ def trainer_at(
         config = described(config, model.config, tokenizer)
         start = None
         if config.lora or config.loss.anchor_kl:
-            begun = starting_point(config, corpus)
+            begun = starting_point(config, corpus, model.config.ctc_vocabulary)
             start = copy.deepcopy(begun.model) if config.loss.anchor_kl else None
             if config.lora:  # whose checkpoints are merged; adapters belong to the first model
                 model, tokenizer = begun.model, begun.tokenizer
@@ -218,7 +218,7 @@ def check_alike(processes: Processes, config: RunConfig, corpus: AnyCorpus, toke
         return
     read = {
         "settings": to_dict(config),
-        "training data": [(u.id, u.text, u.duration) for u in known_utterances(corpus)],
+        "training data": [*cells(known_utterances(corpus), "id", "text", "duration")],
         "tokenizers": sorted(tokenizer.get_vocab().items()),
     }
     for what, content in read.items():
@@ -236,7 +236,7 @@ def fit_corpus(
     if not isinstance(corpus, FixedCorpus | MixedCorpus | StreamCorpus):
         return corpus
 
-    def fitting(utterances: Sequence[Utterance], labelled: bool = True) -> list[Utterance]:
+    def fitting(utterances: Sequence[Utterance], labelled: bool = True) -> Sequence[Utterance]:
         reader = ExampleReader.of(model, tokenizer, labelled)
         return check_utterances(utterances, reader, config.data.on_error)
 

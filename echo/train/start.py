@@ -1,24 +1,33 @@
 """What a run begins with: the model and tokenizer of a checkpoint, or new ones."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, cast
+from itertools import chain
+from typing import Any, Literal, NamedTuple, cast
 
 from echo.attention.settings import STACK_FORMS
 from echo.checkpoints.convert import upcycled
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import EncoderPositions, ModelSettings, PackSettings, RunConfig, TokenizerSettings
+from echo.config import (
+    CtcSettings,
+    EncoderPositions,
+    ModelSettings,
+    PackSettings,
+    RunConfig,
+    TokenizerSettings,
+)
+from echo.data.columns import Joined
 from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
 from echo.model.language import is_multilingual, spoken_language
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import CtcHead, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import given
-from echo.train.build import build_model, build_tokenizer, padding
+from echo.train.build import build_model, build_tokenizer, ctc_vocabulary, padding
 from echo.train.check import (
     check_contradictions,
     other_attention,
@@ -37,19 +46,26 @@ class StartingPoint(NamedTuple):
     heard: Limits | None = None  # what the checkpoint heard before, with its silence; of `init`
 
 
-def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
+def starting_point(
+    config: RunConfig, corpus: AnyCorpus, vocabulary: dict[str, Any] | None = None
+) -> StartingPoint:
     """The model and tokenizer that a run begins with: those of the checkpoint `init`, or new ones.
 
+    Args:
+        vocabulary: of a CTC head that is added, where the run has made it already.
+
     Raises:
-        ConfigError: the settings do not fit the checkpoint, which may lack a CTC head or need a
-            language; or they contradict each other.
+        ConfigError: the settings do not fit the checkpoint, which may need a language; or they
+            contradict each other.
         EchoError: the checkpoint cannot be loaded.
     """
     data = config.data
     check_contradictions(config)
     if config.init is None:
         tokenizer = build_tokenizer(config, all_utterances(corpus))
-        return StartingPoint(build_model(config, tokenizer), tokenizer)
+        ctc = config.model.ctc
+        head = ctc_vocabulary(ctc, all_utterances(corpus)) if ctc else None
+        return StartingPoint(build_model(config, tokenizer, head), tokenizer)
     loaded = load_model(config.init, language=data.language, task=data.task)
     if is_multilingual(loaded.model) and spoken_language(loaded.model.generation_config) is None:
         unnamed = next((u for u in known_utterances(corpus) if u.language is None), None)
@@ -58,8 +74,6 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
                 f"data.language must be given, because {config.init} is multilingual and "
                 f"{unnamed.where or unnamed.id} has no language"
             )
-    if config.ctc_weight > 0 and not loaded.model.config.ctc:
-        raise ConfigError(f"loss.ctc_weight is not 0, but {config.init} has no CTC head")
     check_settings(config, loaded)
     setting = setting_for_timestamps(data)
     if setting and not has_timestamps(loaded.tokenizer):
@@ -72,6 +86,13 @@ def starting_point(config: RunConfig, corpus: AnyCorpus) -> StartingPoint:
     model = loaded.model
     if other_attention(config, model.config) is not None:
         model = upcycled(model, config.model.attention)
+    if config.ctc_weight > 0 and not model.config.ctc:
+        settings = head_settings(config, model.config)
+        assert settings is not None
+        model.config.ctc, model.config.ctc_layers = True, settings.layers
+        model.config.ctc_vocabulary = vocabulary or ctc_vocabulary(settings, all_utterances(corpus))
+        model.ctc_head = CtcHead(model.config)
+        model._init_weights(model.ctc_head)
     heard = Limits.of(model.config)
     for key, value in padding(data).items():
         setattr(model.config, key, value)
@@ -85,19 +106,17 @@ def known_utterances(corpus: AnyCorpus) -> Sequence[Utterance]:
         case StreamCorpus():
             return corpus.known_utterances()
         case MixedCorpus():
-            return [utterance for source in corpus.sources for utterance in source.parts]
+            return Joined([source.parts for source in corpus.sources])
         case _:
             return corpus.train_epoch(0)
 
 
-def all_utterances(corpus: AnyCorpus) -> Iterator[Utterance]:
-    """Yields all training utterances, of a stream by reading all of it once."""
+def all_utterances(corpus: AnyCorpus) -> Iterable[Utterance]:
+    """Returns all training utterances, of a stream by reading all of it once."""
     if not isinstance(corpus, StreamCorpus):
-        yield from known_utterances(corpus)
-        return
-    for source in corpus.sources:
-        for shard in source.parts:
-            yield from (row for row in shard if isinstance(row, Utterance))
+        return known_utterances(corpus)
+    shards = chain.from_iterable(source.parts for source in corpus.sources)
+    return (row for shard in shards for row in shard if isinstance(row, Utterance))
 
 
 def check_packing(
@@ -165,6 +184,19 @@ def is_config_of(config: RunConfig, stored: RunConfig) -> bool:
     )
 
 
+def head_settings(config: RunConfig, model: EchoConfig) -> CtcSettings | None:
+    """The settings of the CTC head that a run from the checkpoint `init` trains: those of its own
+    head, or where it has none of the one that is added. None without one that has its own tokens,
+    and where it is not trained."""
+    if config.ctc_weight == 0:
+        return None
+    if not model.ctc:
+        return config.model.ctc or CtcSettings()
+    own = model.ctc_vocabulary
+    layers = cast(Literal["last", "mean"], model.ctc_layers)
+    return CtcSettings(own["kind"], own["size"], layers) if own else None
+
+
 def described(config: RunConfig, model: EchoConfig, tokenizer: Any) -> RunConfig:
     """The config with what the checkpoint `init` gave a run, in place of settings that say
     nothing."""
@@ -183,6 +215,7 @@ def described(config: RunConfig, model: EchoConfig, tokenizer: Any) -> RunConfig
         cross_positions=model.cross_positions,
         encoder_positions=cast(EncoderPositions, model.encoder_positions),
         attention={**STACK_FORMS, **(model.attention or {})},
+        ctc=head_settings(config, model),
     )
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     written = TokenizerSettings("bpe", len(tokenizer)) if merges else TokenizerSettings()

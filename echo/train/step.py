@@ -66,8 +66,9 @@ class TrainStep:
         self.by_token = [
             loss
             for loss in self.losses
-            if isinstance(loss, TokenLoss) and is_plain and not keeps_logits
+            if isinstance(loss, TokenLoss) and loss.weight > 0 and is_plain and not keeps_logits
         ]
+        self.encoder_only = not any(loss.weight and loss.reads_decoder for loss in self.losses)
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates
@@ -170,7 +171,7 @@ class TrainStep:
     def objective(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns what is minimised, and each of `self.losses`, summed over a batch."""
         score = partial(self.score, batch) if self.by_token else None
-        output = forward(self.state.model, batch, score=score)
+        output = forward(self.state.model, batch, score=score, encoder_only=self.encoder_only)
         found: Any = output.scores if score else (0, ())
         objective, scored = found
         values: dict[Loss, torch.Tensor] = dict(zip(self.by_token, scored, strict=True))

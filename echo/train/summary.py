@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from echo.attention.settings import AttentionSettings
 from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
+from echo.data.columns import cells
 from echo.data.corpora.stream import AnyCorpus, StreamCorpus
 from echo.data.examples import ExampleReader
 from echo.data.packing import Window
@@ -35,11 +36,11 @@ def beginning(
         data_line = f"a stream; {budget(config)}"
     else:
         utterances = corpus.train_epoch(0)
-        hours = sum(utterance.duration for utterance in utterances) / 3600
+        hours = sum(seconds for (seconds,) in cells(utterances, "duration")) / 3600
         sampler = training_sampler(config.seed, config.data, corpus, reader)
         batches = sampler.block_batches(0, 0)
         steps = len(batches) / (train.accumulation * world)
-        silent = sum(not utterance.text for utterance in utterances)
+        silent = sum(not text for (text,) in cells(utterances, "text"))
         speechless = f", {silent} of them without speech" if silent else ""
         epochs = f", {train.max_steps / steps:.1f} epochs" if train.max_steps else ""
         windows = [i.row for batch in batches for i in batch if isinstance(i.row, Window)]

@@ -47,6 +47,7 @@ from echo.transcribe.int8 import int8_copy
 from echo.transcribe.recordings import Channel, heard_channels
 from echo.transcribe.subtitles import Layout
 from echo.transcribe.transcript import Decoding, Segment, Transcript, Word
+from echo.transcribe.word_times import with_word_times
 
 logger = logging.getLogger(__name__)
 
@@ -210,12 +211,16 @@ class Transcriber:
             self.loaded = replace(loaded, model=int8_copy(loaded.model))
 
     def check_words(self) -> None:
-        """Raises ConfigError where the model cannot time words."""
+        """Raises ConfigError where the model cannot time words: it has neither a CTC head nor
+        heads of cross-attention that follow the audio."""
         config = self.loaded.model.config
+        if config.ctc:
+            return
         heads = getattr(self.loaded.model.generation_config, "alignment_heads", None)
         if not (self.has_timestamps and heads):
             raise ConfigError(
-                "the model cannot time words: its generation config names no alignment_heads"
+                "the model cannot time words: it has no CTC head, and its generation config names "
+                "no alignment_heads"
             )
         layers, most = config.decoder_layers, config.decoder_attention_heads
         for layer, head in heads:
@@ -251,7 +256,11 @@ class Transcriber:
         of them all are done."""
         voiced = [i for i, samples in enumerate(recordings) if self.voiced(samples).any()]
         decode = self.decode_windows if self.has_timestamps else self.decode_pieces
-        found = dict(zip(voiced, decode([recordings[i] for i in voiced], progress), strict=True))
+        heard = [recordings[i] for i in voiced]
+        transcripts = decode(heard, progress)
+        if self.settings.words and self.loaded.model.config.ctc:
+            transcripts = with_word_times(self.loaded, heard, transcripts)
+        found = dict(zip(voiced, transcripts, strict=True))
         return [
             found.get(i) or Transcript(len(samples) / SAMPLE_RATE, (), self.spoken)
             for i, samples in enumerate(recordings)
@@ -279,7 +288,10 @@ class Transcriber:
                 start = utterance.extra["start"]
                 if is_text(text):
                     end = start + utterance.duration
-                    segment = Segment(start, end, text, confidence=confidence)
+                    words = tuple(Word(start, end, word) for word in text.split())
+                    segment = Segment(
+                        start, end, text, words if self.settings.words else None, confidence
+                    )
                     found[utterance.extra["recording"]].append(segment)
                 done += utterance.duration
             progress(done)
@@ -310,7 +322,7 @@ class Transcriber:
             batch.to(model.device),
             attention_mask=mask.to(model.device),
             return_timestamps=True,
-            return_token_timestamps=self.settings.words,
+            return_token_timestamps=self.settings.words and not model.config.ctc,
             return_segments=True,
             max_length=self.limits.max_tokens,
             num_beams=self.settings.beams,
@@ -374,9 +386,11 @@ class Transcriber:
     def words(
         self, segment: dict[str, Any], earliest: float, latest: float, language: str | None
     ) -> tuple[Word, ...]:
-        """The words of a segment, each from where the one before it ends."""
+        """The words of a segment, each from where the one before it ends; all for the whole segment
+        where a CTC head is to time them."""
         ids = segment["tokens"].tolist()
-        ends = segment["token_timestamps"].clamp(earliest, latest).tolist()
+        said = segment.get("token_timestamps", torch.full((len(ids),), float(segment["end"])))
+        ends = said.clamp(earliest, latest).tolist()
         starts = [min(max(float(segment["start"]), earliest), ends[0]), *ends[:-1]]
         logprobs = token_logprobs(segment).tolist()
         spoken = [i for i, token in enumerate(ids) if token not in self.special]

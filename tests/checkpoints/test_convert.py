@@ -24,7 +24,7 @@ from echo.cli import main
 from echo.config import load_config
 from echo.data.audio import AudioFile
 from echo.data.tokenizer import load_tokenizer
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import CtcHead, EchoConfig, EchoForConditionalGeneration
 from echo.support.errors import EchoError
 from echo.train.run import start_run
 from tests.small_whisper import (
@@ -32,6 +32,7 @@ from tests.small_whisper import (
     SIZES,
     as_shards,
     edit,
+    edit_weights,
     save_whisper,
     small_whisper,
     weights,
@@ -343,10 +344,25 @@ def test_what_whisper_lacks_is_not_lost_on_the_way_back(whisper, tmp_path):
     convert(whisper, tmp_path / "echo", PLAIN)
     with pytest.raises(EchoError, match=r"which has no attention\.max_span=7"):
         convert(tmp_path / "echo", tmp_path / "back", ["attention.max_span=7"])
-    for own, called in (("cross_positions", "cross_positions"), ("ctc", "a CTC head")):
-        edit("config.json", **{own: True})(tmp_path / "echo")
-        with pytest.raises(EchoError, match=f"cannot become a Whisper, because it has {called}"):
-            convert(tmp_path / "echo", tmp_path / "back")
+    edit("config.json", cross_positions=True)(tmp_path / "echo")
+    with pytest.raises(EchoError, match="cannot become a Whisper, because it has cross_positions"):
+        convert(tmp_path / "echo", tmp_path / "back")
+
+
+def test_a_ctc_head_stays_behind_on_the_way_back(whisper, tmp_path, caplog):
+    """Its tokens may be its own, and it may hear all layers."""
+    convert(whisper, tmp_path / "echo", PLAIN)
+    vocabulary = {"kind": "characters", "size": None, "vocab": {"a": 0, "<|pad|>": 1}, "merges": []}
+    own = {"ctc": True, "ctc_vocabulary": vocabulary, "ctc_layers": "mean"}
+    edit("config.json", **own)(tmp_path / "echo")
+    head = CtcHead(EchoConfig(**{**SIZES, **own})).state_dict()
+    edit_weights(lambda tensors: tensors.update({f"ctc_head.{k}": v for k, v in head.items()}))(
+        tmp_path / "echo"
+    )
+    convert(tmp_path / "echo", tmp_path / "back")
+    assert "its CTC head stays behind" in caplog.text
+    same(weights(tmp_path / "back"), weights(whisper))
+    assert "ctc" not in json.loads((tmp_path / "back" / "config.json").read_text())
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(whisper, tmp_path, monkeypatch):

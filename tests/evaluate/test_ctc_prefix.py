@@ -1,11 +1,12 @@
 """Prefix scores against a sum over every path of frames."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from echo.evaluate.ctc_prefix import CtcPrefixScorer
+from echo.evaluate.ctc_prefix import CANDIDATES, CtcPrefixScorer, CtcTextScorer
 
 BLANK, END, START, A, B = range(5)
 SPECIAL = torch.tensor([BLANK, END, START])
@@ -40,13 +41,27 @@ def test_scores_are_sums_over_paths(prefix):
     scores = scorer(logits, lengths)(ids, torch.zeros(2, 5))
     for row, length in enumerate(lengths):
         texts = transcripts(logits[row, :length].log_softmax(-1))
+
+        def begins(start, texts=texts):
+            return sum(p for text, p in texts.items() if text[: len(start)] == start)
+
         for token in (A, B):
-            longer = (*prefix, token)
-            wanted = sum(p for text, p in texts.items() if text[: len(longer)] == longer)
+            wanted = begins((*prefix, token)) / begins(prefix)
             assert scores[row, token].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
-        wanted = texts.get(prefix, 0)
+        wanted = texts.get(prefix, 0) / begins(prefix)
         assert scores[row, END].exp().item() == pytest.approx(wanted, rel=1e-4, abs=1e-9)
         assert (scores[row, [BLANK, START]] < -1e9).all()
+
+
+def test_beams_add_up_to_the_score_of_the_whole_text():
+    logits = random_logits(1, 6, 5)
+    ids, own, total = torch.tensor([[START, A, B, B, END]]), torch.randn(4, 1, 5), 0.0
+    going = scorer(logits, [6], 0.3)
+    for step, token in enumerate(ids[0, 1:]):
+        total += going(ids[:, : step + 1], own[step])[0, token].item()
+    alone = sum(own[i].log_softmax(-1)[0, t].item() for i, t in enumerate(ids[0, 1:]))
+    heard = transcripts(logits[0].log_softmax(-1))[A, B, B]
+    assert total == pytest.approx(0.7 * alone + 0.3 * math.log(heard), rel=1e-4)
 
 
 def test_going_on_from_a_prefix_is_scoring_it_anew():
@@ -69,3 +84,44 @@ def test_the_weight_interpolates():
         scorer(logits, [5], 0.3)(ids, scores), 0.7 * scores.log_softmax(-1) + 0.3 * ctc
     )
     torch.testing.assert_close(scorer(logits, [5], 0.0)(ids, scores), scores.log_softmax(-1))
+
+
+SPELLING = {0: [A], 1: [A, B], 2: [B, A, A], 3: [], 4: [B]}  # the head's tokens of a decoder's
+STOP, PROMPT = 5, 6
+
+
+def probability_of(beginning, texts):
+    return sum(p for text, p in texts.items() if text[: len(beginning)] == beginning)
+
+
+def text_scorer(logits, lengths, weight=1.0):
+    return CtcTextScorer(
+        logits, torch.tensor(lengths), weight, BLANK, STOP, lambda token: SPELLING.get(token, [])
+    )
+
+
+@pytest.mark.parametrize("prefix", [(), (0,), (1, 3), (4, 0)])
+def test_a_tokens_text_is_scored_over_all_paths(prefix):
+    """Given the text so far; one without text is as probable as that."""
+    logits, lengths = random_logits(2, 6, 5), [6, 5]
+    scorer = text_scorer(logits, lengths)
+    for end in range(len(prefix) + 1):  # token by token, as the decoder writes
+        scores = scorer(torch.tensor([[PROMPT, PROMPT, *prefix[:end]]] * 2), torch.zeros(2, 7))
+    said = tuple(letter for token in prefix for letter in SPELLING[token])
+    for row, length in enumerate(lengths):
+        texts = transcripts(logits[row, :length].log_softmax(-1))
+        begun = probability_of(said, texts)
+        for token, letters in SPELLING.items():
+            wanted = probability_of((*said, *letters), texts) / begun
+            assert scores[row, token].exp().item() == pytest.approx(wanted, rel=1e-3, abs=1e-7)
+        wanted = texts.get(said, 0) / begun
+        assert scores[row, STOP].exp().item() == pytest.approx(wanted, rel=1e-3, abs=1e-7)
+
+
+def test_only_the_decoders_best_tokens_and_the_end_are_scored():
+    logits = random_logits(1, 6, 5)
+    scores = torch.randn(1, 100)
+    scores[0, STOP] = -50
+    found = text_scorer(logits, [6], 0.5)(torch.tensor([[PROMPT]]), scores)
+    kept = found.isfinite().nonzero()[:, 1].tolist()
+    assert {*kept} == {*scores.topk(CANDIDATES - 1).indices[0].tolist(), STOP}

@@ -7,9 +7,9 @@ import pytest
 
 from echo.checkpoints.load import load_model
 from echo.config import RunConfig
+from echo.data.fingerprint import describe
 from echo.data.prepare.filter.measures import measure_rows
 from echo.data.sources import read_source
-from echo.data.utterance import describe
 from echo.evaluate.alignment import align
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.evaluation import GREEDY

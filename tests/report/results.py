@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from echo.data.fingerprint import describe
 from echo.data.sources import ReadOptions, read_source
-from echo.data.utterance import describe
 from echo.evaluate.decoding import Transcripts
 from echo.evaluate.differences import error_rates, most_changed
 from echo.evaluate.evaluation import score

@@ -11,7 +11,8 @@ import torch
 
 import echo
 from echo.data.audio import AudioArray
-from echo.data.utterance import Utterance, describe
+from echo.data.fingerprint import describe
+from echo.data.utterance import Utterance
 from echo.support import provenance
 from echo.support.provenance import read_provenance, write_provenance
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED
-from echo.model.model import EchoOutput
+from echo.model.model import EchoConfig, EchoOutput
 from echo.support.settings import build, merge
 from echo.train.build import build_model
 from echo.train.loop import Trainer
@@ -33,9 +33,10 @@ MASK = (torch.arange(18) < torch.tensor([[18], [11]])).long()  # 9 and 6 encoder
 def losses(output, ctc_weight=0.3, labels=LABELS, mask=MASK):
     """What a step sums up over the batch: by name, and what it minimises."""
     config = build(RunConfig, {"loss": {"ctc_weight": ctc_weight}}, "test")
-    found = build_losses(Setup(config, None, TOKENIZER, Accelerator()))
+    model = SimpleNamespace(config=EchoConfig())
+    found = build_losses(Setup(config, model, TOKENIZER, Accelerator()))
     found[1].special_ids, found[1].blank = SPECIAL, BLANK
-    batch = SimpleNamespace(labels=labels, attention_mask=mask)
+    batch = SimpleNamespace(labels=labels, attention_mask=mask, ctc_labels=None)
     values = {loss.name: loss(output, batch) for loss in found}
     return values, sum(loss.weight * values[loss.name] for loss in found)
 

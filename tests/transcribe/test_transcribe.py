@@ -17,6 +17,7 @@ from echo.data.audio import AudioFile
 from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.data.voice import loudness
+from echo.evaluate.decodings import joint_weight
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
 from echo.support.settings import build
@@ -410,7 +411,7 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     heard = []
 
     def decode_batch(loaded, batch, settings):
-        assert settings.ctc_weight > 0
+        assert joint_weight(settings, loaded.model.config) > 0
         heard.extend(batch.utterances)
         return [(f"piece at {u.extra['start']:.1f}", 0.5) for u in batch.utterances]
 
@@ -420,7 +421,12 @@ def test_a_model_without_timestamps_is_given_pieces_between_pauses(monkeypatch):
     assert found.segments[0].end == pytest.approx(1.7, abs=0.15)
     assert all(a.end <= b.start for a, b in pairwise(found.segments))
     assert all(s.text == f"piece at {s.start:.1f}" for s in found.segments)
-    with pytest.raises(ConfigError, match="cannot time words"):
+
+
+def test_a_model_without_heads_that_time_words_is_refused():
+    loaded = untrained()
+    loaded.model.config.ctc = False
+    with pytest.raises(ConfigError, match="cannot time words: it has no CTC head"):
         Transcriber(loaded, TranscribeSettings(words=True))
 
 

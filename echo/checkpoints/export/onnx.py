@@ -29,12 +29,14 @@ from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.export.whisper import write_json
 from echo.checkpoints.load import load_model
 from echo.data.features import filters
+from echo.data.tokenizer import ctc_tokenizer
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.language import known_languages
 from echo.model.model import EchoForConditionalGeneration, key_mask, make_room
 from echo.support.errors import ConfigError, reason
 
 TOLERANCE = 1e-3  # how far outputs may be from the module's, as a share of the largest
+CTC_TOKENIZER_FILE = "ctc_tokenizer.json"
 MOST_BYTES = 2**31 - 2**27  # an ONNX file is one protocol buffer, of less than 2 GiB
 # What a block keeps in a cache's layers `block`, `block + layers` and `block + 2 * layers`.
 KEPT = (("key", "value"), ("span", ""), ("local_key", "local_value"))
@@ -53,9 +55,12 @@ class Encoder(nn.Module):
 
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> Tensors:
         """(B, n_mels, frames), (B, frames) -> (B, frames / 2, D), and with a CTC head
-        (B, frames / 2, V)."""
-        hidden = self.encoder(input_features, attention_mask).last_hidden_state
-        return (hidden,) if self.ctc_head is None else (hidden, self.ctc_head(hidden))
+        (B, frames / 2, tokens of the head)."""
+        encoded = self.encoder(input_features, attention_mask)
+        if self.ctc_head is None:
+            return (encoded.last_hidden_state,)
+        logits = self.ctc_head(encoded.last_hidden_state, encoded.hidden_states)
+        return encoded.last_hidden_state, logits
 
 
 class Decoder(nn.Module):
@@ -285,8 +290,8 @@ def quiet() -> Iterator[None]:
 
 
 def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, folder: Path) -> None:
-    """Writes what a program needs beside the graphs: `tokenizer.json`, the mel filters
-    (n_mels, 201), and `transcribe.json`:
+    """Writes what a program needs beside the graphs: `tokenizer.json`, that of a CTC head with
+    tokens of its own as `ctc_tokenizer.json`, the mel filters (n_mels, 201), and `transcribe.json`:
 
     `prompt`: the first tokens; `languages`: where a language is to follow the first of them, its
     token by code; `end`, `suppress`, `begin_suppress`: the token that ends the text, and those
@@ -316,6 +321,8 @@ def write_transcription(model: EchoForConditionalGeneration, tokenizer: Any, fol
     write_json(folder / "transcribe.json", settings)
     np.save(folder / "mel_filters.npy", filters(config.num_mel_bins).numpy())
     tokenizer.save_pretrained(folder)
+    if config.ctc_vocabulary:
+        ctc_tokenizer(config, tokenizer).backend_tokenizer.save(str(folder / CTC_TOKENIZER_FILE))
 
 
 def prepare(source: Source, precision: str | None) -> Write:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import WhisperConfig, WhisperTokenizer
 
-from echo.checkpoints.convert import check_plain
+from echo.checkpoints.convert import make_plain
 from echo.checkpoints.stored import Checkpoint
 from echo.model.model import EchoConfig
 from echo.model.whisper_names import plain_config
@@ -28,7 +28,7 @@ class Source:
         where it is none, its parts do not fit together, or it has no tokenizer."""
         if isinstance(self.checkpoint.config, EchoConfig):
             try:
-                check_plain(self.checkpoint.config, self.name)
+                make_plain(self.checkpoint, self.name)
             except ConfigError as error:
                 raise ConfigError(f"{error}; --to onnx supports it") from None
         config = plain_config(self.checkpoint.config)

@@ -2,13 +2,14 @@
 few shards in memory at a time."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import chain, count
 from math import floor
 from typing import Generic, TypeVar
 
+from echo.data.columns import Joined, taken
 from echo.data.utterance import Corpus, Evaluated, Utterance
 from echo.support.errors import DataError
 
@@ -30,12 +31,16 @@ class Weighted(Generic[Part]):
 
 
 def mix(sources: Sequence[Weighted[Part]], seed: int, epoch: int) -> list[Part]:
-    """Returns the parts that make up an epoch, source by source.
+    """Returns the parts that make up an epoch; see `turns`."""
+    return [*chain.from_iterable(turns(sources, seed, epoch))]
+
+
+def turns(sources: Sequence[Weighted[Part]], seed: int, epoch: int) -> Iterator[Sequence[Part]]:
+    """Yields the parts that make up an epoch, source by source.
 
     Each source goes round and round, every time in another order, and an epoch takes up where the
     one before has stopped: so no part comes again before all others of its source have come.
     """
-    taken: list[Part] = []
     for number, source in enumerate(sources):
         size = len(source.parts)
         # An exact fraction, or rounding would skip a part or take it twice.
@@ -46,9 +51,8 @@ def mix(sources: Sequence[Weighted[Part]], seed: int, epoch: int) -> list[Part]:
             order = list(range(size))
             random.Random(f"{seed}-{number}-{turn}").shuffle(order)
             last = min(size, first + end - place)
-            taken += [source.parts[i] for i in order[first:last]]
+            yield taken(source.parts, order[first:last])
             place += last - first
-    return taken
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class MixedCorpus:
     seed: int
 
     def train_epoch(self, epoch: int) -> Sequence[Utterance]:
-        return mix(self.sources, self.seed, epoch)
+        return Joined([*turns(self.sources, self.seed, epoch)])
 
     def eval_utterances(self) -> Evaluated:
         return self.eval

@@ -6,9 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
+from echo.data.columns import Utterances
 from echo.data.prepare.fingerprint import alike, fingerprint
 from echo.data.prepare.rows import usable_rows
-from echo.data.prepare.rules import check_found, rule_codes
+from echo.data.prepare.rules import Codes, check_found, rule_codes
 from echo.data.prepare.split_report import hours
 from echo.data.prepare.workers import done_with
 from echo.data.sources import ReadOptions
@@ -36,12 +37,15 @@ class Shared:
 class Audit:
     """What was found in a split."""
 
-    rows: list[Utterance]
+    rows: Utterances
     sides: np.ndarray  # of each row, by number
     names: Sequence[str]  # of the sides
     unusable: int  # rows that cannot be used
     unheard: list[str]  # why recordings cannot be decoded
     shared: list[Shared]
+
+    def seconds(self, rows: np.ndarray) -> float:
+        return sum(seconds for (seconds,) in self.rows.take(rows).cells("duration"))
 
 
 def audit_split(
@@ -56,24 +60,26 @@ def audit_split(
         ConfigError: no row has what a rule goes by.
         DataError: a source as a whole cannot be read.
     """
-    rows: list[Utterance] = []
     sides: list[int] = []
     unusable = 0
-    rules = {rule: rule_codes(rule) for rule in by}
-    for side, spec in enumerate(specs):
-        for found in usable_rows(spec, options):
-            if found is None:
-                unusable += 1
-                continue
-            rows.append(found[1])
-            sides.append(side)
-            for codes in (each for rule in rules.values() for each in rule):
-                codes.add(found[1])
-    check_found(" ".join(specs), "--by", rules, {name for row in rows for name in row.extra})
+
+    def all_rows() -> Iterator[Utterance]:
+        nonlocal unusable
+        for side, spec in enumerate(specs):
+            for found in usable_rows(spec, options):
+                if found is None:
+                    unusable += 1
+                    continue
+                sides.append(side)
+                yield found[1]
+
+    rows = Utterances.of(all_rows())
+    rules = {rule: rule_codes(rule, rows) for rule in by}
+    check_found(" ".join(specs), "--by", rules, rows)
     audit = Audit(rows, np.array(sides), specs, unusable, [], [])
     for rule, columns in rules.items():
         for codes in columns:
-            audit.shared += shared_values(audit, rule, codes.array, list(codes.names))
+            audit.shared += shared_values(audit, rule, codes)
     prints = []
     listened = done_with(rows, print_of, workers)
     for heard in progress_bar(
@@ -86,10 +92,9 @@ def audit_split(
     return audit
 
 
-def shared_values(
-    audit: Audit, rule: str, codes: np.ndarray, names: Sequence[str]
-) -> Iterator[Shared]:
+def shared_values(audit: Audit, rule: str, column: Codes) -> Iterator[Shared]:
     """Yields for each two sides the values of a column that both have."""
+    codes = column.array
     for pair in combinations(range(len(audit.names)), 2):
         one, other = (np.flatnonzero((audit.sides == side) & (codes >= 0)) for side in pair)
         both = np.intersect1d(codes[one], codes[other])
@@ -98,7 +103,7 @@ def shared_values(
             examples = []
             for code in both[:EXAMPLES]:
                 first, second = (audit.rows[each[codes[each] == code][0]].where for each in mine)
-                examples.append(f"{first} and {second}: {brief(names[code])}")
+                examples.append(f"{first} and {second}: {brief(column.name(code))}")
             yield of_rows(audit, rule, pair, len(both), mine, examples)
 
 
@@ -128,7 +133,7 @@ def of_rows(
     rows: Sequence[np.ndarray],
     examples: list[str],
 ) -> Shared:
-    one, other = (round(1000 * sum(audit.rows[i].duration for i in each)) for each in rows)
+    one, other = (round(1000 * audit.seconds(each)) for each in rows)
     names = audit.names[sides[0]], audit.names[sides[1]]
     return Shared(rule, names, count, (one, other), examples)
 
@@ -142,8 +147,8 @@ def format_audit(audit: Audit) -> str:
     lines = []
     for side, name in enumerate(audit.names):
         rows = np.flatnonzero(audit.sides == side)
-        seconds = sum(audit.rows[i].duration for i in rows)
-        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(round(1000 * seconds))} hours")
+        milliseconds = round(1000 * audit.seconds(rows))
+        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(milliseconds)} hours")
     if audit.unusable:
         lines.append(f"{audit.unusable} rows cannot be used")
     lines += [visible(why) for why in audit.unheard]

@@ -19,6 +19,8 @@ from echo.support.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # `json.dumps` makes one a line
+
 
 def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utterance] | None]:
     """Yields every row, and None for one that cannot be used, which is logged. DataError if none
@@ -43,7 +45,7 @@ def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utteranc
 def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
     """Returns a row as a line of a manifest; see `manifest_record`."""
     record = manifest_record(row, utterance, folder)
-    return json.dumps(record, ensure_ascii=False, default=str) + "\n"
+    return ENCODER.encode(record) + "\n"
 
 
 def manifest_record(row: Row, utterance: Utterance, folder: Path) -> dict[str, Any]:

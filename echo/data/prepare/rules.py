@@ -3,87 +3,88 @@ sentence, or the value of any other column."""
 
 import os
 import unicodedata
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import regex
 
-from echo.data.prepare.rows import file_path, real_folder
-from echo.data.utterance import Utterance
+from echo.data.columns import Utterances, packed, unpacked
+from echo.data.prepare.rows import real_folder
 from echo.support.errors import ConfigError
 from echo.support.text import brief
 
 NOT_SPOKEN = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
+NOT_SPOKEN_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
 FIELDS = ("speaker", "language", "task")  # what utterances have besides `extra`
 
 
-def sentence_of(row: Utterance) -> str | None:
+def sentence_of(text: str) -> str | None:
     """Returns the letters and digits of a text, in lower case: all else is spelling."""
-    return NOT_SPOKEN.sub("", unicodedata.normalize("NFKC", row.text).casefold()) or None
+    if text.isascii():  # the same, faster
+        return text.encode().lower().translate(None, NOT_SPOKEN_ASCII).decode() or None
+    return NOT_SPOKEN.sub("", unicodedata.normalize("NFKC", text).casefold()) or None
 
 
-def file_of(row: Utterance) -> str | None:
-    """Returns the real path of the file that a row or part of a recording is in, if it is one."""
-    path = file_path(row.audio)
+def real_path(path: str | None) -> str | None:
+    """Returns the real path of a recording's file, if it is one."""
     if path is None:
         return None
-    if path.is_symlink():
-        return str(path.resolve())
+    if os.path.islink(path):  # noqa: PTH114, as text
+        return str(Path(path).resolve())
     # Plain strings: hashing and joining paths takes longer than reading the row.
-    folder, separator, name = str(path).rpartition(os.sep)
+    folder, separator, name = path.rpartition(os.sep)
     return f"{real_folder(folder + separator)}{os.sep}{name}"
 
 
-def value_of(name: str, row: Utterance) -> str | None:
-    """Returns what a row has in a column, as text."""
-    value = getattr(row, name) if name in FIELDS else row.extra.get(name)
-    return None if value is None or value == "" else str(value)
+def values_of(name: str, rows: Utterances) -> Iterator[str | None]:
+    """Yields what each row has in a column, as text."""
+    if name in FIELDS:
+        return (value for (value,) in rows.cells(name))
+    values = (extra.get(name) for (extra,) in rows.cells("extra"))
+    return (None if value is None or value == "" else str(value) for value in values)
 
 
-Tell = Callable[[Utterance], str | None]
-# A row that was cut out of a recording may name it in a column.
-TELLS: dict[str, tuple[Tell, ...]] = {
-    "recording": (file_of, partial(value_of, "recording")),
-    "text": (sentence_of,),
-}
-
-
-@dataclass
+@dataclass(frozen=True)
 class Codes:
     """The values of a column, numbered as they come; -1 where a row has none."""
 
-    tell: Tell
-    names: dict[str, int] = field(default_factory=dict)
-    codes: list[int] = field(default_factory=list)
+    array: np.ndarray
+    names: pa.Array  # the bytes of each value
 
-    def add(self, row: Utterance) -> None:
-        value = self.tell(row)
-        self.codes.append(-1 if value is None else self.names.setdefault(value, len(self.names)))
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> "Codes":
+        content = (None if value is None else packed(value) for value in values)
+        encoded = pa.array(content, pa.large_binary()).dictionary_encode()
+        return cls(encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(), encoded.dictionary)
 
-    @property
-    def array(self) -> np.ndarray:
-        return np.array(self.codes, dtype=np.int64)
-
-
-def column_codes(name: str) -> Codes:
-    """Returns a column, still empty."""
-    return Codes(partial(value_of, name))
+    def name(self, code: int) -> str:
+        return unpacked(self.names[code].as_py())
 
 
-def rule_codes(rule: str) -> tuple[Codes, ...]:
-    """Returns the columns, still empty, by which a rule tells what rows share."""
-    return tuple(map(Codes, TELLS[rule])) if rule in TELLS else (column_codes(rule),)
+def column_codes(name: str, rows: Utterances) -> Codes:
+    return Codes.of(values_of(name, rows))
+
+
+def rule_codes(rule: str, rows: Utterances) -> tuple[Codes, ...]:
+    """Returns the columns by which a rule tells what rows share."""
+    if rule == "recording":  # a row that was cut out of a recording may name it in a column
+        files = Codes.of(real_path(path) for (path,) in rows.cells("path"))
+        return files, column_codes("recording", rows)
+    if rule == "text":
+        return (Codes.of(sentence_of(text) for (text,) in rows.cells("text")),)
+    return (column_codes(rule, rows),)
 
 
 def check_found(
-    spec: str, option: str, named: dict[str, tuple[Codes, ...]], columns: Collection[str]
+    spec: str, option: str, named: Mapping[str, Sequence[Codes]], rows: Utterances
 ) -> None:
     """Raises ConfigError for a rule or column of an option that no row has anything for, and says
-    how to do without; `columns` are those that rows have."""
+    how to do without."""
     for name, codes in named.items():
-        if any(each.names for each in codes):
+        if any(len(each.names) for each in codes):
             continue
         rest = ",".join(other for other in named if other != name)
         advice = f"leave it out: {option} {rest}" if rest else f"leave out {option}"
@@ -92,6 +93,7 @@ def check_found(
                 f"{spec}: no row names its speaker, so speakers cannot be kept apart or counted: "
                 f"name their column with --speaker-column, or {advice}"
             )
+        columns = {column for (extra,) in rows.cells("extra") for column in extra}
         found = ", ".join(sorted(map(brief, columns))) or "none"
         raise ConfigError(
             f"{spec}: no row has anything for {brief(name)!r} (its further columns: {found}): "

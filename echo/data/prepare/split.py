@@ -1,13 +1,14 @@
 """Splits a data set into train, dev and test, so that no speaker, recording or sentence is on two
 sides."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
+from echo.data.columns import Utterances
 from echo.data.prepare.groups import choose, components, totals
 from echo.data.prepare.keep import FREE, SIDES, Earlier, digest_of, follow, side_file
 from echo.data.prepare.rows import manifest_line, usable_rows
@@ -26,6 +27,7 @@ from echo.data.prepare.split_report import (
 )
 from echo.data.sources import ReadOptions
 from echo.data.sources.reader import AS_USUAL
+from echo.data.utterance import Utterance
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import new_folder, whole_folder
 from echo.support.text import brief
@@ -82,28 +84,41 @@ def split_source(
         EchoError: the folder holds something, or cannot be written to.
     """
     new_folder(out)
-    rows = SplitRows(
-        {rule: rule_codes(rule) for rule in by}, {name: (column_codes(name),) for name in stratify}
-    )
-    earlier = Earlier()
-    if keep is not None:
-        check_kept(keep, sizes)
-        for row, side in earlier.read(keep, options):
-            rows.add(row, digest_of(row), side=side, counts=False)
-    old = len(rows.lines)
+    earlier, lines, sides_before, digests = Earlier(), list[str](), list[int](), list[int]()
     unusable, folder = 0, out.resolve()
-    for found in usable_rows(spec, options):
-        if found is None:
-            unusable += 1
-        else:
-            digest = digest_of(found[1])
-            rows.add(
-                found[1], digest, manifest_line(*found, folder), earlier.side_of(found[1], digest)
-            )
-    check_found(spec, "--by", rows.rules, rows.columns)
-    check_found(spec, "--stratify", rows.strata, rows.columns)
 
-    weights, sides, keys = np.array(rows.milliseconds), np.array(rows.sides), rows.keys(by)
+    def all_rows() -> Iterator[Utterance]:
+        nonlocal unusable
+        if keep is not None:
+            check_kept(keep, sizes)
+            for row, side in earlier.read(keep, options):
+                digests.append(digest_of(row))
+                sides_before.append(side)
+                yield row
+        for found in usable_rows(spec, options):
+            if found is None:
+                unusable += 1
+                continue
+            digests.append(digest_of(found[1]))
+            sides_before.append(earlier.side_of(found[1], digests[-1]))
+            lines.append(manifest_line(*found, folder))
+            yield found[1]
+
+    told = Utterances.of(all_rows())
+    old = len(told) - len(lines)
+    rows = SplitRows(
+        {rule: rule_codes(rule, told) for rule in by},
+        {name: (column_codes(name, told),) for name in stratify},
+        column_codes("speaker", told),
+        np.array(digests, dtype=np.uint64),
+        np.array(sides_before),
+    )
+    check_found(spec, "--by", rows.rules, told)
+    check_found(spec, "--stratify", rows.strata, told)
+
+    weights = np.array([round(1000 * seconds) for (seconds,) in told.cells("duration")])
+    weights[:old] = 0  # they count for nothing but what others share with them
+    sides, keys = rows.sides.copy(), rows.keys(by)
     whole = int(weights.sum())
     asked = {side: size.milliseconds(whole) for side, size in sizes.items()}
     if sum(asked.values()) >= whole:
@@ -138,7 +153,7 @@ def split_source(
                 with side_file(new, name).open(
                     "w", encoding="utf-8", errors="backslashreplace", newline="\n"
                 ) as file:
-                    file.writelines(compress(rows.lines, wanted))
+                    file.writelines(compress(lines, wanted[old:]))
     return split
 
 
@@ -162,7 +177,7 @@ def rule_cost(rule: str, rows: SplitRows, labels: np.ndarray, weights: np.ndarra
         if len(named):
             counts = np.bincount(named[:, 0])
             if counts.max() > joined:
-                example, joined = list(codes.names)[counts.argmax()], int(counts.max())
+                example, joined = codes.name(int(counts.argmax())), int(counts.max())
     return RuleCost(
         rule,
         int(weights.sum() - largest.sum()),
@@ -179,7 +194,7 @@ def fill(split: Split, labels: np.ndarray, seed: int) -> None:
     stratum, names = split.rows.stratum()
     free = np.flatnonzero(sides == FREE)
     digests = np.full(labels.max() + 1, 2**64 - 1, dtype=np.uint64)
-    np.minimum.at(digests, labels[free], np.array(split.rows.digests, dtype=np.uint64)[free])
+    np.minimum.at(digests, labels[free], split.rows.digests[free])
     found = np.unique(labels[free])
     order = found[np.argsort(shuffled(digests[found], seed), kind="stable")].tolist()
     pairs, places = np.unique(labels[free] * len(names) + stratum[free], return_inverse=True)

@@ -8,8 +8,7 @@ import numpy as np
 
 from echo.data.prepare.groups import totals
 from echo.data.prepare.keep import FREE, LEFT_OUT, SIDES, side_file
-from echo.data.prepare.rules import Codes, column_codes
-from echo.data.utterance import Utterance
+from echo.data.prepare.rules import Codes
 from echo.support.text import brief, table, visible
 
 LEFT_OUT_FILE = "left_out"
@@ -18,31 +17,15 @@ HOUR = 3_600_000  # milliseconds
 MAX_STRATA = 20  # shown
 
 
-@dataclass
+@dataclass(frozen=True)
 class SplitRows:
     """What is kept of each row, in columns."""
 
     rules: dict[str, tuple[Codes, ...]]
     strata: dict[str, tuple[Codes, ...]]
-    speakers: Codes = field(default_factory=lambda: column_codes("speaker"))
-    lines: list[str] = field(default_factory=list)  # of a manifest
-    digests: list[int] = field(default_factory=list)
-    milliseconds: list[int] = field(default_factory=list)
-    sides: list[int] = field(default_factory=list)
-    columns: set[str] = field(default_factory=set)  # the further ones that rows have
-
-    def add(
-        self, row: Utterance, digest: int, line: str = "", side: int = FREE, counts: bool = True
-    ) -> None:
-        """Adds a row, which may count for nothing but what others share with it."""
-        for codes in (*self.rules.values(), *self.strata.values(), (self.speakers,)):
-            for each in codes:
-                each.add(row)
-        self.lines.append(line)
-        self.digests.append(digest)
-        self.milliseconds.append(round(1000 * row.duration) if counts else 0)
-        self.sides.append(side)
-        self.columns.update(row.extra)
+    speakers: Codes
+    digests: np.ndarray
+    sides: np.ndarray  # before the split
 
     def keys(self, rules: Iterable[str]) -> list[np.ndarray]:
         return [codes.array for rule in rules for codes in self.rules[rule]]
@@ -52,13 +35,15 @@ class SplitRows:
         of all."""
         columns = [codes for (codes,) in self.strata.values()]
         if not columns:
-            return np.zeros(len(self.lines), dtype=np.int64), [""]
+            return np.zeros(len(self.sides), dtype=np.int64), [""]
         values, found = np.unique(
             np.stack([codes.array for codes in columns], 1), axis=0, return_inverse=True
         )
-        names = [[*codes.names, "not named"] for codes in columns]
         return found.reshape(-1), [
-            ", ".join(column[code] for column, code in zip(names, row, strict=True))
+            ", ".join(
+                codes.name(code) if code >= 0 else "not named"
+                for codes, code in zip(columns, row.tolist(), strict=True)
+            )
             for row in values
         ]
 
@@ -146,7 +131,7 @@ def unnamed_notes(split: Split, old: int) -> list[str]:
 def kept_notes(split: Split, keep: Path, old: int, torn: np.ndarray) -> list[str]:
     """Says how many rows stayed, came and could not, by the sides before free groups got one."""
     sides = split.sides[old:]
-    stayed = int((np.array(split.rows.sides[old:]) != FREE).sum())
+    stayed = int((split.rows.sides[old:] != FREE).sum())
     notes = [f"{stayed} rows are on the sides that they have in {keep}; {len(sides) - stayed} new"]
     left_out = sides == LEFT_OUT
     if left_out.any():
@@ -159,7 +144,7 @@ def kept_notes(split: Split, keep: Path, old: int, torn: np.ndarray) -> list[str
             f"{torn[old:].sum()} rows that stay share something with another side; "
             "--check lists them"
         )
-    if gone := {*split.rows.digests[:old]} - {*split.rows.digests[old:]}:
+    if gone := {*split.rows.digests[:old].tolist()} - {*split.rows.digests[old:].tolist()}:
         notes.append(f"{len(gone)} rows of {keep} are gone or changed")
     return notes
 
@@ -207,7 +192,7 @@ def side_row(split: Split, name: str, counted: np.ndarray) -> list[str]:
         hours(held),
         f"{held / split.weights.sum():.2%}",
         hours(split.asked[name]) if name in split.asked else "the rest",
-        str((speakers >= 0).sum()) if split.rows.speakers.names else "not named",
+        str((speakers >= 0).sum()) if len(split.rows.speakers.names) else "not named",
     ]
 
 

@@ -7,14 +7,13 @@ import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from echo.data.audio import Audio, AudioFile
 from echo.data.sources.member import member_of
 from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
-from echo.support.files import lies_in, refuse_pipe
+from echo.support.files import folder_of, leads_into, refuse_pipe
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,18 @@ class Recordings:
     def find(self, name: str) -> Path:
         """Returns the recording of that name, relative to one of the folders or absolute. DataError
         if there is none, if it is empty, or if it lies outside."""
-        for spelling, folder in product(spellings(name), self.folders):
-            path = folder / spelling  # an absolute name stays as it is
+        for path in (folder / each for each in spellings(name) for folder in self.folders):
+            # An absolute name stays as it is.
             try:
-                status = path.stat()
+                status = path.lstat()
+                is_link = stat.S_ISLNK(status.st_mode)
+                if is_link:
+                    status = path.stat()
             except (OSError, ValueError):  # ValueError: a name that no file can have
                 continue
             if stat.S_ISREG(status.st_mode):
-                if not self.allow_outside and not lies_in(path, self.roots):
+                place = folder_of(path.resolve() if is_link else path)
+                if not self.allow_outside and not leads_into(place, self.roots):
                     places = " or ".join(repr(str(root)) for root in self.roots)
                     raise DataError(
                         f"the recording {str(path)!r} is outside of {places}: to allow that, set "

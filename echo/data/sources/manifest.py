@@ -33,7 +33,7 @@ class ManifestReader(Reader):
 def parse(line: str) -> Record:
     check_encoding(line)
     try:
-        record = json.loads(line.rstrip(), object_pairs_hook=unique)
+        record = DECODER.decode(line.rstrip())
     except json.JSONDecodeError as error:
         raise DataError(f"is not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # numbers or brackets beyond Python's limits
@@ -45,9 +45,12 @@ def parse(line: str) -> Record:
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Returns a JSON object, of which Python would keep the last of two values without a word."""
-    record: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in record:
-            raise DataError(f"has {reprlib.repr(key)} twice")
-        record[key] = value
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [key for key, _ in pairs]
+        again = next(key for i, key in enumerate(names) if key in names[:i])
+        raise DataError(f"has {reprlib.repr(again)} twice")
     return record
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=unique)  # made once: `json.loads` makes one a line

@@ -1,12 +1,13 @@
 """From one string to utterances: finds the reader of a source, or says why there is none."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from echo.data.columns import Utterances
 from echo.data.sources.common_voice import CommonVoiceReader
 from echo.data.sources.corpora import CorpusReader
 from echo.data.sources.datasets import HubReader, ParquetReader, SavedReader
@@ -42,7 +43,7 @@ READERS: list[Reader] = [
 ]
 
 
-def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
+def read_source(spec: str, options: ReadOptions = AS_USUAL) -> Sequence[Utterance]:
     """Reads the utterances of a source; recordings are not decoded yet.
 
     Args:
@@ -58,23 +59,28 @@ def read_source(spec: str, options: ReadOptions = AS_USUAL) -> list[Utterance]:
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no row is left.
     """
-    good: list[Utterance] = []
     bad: list[DataError] = []
-    ids: set[str] = set()
-    for row in scan_source(spec, options):
-        if isinstance(row, DataError):
-            if options.on_error == "raise":
-                raise row
-            bad.append(row)
-            if len(bad) <= MAX_WARNINGS:
-                log.warning("skipped: %s", row)
-            continue
-        good.append(with_new_id(row, ids))
-    if not good:
+    utterances = Utterances.of(good_rows(spec, options, bad))
+    if not utterances:
         raise DataError(f"{spec}: none of its {len(bad)} rows can be used; the first is {bad[0]}")
     if bad:
-        log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(good))
-    return good
+        log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(utterances))
+    return utterances
+
+
+def good_rows(spec: str, options: ReadOptions, bad: list[DataError]) -> Iterator[Utterance]:
+    """Yields the rows that can be used, each with an id of its own; the others are put into a
+    list."""
+    ids: set[str] = set()
+    for row in scan_source(spec, options):
+        if not isinstance(row, DataError):
+            yield with_new_id(row, ids)
+            continue
+        if options.on_error == "raise":
+            raise row
+        bad.append(row)
+        if len(bad) <= MAX_WARNINGS:
+            log.warning("skipped: %s", row)
 
 
 def with_new_id(row: Utterance, ids: set[str]) -> Utterance:

@@ -4,7 +4,8 @@ that make it one, which all readers share."""
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeGuard
 
 from echo.data.audio import (
@@ -34,9 +35,11 @@ END = "end"
 # Where the speech lay in some recording, in seconds. Multilingual LibriSpeech, GigaSpeech and AMI
 # say so of files that are cut already, so the header tells whether the row means a part.
 PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
+OF_PARTS = frozenset((*STARTS, END, *chain(*PLACES)))
 NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
-
 CHANNEL = "channel"  # the only one of a recording that a row means
+# And the columns of audio, text and speaker.
+USED = frozenset(("duration", "id", *STARTS, END, CHANNEL))
 
 NESTED = (dict, list, bytes)  # what is no single value
 MAX_NAMED = 30  # columns in a message
@@ -62,19 +65,24 @@ class Columns:
     def among(self, found: Collection[str]) -> Keys:
         """Picks from the column names that a source has. DataError if a named one is absent, if
         there is none for audio or a text that is needed, or if they are one."""
-        audio = pick("audio", (self.audio,) if self.audio else AUDIO, found)
-        text = next((name for name in TEXT if name in found), None)
-        if self.text or (self.needs_text and text is None):
-            text = pick("text", (self.text,) if self.text else TEXT, found)
-        speaker = next((name for name in SPEAKER if name in found), None)
-        keys = Keys(
-            audio=audio,
-            text=text,
-            speaker=pick("speaker", (self.speaker,), found) if self.speaker else speaker,
-        )
-        if keys.audio == keys.text:
-            raise DataError(f"{keys.audio!r} cannot be both the audio and the text column")
-        return keys
+        return keys_among(self, tuple(found))
+
+
+@lru_cache(maxsize=4096)  # most rows of a source have the same columns
+def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:
+    audio = pick("audio", (columns.audio,) if columns.audio else AUDIO, found)
+    text = next((name for name in TEXT if name in found), None)
+    if columns.text or (columns.needs_text and text is None):
+        text = pick("text", (columns.text,) if columns.text else TEXT, found)
+    speaker = next((name for name in SPEAKER if name in found), None)
+    keys = Keys(
+        audio=audio,
+        text=text,
+        speaker=pick("speaker", (columns.speaker,), found) if columns.speaker else speaker,
+    )
+    if keys.audio == keys.text:
+        raise DataError(f"{keys.audio!r} cannot be both the audio and the text column")
+    return keys
 
 
 USUAL = Columns()
@@ -159,6 +167,8 @@ def channel_of(record: Record, audio: Audio) -> Audio:
 def part_of(record: Record, audio: Audio, duration: float | None) -> Audio:
     """Returns the part of a recording that a row means, or all of it. DataError where the row
     contradicts itself or the recording's header."""
+    if OF_PARTS.isdisjoint(record):
+        return audio
     starts = {key: at for key in STARTS if (at := seconds_of(record, key)) is not None}
     end = seconds_of(record, END)
     if not starts and end is None:
@@ -207,11 +217,10 @@ def between(audio: Audio, start: float, end: float, duration: float | None, name
 
 def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
     """Returns the further columns that hold a single value."""
-    used = {*keys, "duration", "id", *STARTS, END, CHANNEL}
     return {
         key: value
         for key, value in record.items()
-        if key not in used and not isinstance(value, NESTED)
+        if key not in USED and key not in keys and not isinstance(value, NESTED)
     }
 
 

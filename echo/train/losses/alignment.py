@@ -15,6 +15,7 @@ from echo.evaluate.ctc_alignment import best_path
 from echo.model.geometry import encoder_lengths
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoOutput
+from echo.support.errors import ConfigError
 from echo.train.losses.base import Loss, Setup
 from echo.train.losses.joint import CTCLoss, text_mask
 
@@ -32,6 +33,11 @@ class AlignmentLoss(Loss):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        if setup.model.config.ctc_vocabulary:
+            raise ConfigError(
+                "loss.alignment_weight needs a CTC head with the decoder's tokens, and the model's "
+                "has its own: leave one of the two out"
+            )
         self.ctc = CTCLoss(setup)
         layers = setup.model.model.decoder.layers
         self.calls = CallRecorder(

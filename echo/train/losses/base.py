@@ -35,6 +35,7 @@ class Loss(ABC):
     # and are only where their weight is above 0.
     is_joint: ClassVar[bool] = False
     calls: CallRecorder[Any, torch.Tensor] | None = None  # what it keeps of the last batch
+    reads_decoder: ClassVar[bool] = True  # whether it needs the decoder to have run
     reads_logits: ClassVar[bool] = True  # whether it needs the logits of all tokens at once
     is_for_fsdp: ClassVar[bool] = True  # whether it can be computed where FSDP shards the model
 

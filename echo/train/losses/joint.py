@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED, Batch
-from echo.data.tokenizer import special_ids
+from echo.data.tokenizer import ctc_tokenizer, special_ids
 from echo.model.geometry import encoder_lengths
 from echo.model.model import EchoOutput
 from echo.train.losses.base import Loss, Setup, TokenLoss
@@ -15,7 +15,8 @@ from echo.train.losses.chunks import TokenSum
 
 
 class DecoderLoss(TokenLoss):
-    """The cross-entropy of the decoder's next tokens, with smoothed labels."""
+    """The cross-entropy of the decoder's next tokens, with smoothed labels; 0 where its weight is
+    0."""
 
     name = "decoder_loss"
     setting = "ctc_weight"
@@ -28,6 +29,11 @@ class DecoderLoss(TokenLoss):
     @classmethod
     def weight_in(cls, config: RunConfig) -> float:
         return 1 - config.ctc_weight
+
+    def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
+        if self.weight == 0:
+            return torch.zeros((), device=batch.labels.device)
+        return super().__call__(output, batch)
 
     def of_batch(self, batch: Batch, encoded: torch.Tensor | None) -> TokenSum:
         return lambda logits, labels, _: F.cross_entropy(
@@ -45,12 +51,14 @@ class CTCLoss(Loss):
     name = "ctc_loss"
     setting = "ctc_weight"
     is_joint = True
+    reads_decoder = False
     reads_logits = False
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.special_ids = special_ids(setup.tokenizer).to(setup.accelerator.device)
-        self.blank = setup.tokenizer.pad_token_id
+        tokenizer = ctc_tokenizer(setup.model.config, setup.tokenizer)
+        self.special_ids = special_ids(tokenizer).to(setup.accelerator.device)
+        self.blank = tokenizer.pad_token_id
 
     @classmethod
     def weight_in(cls, config: RunConfig) -> float:
@@ -60,8 +68,9 @@ class CTCLoss(Loss):
         if self.weight == 0:
             return torch.zeros((), device=batch.labels.device)
         assert output.ctc_logits is not None
+        labels = batch.labels if batch.ctc_labels is None else batch.ctc_labels
         return ctc_loss(
-            output.ctc_logits, batch.labels, batch.attention_mask, self.special_ids, self.blank
+            output.ctc_logits, labels, batch.attention_mask, self.special_ids, self.blank
         )
 
 

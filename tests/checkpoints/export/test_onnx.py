@@ -87,6 +87,7 @@ def test_logits_are_those_of_a_whole_forward_pass(encoder, decoder, tmp_path):
         decoder_layers=len(decoder),
         cross_positions=ctc,
         ctc=ctc,
+        ctc_layers="mean" if ctc else "last",
     )
     write_onnx(model, tmp_path)
     for frames, prompt, tokens in ((6, 1, 7), (92, 4, 12), (400, 70, 76)):

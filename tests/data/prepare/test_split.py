@@ -12,6 +12,7 @@ from echo.data.audio import AudioArray
 from echo.data.prepare.audit import audit_split, format_audit
 from echo.data.prepare.fingerprint import alike, fingerprint
 from echo.data.prepare.groups import choose, components
+from echo.data.prepare.rules import sentence_of
 from echo.data.prepare.split import Size, read_size, split_source
 from echo.data.prepare.split_report import format_split
 from echo.data.sources import Columns, ReadOptions, read_source
@@ -359,3 +360,10 @@ def test_columns_are_named(tmp_path):
         split_source(spec, tmp_path / "out", TENTHS)
     options = ReadOptions(Columns(speaker="who"))
     assert split_source(spec, tmp_path / "out", TENTHS, options=options).groups == 40
+
+
+def test_sentences_of_ascii_are_those_of_any_text():
+    draw = random.Random(0)
+    for _ in range(200):
+        text = "".join(draw.choices([chr(code) for code in range(128)], k=30))
+        assert sentence_of(f"{text}é") == f"{sentence_of(text) or ''}é"

@@ -1,0 +1,180 @@
+"""What a CTC head adds to a Whisper that is fine-tuned: word errors, loops, words written where
+nobody speaks, and the times of words against those of cross-attention.
+
+Models are fine-tuned as in `configs/finetune.yaml`, with and without the head, once for each seed.
+What is trained or measured already is kept in OUT, so a run that was stopped goes on. Words are
+timed in digits said one by one and joined, so that it is known when each begins and ends.
+
+    python scripts/measure/ctc_on_whisper.py --model ../shared/models/whisper-tiny.en \
+        --train ../shared/data/speechocean762/train.jsonl \
+        --dev ../shared/data/speechocean762/dev.jsonl --digits ../shared/data/fsdd \
+        --out results/ctc --seeds 1 2 3 train.max_steps=400
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, chain
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from echo.checkpoints.load import LoadedModel, load_model
+from echo.config import DecodeSettings, load_config
+from echo.data.audio import AudioArray
+from echo.data.corpora.fsdd import ConnectedDigits
+from echo.data.loading import sample
+from echo.data.sources import ReadOptions, read_source
+from echo.data.utterance import Utterance
+from echo.evaluate.alignment import align
+from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.evaluation import evaluate_model
+from echo.model.geometry import SAMPLE_RATE
+from echo.report.mistakes import is_loop
+from echo.support.text import table
+from echo.train.run import resume_run, start_run
+from echo.transcribe.transcribe import Transcriber, TranscribeSettings
+
+FINETUNE = Path(__file__).parents[2] / "configs" / "finetune.yaml"
+RUNS = {"without": [], "with": ["loss.ctc_weight=0.3"]}
+# By the row's name, how a model is decoded; those after the first need the head.
+DECODINGS: dict[str, dict[str, Any]] = {
+    "decoder": {"ctc_weight": 0.0},
+    "joint 0.1": {"ctc_weight": 0.1},
+    "joint 0.3": {"ctc_weight": 0.3},
+    "joint 0.5": {"ctc_weight": 0.5},
+    "CTC alone": {"ctc_alone": True},
+}
+
+
+def train(run: Path, settings: list[str], seed: int, arguments: argparse.Namespace) -> None:
+    if (run / "config.yaml").exists():
+        resume_run(run)
+        return
+    known = [
+        f"init={arguments.model}",
+        f"data.train={arguments.train}",
+        f"data.eval={arguments.dev}",
+        "data.allow_outside=true",
+        f"seed={seed}",
+        *arguments.overrides,
+    ]
+    start_run(load_config(FINETUNE, known + settings), run)
+
+
+def without_speech(count: int) -> list[Utterance]:
+    """Silence, and white noise from -60 to -10 dB, of 2 to 12 seconds."""
+    source = torch.Generator().manual_seed(0)
+    clips = []
+    for i in range(count):
+        samples = torch.randn(round((2 + 10 * i / count) * SAMPLE_RATE), generator=source)
+        level = 0.0 if i % 4 == 0 else 10 ** (-(10 + 50 * (i * 7 % count) / count) / 20)
+        audio = AudioArray((level * samples).clamp(-1, 1).numpy(), SAMPLE_RATE, "")
+        clips.append(Utterance(f"noise {i}", audio, "", len(samples) / SAMPLE_RATE))
+    return clips
+
+
+def errors(
+    loaded: LoadedModel, speech: Sequence[Utterance], settings: DecodeSettings
+) -> dict[str, Any]:
+    found = evaluate_model(loaded, speech, settings)
+    lines = align(found.references_normalised, found.hypotheses_normalised)
+    quiet = transcribe_set(loaded, without_speech(40), settings)
+    return {
+        "wer": found.wer_normalised.rate,
+        "loops": sum(map(is_loop, lines)),
+        "words without speech": sum(len(text.split()) for text in quiet.texts),
+        "rtfx": found.transcripts.rtfx,
+    }
+
+
+def known_times(utterance: Utterance) -> list[tuple[float, float]]:
+    """When each digit of a row begins and ends, in seconds."""
+    audio: Any = utterance.audio
+    lengths = [each.duration for each in audio.parts]
+    ends = accumulate(p + n for p, n in zip(audio.pauses, lengths, strict=True))
+    return [(end - n, end) for end, n in zip(ends, lengths, strict=True)]
+
+
+def word_times(loaded: LoadedModel, rows: Sequence[Utterance], by_head: bool) -> dict[str, Any]:
+    """The mean distance of the beginnings and ends of words in rows that are heard correctly, and
+    how many seconds of audio are transcribed in a second."""
+    config = loaded.model.config
+    has, config.ctc = config.ctc, by_head
+    recordings = [row.audio.fetch().load() for row in rows]
+    started = time.perf_counter()
+    settings = TranscribeSettings(words=True)
+    found = Transcriber(loaded, settings).transcribe(recordings, lambda _: None)
+    seconds = time.perf_counter() - started
+    config.ctc = has
+    off: list[tuple[float, float]] = []
+    for row, transcript in zip(rows, found, strict=True):
+        words = [*chain.from_iterable(s.words or () for s in transcript.segments)]
+        if [word.text.strip(".,").lower() for word in words] == row.text.split():
+            off += [
+                (abs(word.start - start), abs(word.end - end))
+                for word, (start, end) in zip(words, known_times(row), strict=True)
+            ]
+    return {
+        "words": len(off),
+        "start off by": fmean(start for start, _ in off) if off else None,
+        "end off by": fmean(end for _, end in off) if off else None,
+        "rtfx": sum(map(len, recordings)) / SAMPLE_RATE / seconds,
+    }
+
+
+def measures(
+    loaded: LoadedModel, arguments: argparse.Namespace
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yields the name of each row and what measures it."""
+    options = ReadOptions(allow_outside=True)
+    speech = sample(read_source(arguments.dev, options), arguments.utterances)
+    digits = ConnectedDigits(Path(arguments.digits), 1, arguments.utterances, "dev")
+    rows = digits.eval_utterances()[: arguments.utterances]
+    has = loaded.model.config.ctc
+    for name, told in DECODINGS.items():
+        if has or name == "decoder":
+            yield name, partial(errors, loaded, speech, DecodeSettings(**told))
+    for name, by_head in (("times by cross-attention", False), ("times by the head", True)):
+        if has or not by_head:
+            yield name, partial(word_times, loaded, rows, by_head)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", help="settings of all runs, KEY=VALUE")
+    for name in ("--model", "--train", "--dev", "--digits"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--utterances", type=int, default=300, help="of each set")
+    arguments = parser.parse_intermixed_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for seed in arguments.seeds:
+        for name, settings in RUNS.items():
+            run = arguments.out / f"{name}-{seed}"
+            train(run, settings, seed, arguments)
+            loaded = load_model(run, "last")
+            for row, measure in measures(loaded, arguments):
+                key = f"{name}, seed {seed}, {row}"
+                if key not in results:
+                    results[key] = measure()
+                    path.write_text(json.dumps(results, indent=1))
+    columns = dict.fromkeys(chain.from_iterable(results.values()))
+    rows = [
+        [key, *(f"{found[c]:.4g}" if found.get(c) is not None else "" for c in columns)]
+        for key, found in results.items()
+    ]
+    print(table(["model", *columns], rows))
+
+
+if __name__ == "__main__":
+    main()
