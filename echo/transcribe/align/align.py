@@ -1,0 +1,380 @@
+"""Aligns a long recording with a text of it: which sentences are said, when, and how surely."""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, NamedTuple, Protocol
+
+from echo.checkpoints.load import LoadedModel
+from echo.data.prepare.filter.rules import Reason
+from echo.data.voice import trim
+from echo.evaluate.normaliser import Normaliser, normaliser
+from echo.model.geometry import FRAMES_PER_SECOND
+from echo.model.language import known_languages, spoken_language, written_language
+from echo.support.errors import ConfigError
+from echo.support.settings import Amount, PositiveAmount, Range
+from echo.transcribe.align.anchors import Item, Match, Matching, Place, Words, read_words
+from echo.transcribe.align.cuts import split_at_quietest, split_long
+from echo.transcribe.align.emissions import Emissions, find_emissions
+from echo.transcribe.align.recording import LongRecording
+from echo.transcribe.align.texts import Sentence
+from echo.transcribe.align.timing import NEAR, Clock, TimedText, fit_clock, same_places, windows
+from echo.transcribe.transcribe import Transcriber, TranscribeSettings
+
+logger = logging.getLogger(__name__)
+
+MOST_PROBES, PROBE_EVERY = 8, 150.0  # places to listen to, by the seconds of a recording
+WINDOW = 30.0  # seconds heard at once
+PAUSE = 1.0  # seconds around a sentence in which its cut is looked for
+LONGEST_PAUSE = 2.0  # seconds in a row between its sentences
+LITTLE_VOICE = 0.2  # seconds of voice between sentences that are a noise
+MARGIN = 0.5  # seconds of a pause that stay at the ends of a row
+LEAST_VOICE = 1.0  # seconds of speech without a text that are worth a row
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How texts are aligned, and what is kept."""
+
+    # Rows are sentences joined up to so many seconds; longer sentences are cut.
+    max_seconds: PositiveAmount = 30.0
+    # Least log probability of a token, as the mean over a sentence; None is that for the model's
+    # way of aligning.
+    min_score: Annotated[float, Range(-100, 0)] | None = None
+    # Most errors per word between a sentence and what is heard in its place.
+    max_wer: Amount = 0.9
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a recording, in seconds, and what a model hears there, if it was asked."""
+
+    start: float
+    end: float
+    heard: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Words of a sentence, from one to before another; mostly all of them."""
+
+    sentence: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A part of a text where it is said."""
+
+    part: Part
+    text: str
+    start: float  # seconds, where its voice begins and ends
+    end: float
+    before: float  # seconds, where it is cut from what is before it and after it
+    after: float
+    score: float  # the log probability of a token, as the mean
+    match: Match | None = None  # with what was heard; None if nobody listened
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept together: sentences of one speaker that follow each other."""
+
+    start: float  # seconds
+    end: float
+    text: str
+    speaker: str | None
+    score: float  # the least of the sentences'
+    wer: float | None
+    heard: str | None
+
+    @classmethod
+    def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence]) -> "Row":
+        first, last = parts[0], parts[-1]
+        matches = [part.match for part in parts if part.match is not None]
+        tokens = sum(match.tokens for match in matches)
+        return cls(
+            max(first.before, first.start - MARGIN),
+            min(last.after, last.end + MARGIN),
+            " ".join(part.text for part in parts),
+            sentences[first.part.sentence].speaker,
+            min(part.score for part in parts),
+            sum(match.errors for match in matches) / max(1, tokens) if matches else None,
+            " ".join(word for match in matches for word in match.heard) if matches else None,
+        )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What became of a recording and its text."""
+
+    seconds: float
+    sentences: Sequence[Sentence]
+    kept: list[Aligned]
+    rows: list[Row]  # what is kept, joined
+    rejected: list[Aligned]
+    missing: list[int]  # sentences that nobody says
+    unlabelled: list[Stretch]  # speech that no kept sentence says
+
+
+class Timed(NamedTuple):
+    """A word in a recording. Times are in seconds from its beginning."""
+
+    item: Item
+    start: float
+    end: float
+    logprob: float
+    tokens: int  # 0 if it could not be aligned
+
+
+class Plan(Protocol):
+    """Which words of a text may be said in which piece of a recording."""
+
+    sentences: Sequence[Words]
+    missing: list[int]  # sentences that nobody says
+    is_heard: bool  # whether the model listened to all of it
+
+    def items(self, wrong: Collection[Place] = ()) -> list[list[Item]]:
+        """Returns the words of each piece, without those that are wrong."""
+
+    def match(self, sentence: int, first: int, end: int) -> Match | None:
+        """Returns what is heard for words of a sentence, where that is known."""
+
+
+class Aligner:
+    """A model, and how it aligns texts."""
+
+    def __init__(
+        self,
+        emissions: Emissions,
+        transcriber: Transcriber,
+        normaliser: Normaliser,
+        settings: AlignSettings,
+    ) -> None:
+        self.emissions, self.transcriber = emissions, transcriber
+        self.normaliser, self.settings = normaliser, settings
+        self.longest = min(WINDOW, transcriber.limits.max_frames / FRAMES_PER_SECOND)
+        self.least = emissions.least_score if settings.min_score is None else settings.min_score
+
+    def align(self, path: Path, sentences: Sequence[Sentence]) -> Alignment:
+        """Aligns a recording with its text. Raises DataError where the recording cannot be read."""
+        recording = LongRecording(path)
+        words = [read_words(sentence.text, self.normaliser) for sentence in sentences]
+        plan, pieces = self.by_times(recording, sentences, words) or self.by_words(recording, words)
+        items = plan.items()
+        timed = [self.time(recording, *each) for each in zip(pieces, items, strict=True)]
+        found = self.judge(recording, plan, self.parts(timed), timed)
+        rejected = [each for each in found if each.reasons]
+        kept = [each for each in found if not each.reasons]
+        if rejected:  # they moved the ends of what is beside them
+            wrong = {
+                (each.part.sentence, word)
+                for each in rejected
+                for word in range(each.part.first, each.part.end)
+            }
+            for i, new in enumerate(plan.items(wrong)):
+                if new != items[i]:
+                    timed[i] = self.time(recording, pieces[i], new)
+            again = self.judge(recording, plan, [each.part for each in kept], timed)
+            kept = [replace(each, reasons=()) for each in again]
+        return Alignment(
+            recording.seconds,
+            sentences,
+            kept,
+            self.rows(recording, sentences, kept),
+            rejected,
+            plan.missing,
+            self.unlabelled(recording, plan, kept, timed),
+        )
+
+    def by_words(
+        self, recording: LongRecording, words: Sequence[Words]
+    ) -> tuple[Plan, Sequence[Stretch]]:
+        """Listens to a recording, and finds the text in what is heard."""
+        pieces = self.hear(recording, recording.pieces(self.longest))
+        heard = [read_words(piece.heard or "", self.normaliser) for piece in pieces]
+        return Matching(words, heard), pieces
+
+    def by_times(
+        self, recording: LongRecording, sentences: Sequence[Sentence], words: Sequence[Words]
+    ) -> tuple[Plan, Sequence[Stretch]] | None:
+        """Cuts a recording by the times of its text; None where it has none that fit."""
+        if any(each.start is None for each in sentences):
+            return None
+        clock = self.clock(recording, sentences, words)
+        longest = max(end - start for start, end in (each.times() for each in sentences))
+        if clock is None or clock.rate * longest > self.longest - 2 * NEAR:
+            why = "does not fit" if clock is None else f"has lines of {longest:.0f} s"
+            logger.warning("%s: the time of its text %s, and is not used", recording.audio, why)
+            return None
+        logger.info("%s: the times of its text: %s", recording.audio, clock)
+        corrected = [clock.correct(each) for each in sentences]
+        found = [*windows(recording, corrected, self.longest)]
+        return TimedText(words, found), [Stretch(each.start, each.end) for each in found]
+
+    def clock(
+        self, recording: LongRecording, sentences: Sequence[Sentence], words: Sequence[Words]
+    ) -> Clock | None:
+        """Listens to a few places, and returns how the times of the text fit there."""
+        number = min(MOST_PROBES, 1 + int(recording.seconds / PROBE_EVERY))
+        middles = [(i + 0.5) * recording.seconds / number for i in range(number)]
+        half = self.longest / 2
+        places = ((max(0.0, at - half), min(recording.seconds, at + half)) for at in middles)
+        said: list[tuple[str, float]] = []
+        for piece in self.hear(recording, places):
+            heard = read_words(piece.heard or "", self.normaliser)
+            items = [Item(0, word) for word in heard.spelled]
+            timed = self.time(recording, piece, items)
+            said += [
+                (token, (timed[owner].start + timed[owner].end) / 2)
+                for token, owner in zip(heard.tokens, heard.owners, strict=True)
+            ]
+        told: list[tuple[str, float]] = []
+        for sentence, own in zip(sentences, words, strict=True):
+            start, end = sentence.times()
+            told += [
+                (token, start + (end - start) * (i + 0.5) / len(own.tokens))
+                for i, token in enumerate(own.tokens)
+            ]
+        return fit_clock(same_places(told, said))
+
+    def hear(
+        self, recording: LongRecording, places: Iterable[tuple[float, float]]
+    ) -> list[Stretch]:
+        """Transcribes places of a recording, given by their start and end in seconds."""
+        found: list[Stretch] = []
+        iterator = iter(places)
+        while batch := [
+            (place, recording.samples(*place))
+            for place in islice(iterator, self.transcriber.settings.batch_size)
+        ]:
+            heard = self.transcriber.transcribe([samples for _, samples in batch], lambda _: None)
+            found += [
+                Stretch(*place, transcript.text)
+                for (place, _), transcript in zip(batch, heard, strict=True)
+            ]
+        return found
+
+    def time(self, recording: LongRecording, piece: Stretch, items: Sequence[Item]) -> list[Timed]:
+        """Returns when the words of a piece are said."""
+        if not items:
+            return []
+        align = self.emissions.listen(recording.samples(piece.start, piece.end))
+        said = align([item.text for item in items])
+        if said is None:
+            return [Timed(item, piece.start, piece.end, 0.0, 0) for item in items]
+        return [
+            Timed(item, piece.start + each.start, piece.start + each.end, *each[2:])
+            for item, each in zip(items, said, strict=True)
+        ]
+
+    def parts(self, timed: Sequence[Sequence[Timed]]) -> list[Part]:
+        """Returns the sentences, those that take too long in parts."""
+        found: list[Part] = []
+        sentences: dict[int, list[Timed]] = {}
+        for each in chain(*timed):
+            if each.item.place is not None:
+                sentences.setdefault(each.item.place[0], []).append(each)
+        for sentence, words in sentences.items():
+            cuts = split_long([(w.start, w.end) for w in words], self.settings.max_seconds)
+            found += [Part(sentence, *cut) for cut in cuts]
+        return found
+
+    def judge(
+        self,
+        recording: LongRecording,
+        plan: Plan,
+        parts: Sequence[Part],
+        timed: Sequence[Sequence[Timed]],
+    ) -> list[Aligned]:
+        """Returns where each part is said, and why it is not kept, if it is not."""
+        words = [*chain(*timed)]
+        at = {each.item.place: i for i, each in enumerate(words)}
+        found = []
+        for part in parts:
+            first, last = at[part.sentence, part.first], at[part.sentence, part.end - 1]
+            own = words[first : last + 1]
+            start, end = own[0].start, own[-1].end
+            previous = words[first - 1].end if first else 0.0
+            following = words[last + 1].start if last + 1 < len(words) else recording.seconds
+            before = recording.quietest(max(previous, start - PAUSE), start)
+            after = recording.quietest(end, min(following, end + PAUSE))
+            tokens = sum(word.tokens for word in own)
+            score = sum(word.logprob for word in own) / tokens if tokens else float("-inf")
+            match = plan.match(part.sentence, part.first, part.end)
+            text = " ".join(plan.sentences[part.sentence].spelled[part.first : part.end])
+            voice = recording.edges(before, after)
+            found.append(Aligned(part, text, *voice, before, after, score, match))
+        return [replace(each, reasons=tuple(self.reasons(each))) for each in found]
+
+    def reasons(self, found: Aligned) -> list[Reason]:
+        reasons = []
+        if found.score == float("-inf"):
+            reasons.append(Reason("length", "", "has more words than can be said there"))
+        elif found.score < self.least:
+            what = f"its tokens have a log probability of {found.score:.2f}, under {self.least:g}"
+            reasons.append(Reason("score", round(found.score, 3), what))
+        if found.match is not None and (wer := found.match.wer) > self.settings.max_wer:
+            what = f"{wer:.0%} of its words are not what is heard"
+            reasons.append(Reason("wer", round(wer, 3), what))
+        return reasons
+
+    def rows(
+        self, recording: LongRecording, sentences: Sequence[Sentence], kept: Sequence[Aligned]
+    ) -> list[Row]:
+        """Joins what is kept up to the longest row, where nothing else is said in between."""
+        joined: list[list[Aligned]] = []
+        for each in kept:
+            last = joined[-1] if joined else []
+            if last and (
+                sentences[last[-1].part.sentence].speaker == sentences[each.part.sentence].speaker
+                and each.after - last[0].before <= self.settings.max_seconds
+                and each.start - last[-1].end <= LONGEST_PAUSE
+                and recording.voiced_seconds(last[-1].after, each.before) < LITTLE_VOICE
+            ):
+                last.append(each)
+            else:
+                joined.append([each])
+        return [Row.of(parts, sentences) for parts in joined]
+
+    def unlabelled(
+        self,
+        recording: LongRecording,
+        plan: Plan,
+        kept: Sequence[Aligned],
+        timed: Sequence[Sequence[Timed]],
+    ) -> list[Stretch]:
+        """Returns where there is a voice but nothing is kept, in parts: of what the model listened
+        to, those in which it heard words."""
+        heard = [each for each in chain(*timed) if each.item.place is None]
+        starts = [0.0, *(each.after for each in kept)]
+        ends = [*(each.before for each in kept), recording.seconds]
+        found = []
+        for start, end in zip(starts, ends, strict=True):
+            if recording.voiced_seconds(start, end) < LEAST_VOICE:
+                continue
+            for part in split_at_quietest(recording, start, end, self.settings.max_seconds):
+                a, b = trim(*part, recording.voice)
+                text = [w.item.text for w in heard if part[0] <= (w.start + w.end) / 2 < part[1]]
+                if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):
+                    found.append(Stretch(a, b, " ".join(filter(None, text))))
+        return found
+
+
+def aligner_of(
+    loaded: LoadedModel, source: str, settings: AlignSettings, int8: bool = False
+) -> Aligner:
+    """Returns a model as an aligner. ConfigError, which begins with `source`, where the model
+    cannot align, or is multilingual and was told no language."""
+    generation = loaded.model.generation_config
+    if known_languages(generation) and spoken_language(generation) is None:
+        raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
+    normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
+    emissions = find_emissions(loaded, normalise, source)
+    language = spoken_language(generation) if known_languages(generation) else None
+    transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8))
+    return Aligner(emissions, transcriber, normalise, settings)

@@ -1,0 +1,110 @@
+"""Sentences are found where they are said, and nothing else is kept."""
+
+import random
+
+import pytest
+import soundfile
+
+from echo.model.geometry import SAMPLE_RATE
+from echo.transcribe.align.recording import HELD
+from echo.transcribe.align.texts import Sentence
+from tests.transcribe.align.tones import PAUSE, aligner, sentence, speak
+
+
+def recorded(folder, texts):
+    samples, times = speak(texts)
+    path = folder / "talk.wav"
+    soundfile.write(path, samples, SAMPLE_RATE)
+    return path, times
+
+
+def check_places(found, times, said):
+    """Each sentence that is kept is where it is said, and cut in the pauses around it."""
+    for each in found.kept:
+        start, end = times[said[each.text]]
+        assert start - PAUSE <= each.before <= start
+        assert end <= each.after <= end + PAUSE
+        assert each.start == pytest.approx(start, abs=0.05)
+        assert each.end == pytest.approx(end, abs=0.05)
+
+
+def test_faults_of_a_plain_text_are_found(tmp_path):
+    """Of a recording that is longer than what is in memory at a time."""
+    texts = [sentence(i) for i in range(120)]
+    path, times = recorded(tmp_path, texts)
+    said = {text: i for i, text in enumerate(texts)}
+    assert times[-1][1] > HELD
+    lacking, added = {7, 8, 60}, {20: sentence(900), 61: sentence(901)}
+    written = []
+    for i, text in enumerate(texts):
+        written += [added[i]] if i in added else []
+        written += [] if i in lacking else [text]
+    own = aligner(max_seconds=5)
+    found = own.align(path, [Sentence(text) for text in written])
+    assert {each.text for each in found.kept} == {*texts} - {texts[i] for i in lacking}
+    assert [written[i] for i in found.missing] == [added[20]]
+    # Where another sentence is said, it is judged by its score.
+    assert [each.text for each in found.rejected] == [added[61]]
+    assert [reason.rule for reason in found.rejected[0].reasons] == ["score", "wer"]
+    check_places(found, times, said)
+    unlabelled = [(times[7][0], times[8][1]), times[60]]
+    assert [(s.start, s.end) for s in found.unlabelled] == [
+        pytest.approx(each, abs=0.06) for each in unlabelled
+    ]
+    assert [s.heard for s in found.unlabelled] == [f"{texts[7]} {texts[8]}", texts[60]]
+    assert own.emissions.longest <= 30 * SAMPLE_RATE
+    assert own.transcriber.seconds == pytest.approx(found.seconds)  # heard once
+
+
+def test_times_that_are_off_are_corrected(tmp_path):
+    """The text is late, and its clock runs fast. Most of the recording is not transcribed."""
+    texts = [sentence(i) for i in range(300)]
+    path, times = recorded(tmp_path, texts)
+    said = {text: i for i, text in enumerate(texts)}
+    rng = random.Random(0)
+
+    def told(seconds):
+        return (seconds + 40) * 1.02 + rng.uniform(-0.3, 0.3)
+
+    lines = [
+        Sentence(text, None, told(a), told(b)) for text, (a, b) in zip(texts, times, strict=True)
+    ]
+    wrong = lines[50]
+    lines[50] = Sentence(sentence(900), None, wrong.start, wrong.end)
+    del lines[100]
+    own = aligner()
+    found = own.align(path, lines)
+    assert {each.text for each in found.kept} == {*texts} - {texts[50], texts[100]}
+    assert [each.text for each in found.rejected] == [sentence(900)]
+    assert [reason.rule for reason in found.rejected[0].reasons] == ["score"]
+    check_places(found, times, said)
+    assert len(found.unlabelled) == 2
+    assert own.transcriber.seconds < found.seconds / 2
+
+
+def test_times_of_another_recording_are_not_used(tmp_path, caplog):
+    texts = [sentence(i) for i in range(40)]
+    path, times = recorded(tmp_path, texts)
+    rng = random.Random(0)
+    starts = sorted(rng.uniform(0, 1000) for _ in texts)
+    found = aligner().align(
+        path, [Sentence(t, None, a, a + 1) for t, a in zip(texts, starts, strict=True)]
+    )
+    assert "does not fit, and is not used" in caplog.text
+    assert [each.text for each in found.kept] == texts
+    check_places(found, times, {text: i for i, text in enumerate(texts)})
+
+
+def test_rows_are_joined_and_long_sentences_cut(tmp_path):
+    texts = [sentence(i, 12) for i in range(12)]
+    path, _times = recorded(tmp_path, texts)
+    one = [Sentence(" ".join(texts[:6])), *map(Sentence, texts[6:])]  # of 28 s, and others of 4
+    found = aligner(max_seconds=10).align(path, one)
+    assert " ".join(row.text for row in found.rows) == " ".join(texts)
+    assert all(row.end - row.start <= 10 + 2 * PAUSE for row in found.rows)
+    assert len(found.rows) < len(found.kept) + 1 <= 13
+    for row, following in zip(found.rows, found.rows[1:], strict=False):
+        assert row.end <= following.start
+    speakers = [Sentence(text, str(i % 2)) for i, text in enumerate(texts)]
+    found = aligner(max_seconds=30).align(path, speakers)
+    assert [row.text for row in found.rows] == texts  # who speaks changes with each

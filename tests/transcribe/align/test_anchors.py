@@ -1,0 +1,116 @@
+"""Texts are matched with what is heard word by word, whatever either of them lacks."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echo.evaluate.normaliser import normaliser
+from echo.transcribe.align.anchors import Matching, read_words
+
+ENGLISH = normaliser("en", SimpleNamespace(english_spelling_normalizer={"colour": "color"}))
+BASIC = normaliser("de", None)
+
+
+def matching(sentences, pieces, normalise=ENGLISH):
+    return Matching(
+        *([read_words(text, normalise) for text in side] for side in (sentences, pieces))
+    )
+
+
+def shown(items):
+    return [
+        " ".join(item.text if item.place else f"({item.text})" for item in piece) for piece in items
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "owners"),
+    [
+        ("Twenty-five men, didn't", "25 men did not", (0, 1, 2, 2)),
+        ("the twenty five — men", "the 25 men", (0, 2, 4)),
+        ("um, colour!", "color", (1,)),
+        ("—", "", ()),
+        ("", "", ()),
+    ],
+)
+def test_words_keep_their_spelling_beside_the_normaliser_s(text, tokens, owners):
+    found = read_words(text, ENGLISH)
+    assert " ".join(found.spelled) == text
+    assert " ".join(found.tokens) == tokens
+    assert len(found.owners) == len(found.tokens)
+    if owners:
+        assert found.owners[0] == owners[0]
+        assert all(0 <= owner < len(found.spelled) for owner in found.owners)
+
+
+def test_spoken_and_written_numbers_match():
+    found = matching(["It cost twenty five dollars, in colour"], ["it cost $25 in color"])
+    assert found.match(0).errors == 0
+    assert shown(found.items()) == ["It cost twenty five dollars, in colour"]
+
+
+def test_what_nobody_says_is_missing_and_what_is_said_stands_beside_the_text():
+    sentences = ["a b c d", "nobody says one word of this", "e f g h"]
+    found = matching(sentences, ["a b c", "d x y z e f g h"], BASIC)
+    assert found.missing == [1]
+    assert shown(found.items()) == ["a b c", "d (x) (y) (z) e f g h"]
+    assert found.match(0).wer == found.match(2).wer == 0
+
+
+def test_one_or_two_words_that_the_model_believes_to_hear_are_not_aligned():
+    found = matching(["a b c d e f"], ["a b c x y d e f"], BASIC)
+    assert shown(found.items()) == ["a b c d e f"]
+    assert found.match(0).errors == 2
+    assert found.match(0).heard == tuple("abcxydef")
+    assert found.match(0, 3, 6) == found.match(0, 3)
+    assert found.match(0, 3).heard == tuple("def")
+
+
+def test_a_word_that_equals_an_earlier_one_by_chance_is_where_its_sentence_is():
+    said = "the i j k l m n o p q the a b c d"
+    for text, heard, expected in (
+        ("the a b c d", said, 9),
+        ("d c b a the", " ".join(reversed(said.split())), 0),
+    ):
+        [items] = matching([text], [heard], BASIC).items()
+        places = [i for i, item in enumerate(items) if item.place]
+        assert [items[i].text for i in places] == text.split()
+        assert places[-1] - places[0] == len(places) - 1, heard
+        assert (places[0] >= expected) or expected == 0
+
+
+def test_what_was_heard_stands_for_words_that_are_wrong():
+    found = matching(["a b c", "r s", "d e f"], ["a b c x y d e f"], BASIC)
+    wrong = {(1, 0), (1, 1)}
+    assert shown(found.items()) == ["a b c r s d e f"]
+    assert shown(found.items(wrong)) == ["a b c (x) (y) d e f"]
+
+
+def test_words_for_which_nothing_was_heard_stay_in_their_sentence():
+    found = matching(["a b c d e f", "g h i"], ["a b c", "", "f g h i"], BASIC)
+    assert shown(found.items()) == ["a b c d e", "", "f g h i"]
+
+
+SIDES = st.lists(st.lists(st.sampled_from("abcde"), max_size=6).map(" ".join), max_size=5)
+
+
+@given(SIDES, SIDES)
+def test_every_word_that_is_not_missing_is_aligned_once_in_order(sentences, pieces):
+    found = matching(sentences, pieces or [""], BASIC)
+    places = [item.place for piece in found.items() for item in piece if item.place]
+    assert places == [
+        (i, j)
+        for i, text in enumerate(sentences)
+        if i not in found.missing
+        for j in range(len(text.split()))
+    ]
+    heard = [word for text in pieces for word in text.split()]
+    beside = iter(heard)
+    assert all(item.text in beside for piece in found.items() for item in piece if not item.place)
+
+
+def test_a_language_without_spaces_is_matched_by_letters():
+    found = matching(["你好吗", "再见"], ["你好", "吗再见"], normaliser("zh", None))
+    assert shown(found.items()) == ["你 好", "吗 再 见"]
