@@ -99,7 +99,7 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
     raise DataError(f"no {role} column: expected {wanted}, found {have}")
 
 
-def text_of(record: Record, key: str | None, is_needed: bool) -> str:
+def text_of(record: Record, key: str | None, is_needed: bool = True) -> str:
     """Returns the transcript. An empty one says that nobody speaks; a missing one says nothing."""
     text = None if key is None else record[key]
     if text is None:
