@@ -117,6 +117,7 @@ def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOpti
 
 def corrected(row: Row, correction: Correction) -> Row:
     column = row.columns.among(row.record).text
+    assert column is not None, "each row must have a text"
     texts = {column: correction.after, BEFORE: correction.before}
     return replace(row, record={**row.record, **texts})
 
