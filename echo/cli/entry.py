@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Check, show, correct, split and convert data sets.",
+    help="Check, show, correct, split, label and convert data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -55,7 +55,10 @@ data_app.command()(data.shard)
 data_app.command()(data.convert)
 data_app.command()(data.split)
 data_app.command()(data.filter)
+data_app.command()(data.label)
 data_app.command()(aligning.align)
+
+SHARED = ("train", "resume", "label")  # commands that run in several processes
 
 
 def print_version(wanted: bool) -> None:
@@ -65,7 +68,7 @@ def print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def only_training_is_shared(
+def set_up(
     context: typer.Context,
     version: Annotated[
         bool,
@@ -75,9 +78,18 @@ def only_training_is_shared(
     ] = False,
 ) -> None:
     """Raises ConfigError where several processes were started for a command that runs in one."""
+    if context.invoked_subcommand != "data":  # whose commands are checked below
+        check_shared(context)
+
+
+@data_app.callback()
+def check_shared(context: typer.Context) -> None:
     command = context.invoked_subcommand
-    if process_count() > 1 and command not in ("train", "resume"):
-        raise ConfigError(f"{command} runs in one process; only train and resume run in several")
+    if process_count() > 1 and command not in SHARED:
+        raise ConfigError(
+            f"{command} runs in one process; only {', '.join(SHARED[:-1])} and data {SHARED[-1]} "
+            "run in several"
+        )
 
 
 class VisibleFormatter(logging.Formatter):

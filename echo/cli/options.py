@@ -50,6 +50,13 @@ Task = Annotated[
         "it was trained for."
     ),
 ]
+Vad = Annotated[
+    Literal["energy", "silero"],
+    typer.Option(
+        help="What tells speech from other sounds: how loud it is, or Silero's detector, of the "
+        "extra vad."
+    ),
+]
 AudioColumn = Annotated[
     str | None,
     typer.Option(help="Column of the recordings; by default one of the usual names."),

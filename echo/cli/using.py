@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task
+from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task, Vad
 
 
 def transcribe(
@@ -60,6 +60,7 @@ def transcribe(
             "--int8", help="Compute linear layers in 8-bit integers, which is faster on a CPU."
         ),
     ] = False,
+    vad: Vad = "energy",
     max_line_width: Annotated[
         int | None,
         typer.Option(min=1, help="Most characters in a line of srt and vtt; by default 42."),
@@ -93,7 +94,9 @@ def transcribe(
     from echo.transcribe.subtitles import Layout
     from echo.transcribe.transcribe import TranscribeSettings, transcribe_into
 
-    settings = TranscribeSettings(beams, language, task, words, batch_size, prompt, hotwords, int8)
+    settings = TranscribeSettings(
+        beams, language, task, words, batch_size, prompt, hotwords, int8, vad
+    )
     loaded = load_model(model, checkpoint)
     transcribe_into(out, loaded, paths, kinds, settings, True, Layout(**layout), channel)
     print(f"The transcripts are in {out}/")

@@ -40,9 +40,15 @@ class Hearing:
 
     model: str
     which: str
+    key: str  # of the model's files
     data: str  # the source of the rows
     file: Path | None = None
     progress: bool = False
+
+    @classmethod
+    def of(cls, model: str, which: str, data: str, file: Path | None, progress: bool) -> "Hearing":
+        """Raises DataError if there is no such model."""
+        return cls(model, which, model_key(model, which), data, file, progress)
 
     def __call__(self, rows: Mapping[int, Measured], wanted: Sequence[int]) -> dict[int, Heard]:
         if run := trained_on(self.model, self.data, [row.utterance for row in rows.values()]):
@@ -51,9 +57,9 @@ class Hearing:
                 self.model,
                 run,
             )
-        kept, model = KeptLines(self.file), model_key(self.model, self.which)
+        kept = KeptLines(self.file)
         row_keys = {i: key_of(rows[i].utterance) for i in wanted}
-        keys = {i: f"{model} {key}" for i, key in row_keys.items() if key is not None}
+        keys = {i: f"{self.key} {key}" for i, key in row_keys.items() if key is not None}
         found = {i: Heard(**kept.entries[k]) for i, k in keys.items() if k in kept.entries}
         pending = [i for i in wanted if i not in found]
         if not pending:

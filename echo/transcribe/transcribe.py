@@ -28,7 +28,8 @@ from echo.data.features import log_mel
 from echo.data.loading import evaluation_batches
 from echo.data.tokenizer import prompt_ids, special_ids, timestamp_ids
 from echo.data.utterance import Utterance
-from echo.data.voice import has_voice, split_at_quiet, trim, voiced
+from echo.data.vad import Vad, find_voice
+from echo.data.voice import split_at_quiet, trim
 from echo.evaluate.decoding import decode_with_confidence
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.language import (
@@ -82,6 +83,8 @@ class TranscribeSettings:
     hotwords: str | None = None
     # Whether linear layers are computed in 8-bit integers, on a CPU.
     int8: bool = False
+    # What tells speech from other sounds: how loud it is, or Silero's detector, of the extra vad.
+    vad: Vad = "energy"
 
 
 DEFAULTS = TranscribeSettings()
@@ -109,6 +112,8 @@ def transcribe_into(
     recordings = [audio for audio, _ in heard]
     for index, result in transcribe_files(loaded, recordings, settings, progress):
         if isinstance(result, Transcript):
+            if not result.segments:
+                logger.warning("%s: no speech is found in it", recordings[index])
             write_transcript(result, folder, names[index], formats, layout)
         else:
             logger.error("%s", result)
@@ -176,10 +181,7 @@ def transcribe_files(
             transcripts = transcriber.transcribe(list(samples.values()), advance)
             done += sum(durations[i] for i in batch)
             advance(0)
-            for index, transcript in zip(samples, transcripts, strict=True):
-                if not transcript.segments:
-                    logger.warning("%s: no speech is found in it", recordings[index])
-                yield index, transcript
+            yield from zip(samples, transcripts, strict=True)
 
 
 class Transcriber:
@@ -192,6 +194,7 @@ class Transcriber:
         self.tokenizer = loaded.tokenizer
         self.settings = settings
         self.limits = Limits.of(loaded.model.config)
+        self.voiced = find_voice(settings.vad)
         known = loaded.model.generation_config
         self.special = special_ids(self.tokenizer)
         self.has_timestamps = knows_timestamps(loaded)
@@ -251,7 +254,7 @@ class Transcriber:
     ) -> list[Transcript]:
         """Transcribes recordings (samples,) at 16 kHz together. `progress` is told how many seconds
         of them all are done."""
-        voiced = [i for i, samples in enumerate(recordings) if has_voice(samples)]
+        voiced = [i for i, samples in enumerate(recordings) if self.voiced(samples).any()]
         decode = self.decode_windows if self.has_timestamps else self.decode_pieces
         heard = [recordings[i] for i in voiced]
         transcripts = decode(heard, progress)
@@ -270,7 +273,7 @@ class Transcriber:
         for i, samples in enumerate(recordings):
             for begin, end in split_at_quiet(samples, self.limits.max_frames * HOP_LENGTH):
                 piece = samples[begin:end]
-                if has_voice(piece):
+                if self.voiced(piece).any():
                     audio = AudioArray(piece.numpy(), SAMPLE_RATE, "")
                     seconds = len(piece) / SAMPLE_RATE
                     place = {"recording": i, "start": begin / SAMPLE_RATE}
@@ -336,7 +339,7 @@ class Transcriber:
         """The segments that `generate` found, without those that hold no words or voice, and with
         their times trimmed to the voice."""
         duration = len(samples) / SAMPLE_RATE
-        voice = voiced(samples)
+        voice = self.voiced(samples)
         language = self.spoken
         if found:
             language = self.heard_language(found[0]["result"]["sequences"]) or language
@@ -347,7 +350,7 @@ class Transcriber:
             text = self.tokenizer.decode(segment["tokens"], skip_special_tokens=True)
             first, last = (round(second * SAMPLE_RATE) for second in (start, end))
             around = samples[max(0, first - AROUND) : last + AROUND]
-            if not (start < end and is_text(text) and has_voice(around)):
+            if not (start < end and is_text(text) and self.voiced(around).any()):
                 continue
             words = None
             if self.settings.words:

@@ -137,7 +137,7 @@ def main() -> None:
     folder = options.out / "filtered"
     hear = None
     if options.model:
-        hear = Hearing(options.model, "best", data, options.out / "heard.jsonl", progress=True)
+        hear = Hearing.of(options.model, "best", data, options.out / "heard.jsonl", progress=True)
     found = filter_source(
         data, ReadOptions(), FilterSettings(), folder, workers=2, hear=hear, progress=True
     )

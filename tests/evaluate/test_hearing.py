@@ -75,7 +75,7 @@ def test_rows_are_heard_once(tmp_path: Path) -> None:
     rows = [{"audio_filepath": name, "text": "ab"} for name in ("a.wav", "long.wav", "a.wav")]
     spec = write_manifest(tmp_path / "rows.jsonl", *rows)
     measured = dict(enumerate(measure_rows(read_source(spec), None, 0)))
-    hearing = Hearing(str(whisper), "best", spec, tmp_path / "heard.jsonl")
+    hearing = Hearing.of(str(whisper), "best", spec, tmp_path / "heard.jsonl", progress=False)
     first = hearing(measured, [0, 1])
     assert list(first) == [0]
     kept = (tmp_path / "heard.jsonl").read_text()

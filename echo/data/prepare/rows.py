@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from echo.data.audio import Audio, AudioFile
 from echo.data.sources import ReadOptions, Row, scan_rows
+from echo.data.sources.member import MEMBER, Member
 from echo.data.sources.read import MAX_WARNINGS
-from echo.data.sources.row import checked
+from echo.data.sources.row import AUDIO, checked
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 from echo.support.progress import progress_bar
@@ -41,13 +43,21 @@ def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utteranc
 
 
 def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
-    """Returns a row as a line of a manifest in a folder (resolved), with all its columns. One that
-    is new says what else depended on the place or would have to be read again: id and duration.
+    """Returns a row as a line of a manifest; see `manifest_record`."""
+    record = manifest_record(row, utterance, folder)
+    return ENCODER.encode(record) + "\n"
+
+
+def manifest_record(row: Row, utterance: Utterance, folder: Path) -> dict[str, Any]:
+    """Returns a row of a manifest in a folder (resolved), with all its columns. One that is new
+    says what else depended on the place or would have to be read again: id and duration.
 
     Raises:
-        DataError: the recording is no file, which alone a manifest can name.
+        DataError: the recording is neither a file nor in a tar shard, which alone a manifest can
+            name.
     """
-    path = file_path(utterance.audio)
+    whole = utterance.audio.whole()
+    path = whole.path if isinstance(whole, AudioFile | Member) else None
     if path is None:
         raise DataError(
             f"{row.where}: its recording is not a file of its own, which a manifest could name: "
@@ -55,14 +65,19 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
         )
     record = {key: value for key, value in row.record.items() if not isinstance(value, bytes)}
     column = row.columns.among(row.record).audio
-    is_absolute = str(row.record[column]).startswith(os.sep)
+    if isinstance(row.record[column], Member):
+        record[AUDIO[0]] = str(record.pop(column).path)
+        column = AUDIO[0]
+    if isinstance(whole, Member):
+        record[MEMBER] = whole.record()
+    is_absolute = str(record[column]).startswith(os.sep)
     record[column] = str(path) if is_absolute else path_from(folder, path)
     record["id"] = utterance.id
     if record.get("duration") in (None, ""):
         record["duration"] = utterance.duration
     if "recording" in utterance.extra:  # by which parts are named that have no id
         record["recording"] = utterance.extra["recording"]
-    return ENCODER.encode(record) + "\n"
+    return record
 
 
 def file_path(audio: Audio) -> Path | None:

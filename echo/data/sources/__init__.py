@@ -5,6 +5,7 @@ from echo.data.sources.read import (
     read_source,
     register_source,
     scan_rows,
+    scan_shards,
     scan_source,
     stream_source,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "read_source",
     "register_source",
     "scan_rows",
+    "scan_shards",
     "scan_source",
     "stream_source",
 ]

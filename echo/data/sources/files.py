@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from echo.data.audio import AudioFile
+from echo.data.audio import Audio, AudioFile
+from echo.data.sources.member import member_of
 from echo.data.sources.row import Record, storable
 from echo.support.errors import DataError
 from echo.support.files import folder_of, leads_into, refuse_pipe
@@ -25,14 +26,15 @@ class Recordings:
     roots: tuple[Path, ...]
     allow_outside: bool = False
 
-    def of(self, record: Record, column: str) -> AudioFile:
-        """Returns the recording whose path the record's audio column gives, or raises DataError."""
+    def of(self, record: Record, column: str) -> Audio:
+        """Returns the recording whose path the record's audio column gives, or the one that it
+        means in a tar shard of that path. DataError where there is none."""
         name = record[column]
         if not isinstance(name, str) or not name:
             raise DataError(f"{column!r} must be a path, not {reprlib.repr(name)}")
         path = self.find(name)
         storable(name, column)
-        return AudioFile(path)
+        return member_of(record, path) or AudioFile(path)
 
     def find(self, name: str) -> Path:
         """Returns the recording of that name, relative to one of the folders or absolute. DataError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echo.data.audio import AudioFile
+from echo.data.audio import Audio
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import CHANNEL, Record, Row, Rows
@@ -49,7 +49,8 @@ class KaldiReader(Reader):
                     problems.append(DataError(f"{line.where}: {name} has {line.key!r} twice"))
             return lines
 
-        texts = table(TEXT, needed=True)
+        needs_text = options.columns.needs_text
+        texts = table(TEXT, needs_text)
         recordings = table(RECORDINGS, needed=True)
         segments = table(SEGMENTS)
         has_segments = (folder / SEGMENTS).is_file()
@@ -57,7 +58,7 @@ class KaldiReader(Reader):
         durations, genders = table(DURATIONS), table(GENDERS)
         files = Recordings((folder, Path()), (folder.resolve(),), options.allow_outside)
 
-        def find(record: Record, column: str) -> AudioFile:
+        def find(record: Record, column: str) -> Audio:
             line = recordings.get(record["recording"])
             if line is None:
                 raise DataError(f"{RECORDINGS} has no recording {record['recording']!r}")
@@ -67,14 +68,14 @@ class KaldiReader(Reader):
         for line in (segments if has_segments else recordings).values():
             try:
                 record: dict[str, Any] = part(line) if has_segments else {"recording": line.key}
-                if line.key not in texts:
+                if needs_text and line.key not in texts:
                     raise DataError(f"{folder / TEXT} has no line for {line.key!r}")
             except DataError as error:
                 yield DataError(f"{line.where}: {error}")
                 continue
             told = recordings.get(record["recording"])
             record |= {"id": line.key, "audio": told.rest if told else ""}
-            record["text"] = texts[line.key].rest
+            record["text"] = texts[line.key].rest if line.key in texts else None
             if line.key in speakers:
                 speaker = speakers[line.key].rest
                 # Kaldi needs a speaker for each utterance: where it is not known, its own id.
@@ -86,7 +87,7 @@ class KaldiReader(Reader):
             if not has_segments and line.key in durations:
                 with suppress(ValueError):
                     record["duration"] = float(durations[line.key].rest)
-            yield Row(line.where, record, find)
+            yield Row(line.where, record, find, options.columns)
         found = segments if has_segments else recordings
         for key, line in texts.items():
             if key not in found:

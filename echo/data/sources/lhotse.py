@@ -74,7 +74,7 @@ class LhotseReader(Reader):
                 yield (
                     DataError(f"{where}: {row}")
                     if isinstance(row, DataError)
-                    else Row(where, row, files.of)
+                    else Row(where, row, files.of, options.columns)
                 )
         yield from problems
 

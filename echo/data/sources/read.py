@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from echo.data.columns import Utterances
@@ -15,6 +16,7 @@ from echo.data.sources.lhotse import LhotseReader
 from echo.data.sources.librispeech import LibriSpeechReader
 from echo.data.sources.manifest import ManifestReader
 from echo.data.sources.reader import AS_USUAL, Reader, ReadOptions
+from echo.data.sources.recordings import RecordingsReader
 from echo.data.sources.row import Row, Rows, utterances
 from echo.data.sources.table import TableReader
 from echo.data.sources.tar import TarReader
@@ -107,11 +109,23 @@ def scan_rows(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Row | Data
     check(options, "options")
     empty = True
     with system_errors(spec):
-        for row in find_reader(spec).read(spec, options):
+        for row in find_reader(spec, options).read(spec, options):
             empty = False
             yield row
     if empty:
         raise DataError(f"{spec}: holds no utterances")
+
+
+def scan_shards(spec: str, options: ReadOptions, rows: int) -> Iterator[Rows]:
+    """Yields a source in parts that are always the same: the shards of one that is read shard by
+    shard, and else so many rows at a time. Arguments and errors as for `scan_source`."""
+    with system_errors(spec):
+        if (shards := find_reader(spec, options).shards(spec, options)) is not None:
+            yield from shards
+            return
+    found = scan_rows(spec, options)
+    while part := list(islice(found, rows)):
+        yield part
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ def stream_source(spec: str, options: ReadOptions = AS_USUAL) -> list[UtteranceS
         DataError: the source cannot be found or opened.
     """
     with system_errors(spec):
-        shards = find_reader(spec).shards(spec, options)
+        shards = find_reader(spec, options).shards(spec, options)
     return None if shards is None else [UtteranceShard(rows) for rows in shards]
 
 
@@ -141,9 +155,10 @@ def register_source(reader: Reader) -> None:
     READERS.insert(0, reader)
 
 
-def find_reader(spec: str) -> Reader:
+def find_reader(spec: str, options: ReadOptions = AS_USUAL) -> Reader:
     """Returns the first reader that takes a source, or raises DataError with a hint."""
-    if found := next((reader for reader in READERS if reader.takes(spec)), None):
+    readers = READERS if options.columns.needs_text else [*READERS, RecordingsReader()]
+    if found := next((reader for reader in readers if reader.takes(spec)), None):
         return found
     suffixes = [suffix for reader in READERS for suffix in reader.suffixes]
     path = Path(spec)

@@ -49,7 +49,7 @@ class Keys(NamedTuple):
     """The columns found in one table or row."""
 
     audio: str
-    text: str
+    text: str | None
     speaker: str | None
 
 
@@ -60,19 +60,24 @@ class Columns:
     audio: str | None = None
     text: str | None = None
     speaker: str | None = None
+    needs_text: bool = True  # whether each row must have a text; without one it is read as ""
 
     def among(self, found: Collection[str]) -> Keys:
         """Picks from the column names that a source has. DataError if a named one is absent, if
-        there is none for audio or text, or if they are one."""
+        there is none for audio or a text that is needed, or if they are one."""
         return keys_among(self, tuple(found))
 
 
 @lru_cache(maxsize=4096)  # most rows of a source have the same columns
 def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:
+    audio = pick("audio", (columns.audio,) if columns.audio else AUDIO, found)
+    text = next((name for name in TEXT if name in found), None)
+    if columns.text or (columns.needs_text and text is None):
+        text = pick("text", (columns.text,) if columns.text else TEXT, found)
     speaker = next((name for name in SPEAKER if name in found), None)
     keys = Keys(
-        audio=pick("audio", (columns.audio,) if columns.audio else AUDIO, found),
-        text=pick("text", (columns.text,) if columns.text else TEXT, found),
+        audio=audio,
+        text=text,
         speaker=pick("speaker", (columns.speaker,), found) if columns.speaker else speaker,
     )
     if keys.audio == keys.text:
@@ -94,11 +99,13 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
     raise DataError(f"no {role} column: expected {wanted}, found {have}")
 
 
-def text_of(record: Record, key: str) -> str:
+def text_of(record: Record, key: str | None, is_needed: bool) -> str:
     """Returns the transcript. An empty one says that nobody speaks; a missing one says nothing."""
-    text = record[key]
+    text = None if key is None else record[key]
     if text is None:
-        raise DataError(f"{key!r} is missing")
+        if is_needed:
+            raise DataError(f"{key!r} is missing")
+        return ""
     if not isinstance(text, str):
         raise DataError(f"{key!r} must be a string, not {reprlib.repr(text)}")
     if text and not text.strip():
@@ -242,12 +249,18 @@ class Row:
     columns: Columns = USUAL  # which of the columns hold audio, text and speaker
     id: str | None = None  # where the record has no "id"; None takes what the audio column says
 
+    @property
+    def has_text(self) -> bool:
+        """Whether it says what is said: it may also say that nobody speaks."""
+        key = self.columns.among(self.record).text
+        return key is not None and self.record[key] is not None
+
     def utterance(self) -> Utterance:
         """Raises DataError for the first column that cannot be used. Nothing is decoded, and a
         header is read only where the row gives no duration, so that a long manifest opens fast."""
         record = self.record
         keys = self.columns.among(record)
-        text = text_of(record, keys.text)
+        text = text_of(record, keys.text, self.columns.needs_text)
         duration = seconds_of(record, "duration")
         whole = channel_of(record, self.find(record, keys.audio))
         audio = part_of(record, whole, duration)

@@ -52,12 +52,15 @@ class TableReader(Reader):
                 yield DataError(f"{where}: has {len(cells)} columns, but the header {len(header)}")
                 continue
             record: dict[str, Any] = dict(zip(header, cells, strict=True))
-            if not record[keys.text]:
-                yield DataError(
-                    f"{where}: {keys.text!r} is empty, which in a table may also mean that it is "
-                    'missing; write recordings without speech into a .jsonl, with "text": ""'
-                )
-                continue
+            if keys.text and not record[keys.text]:
+                if options.columns.needs_text:
+                    yield DataError(
+                        f"{where}: {keys.text!r} is empty, which in a table may also mean that it "
+                        "is missing; write recordings without speech into a .jsonl, with "
+                        '"text": ""'
+                    )
+                    continue
+                record[keys.text] = None
             for key in NUMBERS:
                 with suppress(KeyError, ValueError):  # what is no number is refused later
                     record[key] = float(record[key])

@@ -15,9 +15,10 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, get_type_hints
 
-from echo.data.audio import SUFFIXES, AudioBytes, AudioReference
+from echo.data.audio import SUFFIXES
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
+from echo.data.sources.member import Member
 from echo.data.sources.reader import ReadOptions, ShardReader
 from echo.data.sources.row import Columns, Row, Rows, storable
 from echo.support.errors import DataError
@@ -132,38 +133,6 @@ def read_shard_manifest(folder: Path) -> Iterator[ShardEntry]:
                 f"{shard}: has {size} bytes, not {record['bytes']} as {SHARD_MANIFEST} says"
             )
         yield ShardEntry(**{key: record[key] for key in get_type_hints(ShardEntry)})
-
-
-@dataclass(frozen=True)
-class Member(AudioReference):
-    """A plain file where it lies in a shard: a recording, or what is said of it."""
-
-    path: Path
-    name: str
-    offset: int
-    size: int  # bytes
-
-    @property
-    def key(self) -> str:
-        """What the files of one utterance share: the name up to the first dot of its last part."""
-        folder, slash, file = self.name.rpartition("/")
-        return folder + slash + file.partition(".")[0]
-
-    @property
-    def suffix(self) -> str:
-        return self.name.rpartition("/")[2].partition(".")[2].lower()
-
-    def fetch(self) -> AudioBytes:
-        name = f"{self.path}:{self.name}"
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
-        if len(content) < self.size:
-            raise DataError(f"{name}: is cut off after {len(content)} of {self.size} bytes")
-        return AudioBytes(content, name)
 
 
 def read_tar(path: Path, columns: Columns) -> Rows:

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "data explore data/data.tsv --out out.html": ("data/data.tsv", "data/*.wav"),
     "data shard data/data.csv out --workers 0": ("data/data.csv", "data/*.wav"),
     "data convert data/data.jsonl out --to kaldi": ("data/data.jsonl", "data/*.wav"),
+    "data label data/data.jsonl --model whisper --out out": ("whisper", "data/data.jsonl"),
     "data convert data/data.csv out --to lhotse": ("data/data.csv", "data/*.wav"),
 }
 TEXTS = ("", " ", "-", "--", ".", "/", "..", "a" * 300, "²", "9" * 5_000, "\udcff", "\u202e", "x=y")
@@ -72,7 +73,14 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "export": ("--to", "--quantization"),
     "inspect": ("--checkpoint", "--out"),
     "report": ("--out",),
-    "data": ("--max-seconds", "--shard-size", "--format", "--speaker-column", "--text-column"),
+    "data": (
+        "--max-seconds",
+        "--shard-size",
+        "--format",
+        "--speaker-column",
+        "--text-column",
+        "--part",
+    ),
 }
 ENVIRONMENTS: tuple[Mapping[str, str], ...] = (
     *({name: value} for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK") for value in ("abc", "", "²")),

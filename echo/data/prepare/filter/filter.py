@@ -127,13 +127,15 @@ def filter_source(
         ConfigError: a threshold that was given has no effect.
     """
     check_model_settings(settings, hear is not None)
+    if out is not None:
+        check_folder(out, spec, dry_run)
+    rows = [*scan_source(spec, options)]
     if out is None:
-        return judge_source(spec, options, settings, None, workers, hear, progress)
-    check_folder(out, spec, dry_run)
+        return judge_source(spec, rows, settings, None, workers, hear, progress)
     with locked(out):
         if not (out / RECORD).exists():
             replace_text(out / RECORD, json.dumps({"data": spec}) + "\n")
-        found = judge_source(spec, options, settings, out / MEASURES, workers, hear, progress)
+        found = judge_source(spec, rows, settings, out / MEASURES, workers, hear, progress)
         if not dry_run:
             record = {"data": spec, "settings": asdict(settings), **found.to_dict()}
             replace_text(out / RECORD, json.dumps({**record, **provenance()}, indent=2) + "\n")
@@ -173,14 +175,14 @@ def check_folder(out: Path, spec: str, dry_run: bool) -> None:
 
 def judge_source(
     spec: str,
-    options: ReadOptions,
+    scanned: Sequence[Utterance | DataError],
     settings: FilterSettings,
     measures: Path | None,
     workers: int,
     hear: Hear | None,
     progress: bool,
 ) -> Filtered:
-    rows = measure_rows([*scan_source(spec, options)], measures, workers, progress)
+    rows = measure_rows(scanned, measures, workers, progress)
     usable = {i: row for i, row in enumerate(rows) if isinstance(row, Measured)}
     return Filtered(spec, rows, judge_rows(usable, settings, hear))
 

@@ -1,0 +1,1 @@
+"""Labelling recordings with what a model hears, in any number of processes."""
