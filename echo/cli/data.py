@@ -76,8 +76,8 @@ def explore(
     options = read_options(audio_column, text_column, speaker_column, False, allow_outside)
     found = write_exploration(data, out, options, max_seconds)
     print(f"{found.to_text()}; look at {out}")
-    if found.damaged:
-        print(f"{len(found.damaged)} rows cannot be used; the first: {visible(found.damaged[0])}")
+    if damaged := found.damaged:
+        print(f"{len(damaged)} of these rows cannot be used; the first: {visible(damaged[0])}")
         raise typer.Exit(2)
 
 

@@ -66,25 +66,11 @@ class CheckedRow:
 
 
 def check_rows(
-    spec: str,
-    options: ReadOptions = AS_USUAL,
-    max_seconds: float | None = MAX_SECONDS,
-    max_chars: int | None = MAX_CHARS,
-) -> Iterator[CheckedRow]:
-    """Checks every row of a source that `read_source` takes, in order, and its length.
-
-    Raises:
-        DataError: the source as a whole cannot be read, or holds no row.
-    """
-    return check_each(scan_source(spec, options), max_seconds, max_chars)
-
-
-def check_each(
     rows: Iterable[Utterance | DataError],
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
 ) -> Iterator[CheckedRow]:
-    """Checks rows that are read already, in order, and takes one only when it is asked for one."""
+    """Checks rows and their recordings, in order, and takes one only when it is asked for one."""
     seen: dict[str | bytes, str] = {}  # ids and recordings -> where they came first
     for row in progress_bar(rows, desc="checking", unit=" rows"):
         if isinstance(row, DataError):
@@ -194,9 +180,10 @@ def check_source(
     max_seconds: float | None = MAX_SECONDS,
     max_chars: int | None = MAX_CHARS,
 ) -> Report:
-    """Reads every row and decodes every recording of a source; see `check_rows`."""
+    """Reads every row and decodes every recording of a source that `read_source` takes. DataError
+    if the source as a whole cannot be read, or holds no row."""
     report = Report(spec)
-    for row in check_rows(spec, options, max_seconds, max_chars):
+    for row in check_rows(scan_source(spec, options), max_seconds, max_chars):
         report.add(row)
     return report
 

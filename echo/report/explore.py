@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from echo.data.check import DAMAGED, MAX_SECONDS, Report, check_each
+from echo.data.check import DAMAGED, MAX_SECONDS, Report, check_rows
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.utterance import Utterance
 from echo.report.dataset import (
@@ -23,7 +23,7 @@ from echo.report.dataset import (
     table,
     to_embed,
 )
-from echo.report.judged import SEED, Judged, Survey, judged_rows, origin
+from echo.report.judged import Judged, Survey, judged_rows, origin
 from echo.report.page import render
 from echo.report.sound import EMBEDDED_BYTES, embedded
 from echo.report.timelines import SHOWN
@@ -48,12 +48,12 @@ class Exploration:
 
     def to_text(self) -> str:
         survey, report = self.survey, self.report
-        read = f"{report.rows} rows, {report.hours:.2f} hours"
-        if survey.read.rows > report.rows:
-            read = f"read {survey.read}; of these a sample (seed {SEED}) is shown, {read}"
+        shown = f"{report.rows} rows, {report.hours:.2f} hours"
         rejected = f", rejected {survey.rejected}" if survey.rejected.rows else ""
         problems = f"{report.findings or 'no'} problem{'s' * (report.findings != 1)}"
-        return f"{read}{rejected}, {problems}"
+        if survey.read.rows > report.rows:
+            return f"read {survey.read}{rejected}; in a sample of {shown}: {problems}"
+        return f"{shown}{rejected}, {problems}"
 
 
 def write_exploration(
@@ -70,11 +70,11 @@ def write_exploration(
         survey.add(each)
     numbers = survey.sample(MOST_ROWS)
     timelines = survey.recordings.timelines()
-    recordings = {timeline.path: i for i, timeline in enumerate(timelines[:SHOWN])}
+    recordings = {timeline.audio: i for i, timeline in enumerate(timelines[:SHOWN])}
     found = Exploration(survey, Report(spec))
     entries: list[Entry] = []
     judged, same = tee(some(spec, options, numbers))
-    checked = check_each((each.utterance for each in same), max_seconds)
+    checked = check_rows((each.utterance for each in same), max_seconds)
     for number, each, row in zip(numbers, judged, checked, strict=True):
         if row.utterance is None and each.reasons:
             row = replace(row, flaws=[])  # its reasons say that already

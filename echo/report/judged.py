@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echo.data.audio import Audio
 from echo.data.check import Flaw
-from echo.data.prepare.convert import Count, told_seconds
+from echo.data.prepare.convert import told_seconds
 from echo.data.prepare.corrections import place_of
+from echo.data.prepare.count import Count
 from echo.data.prepare.filter.filter import KEPT, RECORD, REJECTED
 from echo.data.sources import ReadOptions, Row, scan_rows
 from echo.data.sources.row import checked
 from echo.data.utterance import Utterance
-from echo.report.timelines import Recordings, long_recording
+from echo.report.timelines import Recordings, part_of_file
 from echo.support.errors import DataError
 from echo.support.files import read_object
 
@@ -47,7 +49,7 @@ class Judged:
         one = self.utterance
         return one.duration if isinstance(one, Utterance) else told_seconds(self.row)
 
-    def told(self, recordings: Mapping[Path, int]) -> dict[str, Any]:
+    def told(self, recordings: Mapping[Audio, int]) -> dict[str, Any]:
         """What the page shows of it besides the utterance: figures, reasons, the place that a
         correction names, and the number of the long recording that it is a part of."""
         row, one, heard = self.row, self.utterance, self.record.get("heard")
@@ -58,8 +60,8 @@ class Judged:
             "rejected": self.is_rejected or None,
         }
         if isinstance(row, Row) and isinstance(one, Utterance):
-            path = long_recording(one)
-            found |= {"place": place_of(row, one), "recording": path and recordings.get(path)}
+            part = part_of_file(one.audio)
+            found |= {"place": place_of(row, one), "recording": part and recordings.get(part.audio)}
         elif self.reasons:  # a rejected row may lack a recording, but be named and have a text
             words = {key: self.record.get(key) for key in ("id", "text")}
             found |= {key: word for key, word in words.items() if isinstance(word, str)}

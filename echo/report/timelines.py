@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from echo.data.audio import AudioFile
+from echo.data.audio import Audio, AudioSlice
 from echo.data.prepare.rows import file_path
 from echo.data.utterance import Utterance
 from echo.report.sound import link
@@ -30,7 +30,7 @@ class Spans:
 class Timeline:
     """What is kept of a recording, rejected, and in no row."""
 
-    path: Path
+    audio: Audio  # a file, or one channel of one
     seconds: float
     spans: Spans
 
@@ -57,8 +57,8 @@ class Timeline:
         }
         times = {state: round(getattr(self, state), 2) for state in (*states, "unlabelled")}
         return {
-            "id": self.path.name,
-            "link": link(AudioFile(self.path), page),
+            "id": Path(str(self.audio)).name,
+            "link": link(self.audio, page),
             "seconds": round(self.seconds, 2),
             "spans": drawn,
             "times": times,
@@ -67,36 +67,36 @@ class Timeline:
 
 @dataclass
 class Recordings:
-    """The files that rows are parts of."""
+    """The files that rows are parts of, and their channels."""
 
-    found: defaultdict[Path, Spans] = field(default_factory=lambda: defaultdict(Spans))
+    found: defaultdict[Audio, Spans] = field(default_factory=lambda: defaultdict(Spans))
 
     def add(self, utterance: Utterance, is_rejected: bool) -> None:
-        part, path = utterance.audio.as_slice(), long_recording(utterance)
-        if part and path:
-            spans = self.found[path].rejected if is_rejected else self.found[path].kept
-            spans.append((part.start, part.start + utterance.duration))
+        if part := part_of_file(utterance.audio):
+            spans = self.found[part.audio]
+            span = part.start, part.start + utterance.duration
+            (spans.rejected if is_rejected else spans.kept).append(span)
 
     def timelines(self) -> list[Timeline]:
         """Returns those with several rows; first those with most that is rejected or unlabelled."""
         several = [
-            Timeline(path, whole(path, [*spans.kept, *spans.rejected]), spans)
-            for path, spans in self.found.items()
+            Timeline(audio, whole(audio, [*spans.kept, *spans.rejected]), spans)
+            for audio, spans in self.found.items()
             if len(spans.kept) + len(spans.rejected) > 1
         ]
         return sorted(several, key=lambda each: -each.rejected - each.unlabelled)
 
 
-def long_recording(utterance: Utterance) -> Path | None:
-    """Returns the file that an utterance is a part of; None if it is a recording of its own."""
-    return file_path(utterance.audio) if utterance.audio.as_slice() else None
+def part_of_file(audio: Audio) -> AudioSlice | None:
+    """Returns audio if it is a part of a file or of one channel of a file."""
+    return audio.as_slice() if file_path(audio) else None
 
 
-def whole(path: Path, spans: Iterable[Span]) -> float:
+def whole(audio: Audio, spans: Iterable[Span]) -> float:
     """Returns how long a recording is, at least up to the end of its last part."""
     last = max(end for _, end in spans)
     try:
-        return max(last, AudioFile(path).seconds())
+        return max(last, audio.seconds())
     except DataError:  # which its rows say
         return last
 

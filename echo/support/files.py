@@ -93,6 +93,8 @@ def writable_folder(folder: Path) -> None:
 
 def new_folder(folder: Path) -> None:
     """Checks that a new folder can be written there, or into an empty one, before work is done."""
+    if folder.name in ("", ".."):  # which another folder cannot take the place of
+        raise EchoError(f"{folder}: is no name for a new folder; write to {folder / 'out'}")
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise EchoError(f"{folder}: exists, and is not an empty folder; choose another")

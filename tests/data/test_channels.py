@@ -9,6 +9,7 @@ import torch
 
 from echo.data.audio import AudioChannel, AudioFile, AudioSlice
 from echo.data.cache import AudioCache
+from echo.data.fingerprint import describe
 from echo.data.packing import groups
 from echo.data.prepare.convert import convert_data
 from echo.data.prepare.filter.filter import filter_source
@@ -17,7 +18,7 @@ from echo.data.prepare.formats.registry import FORMATS
 from echo.data.prepare.shard import write_shards
 from echo.data.prepare.split import read_size, split_source
 from echo.data.sources import ReadOptions, read_source, scan_source
-from echo.data.utterance import Utterance, describe
+from echo.data.utterance import Utterance
 from echo.report.sound import link
 from echo.support.errors import DataError
 from tests.data.recordings import write, write_manifest
@@ -78,7 +79,7 @@ def test_a_channel_is_named_or_numbered(manifest: str, call: Path, spelling: obj
     assert found.audio == AudioChannel(AudioFile(call), 1)
 
 
-@pytest.mark.parametrize("told", ["middle", -1, 64, True, 0.5, [0]])
+@pytest.mark.parametrize("told", ["middle", "9" * 5000, -1, 64, True, 0.5, [0]])
 def test_any_other_value_is_an_error_of_the_row(call: Path, told: object) -> None:
     rows = [{**rows_of(call)[0], "channel": told}, {**rows_of(call)[0], "channel": None}]
     bad, good = scan_source(write_manifest(call.parent / "m.jsonl", *rows))

@@ -180,7 +180,7 @@ def test_the_command_says_what_it_read_and_ends_with_2_if_rows_are_damaged(
     kept.write_text(f"{{torn\n{json.dumps(torn)}\n{kept.read_text()}")
     code, text, _ = run(monkeypatch, capsys, *arguments)
     assert code == 2
-    assert f"2 rows cannot be used; the first: {kept}:1: is not JSON" in text
+    assert f"2 of these rows cannot be used; the first: {kept}:1: is not JSON" in text
     assert len(embedded_json(tmp_path / "page.html", "utterances-data")["rows"]) == 5
 
 
@@ -197,6 +197,24 @@ def test_a_timeline_tells_what_is_kept_rejected_and_in_no_row(tmp_path):
     assert f"corrections.jsonl {tmp_path}/kept.jsonl corrected" in page.read_text()
     rows = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
     assert [r["recording"] for r in rows] == [0, 0, 0, 0]
+
+
+def test_each_channel_has_a_timeline_of_its_own_that_plays_nothing(tmp_path):
+    write(tmp_path / "call.wav", tone(10, channels=2))
+    parts = [(0, 0.0, 2.0), (0, 3.0, 4.0), ("right", 1.0, 8.0), ("right", 9.0, 0.5)]
+    rows = [
+        {"audio_filepath": "call.wav", "channel": channel, "offset": at, "duration": seconds}
+        for channel, at, seconds in parts
+    ]
+    spec = write_manifest(tmp_path / "m.jsonl", *({**each, "text": "one"} for each in rows))
+    write_exploration(spec, tmp_path / "page.html")
+    left, right = embedded_json(tmp_path / "page.html", "timelines-data")
+    assert (left["id"], right["id"]) == ("call.wav, channel left", "call.wav, channel right")
+    assert left["times"] == {"kept": 6.0, "rejected": 0.0, "unlabelled": 4.0}  # of 10 s
+    assert right["spans"]["kept"] == [[1, 9.5]]
+    assert left["link"] is right["link"] is None
+    shown = embedded_json(tmp_path / "page.html", "utterances-data")["rows"]
+    assert [r["recording"] for r in shown] == [0, 0, 1, 1]
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9))), st.integers(0, 5))
@@ -221,7 +239,13 @@ def test_of_a_large_data_set_a_sample_is_shown_that_is_always_the_same(tmp_path,
     assert len({*ids}) == found[0].report.rows == 10
     assert sorted(ids, key=lambda id: float(id.split("@")[1].split("-")[0])) == ids
     assert "40 rows, 4.0 s: too many for a page. This is a random sample" in pages[0].read_text()
-    assert found[0].to_text().startswith("read 40 rows, 0.00 hours; of these a sample (seed 0)")
+    assert (
+        found[0]
+        .to_text()
+        .startswith(
+            "read 40 rows, 0.00 hours, rejected 40 rows, 0.00 hours; in a sample of 10 rows, "
+        )
+    )
     # What is rejected, and the timeline, are of all rows.
     [(rule, count, _)] = found[0].survey.rules()
     assert (rule, count.rows) == ("loop", 40)

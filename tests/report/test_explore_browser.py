@@ -217,6 +217,20 @@ def test_a_click_on_a_timeline_plays_from_there(opened, filtered):
     assert one.complaints == []
 
 
+def test_the_timeline_of_a_channel_is_drawn_and_does_not_play(opened, tmp_path):
+    write(tmp_path / "call.wav", tone(10, channels=2))
+    row = {"audio_filepath": "call.wav", "channel": 1, "duration": 2.0, "text": "one"}
+    spec = write_manifest(tmp_path / "m.jsonl", *({**row, "offset": at} for at in (0, 4)))
+    write_exploration(spec, tmp_path / "page.html")
+    one = opened(tmp_path / "page.html")
+    timeline = one.page.locator("#timelines article")
+    expect(timeline.locator(".play")).to_have_count(0)
+    timeline.locator(".timeline").click()
+    timeline.get_by_role("button", name="Show its rows").click()
+    assert len(one.shown()) == 2
+    one.assert_quiet()
+
+
 def test_corrections_are_saved_and_applied(opened, data, page, tmp_path):
     one = opened(page)
     shown = one.page

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -13,7 +14,14 @@ from echo.cli import main
 from echo.data.audio import header_duration
 from echo.data.sources.files import read_lines
 from echo.support.errors import DataError, EchoError, reason
-from echo.support.files import read_json, replace_text, result_folder, whole_file, whole_folder
+from echo.support.files import (
+    new_folder,
+    read_json,
+    replace_text,
+    result_folder,
+    whole_file,
+    whole_folder,
+)
 from echo.support.yaml import read_yaml
 from echo.train.recorder import read_metrics
 
@@ -27,6 +35,12 @@ def test_what_is_in_the_folder_stays(tmp_path):
     (out / "results.json").write_text("{}")
     with pytest.raises(EchoError, match=r"out: holds results already \(results\.json\)"):
         result_folder(out, "results.json")
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_a_new_folder_needs_a_name(name):
+    with pytest.raises(EchoError, match=r"is no name for a new folder; write to .*out"):
+        new_folder(Path(name))
 
 
 @pytest.mark.parametrize(

@@ -127,15 +127,11 @@ class Place:
         utterance = replace(utterance, audio=audio)
         part, channel, whole = audio.as_slice(), audio.only_channel(), audio.whole()
         if self.format.cuts and whole is not audio:
-            extra = {**origin(audio), **utterance.extra}
-            if part:
-                self.format.notes["offset"] = (
-                    "parts are cut out of their recordings; recording_offset tells where they lay"
-                )
-            if channel is not None:
-                self.format.notes["channel"] = (
-                    "channels are cut out of their recordings; recording_channel tells which"
-                )
+            cut_from = origin(audio)
+            for column in cut_from:
+                why = f"rows are cut out of their recordings; {column} tells what it was"
+                self.format.notes[column.removeprefix("recording_")] = why
+            extra = {**cut_from, **utterance.extra}
             if isinstance(whole, AudioFile):
                 extra.setdefault("recording", whole.path.name)
             cut = encode(utterance, "flac").content

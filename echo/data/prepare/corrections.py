@@ -1,20 +1,20 @@
 """Corrections of texts, which the page of a data set saves, and how they are applied to one."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from echo.data.audio import clock
-from echo.data.prepare.convert import Count
+from echo.data.audio import channel_name, clock
+from echo.data.prepare.count import Count
 from echo.data.prepare.rows import manifest_line, usable_rows
 from echo.data.sources import ReadOptions, Row, read_lines
 from echo.data.sources.manifest import parse
-from echo.data.sources.row import Record, label_of, seconds_of, text_of
+from echo.data.sources.row import CHANNEL, Record, label_of, seconds_of, text_of
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
-from echo.support.files import whole_file
+from echo.support.files import replace_text
 from echo.support.text import brief
 
 BEFORE = "text_before"  # column of what a corrected text was
@@ -26,6 +26,7 @@ class Identity(NamedTuple):
     id: str
     file: str  # the name of its recording, without folders
     start: str  # where the row's part of that begins, in seconds
+    channel: str | None  # the only one that it means
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,19 @@ class Correction:
 
 def place_of(row: Row, utterance: Utterance) -> dict[str, Any]:
     """Returns what a correction says of a row, so that `apply_corrections` finds it."""
-    part = utterance.audio.as_slice()
+    part, channel = utterance.audio.as_slice(), utterance.audio.only_channel()
     path = str(row.record[row.columns.among(row.record).audio])
-    return {"id": utterance.id, "audio_filepath": path, "offset": part.start if part else 0.0}
+    return {
+        "id": utterance.id,
+        "audio_filepath": path,
+        "offset": part.start if part else 0.0,
+        **({CHANNEL: channel_name(channel)} if channel is not None else {}),
+    }
 
 
-def identity(id: str, audio_filepath: str, offset: float) -> Identity:
+def identity(id: str, audio_filepath: str, offset: float, channel: str | None = None) -> Identity:
     """Returns what the row of a place is known by."""
-    return Identity(id, PurePosixPath(audio_filepath).name, clock(offset))
+    return Identity(id, PurePosixPath(audio_filepath).name, clock(offset), channel)
 
 
 def identity_of(record: Record) -> Identity:
@@ -53,7 +59,8 @@ def identity_of(record: Record) -> Identity:
     id, path = label_of(record, "id"), label_of(record, "audio_filepath")
     if id is None or path is None:
         raise DataError("names no row: it needs 'id' and 'audio_filepath'")
-    return identity(id, path, seconds_of(record, "offset") or 0.0)
+    start = seconds_of(record, "offset") or 0.0
+    return identity(id, path, start, label_of(record, CHANNEL))
 
 
 @dataclass
@@ -80,38 +87,37 @@ def apply_corrections(corrections: Path, spec: str, out: Path, options: ReadOpti
         raise EchoError(f"{out}: exists, and nothing is overwritten; choose another name")
     done = Applied()
     wanted = read_corrections(corrections, done.refused)
-    missed = dict(wanted)  # those that no row has taken yet
-    now: dict[Identity, str] = {}  # texts of rows that are not what was corrected
+    named: dict[Identity, list[tuple[int, Row, Utterance]]] = {key: [] for key in wanted}
+    lines: list[str] = []
     folder = out.parent.resolve()
-    with (
-        whole_file(out) as temporary,
-        # As in all manifests, what UTF-8 cannot hold is escaped, which is valid JSON too.
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
-    ):
-        for found in usable_rows(spec, options):
-            done.read.add(found[1].duration if found else None)
-            if not found:
-                done.left_out.add(None)
-                continue
-            row, utterance = found
-            key = identity(**place_of(row, utterance))
-            correction = wanted.get(key)
-            if correction and correction.before == utterance.text:
-                row = corrected(row, correction)
-                missed.pop(key, None)
-                done.corrected.add(utterance.duration)
-            elif correction:
-                now[key] = utterance.text
-            file.write(manifest_line(row, utterance, folder))
-            done.written.add(utterance.duration)
-        done.refused += [unmatched(each, spec, now) for each in missed.values()]
-        if not done.corrected.rows:
-            raise DataError(f"{corrections}: nothing can be applied; {done.refused[0]}")
+    for found in usable_rows(spec, options):
+        done.read.add(found[1].duration if found else None)
+        if not found:
+            done.left_out.add(None)
+            continue
+        key = identity(**place_of(*found))
+        if key in named:
+            named[key].append((len(lines), *found))
+        lines.append(manifest_line(*found, folder))
+        done.written.add(found[1].duration)
+    for key, correction in wanted.items():
+        fitting = [each for each in named[key] if each[-1].text == correction.before]
+        if len(fitting) == 1:
+            number, row, utterance = fitting[0]
+            lines[number] = manifest_line(corrected(row, correction), utterance, folder)
+            done.corrected.add(utterance.duration)
+        else:
+            about = [utterance for *_, utterance in fitting or named[key]]
+            done.refused.append(refusal(correction, spec, about))
+    if not done.corrected.rows:
+        raise DataError(f"{corrections}: nothing can be applied; {done.refused[0]}")
+    replace_text(out, "".join(lines))
     return done
 
 
 def corrected(row: Row, correction: Correction) -> Row:
     column = row.columns.among(row.record).text
+    assert column is not None, "each row must have a text"
     texts = {column: correction.after, BEFORE: correction.before}
     return replace(row, record={**row.record, **texts})
 
@@ -139,13 +145,17 @@ def read_corrections(path: Path, refused: list[str]) -> dict[Identity, Correctio
     return {key: several[0] for key, several in found.items() if len(several) == 1}
 
 
-def unmatched(correction: Correction, spec: str, now: Mapping[Identity, str]) -> str:
-    """Returns why a correction was not applied."""
+def refusal(correction: Correction, spec: str, named: Sequence[Utterance]) -> str:
+    """Returns why a correction was not applied, by the rows that bear its name."""
     where, row = correction.where, correction.row
-    if (text := now.get(row)) is not None:
+    if named and named[0].text == correction.before:
+        places = ", ".join(utterance.where for utterance in named[:3])
+        return f"{where}: fits {len(named)} rows ({places}): give each an id of its own"
+    if named:
         return (
-            f"{where}: the text of {brief(row.id)!r} is {brief(text)!r}, not "
+            f"{where}: the text of {brief(row.id)!r} is {brief(named[0].text)!r}, not "
             f"{brief(correction.before)!r} as when it was corrected"
         )
     part = f"{brief(row.file)!r} from {row.start} s"
+    part += f", channel {row.channel}" if row.channel else ""
     return f"{where}: {spec} has no row {brief(row.id)!r} with {part}"

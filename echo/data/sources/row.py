@@ -9,7 +9,6 @@ from itertools import chain, islice
 from typing import Any, NamedTuple, TypeGuard
 
 from echo.data.audio import (
-    CHANNELS,
     SLICE_TOLERANCE,
     Audio,
     AudioChannel,
@@ -38,6 +37,7 @@ PLACES = (("begin_time", "end_time"), ("start_time", "end_time"))
 OF_PARTS = frozenset((*STARTS, END, *chain(*PLACES)))
 NUMBERS = ("duration", *STARTS, END, "begin_time", "start_time", "end_time")
 CHANNEL = "channel"  # the only one of a recording that a row means
+CHANNEL_NUMBERS = {name: i for i in range(MAX_CHANNELS) for name in (str(i), channel_name(i))}
 # And the columns of audio, text and speaker.
 USED = frozenset(("duration", "id", *STARTS, END, CHANNEL))
 
@@ -99,7 +99,7 @@ def pick(role: str, names: tuple[str, ...], found: Collection[str]) -> str:
     raise DataError(f"no {role} column: expected {wanted}, found {have}")
 
 
-def text_of(record: Record, key: str | None, is_needed: bool) -> str:
+def text_of(record: Record, key: str | None, is_needed: bool = True) -> str:
     """Returns the transcript. An empty one says that nobody speaks; a missing one says nothing."""
     text = None if key is None else record[key]
     if text is None:
@@ -155,8 +155,8 @@ def channel_of(record: Record, audio: Audio) -> Audio:
     if told is None or told == "":
         return audio
     name = str(told).lower().removesuffix(".0")  # of floats, which tables with gaps have
-    number = CHANNELS.index(name) if name in CHANNELS else int(name) if name.isdecimal() else -1
-    if not 0 <= number < MAX_CHANNELS:
+    number = CHANNEL_NUMBERS.get(name)
+    if number is None:
         raise DataError(
             f"{CHANNEL!r} must be left, right, or the number of a channel, counted from 0, not "
             f"{reprlib.repr(told)}: rename the column if it is about something else"

@@ -55,7 +55,8 @@ const corrections = (() => {
       field.addEventListener("input", () => set(row, field.value));
       field.addEventListener("blur", show);
       field.addEventListener("keydown", (event) => {
-        if (event.key !== "Escape" && event.key !== "Enter") return;
+        // Enter also ends the composition of a character.
+        if (event.isComposing || (event.key !== "Escape" && event.key !== "Enter")) return;
         if (event.key === "Escape") set(row, begun);
         event.preventDefault(); // Enter would press the button that gets the focus
         show();

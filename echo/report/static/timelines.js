@@ -31,13 +31,13 @@ const timelines = (() => {
     find.type = "button";
     Object.assign(find.dataset, { by: "recording", value: i });
     top.append(find);
-    const line = made.querySelector(".mel");
+    const line = made.querySelector(".mel") ?? made.appendChild(element("div", "mel"));
     line.classList.add("timeline");
     line.style.width = "100%";
     // What is rejected is half as high, so that it differs not by colour alone.
     line.style.backgroundImage = Object.entries(STATES).reverse()
       .map(([state, colour]) => band(recording.spans[state], recording.seconds, colour)).join(", ");
-    line.addEventListener("click", () => player.play(row));
+    if (player.has(row)) line.addEventListener("click", () => player.play(row));
     box.append(made);
   });
   return recordings;

@@ -106,3 +106,35 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_what_fails(data, tmp_path
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(DataError, match="holds no corrections"):
         apply_corrections(tmp_path / "empty.jsonl", data, out, ReadOptions())
+
+
+def test_a_correction_hits_one_row_or_none(tmp_path):
+    for name in ("a/1.wav", "b/1.wav", "call.wav"):
+        write(tmp_path / name, tone(1, channels=2))
+    call = {"audio_filepath": "call.wav", "id": "call", "text": "yes"}
+    data = write_manifest(
+        tmp_path / "data.jsonl",
+        {**call, "channel": 0},
+        {**call, "channel": "right"},
+        {"audio_filepath": "a/1.wav", "id": "1", "text": "one"},
+        {"audio_filepath": "b/1.wav", "id": "1", "text": "one"},
+        {"audio_filepath": "b/1.wav", "id": "1", "text": "two"},
+    )
+    corrections = write_manifest(
+        tmp_path / "c.jsonl",
+        correction(data, 1, "no"),
+        correction(data, 2, "uno"),
+        {**correction(data, 4, "due"), "id": "2"},
+    )
+    done = apply_corrections(Path(corrections), data, tmp_path / "out.jsonl", ReadOptions())
+    texts = [record["text"] for record in records(tmp_path / "out.jsonl")]
+    assert texts == ["yes", "no", "one", "one", "two"]
+    assert "c.jsonl:2: fits 2 rows" in done.refused[0]
+    assert f"{data}:3, {data}:4" in done.refused[0]
+    # Of rows of one name, the text tells which.
+    one = write_manifest(
+        tmp_path / "d.jsonl", correction(data, 4, "due"), correction(data, 0, "x", before="gone")
+    )
+    done = apply_corrections(Path(one), data, tmp_path / "last.jsonl", ReadOptions())
+    assert "the text of 'call' is 'yes', not 'gone'" in done.refused[0]
+    assert records(tmp_path / "last.jsonl")[4]["text"] == "due"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -17,7 +18,7 @@ from echo.data.prepare.filter.filter import Filtered, filter_source
 from echo.data.prepare.filter.rules import FilterSettings, Heard
 from echo.data.prepare.filter.sound import measure_sound
 from echo.data.prepare.filter.wording import measure_text
-from echo.data.sources import ReadOptions, read_source
+from echo.data.sources import Columns, ReadOptions, read_source
 from echo.support.errors import ConfigError, DataError, EchoError
 from echo.support.settings import build_with_overrides
 from tests.data.recordings import write, write_manifest
@@ -183,6 +184,31 @@ def test_without_a_usable_row_no_result_is_in_the_way(tmp_path: Path) -> None:
         filter_source(spec, ReadOptions(), FilterSettings(), out)
     found = filter_source(spec, OUTSIDE, FilterSettings(), out)
     assert len(found.kept()) == len(lines(out / "kept.jsonl")) == 1
+
+
+def test_rows_of_one_id_keep_their_recordings_and_the_named_text(tmp_path: Path) -> None:
+    contents = [
+        write(tmp_path / f"{seed}.wav", speech(seed=seed)).read_bytes() for seed in range(2)
+    ]
+    texts = [f"{TEXT} {letter}" for letter in "ab"]
+    rows = [
+        {
+            "id": "same",
+            "audio": {"bytes": content, "path": None},
+            "audio_filepath": "no",
+            "text": "no",
+            "said": text,
+        }
+        for content, text in zip(contents, texts, strict=True)
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
+    options = ReadOptions(columns=Columns(audio="audio", text="said"))
+    filter_source(str(tmp_path / "set"), options, FilterSettings(), tmp_path / "out")
+    kept = read_source(str(tmp_path / "out/kept.jsonl"))
+    assert [row.text for row in kept] == texts
+    for seed, row in enumerate(kept):
+        heard = row.audio.load().numpy()
+        np.testing.assert_allclose(heard, speech(seed=seed), atol=1e-4)
 
 
 def test_a_changed_threshold_measures_nothing_again(

@@ -208,7 +208,7 @@ def write(found: Filtered, out: Path) -> None:
                 bad.write(line(record_of(row, real), found.reasons[i]))
             else:
                 record = record_of(row, real)
-                if "audio_filepath" not in record:
+                if file_path(row.utterance.audio.fetch()) is None:
                     record["audio_filepath"] = hold(row.utterance, out)
                 good.write(line(record))
 
@@ -234,26 +234,26 @@ def record_of(row: Measured, real: Path) -> dict[str, Any]:
         place |= {"offset": part.start} if part else {}
         place |= {CHANNEL: channel_name(channel)} if channel is not None else {}
     told = {
-        "speaker": utterance.speaker,
-        "language": utterance.language,
-        "task": utterance.task,
-    }
-    return {
         **place,
         "duration": utterance.duration if part else row.sound.seconds,
         "text": utterance.text,
         "id": utterance.id,
-        **{key: value for key, value in told.items() if value is not None},
-        **utterance.extra,
+        "speaker": utterance.speaker,
+        "language": utterance.language,
+        "task": utterance.task,
     }
+    known = {key: value for key, value in told.items() if value is not None}
+    # A further column may be called as one of these, where another was named as that.
+    return {**known, **utterance.extra, **known}
 
 
 def hold(utterance: Utterance, out: Path) -> str:
     """Writes a recording that is in no file of its own as FLAC; returns its path in the folder."""
-    name = blake2b(utterance.id.encode(), digest_size=16).hexdigest()
-    path = out / RECORDINGS / f"{name}.flac"
+    content = encode(utterance, "flac").content
+    # Named by its content, as rows may have the same id.
+    path = out / RECORDINGS / f"{blake2b(content, digest_size=16).hexdigest()}.flac"
     with writing(path):
         path.parent.mkdir(exist_ok=True)
     with whole_file(path) as temporary:
-        temporary.write_bytes(encode(utterance, "flac").content)
+        temporary.write_bytes(content)
     return f"{RECORDINGS}/{path.name}"
