@@ -50,7 +50,9 @@ def test_the_commands_lead_from_recordings_to_a_model(folder, shared, monkeypatc
     pytest.importorskip("ctranslate2")
     assert len(COMMANDS) == 10
     for command in COMMANDS:
-        local = command.replace("\\\n", " ").replace(WHISPER, str(shared / "models/whisper-tiny.en"))
+        local = command.replace("\\\n", " ").replace(
+            WHISPER, str(shared / "models/whisper-tiny.en")
+        )
         words = shlex.split(local)
         if words[:2] == ["data", "apply"]:
             correct(folder)

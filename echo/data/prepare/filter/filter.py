@@ -185,9 +185,7 @@ def judge_source(
     rows = measure_rows(scanned, measures, workers, progress)
     usable = {i: row for i, row in enumerate(rows) if isinstance(row, Measured)}
     if not usable:
-        raise DataError(
-            f"{spec}: none of its {len(rows)} rows can be used; the first is {rows[0]}"
-        )
+        raise DataError(f"{spec}: none of its {len(rows)} rows can be used; the first is {rows[0]}")
     return Filtered(spec, rows, judge_rows(usable, settings, hear))
 
 
