@@ -62,8 +62,8 @@ def align(
     counts = align_pairs(pairs, problems, aligner, out, progress=True)
     print(counts.to_text())
     print(
-        f"\nwritten to {out}/, outside of which the recordings lie: to use kept.jsonl, set "
-        "data.allow_outside=true"
+        f"\nwritten to {out}/, outside of which the recordings lie: commands that read it need "
+        "--allow-outside, and a run data.allow_outside=true"
     )
     if counts.left_out:
         raise typer.Exit(2)

@@ -288,8 +288,8 @@ def split(
     done = split_source(data[0], out, asked, rules, strata, seed, keep, options)
     print(format_split(done))
     print(
-        f"\nwritten to {out}/, outside of which the recordings lie: to use it, set "
-        "data.allow_outside=true"
+        f"\nwritten to {out}/, outside of which the recordings lie: commands that read it need "
+        "--allow-outside, and a run data.allow_outside=true"
     )
     if done.unusable:
         raise typer.Exit(2)

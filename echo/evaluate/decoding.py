@@ -72,6 +72,7 @@ def transcribe_set(
     reader = ExampleReader.of(model, loaded.tokenizer, labelled=False, limits=limits)
     training = model.training
     model.eval()
+    utterances = [*utterances]  # those in columns would be other objects each time
     number = {id(u): i for i, u in enumerate(utterances)}
     found: dict[int, tuple[str, WordTimes | None, float]] = {}
     started = time.perf_counter()

@@ -68,10 +68,8 @@ def voice_of(samples: torch.Tensor) -> tuple[float, float]:
     return places[0] / 100 + EDGE, places[-1] / 100 + 0.1
 
 
-def join(
-    rows: list[Utterance], minutes: float, others: list[str], timed: bool, rng: random.Random
-) -> Join:
-    """Joins as many of the rows as fill the minutes."""
+def spoken(rows: list[Utterance], minutes: float, rng: random.Random) -> Join:
+    """Joins as many of the rows as fill the minutes, without a text."""
     pieces: list[torch.Tensor] = []
     voices: list[tuple[float, float]] = []
     length = 0
@@ -84,7 +82,15 @@ def join(
         pause = room_noise(samples, round(SAMPLE_RATE * rng.uniform(*PAUSES)))
         pieces += [samples, pause]
         length += len(samples) + len(pause)
-    made = Join(torch.cat(pieces), voices)
+    return Join(torch.cat(pieces), voices)
+
+
+def join(
+    rows: list[Utterance], minutes: float, others: list[str], timed: bool, rng: random.Random
+) -> Join:
+    """Joins as many of the rows as fill the minutes, with a faulty text."""
+    made = spoken(rows, minutes, rng)
+    voices = made.voices
     words = [word for text in others for word in text.split()]
 
     def write(text: str, origin: int | None, start: float, end: float) -> None:

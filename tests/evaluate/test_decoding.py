@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 from echo.checkpoints.load import load_model
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray
+from echo.data.columns import Utterances
 from echo.data.examples import ExampleReader
 from echo.data.loading import evaluation_batches
 from echo.data.utterance import Utterance
@@ -47,6 +48,20 @@ def test_confidence_is_the_mean_probability_that_the_model_gives_its_text(beams)
         spoken = [i not in tokenizer.all_special_ids for i in row_ids.tolist()]
         assert any(spoken)
         assert confidence == pytest.approx(math.exp(row[spoken].mean()), rel=1e-4)
+
+
+def test_a_set_in_columns_is_decoded_as_a_list_is():
+    """Its utterances are other objects each time that they are asked for."""
+    loaded = untrained()
+    utterances = [
+        Utterance(str(n), AudioArray(tone(n), SAMPLE_RATE, ""), "", float(n)) for n in (1, 2)
+    ]
+    settings = DecodeSettings(ctc_weight=0)
+    from_list, from_columns = (
+        transcribe_set(loaded, rows, settings) for rows in (utterances, Utterances.of(utterances))
+    )
+    assert [u.id for u in from_columns.utterances] == ["1", "2"]
+    assert from_columns.texts == from_list.texts
 
 
 @pytest.fixture

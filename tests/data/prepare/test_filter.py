@@ -19,7 +19,7 @@ from echo.data.prepare.filter.rules import FilterSettings, Heard
 from echo.data.prepare.filter.sound import measure_sound
 from echo.data.prepare.filter.wording import measure_text
 from echo.data.sources import Columns, ReadOptions, read_source
-from echo.support.errors import ConfigError, EchoError
+from echo.support.errors import ConfigError, DataError, EchoError
 from echo.support.settings import build_with_overrides
 from tests.data.recordings import write, write_manifest
 
@@ -172,6 +172,18 @@ def test_writes_manifests_that_can_be_read(tmp_path: Path) -> None:
     assert rejected[1]["reasons"][0]["rule"] == "unusable"
     assert len(found.unusable) == 1
     assert "1 rows cannot be used" in found.to_text()
+
+
+def test_without_a_usable_row_no_result_is_in_the_way(tmp_path: Path) -> None:
+    """As where recordings lie outside, and that was not allowed."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    write(tmp_path / "one.wav", speech())
+    spec = write_manifest(data / "rows.jsonl", {"audio_filepath": "../one.wav", "text": TEXT})
+    with pytest.raises(DataError, match=r"none of its 1 rows can be used; .*--allow-outside"):
+        filter_source(spec, ReadOptions(), FilterSettings(), out)
+    found = filter_source(spec, OUTSIDE, FilterSettings(), out)
+    assert len(found.kept()) == len(lines(out / "kept.jsonl")) == 1
 
 
 def test_rows_of_one_id_keep_their_recordings_and_the_named_text(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def filter_source(
 
     Raises:
         EchoError: the folder holds a result or something else, or cannot be written to.
-        DataError: the source as a whole cannot be read.
+        DataError: the source as a whole cannot be read, or none of its rows can be used.
         ConfigError: a threshold that was given has no effect.
     """
     check_model_settings(settings, hear is not None)
@@ -184,6 +184,8 @@ def judge_source(
 ) -> Filtered:
     rows = measure_rows(scanned, measures, workers, progress)
     usable = {i: row for i, row in enumerate(rows) if isinstance(row, Measured)}
+    if not usable:
+        raise DataError(f"{spec}: none of its {len(rows)} rows can be used; the first is {rows[0]}")
     return Filtered(spec, rows, judge_rows(usable, settings, hear))
 
 
