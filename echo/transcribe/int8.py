@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import CtcHead, EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 
 
@@ -73,6 +73,6 @@ def int8_copy(model: EchoForConditionalGeneration) -> EchoForConditionalGenerati
     made = copy.deepcopy(model)
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
+            if isinstance(child, nn.Linear) and not isinstance(child, CtcHead):
                 setattr(module, name, Int8Linear(child))
     return made

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from echo.config import AugmentSettings, DataSettings
-from echo.data import audio
+from echo.data import audio, mixing
 from echo.data.audio import AudioArray, AudioFile
 from echo.data.batch import IGNORED
 from echo.data.batching import EpochBatches, Position
@@ -194,9 +194,9 @@ def test_any_speed_is_cheap(reader, monkeypatch, speed):
 
     def resampler(rate, new_rate):
         rates.append(rate)
-        return audio.Resample(rate, new_rate)
+        return mixing.Resample(rate, new_rate)
 
-    monkeypatch.setattr(audio, "resampler", resampler)
+    monkeypatch.setattr(mixing, "resampler", resampler)
     seconds = reader.read(utterance("a", 2.0), speed).seconds
     assert seconds == pytest.approx(2 / speed, rel=1e-3)
     # The kernel of 14,933 : 16,000, which 0.93333 would be, takes a gigabyte.

@@ -32,6 +32,7 @@ def test_silence_teaches_nothing(attention):
     vars(step).update(
         state=SimpleNamespace(model=model.train()),
         losses=losses,
+        encoder_only=False,
         by_token=[loss for loss in losses if isinstance(loss, TokenLoss)],
         accelerator=SimpleNamespace(backward=torch.Tensor.backward, num_processes=2),
     )

@@ -68,7 +68,7 @@ def test_flac_keeps_integers_at_full_scale(tmp_path, subtype, kept):
 
 
 def test_opus_stays_as_it_is_and_others_become_it(shared, tmp_path):
-    rows = read_source(str(shared / "data" / "librispeech" / "dev.jsonl"))[:2]
+    rows = [*read_source(str(shared / "data" / "librispeech" / "dev.jsonl"))[:2]]
     rows += [utterance(write(tmp_path / "long.wav", tone(5, rate=22_050), rate=22_050))]
     write_shards(rows, tmp_path / "out", "opus")
     found = read_source(str(tmp_path / "out"))
