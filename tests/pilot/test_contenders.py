@@ -176,13 +176,11 @@ def test_every_pilot_that_comes_with_echo_can_be_built(path):
     assert_can_be_built(read_pilot(read_yaml(path), path.name))
 
 
-@pytest.mark.parametrize(
-    ("name", "control", "layers"),
-    [("pilot.yaml", "no_window", range(4)), ("pilot_digits.yaml", "rotary_alone", (2, 3))],
-)
+@pytest.mark.parametrize("name", ["pilot.yaml", "pilot_digits.yaml"])
+@pytest.mark.parametrize(("control", "layers"), [("no_window", range(4)), ("rotary_alone", (2, 3))])
 def test_the_controls_join_a_pilot(name, control, layers):
-    """The local branch that is held at nothing is, and stays, out of training; and a control has as
-    many weights as Echo or more, but for a half of a percent."""
+    """The local branch that is held at nothing is, and stays, out of training; and a control has that of Echo's own
+    window has as many weights or more, but for a half of a percent."""
     controls = {path.stem: path for path in (CONFIGS / "controls").iterdir()}
     overrides = [f"models.{control}={path}" for control, path in controls.items()]
     pilot = read_pilot(read_yaml(CONFIGS / name), name, overrides)
@@ -193,7 +191,8 @@ def test_the_controls_join_a_pilot(name, control, layers):
     gains = [f"encoder.layers.{layer}.self_attn.local_gain" for layer in layers]
     assert configs[control].train.freeze == gains
     assert all(model.model.get_parameter(gain).eq(0).all() for gain in gains)
-    assert model.num_parameters() > 0.995 * echo.num_parameters()
+    if control == "no_window":
+        assert model.num_parameters() > 0.995 * echo.num_parameters()
 
 
 def assert_can_be_built(pilot):
