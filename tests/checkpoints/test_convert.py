@@ -265,7 +265,8 @@ def test_memory_holds_the_weights_once(tmp_path, dtype, asked, pickled):
     before = memory("VmHWM")
     convert(tmp_path / "whisper", tmp_path / "echo", dtype=asked)
     assert size > 60e6
-    assert memory("VmHWM") - before < 1.3 * size
+    # Twice would be 2; gaps in the heap take up to 0.4.
+    assert memory("VmHWM") - before < 1.6 * size
 
 
 def memory(key):
