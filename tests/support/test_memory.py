@@ -6,12 +6,13 @@ import torch
 from echo.support.memory import PeakMemory
 
 MB = 1_000_000
+SEEN = 0.2  # seconds, long enough for the thread that looks, on a busy machine too
 
 
 def added(megabytes: int) -> float:
     with PeakMemory(torch.device("cpu")) as peak:
         block = torch.ones(megabytes * MB // 4)
-        time.sleep(0.05)  # long enough to be seen
+        time.sleep(SEEN)
         del block
     return peak.added / MB
 
@@ -29,7 +30,7 @@ def test_a_peak_does_not_depend_on_what_was_freed_before():
         kept = [torch.ones(n * MB // 4) for n in range(1, 11) for _ in range(2)]
         del kept[::2]
         kept += [torch.ones(n * MB * 11 // 40) for n in range(1, 11)]
-        time.sleep(0.05)
+        time.sleep(SEEN)
 
     peaks = []
     for _ in range(3):

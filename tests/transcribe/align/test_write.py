@@ -101,7 +101,7 @@ BAD = {
     "no audio": (["a.txt", "a.txt"], "a.txt: cannot be read as audio"),
     "a text of another kind": (["a.wav", "a.wav"], "a.wav: is no text that can be aligned"),
     "no model": (["a.wav", "a.txt", "--model", "nowhere/at/all"], "nowhere/at/all"),
-    "a taken folder": (["a.wav", "a.txt", "--out", "."], ".: exists, and is not an empty folder"),
+    "a taken folder": (["a.wav", "a.txt", "--out", "."], ".: is no name for a new folder"),
     "a wrong setting": (["a.wav", "a.txt", "max_second=3"], "unknown key 'max_second'"),
     "a wrong value": (["a.wav", "a.txt", "max_seconds=0"], "max_seconds is 0, but must be"),
     "a probability above 1": (["a.wav", "a.txt", "min_score=1"], "min_score is 1, but must be"),
