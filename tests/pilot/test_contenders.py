@@ -179,8 +179,8 @@ def test_every_pilot_that_comes_with_echo_can_be_built(path):
 @pytest.mark.parametrize("name", ["pilot.yaml", "pilot_digits.yaml"])
 @pytest.mark.parametrize(("control", "layers"), [("no_window", range(4)), ("rotary_alone", (2, 3))])
 def test_the_controls_join_a_pilot(name, control, layers):
-    """The local branch that is held at nothing is, and stays, out of training; and a control has that of Echo's own
-    window has as many weights or more, but for a half of a percent."""
+    """The local branch that is held at nothing is, and stays, out of training; and the control of
+    the pilot's own window has as many weights or more, but for a half of a percent."""
     controls = {path.stem: path for path in (CONFIGS / "controls").iterdir()}
     overrides = [f"models.{control}={path}" for control, path in controls.items()]
     pilot = read_pilot(read_yaml(CONFIGS / name), name, overrides)
