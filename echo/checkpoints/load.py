@@ -88,6 +88,9 @@ def with_weights_of(
     with torch.device("meta"):
         model = EchoForConditionalGeneration(config)
     tensors = {key: stored.load(torch.float32) for key, stored in weights.items()}
+    for key, value in model.state_dict().items():
+        if key in tensors and value.is_floating_point() > tensors[key].is_floating_point():
+            raise DataError(f"{weights[key].name} holds whole numbers, which are no weights")
     model.load_state_dict(tensors, strict=False, assign=True)  # what is tied is missing
     model.tie_weights()
     return model

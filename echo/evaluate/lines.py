@@ -1,6 +1,7 @@
 """Reads what several runs wrote for the same utterances."""
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ from echo.support.files import read_object
 TEXTS: dict[WerName, tuple[str, str]] = {
     "wer": ("reference", "hypothesis"),
     "wer_normalised": ("reference_normalised", "hypothesis_normalised"),
+}
+
+
+KINDS: dict[str, Any] = {
+    "id": str,
+    "duration": int | float,
+    "speaker": str | None,
+    "reference": str,
+    "hypothesis": str,
 }
 
 
@@ -30,6 +40,8 @@ def read_lines(folders: Sequence[Path], by_letters: bool | None = None) -> list[
         by_letters = is_by_letters(read_object(folders[0] / "evaluation.json"))
     runs = [read_utterances(folder) for folder in folders]
     rows = in_all(runs)
+    for row in rows:
+        check_lines(row)
     aligned = {
         view: [
             # Normalised letters have spaces between them.
@@ -69,6 +81,14 @@ def read_utterances(folder: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: is not what an evaluation writes ({error!r})") from None
+
+
+def check_lines(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Raises TypeError where one of these objects has something else than an evaluation writes."""
+    for line in lines:
+        for key, kind in KINDS.items():
+            if not isinstance(line[key], kind):
+                raise TypeError(f"{key} of utterance {line['id']} is {reprlib.repr(line[key])}")
 
 
 def word_errors(line: Mapping[str, Any]) -> int:

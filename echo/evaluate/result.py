@@ -4,6 +4,7 @@ A comparison is a pilot whose models have one training each; an evaluation has o
 terminal, Markdown and the page show the same `Result`; `verdict` says it in words.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -50,11 +51,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over all seeds of a model."""
+    """A number over all seeds of a model. TypeError if it is none."""
 
     mean: float
     least: float
     most: float
+
+    def __post_init__(self) -> None:
+        for number in (self.mean, self.least, self.most):
+            if not isinstance(number, int | float):
+                raise TypeError(f"{reprlib.repr(number)} is no number")
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,13 @@ def test_weights_that_are_not_finite_are_refused(folder, original, tmp_path, val
             use()
 
 
+def test_whole_numbers_are_no_weights(folder):
+    key = "model.decoder.layer_norm.weight"
+    edit_weights(lambda tensors: tensors.update({key: tensors[key].long()}))(folder)
+    with pytest.raises(DataError, match=f"its weight {key} holds whole numbers"):
+        load_model(folder)
+
+
 def test_weights_that_a_precision_cannot_hold_are_refused(folder, tmp_path):
     key = "model.decoder.layer_norm.weight"
     edit_weights(lambda tensors: tensors[key].__setitem__(3, 1e5))(folder)

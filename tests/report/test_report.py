@@ -190,6 +190,18 @@ def test_a_config_that_is_none_is_named(compared, tmp_path):
         write_report(tmp_path / "result")
 
 
+def test_an_utterance_of_another_kind_is_named(compared, tmp_path):
+    shutil.copytree(compared, tmp_path / "result")
+    path = next((tmp_path / "result").glob("*/utterances.jsonl"))
+    first, *others = map(json.loads, path.read_text().splitlines())
+    rows = [{**first, "duration": {}}, *others]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(
+        DataError, match=r"is not what Echo writes .*duration of utterance .* is {}"
+    ):
+        write_report(tmp_path / "result")
+
+
 @pytest.mark.parametrize("about", [{"data": {"test": {"seconds": None}}}, {"hardware": 3}])
 def test_provenance_that_is_not_echos_is_named(compared, tmp_path, about):
     shutil.copytree(compared, tmp_path / "result")

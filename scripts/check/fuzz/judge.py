@@ -15,6 +15,7 @@ USAGE = re.compile(r"^Usage: .*^Error: ", re.MULTILINE | re.DOTALL)
 LONGEST = 3_000  # characters of a sentence
 # A result is complete where one of these is.
 COMPLETE = ("evaluation.json", "comparison.json", "inspection.json", "pilot.json", "shards.jsonl")
+LEFT_OUT = "WARNING: left out: "  # rows, by commands that go on with the others
 ADDS = ("resume", "report", "average")  # to a folder that is there
 
 
@@ -60,7 +61,8 @@ def faults(child: Child, err: str, good: Path) -> Iterator[str]:
         yield f"exit code {code}"
     elif code == 2:
         yield from told(attempt, err, child.output("stdout"))
-        if any((attempt.here / "out" / name).exists() for name in COMPLETE):
+        are_whole = any((attempt.here / "out" / name).exists() for name in COMPLETE)
+        if are_whole and LEFT_OUT not in err:
             yield "an error, but a whole result"
         if attempt.expected == SAME:
             yield "refuses what is right"
@@ -68,7 +70,7 @@ def faults(child: Child, err: str, good: Path) -> Iterator[str]:
         yield "accepted"
     else:
         yield from strange(attempt, good)
-    is_elsewhere = attempt.what.startswith(("out ", "out.html ", "--out "))
+    is_elsewhere = attempt.what.startswith(("out ", "out.html ", "--out ", "data.cache="))
     if code is not None and attempt.command not in ADDS and not is_elsewhere:
         yield from left(attempt, good)
 
@@ -82,7 +84,7 @@ def told(attempt: Attempt, err: str, out: str) -> Iterator[str]:
         yield "a sentence without end"
     # Commands that prepare data name each damaged row, and go on.
     shows_rows = attempt.command in ("data check", "data explore") and out
-    names_rows = "WARNING: left out: " in err or shows_rows
+    names_rows = LEFT_OUT in err or shows_rows
     if not sentences and not USAGE.search(err) and not names_rows:
         yield "no sentence"
 
