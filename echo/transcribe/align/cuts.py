@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from echo.transcribe.align.recording import REACH, LongRecording
+from echo.transcribe.align.recording import LongRecording
 
 
 def split_long(times: Sequence[tuple[float, float]], longest: float) -> list[tuple[int, int]]:
@@ -27,5 +27,5 @@ def split_at_quietest(
     """Cuts a stretch into parts that are no longer than `longest` seconds."""
     cuts = [start]
     while end - cuts[-1] > longest:
-        cuts.append(recording.quietest(cuts[-1] + longest / 2, cuts[-1] + longest - REACH))
+        cuts.append(recording.cut(cuts[-1], longest, 0.5))
     return list(zip(cuts, [*cuts[1:], end], strict=True))

@@ -58,11 +58,18 @@ class LongRecording:
         start = 0.0
         while self.seconds - start > longest:
             self.listen(start, start + longest)
-            end = self.quietest(start + longest * SHORTEST, start + longest - REACH)
+            end = self.cut(start, longest, SHORTEST)
             yield start, end
             start = end
         self.listen(start, self.seconds)
         yield start, self.seconds
+
+    def cut(self, start: float, longest: float, shortest: float) -> float:
+        """Returns where it is quiet after the share `shortest` of `longest` seconds from `start`,
+        and before their end."""
+        at = self.quietest(start + shortest * longest, start + longest - REACH)
+        # Where `longest` is not much more than its reach, the quietest point may be at the start.
+        return min(max(at, start + longest / 4), start + longest)
 
     def quietest(self, start: float, end: float) -> float:
         """Returns the quietest point between two times, or around them if it is much quieter there,

@@ -157,8 +157,7 @@ def named(line: str) -> tuple[str | None, str]:
 def read_ctm(path: Path, recording: str) -> Iterator[Sentence]:
     """Yields the words of a CTM, recording, channel, start, duration and word in each line, joined
     to sentences."""
-    words: list[Sentence] = []
-    names = set()
+    found: dict[str, list[Sentence]] = {}
     for number, line in enumerate(content(path).splitlines(), 1):
         parts = line.split()
         if not parts or line.startswith(";;"):
@@ -171,12 +170,12 @@ def read_ctm(path: Path, recording: str) -> Iterator[Sentence]:
             raise DataError(
                 f"{path}:{number}: is not recording, channel, start, duration and word"
             ) from None
-        names.add(name)
-        if name == recording or recording not in names:
-            words.append(entry)
-    if len(names) > 1 and recording not in names:
-        raise DataError(f"{path}: is of {len(names)} recordings, none of which is {recording}")
-    yield from joined(words)
+        found.setdefault(name, []).append(entry)
+    if len(found) > 1 and recording not in found:
+        raise DataError(f"{path}: is of {len(found)} recordings, none of which is {recording}")
+    for name, words in found.items():
+        if name == recording or len(found) == 1:
+            yield from joined(words)
 
 
 def read_textgrid(path: Path, _: str) -> Iterator[Sentence]:

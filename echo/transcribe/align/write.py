@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echo.data.prepare.count import Count
 from echo.data.prepare.filter.filter import KEPT, REJECTED, line, open_text
 from echo.data.prepare.rows import path_from
 from echo.support.errors import DataError
@@ -23,21 +24,6 @@ MISSING, UNLABELLED, RECORD = "missing.jsonl", "unlabelled.jsonl", "align.json"
 
 
 @dataclass
-class Count:
-    """Rows, and how long they are."""
-
-    rows: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.rows += 1
-        self.seconds += seconds
-
-    def text(self, what: str) -> str:
-        return f"{self.rows} {what}{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours"
-
-
-@dataclass
 class Counts:
     """What became of all recordings."""
 
@@ -50,10 +36,10 @@ class Counts:
 
     def to_text(self) -> str:
         lines = [
-            f"read: {self.read.text('recording')}",
-            f"kept: {self.kept.text('row')}",
-            f"rejected: {self.rejected.text('sentence')}",
-            f"speech without a text: {self.unlabelled.text('row')}",
+            f"read: {self.read.of('recording')}",
+            f"kept: {self.kept}",
+            f"rejected: {self.rejected.of('sentence')}",
+            f"speech without a text: {self.unlabelled}",
             f"text that nobody says: {self.missing} sentence{'s' * (self.missing != 1)}",
         ]
         if self.left_out:

@@ -42,10 +42,11 @@ Dialogue: 0,0:00:01.00,0:00:03.00,Default,Kim,0,0,0,,Hello {\\i1}you{\\i0}\\Naga
 Comment: 0,0:00:01.00,0:00:03.00,Default,,0,0,0,,not said
 """
 CTM = """;; a comment
+other 1 0.0 0.3 elsewhere
 talk 1 0.5 0.3 Hello 0.9
 talk 1 0.9 0.3 you.
+other 1 0.9 0.3 too
 talk 1 1.2 0.3 And
-other 1 0.0 0.3 elsewhere
 talk 1 3.0 0.5 later
 """
 
