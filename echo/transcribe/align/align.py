@@ -208,8 +208,8 @@ class Aligner:
         clock = self.clock(recording, sentences, words)
         longest = max(end - start for start, end in (each.times() for each in sentences))
         if clock is None or clock.rate * longest > self.longest - 2 * NEAR:
-            why = "does not fit" if clock is None else f"has lines of {longest:.0f} s"
-            logger.warning("%s: the time of its text %s, and is not used", recording.audio, why)
+            why = "do not fit" if clock is None else f"have lines of {longest:.0f} s"
+            logger.warning("%s: the times of its text %s, and are not used", recording.audio, why)
             return None
         logger.info("%s: the times of its text: %s", recording.audio, clock)
         corrected = [clock.correct(each) for each in sentences]
@@ -371,10 +371,10 @@ def aligner_of(
     """Returns a model as an aligner. ConfigError, which begins with `source`, where the model
     cannot align, or is multilingual and was told no language."""
     generation = loaded.model.generation_config
-    if known_languages(generation) and spoken_language(generation) is None:
+    language = spoken_language(generation) if known_languages(generation) else None
+    if known_languages(generation) and language is None:
         raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
     emissions = find_emissions(loaded, normalise, source)
-    language = spoken_language(generation) if known_languages(generation) else None
     transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8))
     return Aligner(emissions, transcriber, normalise, settings)

@@ -85,8 +85,8 @@ class LongRecording:
         return float(times[(quiet + SLOPE * off).argmin()])
 
     def edges(self, start: float, end: float) -> tuple[float, float]:
-        """Returns where the voice begins and ends between two times. It is louder than `voiced`
-        asks for, who also finds breath, and steps of somebody who moves in a pause."""
+        """Returns where the voice begins and ends between two times. It must be louder than for
+        `voiced`, which also finds breaths, and the steps of somebody who moves in a pause."""
         first = frame(start)
         levels = self.levels[first : max(frame(end - 2 * MIDDLE_OF_WINDOW), first + 1)]
         low, high = levels.quantile(torch.tensor([NOISE, SPEECH]))

@@ -57,10 +57,13 @@ def check_labels_folder(folder: Path, made_with: Mapping[str, Any]) -> None:
         raise EchoError(f"{folder}: holds something else ({found[0].name}); choose another folder")
     for path in own:
         if path.name.endswith(".seal.json"):
-            check_made_with(path, read_object(path).get("made_with"), made_with)
+            read_made_with(path, made_with)
 
 
-def check_made_with(path: Path, earlier: Any, made_with: Mapping[str, Any]) -> None:
+def read_made_with(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a seal says. EchoError unless its labels were made with the same."""
+    content = read_object(path)
+    earlier = content.get("made_with")
     if not isinstance(earlier, dict):
         raise DataError(f"{path}: does not say how labels were made: delete it")
     if differ := [key for key in made_with if earlier.get(key) != made_with[key]]:
@@ -68,6 +71,7 @@ def check_made_with(path: Path, earlier: Any, made_with: Mapping[str, Any]) -> N
             f"{path}: the labels were made with another {' and '.join(differ)}; choose another "
             "folder, or give what was given then"
         )
+    return content
 
 
 def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]) -> Seal | None:
@@ -76,9 +80,8 @@ def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]
     path = seal_file(folder, number)
     if not path.exists():
         return None
-    check_made_with(path, read_object(path).get("made_with"), made_with)
     try:
-        seal = Seal(**read_object(path))
+        seal = Seal(**read_made_with(path, made_with))
     except TypeError:
         raise DataError(f"{path}: is not a seal of labels: delete it") from None
     if not is_whole(labels_file(folder, number), seal.labels):

@@ -90,7 +90,7 @@ def test_times_of_another_recording_are_not_used(tmp_path, caplog):
     found = aligner().align(
         path, [Sentence(t, None, a, a + 1) for t, a in zip(texts, starts, strict=True)]
     )
-    assert "does not fit, and is not used" in caplog.text
+    assert "do not fit, and are not used" in caplog.text
     assert [each.text for each in found.kept] == texts
     check_places(found, times, {text: i for i, text in enumerate(texts)})
 
