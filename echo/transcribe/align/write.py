@@ -14,7 +14,8 @@ from echo.support.errors import DataError
 from echo.support.files import new_folder, whole_folder
 from echo.support.progress import progress_bar
 from echo.support.provenance import provenance
-from echo.transcribe.align.align import Aligner, Alignment, Row
+from echo.transcribe.align.align import Aligner
+from echo.transcribe.align.alignment import Alignment, Row
 from echo.transcribe.align.pairs import Pair
 from echo.transcribe.align.texts import read_text
 
