@@ -1,11 +1,11 @@
 """Aligns a long recording with a text of it: which sentences are said, when, and how surely."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 from echo.checkpoints.load import LoadedModel
 from echo.data.prepare.filter.rules import Reason
@@ -16,8 +16,8 @@ from echo.model.language import known_languages, spoken_language, written_langua
 from echo.support.errors import ConfigError
 from echo.support.settings import Amount, PositiveAmount, Range
 from echo.transcribe.align.alignment import Aligned, Alignment, Part, Row, Stretch
-from echo.transcribe.align.anchors import Item, Match, Matching, Place, Words, read_words
-from echo.transcribe.align.cuts import split_at_quietest, split_long
+from echo.transcribe.align.anchors import Item, Matching, Words, read_words
+from echo.transcribe.align.cuts import split_long
 from echo.transcribe.align.emissions import Emissions, find_emissions
 from echo.transcribe.align.recording import LongRecording
 from echo.transcribe.align.texts import Sentence
@@ -47,6 +47,9 @@ class AlignSettings:
     max_wer: Amount = 0.9
 
 
+Plan = Matching | TimedText  # which words may be said in which piece of a recording
+
+
 class Timed(NamedTuple):
     """A word in a recording. Times are in seconds from its beginning."""
 
@@ -55,20 +58,6 @@ class Timed(NamedTuple):
     end: float
     logprob: float
     tokens: int  # 0 if it could not be aligned
-
-
-class Plan(Protocol):
-    """Which words of a text may be said in which piece of a recording."""
-
-    sentences: Sequence[Words]
-    missing: list[int]  # sentences that nobody says
-    is_heard: bool  # whether the model listened to all of it
-
-    def items(self, wrong: Collection[Place] = ()) -> list[list[Item]]:
-        """Returns the words of each piece, without those that are wrong."""
-
-    def match(self, sentence: int, first: int, end: int) -> Match | None:
-        """Returns what is heard for words of a sentence, where that is known."""
 
 
 class Aligner:
@@ -283,7 +272,7 @@ class Aligner:
         for start, end in zip(starts, ends, strict=True):
             if recording.voiced_seconds(start, end) < LEAST_VOICE:
                 continue
-            for part in split_at_quietest(recording, start, end, self.settings.max_seconds):
+            for part in recording.split(start, end, self.settings.max_seconds):
                 a, b = trim(*part, recording.voice)
                 text = [w.item.text for w in heard if part[0] <= (w.start + w.end) / 2 < part[1]]
                 if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):

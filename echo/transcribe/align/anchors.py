@@ -86,7 +86,7 @@ class Step(NamedTuple):
 class Matching:
     """A text aligned with what was heard, both by words."""
 
-    is_heard = True
+    is_heard = True  # whether the model listened to all of it
 
     def __init__(self, sentences: Sequence[Words], pieces: Sequence[Words]) -> None:
         self.sentences, self.pieces = sentences, pieces

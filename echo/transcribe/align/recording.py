@@ -71,6 +71,13 @@ class LongRecording:
         # Where `longest` is not much more than its reach, the quietest point may be at the start.
         return min(max(at, start + longest / 4), start + longest)
 
+    def split(self, start: float, end: float, longest: float) -> list[tuple[float, float]]:
+        """Cuts a stretch into parts of at most `longest` seconds."""
+        cuts = [start]
+        while end - cuts[-1] > longest:
+            cuts.append(self.cut(cuts[-1], longest, 0.5))
+        return list(zip(cuts, [*cuts[1:], end], strict=True))
+
     def quietest(self, start: float, end: float) -> float:
         """Returns the quietest point between two times, or around them if it is much quieter there,
         of what was listened to."""

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from echo.model.geometry import SAMPLE_RATE
-from echo.transcribe.align.cuts import split_at_quietest
 from echo.transcribe.align.recording import LongRecording
 from tests.data.recordings import write
 
@@ -19,7 +18,7 @@ def test_pieces_are_no_longer_than_asked_and_leave_nothing_out(tmp_path, longest
     write(tmp_path / "a.wav", samples)
     recording = LongRecording(tmp_path / "a.wav")
     heard = [*islice(recording.pieces(longest), 100)]
-    for pieces in (heard, split_at_quietest(recording, 0.0, recording.seconds, longest)):
+    for pieces in (heard, recording.split(0.0, recording.seconds, longest)):
         starts, ends = zip(*pieces, strict=True)
         assert (starts[0], ends[-1]) == (0.0, recording.seconds)
         assert starts[1:] == ends[:-1]
