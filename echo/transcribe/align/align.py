@@ -72,6 +72,7 @@ class Aligner:
     ) -> None:
         self.emissions, self.transcriber = emissions, transcriber
         self.normaliser, self.settings = normaliser, settings
+        self.space = "" if normaliser.by_letters else " "  # between words
         self.longest = min(WINDOW, transcriber.limits.max_frames / FRAMES_PER_SECOND)
         self.least = emissions.least_score if settings.min_score is None else settings.min_score
 
@@ -104,6 +105,7 @@ class Aligner:
             rejected,
             plan.missing,
             self.unlabelled(recording, plan, kept, timed),
+            self.space,
         )
 
     def by_words(
@@ -221,7 +223,7 @@ class Aligner:
             tokens = sum(word.tokens for word in own)
             score = sum(word.logprob for word in own) / tokens if tokens else float("-inf")
             match = plan.match(part.sentence, part.first, part.end)
-            text = " ".join(plan.sentences[part.sentence].spelled[part.first : part.end])
+            text = plan.sentences[part.sentence].text(part.first, part.end)
             voice = recording.edges(before, after)
             found.append(Aligned(part, text, *voice, before, after, score, match))
         return [replace(each, reasons=tuple(self.reasons(each))) for each in found]
@@ -254,7 +256,7 @@ class Aligner:
                 last.append(each)
             else:
                 joined.append([each])
-        return [Row.of(parts, sentences) for parts in joined]
+        return [Row.of(parts, sentences, self.space) for parts in joined]
 
     def unlabelled(
         self,
@@ -276,7 +278,7 @@ class Aligner:
                 a, b = trim(*part, recording.voice)
                 text = [w.item.text for w in heard if part[0] <= (w.start + w.end) / 2 < part[1]]
                 if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):
-                    found.append(Stretch(a, b, " ".join(filter(None, text))))
+                    found.append(Stretch(a, b, self.space.join(filter(None, text))))
         return found
 
 

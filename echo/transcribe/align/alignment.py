@@ -56,18 +56,18 @@ class Row:
     heard: str | None
 
     @classmethod
-    def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence]) -> "Row":
+    def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence], space: str) -> "Row":
         first, last = parts[0], parts[-1]
         matches = [part.match for part in parts if part.match is not None]
         tokens = sum(match.tokens for match in matches)
         return cls(
             max(first.before, first.start - MARGIN),
             min(last.after, last.end + MARGIN),
-            " ".join(part.text for part in parts),
+            space.join(part.text for part in parts),
             sentences[first.part.sentence].speaker,
             min(part.score for part in parts),
             sum(match.errors for match in matches) / max(1, tokens) if matches else None,
-            " ".join(word for match in matches for word in match.heard) if matches else None,
+            space.join(word for match in matches for word in match.heard) if matches else None,
         )
 
 
@@ -82,3 +82,4 @@ class Alignment:
     rejected: list[Aligned]
     missing: list[int]  # sentences that nobody says
     unlabelled: list[Stretch]  # speech that no kept sentence says
+    space: str  # between words

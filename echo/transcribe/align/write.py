@@ -102,7 +102,7 @@ def rows_of(found: Alignment, path: str, counts: Counts) -> Iterator[tuple[str, 
         yield KEPT, line(entry(path, row))
     for each in found.rejected:
         counts.rejected.add(each.end - each.start)
-        row = Row.of([each], found.sentences)
+        row = Row.of([each], found.sentences, found.space)
         yield REJECTED, line(entry(path, row), each.reasons)
     for number in found.missing:
         counts.missing += 1

@@ -8,6 +8,7 @@ import soundfile
 from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.align.recording import HELD
 from echo.transcribe.align.texts import Sentence
+from tests.transcribe.align import tones
 from tests.transcribe.align.tones import PAUSE, aligner, sentence, speak
 
 
@@ -54,6 +55,20 @@ def test_faults_of_a_plain_text_are_found(tmp_path):
     assert [s.heard for s in found.unlabelled] == [f"{texts[7]} {texts[8]}", texts[60]]
     assert own.emissions.longest <= 30 * SAMPLE_RATE
     assert own.transcriber.seconds == pytest.approx(found.seconds)  # heard once
+
+
+def test_a_language_without_spaces_gets_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tones,
+        "PITCHES",
+        {letter: 500 + 80 * i for i, letter in enumerate("甲乙丙丁戊己庚辛壬癸子丑")},
+    )
+    path, _ = recorded(tmp_path, ["甲 乙 丙 丁", "戊 己 庚 辛", "壬 癸 子 丑"])
+    own = tones.aligner("zh")
+    found = own.align(path, [Sentence("甲乙丙丁。"), Sentence("戊己 庚辛。")])
+    [row] = found.rows
+    assert (row.text, row.heard) == ("甲乙丙丁。戊己 庚辛。", "甲乙丙丁戊己庚辛")
+    assert [each.heard for each in found.unlabelled] == ["壬癸子丑"]
 
 
 def test_times_that_are_off_are_corrected(tmp_path):
