@@ -61,14 +61,14 @@ def test_a_language_without_spaces_gets_none(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tones,
         "PITCHES",
-        {letter: 500 + 80 * i for i, letter in enumerate("甲乙丙丁戊己庚辛壬癸子丑")},
+        {letter: 500 + 80 * i for i, letter in enumerate("甲乙丙丁戊己庚辛壬癸子丑寅")},
     )
-    path, _ = recorded(tmp_path, ["甲 乙 丙 丁", "戊 己 庚 辛", "壬 癸 子 丑"])
+    path, _ = recorded(tmp_path, ["甲 乙 丙 丁", "戊 己 庚 辛", "壬 癸 子 丑 寅"])
     own = tones.aligner("zh")
     found = own.align(path, [Sentence("甲乙丙丁。"), Sentence("戊己 庚辛。")])
     [row] = found.rows
     assert (row.text, row.heard) == ("甲乙丙丁。戊己 庚辛。", "甲乙丙丁戊己庚辛")
-    assert [each.heard for each in found.unlabelled] == ["壬癸子丑"]
+    assert [each.heard for each in found.unlabelled] == ["壬癸子丑寅"]
 
 
 def test_times_that_are_off_are_corrected(tmp_path):
