@@ -94,7 +94,7 @@ def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]
     return seal
 
 
-def is_whole(labels: Path, sha256: str) -> bool:
+def is_whole(labels: Path, sha256: str | None) -> bool:
     return labels.is_file() and digest(labels) == sha256
 
 
