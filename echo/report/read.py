@@ -18,6 +18,7 @@ from echo.evaluate.measure import DataSet
 from echo.evaluate.result import Event, Line, Measure, Result, Run
 from echo.evaluate.statistics import Resampling
 from echo.pilot.result import pilot_result, run_folder
+from echo.report.curves import max_spans
 from echo.report.made import made
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
@@ -36,6 +37,8 @@ def read_result(folder: Path) -> tuple[Result, Recordings]:
         if (folder / name).exists():
             try:
                 result, recordings = read(folder)
+                for config in result.configs.values():  # the page reads these too
+                    max_spans(config)
                 return replace(result, made=[*made(result.provenance)]), recordings
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise DataError(f"{folder / name}: is not what Echo writes ({error!r})") from error

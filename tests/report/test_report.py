@@ -180,6 +180,16 @@ def test_spans_are_known_for_the_layers_that_learn_them():
     assert max_spans(config) == {"encoder.1": 32.0}
 
 
+def test_a_config_that_is_none_is_named(compared, tmp_path):
+    shutil.copytree(compared, tmp_path / "result")
+    path = tmp_path / "result/comparison.json"
+    found = json.loads(path.read_text())
+    found["models"][0]["config"] = "adaptive"
+    path.write_text(json.dumps(found))
+    with pytest.raises(DataError, match=r"comparison.json: is not what Echo writes"):
+        write_report(tmp_path / "result")
+
+
 @pytest.mark.parametrize("about", [{"data": {"test": {"seconds": None}}}, {"hardware": 3}])
 def test_provenance_that_is_not_echos_is_named(compared, tmp_path, about):
     shutil.copytree(compared, tmp_path / "result")

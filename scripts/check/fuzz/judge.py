@@ -81,7 +81,8 @@ def told(attempt: Attempt, err: str, out: str) -> Iterator[str]:
     if any(len(sentence) > LONGEST for sentence in sentences):
         yield "a sentence without end"
     # Commands that prepare data name each damaged row, and go on.
-    names_rows = "WARNING: left out: " in err or (attempt.command == "data check" and out)
+    shows_rows = attempt.command in ("data check", "data explore") and out
+    names_rows = "WARNING: left out: " in err or shows_rows
     if not sentences and not USAGE.search(err) and not names_rows:
         yield "no sentence"
 

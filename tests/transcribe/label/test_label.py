@@ -440,7 +440,7 @@ def test_a_whisper_labels_as_it_transcribes(shared, tmp_path):
 def test_sure_labels_have_fewer_errors(shared, tmp_path):
     """Of a real Whisper on real speech."""
     rows = read_source(str(shared / "data/librispeech/dev.jsonl"))
-    chosen = random.Random(0).sample(rows, 40)
+    chosen = random.Random(0).sample(rows, 20)
     lines = [{"audio_filepath": str(u.audio.path), "said": u.text} for u in chosen]
     data = write_manifest(tmp_path / "rows.jsonl", *lines)
     label(data, tmp_path / "out", str(shared / "models/whisper-tiny.en"), batch_size=16)
@@ -450,7 +450,7 @@ def test_sure_labels_have_fewer_errors(shared, tmp_path):
     def wer(rows):
         return jiwer.wer([r["said"] for r in rows], [plain(r["label"]) for r in rows])
 
-    assert wer(found[:32]) < wer(found)
+    assert wer(found[:16]) < wer(found)
 
 
 def test_the_errors_are_of_their_kinds():
