@@ -1,6 +1,5 @@
 """Commands on data sets. Heavy imports stay inside."""
 
-import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,12 @@ from echo.cli.options import (
     DATA_HELP,
     AllowOutside,
     AudioColumn,
-    Beams,
     Checkpoint,
     Data,
-    Language,
     MaxSeconds,
     Overrides,
     SpeakerColumn,
     TextColumn,
-    Vad,
     read_options,
 )
 from echo.support.errors import ConfigError
@@ -368,81 +364,4 @@ def filter(
     if out is not None and not dry_run:
         print(f"kept.jsonl, rejected.jsonl and the measures are in {out}/")
     if found.unusable:
-        raise typer.Exit(2)
-
-
-def label(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA|FOLDER", help=f"{DATA_HELP} Or a folder of recordings.")
-    ],
-    model: Annotated[str, typer.Option(help="A run's folder, a model's folder, or a hub id.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for the labels: a new one, or that of labels to go on with, whose models "
-            "and settings were the same."
-        ),
-    ],
-    second: Annotated[
-        str | None,
-        typer.Option(
-            help="A second model, whose agreement with each label is written; by default none."
-        ),
-    ] = None,
-    rows: Annotated[
-        int,
-        typer.Option(min=1, help="Number of rows in a shard; tar shards stay as they are."),
-    ] = 1000,
-    part: Annotated[
-        str,
-        typer.Option(help="The part of the shards to label, such as 3/40 in an array of 40 jobs."),
-    ] = "1/1",
-    language: Language = None,
-    vad: Vad = "energy",
-    checkpoint: Checkpoint = "best",
-    beams: Beams = 1,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Number of recordings transcribed together.")
-    ] = 16,
-    audio_column: AudioColumn = None,
-    text_column: TextColumn = None,
-    speaker_column: SpeakerColumn = None,
-    allow_outside: AllowOutside = False,
-) -> None:
-    """Write what a model hears in recordings, most of which may have no text, as a manifest.
-
-    Texts that are there stay. Rows that cannot be used are named and left out; the exit code is
-    then 2.
-    """
-    from echo.data.named import check_named
-    from echo.support.hub import check_model
-    from echo.support.launch import is_main_process
-
-    check_named(data)
-    for name in (model, second) if second else (model,):
-        check_model(name)
-    # Each process has shards of its own, and tells what is wrong with them.
-    logging.getLogger("echo").setLevel(logging.INFO)
-
-    from echo.transcribe.label.label import Part, label_source
-    from echo.transcribe.label.shards import MANIFEST
-    from echo.transcribe.transcribe import TranscribeSettings
-
-    options = read_options(audio_column, text_column, speaker_column, True, allow_outside)
-    found = label_source(
-        data,
-        out,
-        replace(options, columns=replace(options.columns, needs_text=False)),
-        model,
-        second,
-        checkpoint,
-        TranscribeSettings(beams, language, batch_size=batch_size, vad=vad),
-        rows,
-        Part.read(part),
-        progress=is_main_process(),
-    )
-    print(found.to_text())
-    if found.complete:
-        print(f"every shard has its labels: {out / MANIFEST} holds them all")
-    if found.left_out:
         raise typer.Exit(2)

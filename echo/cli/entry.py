@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import echo
-from echo.cli import aligning, averaging, data, measuring, training, using
+from echo.cli import averaging, data, labelling, measuring, training, using
 from echo.support.errors import ConfigError, EchoError, StoppedElsewhere, StoppedError, reason
 from echo.support.launch import is_main_process, process_count
 from echo.support.text import brief, visible_lines
@@ -55,8 +55,8 @@ data_app.command()(data.shard)
 data_app.command()(data.convert)
 data_app.command()(data.split)
 data_app.command()(data.filter)
-data_app.command()(data.label)
-data_app.command()(aligning.align)
+data_app.command()(labelling.label)
+data_app.command()(labelling.align)
 
 SHARED = ("train", "resume", "label")  # commands that run in several processes
 

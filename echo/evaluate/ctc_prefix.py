@@ -60,8 +60,6 @@ class CtcPrefixScorer(LogitsProcessor):
         self.state: PrefixState | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if len(self.log) < len(input_ids):  # beams
-            self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
         state = self.advance(input_ids)
         # Given the text so far, because beams add up the scores of their tokens.
         ctc = self.candidates(state) - state.begins[:, None]
@@ -70,6 +68,8 @@ class CtcPrefixScorer(LogitsProcessor):
     def advance(self, input_ids: torch.Tensor) -> PrefixState:
         """Returns the state of (N, tokens) prefixes. Their first token is the decoder's start
         token."""
+        if len(self.log) < len(input_ids):  # beams
+            self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
         state, ids = self.state, self.ids
         done = input_ids.shape[1] - 1
         # If beams were reordered, score them again from the start.
@@ -144,18 +144,16 @@ class CtcTextScorer(CtcPrefixScorer):
         self.prompt = 0  # tokens before the text
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if len(self.log) < len(input_ids):  # beams
-            self.log = self.log.repeat_interleave(len(input_ids) // len(self.log), dim=0)
         self.prompt = self.prompt or input_ids.shape[1]
         state = self.advance(input_ids[:, self.prompt - 1 :])
-        own, ids = scores.log_softmax(-1).topk(min(CANDIDATES, scores.shape[1]))
+        own = scores.log_softmax(-1)
+        ids = own.topk(min(CANDIDATES, scores.shape[1])).indices
         ids[:, -1:] = torch.where((ids == self.end).any(1, keepdim=True), ids[:, -1:], self.end)
         heard = self.spelled(state, ids.flatten(), ids.shape[1]).begins.view(ids.shape)
         whole = torch.logaddexp(state.token[:, -1], state.blank[:, -1])[:, None]
         # Given the text so far, because beams add up the scores of their tokens.
         ctc = torch.where(ids == self.end, whole, heard) - state.begins[:, None]
-        own = scores.log_softmax(-1).gather(1, ids)
-        mixed = (1 - self.weight) * own + self.weight * ctc
+        mixed = (1 - self.weight) * own.gather(1, ids) + self.weight * ctc
         return torch.full_like(scores, -torch.inf).scatter(1, ids, mixed)
 
     def extend(self, state: PrefixState, token: torch.Tensor) -> PrefixState:

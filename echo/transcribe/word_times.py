@@ -50,8 +50,9 @@ def with_word_times(
             left = iter(times or ())
             for n in group if times else ():
                 words_there = zip(found[i][n].words or (), left, strict=False)
+                most = transcripts[i].duration  # within the last frame
                 timed = tuple(
-                    replace(word, start=offset + start, end=offset + end)
+                    replace(word, start=min(offset + start, most), end=min(offset + end, most))
                     for word, (start, end) in words_there
                 )
                 found[i][n] = replace(found[i][n], words=timed)

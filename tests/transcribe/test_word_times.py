@@ -49,6 +49,17 @@ def test_words_are_timed_from_where_their_piece_begins(monkeypatch):
     assert times == [pytest.approx(each) for each in wanted]
 
 
+def test_no_word_ends_after_the_recording(monkeypatch):
+    """Of the last frame only a part may be heard."""
+    loaded = untrained()
+    hears(monkeypatch, loaded.tokenizer, " one", first=22, step=1)
+    samples = torch.randn(8080)
+    before = Transcript(0.505, (segment(0.1, 0.4, "one"),))
+    (found,) = with_word_times(loaded, [samples], [before])
+    [word] = found.segments[0].words
+    assert (word.start, word.end) == pytest.approx((0.46, 0.505))
+
+
 def test_words_that_do_not_fit_keep_their_times(monkeypatch):
     loaded = untrained()
     hears(monkeypatch, loaded.tokenizer, " one", first=1, step=1)

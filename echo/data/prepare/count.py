@@ -16,6 +16,11 @@ class Count:
         self.seconds += seconds or 0.0
         self.unknown += seconds is None
 
-    def __str__(self) -> str:
+    def of(self, what: str) -> str:
         unknown = f" and {self.unknown} of unknown length" if self.unknown else ""
-        return f"{self.rows} row{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours{unknown}"
+        return (
+            f"{self.rows} {what}{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours{unknown}"
+        )
+
+    def __str__(self) -> str:
+        return self.of("row")

@@ -1,11 +1,11 @@
 """Aligns a long recording with a text of it: which sentences are said, when, and how surely."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 from echo.checkpoints.load import LoadedModel
 from echo.data.prepare.filter.rules import Reason
@@ -15,8 +15,9 @@ from echo.model.geometry import FRAMES_PER_SECOND
 from echo.model.language import known_languages, spoken_language, written_language
 from echo.support.errors import ConfigError
 from echo.support.settings import Amount, PositiveAmount, Range
-from echo.transcribe.align.anchors import Item, Match, Matching, Place, Words, read_words
-from echo.transcribe.align.cuts import split_at_quietest, split_long
+from echo.transcribe.align.alignment import Aligned, Alignment, Part, Row, Stretch
+from echo.transcribe.align.anchors import Item, Matching, Words, read_words
+from echo.transcribe.align.cuts import split_long
 from echo.transcribe.align.emissions import Emissions, find_emissions
 from echo.transcribe.align.recording import LongRecording
 from echo.transcribe.align.texts import Sentence
@@ -30,7 +31,6 @@ WINDOW = 30.0  # seconds heard at once
 PAUSE = 1.0  # seconds around a sentence in which its cut is looked for
 LONGEST_PAUSE = 2.0  # seconds in a row between its sentences
 LITTLE_VOICE = 0.2  # seconds of voice between sentences that are a noise
-MARGIN = 0.5  # seconds of a pause that stay at the ends of a row
 LEAST_VOICE = 1.0  # seconds of speech without a text that are worth a row
 
 
@@ -47,78 +47,7 @@ class AlignSettings:
     max_wer: Amount = 0.9
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """A part of a recording, in seconds, and what a model hears there, if it was asked."""
-
-    start: float
-    end: float
-    heard: str | None = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """Words of a sentence, from one to before another; mostly all of them."""
-
-    sentence: int
-    first: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """A part of a text where it is said."""
-
-    part: Part
-    text: str
-    start: float  # seconds, where its voice begins and ends
-    end: float
-    before: float  # seconds, where it is cut from what is before it and after it
-    after: float
-    score: float  # the log probability of a token, as the mean
-    match: Match | None = None  # with what was heard; None if nobody listened
-    reasons: tuple[Reason, ...] = ()
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is kept together: sentences of one speaker that follow each other."""
-
-    start: float  # seconds
-    end: float
-    text: str
-    speaker: str | None
-    score: float  # the least of the sentences'
-    wer: float | None
-    heard: str | None
-
-    @classmethod
-    def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence]) -> "Row":
-        first, last = parts[0], parts[-1]
-        matches = [part.match for part in parts if part.match is not None]
-        tokens = sum(match.tokens for match in matches)
-        return cls(
-            max(first.before, first.start - MARGIN),
-            min(last.after, last.end + MARGIN),
-            " ".join(part.text for part in parts),
-            sentences[first.part.sentence].speaker,
-            min(part.score for part in parts),
-            sum(match.errors for match in matches) / max(1, tokens) if matches else None,
-            " ".join(word for match in matches for word in match.heard) if matches else None,
-        )
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """What became of a recording and its text."""
-
-    seconds: float
-    sentences: Sequence[Sentence]
-    kept: list[Aligned]
-    rows: list[Row]  # what is kept, joined
-    rejected: list[Aligned]
-    missing: list[int]  # sentences that nobody says
-    unlabelled: list[Stretch]  # speech that no kept sentence says
+Plan = Matching | TimedText  # which words may be said in which piece of a recording
 
 
 class Timed(NamedTuple):
@@ -129,20 +58,6 @@ class Timed(NamedTuple):
     end: float
     logprob: float
     tokens: int  # 0 if it could not be aligned
-
-
-class Plan(Protocol):
-    """Which words of a text may be said in which piece of a recording."""
-
-    sentences: Sequence[Words]
-    missing: list[int]  # sentences that nobody says
-    is_heard: bool  # whether the model listened to all of it
-
-    def items(self, wrong: Collection[Place] = ()) -> list[list[Item]]:
-        """Returns the words of each piece, without those that are wrong."""
-
-    def match(self, sentence: int, first: int, end: int) -> Match | None:
-        """Returns what is heard for words of a sentence, where that is known."""
 
 
 class Aligner:
@@ -157,6 +72,7 @@ class Aligner:
     ) -> None:
         self.emissions, self.transcriber = emissions, transcriber
         self.normaliser, self.settings = normaliser, settings
+        self.space = "" if normaliser.by_letters else " "  # between words
         self.longest = min(WINDOW, transcriber.limits.max_frames / FRAMES_PER_SECOND)
         self.least = emissions.least_score if settings.min_score is None else settings.min_score
 
@@ -189,6 +105,7 @@ class Aligner:
             rejected,
             plan.missing,
             self.unlabelled(recording, plan, kept, timed),
+            self.space,
         )
 
     def by_words(
@@ -208,8 +125,8 @@ class Aligner:
         clock = self.clock(recording, sentences, words)
         longest = max(end - start for start, end in (each.times() for each in sentences))
         if clock is None or clock.rate * longest > self.longest - 2 * NEAR:
-            why = "does not fit" if clock is None else f"has lines of {longest:.0f} s"
-            logger.warning("%s: the time of its text %s, and is not used", recording.audio, why)
+            why = "do not fit" if clock is None else f"have lines of {longest:.0f} s"
+            logger.warning("%s: the times of its text %s, and are not used", recording.audio, why)
             return None
         logger.info("%s: the times of its text: %s", recording.audio, clock)
         corrected = [clock.correct(each) for each in sentences]
@@ -306,7 +223,7 @@ class Aligner:
             tokens = sum(word.tokens for word in own)
             score = sum(word.logprob for word in own) / tokens if tokens else float("-inf")
             match = plan.match(part.sentence, part.first, part.end)
-            text = " ".join(plan.sentences[part.sentence].spelled[part.first : part.end])
+            text = plan.sentences[part.sentence].text(part.first, part.end)
             voice = recording.edges(before, after)
             found.append(Aligned(part, text, *voice, before, after, score, match))
         return [replace(each, reasons=tuple(self.reasons(each))) for each in found]
@@ -339,7 +256,7 @@ class Aligner:
                 last.append(each)
             else:
                 joined.append([each])
-        return [Row.of(parts, sentences) for parts in joined]
+        return [Row.of(parts, sentences, self.space) for parts in joined]
 
     def unlabelled(
         self,
@@ -357,11 +274,11 @@ class Aligner:
         for start, end in zip(starts, ends, strict=True):
             if recording.voiced_seconds(start, end) < LEAST_VOICE:
                 continue
-            for part in split_at_quietest(recording, start, end, self.settings.max_seconds):
+            for part in recording.split(start, end, self.settings.max_seconds):
                 a, b = trim(*part, recording.voice)
                 text = [w.item.text for w in heard if part[0] <= (w.start + w.end) / 2 < part[1]]
                 if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):
-                    found.append(Stretch(a, b, " ".join(filter(None, text))))
+                    found.append(Stretch(a, b, self.space.join(filter(None, text))))
         return found
 
 
@@ -371,10 +288,10 @@ def aligner_of(
     """Returns a model as an aligner. ConfigError, which begins with `source`, where the model
     cannot align, or is multilingual and was told no language."""
     generation = loaded.model.generation_config
-    if known_languages(generation) and spoken_language(generation) is None:
+    language = spoken_language(generation) if known_languages(generation) else None
+    if known_languages(generation) and language is None:
         raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
     emissions = find_emissions(loaded, normalise, source)
-    language = spoken_language(generation) if known_languages(generation) else None
     transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8))
     return Aligner(emissions, transcriber, normalise, settings)

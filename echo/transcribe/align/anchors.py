@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import regex
+
 from echo.evaluate.alignment import DELETION, HIT, INSERTION, SUBSTITUTION, align
-from echo.evaluate.normaliser import Normaliser, letters
+from echo.evaluate.normaliser import Normaliser
 
 Place = tuple[int, int]  # of a word: the number of its sentence or piece, and its own
 RUN = 3  # equal words in a row are an anchor; fewer are equal by chance
@@ -18,14 +20,22 @@ RUN = 3  # equal words in a row are an anchor; fewer are equal by chance
 class Words:
     """A text's words as they are spelled, and as the normaliser writes them."""
 
+    spaced: tuple[str, ...]  # as they are spelled, with the spaces before them
     spelled: tuple[str, ...]
     tokens: tuple[str, ...]
     owners: tuple[int, ...]  # of each token, the number of a spelled word
 
+    def text(self, first: int, end: int) -> str:
+        """Returns the words from one to before another, as the text has them."""
+        return "".join(self.spaced[first:end]).strip()
+
 
 def read_words(text: str, normaliser: Normaliser) -> Words:
     """Returns the words of a text. Spoken and written numbers have the same tokens."""
-    spelled = letters(text) if normaliser.by_letters else text.split()
+    # Where words are letters, most have no space before them.
+    parts = r"\s*\X" if normaliser.by_letters else r"\s*\S+"
+    spaced = regex.findall(parts, " ".join(text.split()))
+    spelled = [each.strip() for each in spaced]
     each = [normalise(word, normaliser) for word in spelled]
     single = [token for tokens in each for token in tokens]
     owners = [i for i, tokens in enumerate(each) for _ in tokens]
@@ -40,7 +50,7 @@ def read_words(text: str, normaliser: Normaliser) -> Words:
         owners = moved
     elif single != whole:
         owners = [0] * len(whole) if spelled else []
-    return Words(tuple(spelled), tuple(whole if owners else ()), tuple(owners))
+    return Words(tuple(spaced), tuple(spelled), tuple(whole if owners else ()), tuple(owners))
 
 
 @lru_cache(maxsize=100_000)  # most words come again, and a rule may take a millisecond
@@ -86,7 +96,7 @@ class Step(NamedTuple):
 class Matching:
     """A text aligned with what was heard, both by words."""
 
-    is_heard = True
+    is_heard = True  # whether the model listened to all of it
 
     def __init__(self, sentences: Sequence[Words], pieces: Sequence[Words]) -> None:
         self.sentences, self.pieces = sentences, pieces

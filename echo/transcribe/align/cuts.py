@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import torch
 
-from echo.transcribe.align.recording import REACH, LongRecording
-
 
 def split_long(times: Sequence[tuple[float, float]], longest: float) -> list[tuple[int, int]]:
     """Cuts words, by their start and end in seconds, at the longest pauses between them until no
@@ -19,13 +17,3 @@ def split_long(times: Sequence[tuple[float, float]], longest: float) -> list[tup
     cut = 1 + int((pauses - 1e-3 * (places - len(pauses) / 2).abs()).argmax())
     rest = [(cut + a, cut + b) for a, b in split_long(times[cut:], longest)]
     return [*split_long(times[:cut], longest), *rest]
-
-
-def split_at_quietest(
-    recording: LongRecording, start: float, end: float, longest: float
-) -> list[tuple[float, float]]:
-    """Cuts a stretch into parts that are no longer than `longest` seconds."""
-    cuts = [start]
-    while end - cuts[-1] > longest:
-        cuts.append(recording.quietest(cuts[-1] + longest / 2, cuts[-1] + longest - REACH))
-    return list(zip(cuts, [*cuts[1:], end], strict=True))

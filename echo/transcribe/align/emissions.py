@@ -169,7 +169,7 @@ def pause_scores(samples: torch.Tensor, frames: int) -> torch.Tensor:
     """Returns how likely no word is said in each encoder frame (frames,), on the scale of
     attention."""
     voice = voiced(samples)
-    # A window of loudness is 50 ms long: those in the middle of whose a frame of 20 ms lies.
+    # Windows of loudness are 50 ms long: a frame of 20 ms lies in the middle of these two.
     around = 2 * torch.arange(frames)[:, None] - torch.tensor([1, 2])
     return torch.where(voice[around.clamp(0, len(voice) - 1)].any(1), IN_VOICE, IN_PAUSE)
 

@@ -58,11 +58,25 @@ class LongRecording:
         start = 0.0
         while self.seconds - start > longest:
             self.listen(start, start + longest)
-            end = self.quietest(start + longest * SHORTEST, start + longest - REACH)
+            end = self.cut(start, longest, SHORTEST)
             yield start, end
             start = end
         self.listen(start, self.seconds)
         yield start, self.seconds
+
+    def cut(self, start: float, longest: float, shortest: float) -> float:
+        """Returns where it is quiet after the share `shortest` of `longest` seconds from `start`,
+        and before their end."""
+        at = self.quietest(start + shortest * longest, start + longest - REACH)
+        # Where `longest` is not much more than its reach, the quietest point may be at the start.
+        return min(max(at, start + longest / 4), start + longest)
+
+    def split(self, start: float, end: float, longest: float) -> list[tuple[float, float]]:
+        """Cuts a stretch into parts of at most `longest` seconds."""
+        cuts = [start]
+        while end - cuts[-1] > longest:
+            cuts.append(self.cut(cuts[-1], longest, 0.5))
+        return list(zip(cuts, [*cuts[1:], end], strict=True))
 
     def quietest(self, start: float, end: float) -> float:
         """Returns the quietest point between two times, or around them if it is much quieter there,
@@ -78,8 +92,8 @@ class LongRecording:
         return float(times[(quiet + SLOPE * off).argmin()])
 
     def edges(self, start: float, end: float) -> tuple[float, float]:
-        """Returns where the voice begins and ends between two times. It is louder than `voiced`
-        asks for, who also finds breath, and steps of somebody who moves in a pause."""
+        """Returns where the voice begins and ends between two times. It must be louder than for
+        `voiced`, which also finds breaths, and the steps of somebody who moves in a pause."""
         first = frame(start)
         levels = self.levels[first : max(frame(end - 2 * MIDDLE_OF_WINDOW), first + 1)]
         low, high = levels.quantile(torch.tensor([NOISE, SPEECH]))

@@ -62,19 +62,19 @@ def read_text(path: Path, recording: str) -> list[Sentence]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(READERS)
-        raise DataError(f"{path}: is no text that can be aligned; those end in {known}")
+        raise DataError(f"{path}: cannot be aligned; texts end in {known}")
     try:
         refuse_pipe(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = [*reader(path, recording)]
     except UnicodeError:
-        raise DataError(f"{path}: is not UTF-8; convert it, as with iconv") from None
+        raise DataError(f"{path}: is not UTF-8; convert it, for example with iconv") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from None
     except (Pysubs2Error, PraatioException, ValueError, LookupError):
         kind = path.suffix[1:]
-        raise DataError(f"{path}: is damaged, or no {kind} but in its name") from None
+        raise DataError(f"{path}: is damaged, or is not a {kind} file") from None
     said = [part for sentence in found for part in cleaned(sentence)]
     if not said:
         raise DataError(f"{path}: holds no words")
@@ -84,7 +84,7 @@ def read_text(path: Path, recording: str) -> list[Sentence]:
         start, end = sentence.times()
         if not 0 <= start <= end < float("inf"):
             raise DataError(
-                f"{path}: {brief(sentence.text)!r} is from {start} to {end} s, which is no time"
+                f"{path}: {brief(sentence.text)!r} is from {start} to {end} s, which cannot be"
             )
     return sorted(said, key=lambda each: each.start or 0.0)
 
@@ -157,8 +157,7 @@ def named(line: str) -> tuple[str | None, str]:
 def read_ctm(path: Path, recording: str) -> Iterator[Sentence]:
     """Yields the words of a CTM, recording, channel, start, duration and word in each line, joined
     to sentences."""
-    words: list[Sentence] = []
-    names = set()
+    found: dict[str, list[Sentence]] = {}
     for number, line in enumerate(content(path).splitlines(), 1):
         parts = line.split()
         if not parts or line.startswith(";;"):
@@ -171,12 +170,12 @@ def read_ctm(path: Path, recording: str) -> Iterator[Sentence]:
             raise DataError(
                 f"{path}:{number}: is not recording, channel, start, duration and word"
             ) from None
-        names.add(name)
-        if name == recording or recording not in names:
-            words.append(entry)
-    if len(names) > 1 and recording not in names:
-        raise DataError(f"{path}: is of {len(names)} recordings, none of which is {recording}")
-    yield from joined(words)
+        found.setdefault(name, []).append(entry)
+    if len(found) > 1 and recording not in found:
+        raise DataError(f"{path}: holds {len(found)} recordings, but not {recording}")
+    for name, words in found.items():
+        if name == recording or len(found) == 1:
+            yield from joined(words)
 
 
 def read_textgrid(path: Path, _: str) -> Iterator[Sentence]:

@@ -7,34 +7,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echo.data.prepare.count import Count
 from echo.data.prepare.filter.filter import KEPT, REJECTED, line, open_text
 from echo.data.prepare.rows import path_from
 from echo.support.errors import DataError
 from echo.support.files import new_folder, whole_folder
 from echo.support.progress import progress_bar
 from echo.support.provenance import provenance
-from echo.transcribe.align.align import Aligner, Alignment, Row
+from echo.transcribe.align.align import Aligner
+from echo.transcribe.align.alignment import Alignment, Row
 from echo.transcribe.align.pairs import Pair
 from echo.transcribe.align.texts import read_text
 
 logger = logging.getLogger(__name__)
 
 MISSING, UNLABELLED, RECORD = "missing.jsonl", "unlabelled.jsonl", "align.json"
-
-
-@dataclass
-class Count:
-    """Rows, and how long they are."""
-
-    rows: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.rows += 1
-        self.seconds += seconds
-
-    def text(self, what: str) -> str:
-        return f"{self.rows} {what}{'s' * (self.rows != 1)}, {self.seconds / 3600:.2f} hours"
 
 
 @dataclass
@@ -50,10 +37,10 @@ class Counts:
 
     def to_text(self) -> str:
         lines = [
-            f"read: {self.read.text('recording')}",
-            f"kept: {self.kept.text('row')}",
-            f"rejected: {self.rejected.text('sentence')}",
-            f"speech without a text: {self.unlabelled.text('row')}",
+            f"read: {self.read.of('recording')}",
+            f"kept: {self.kept}",
+            f"rejected: {self.rejected.of('sentence')}",
+            f"speech without a text: {self.unlabelled}",
             f"text that nobody says: {self.missing} sentence{'s' * (self.missing != 1)}",
         ]
         if self.left_out:
@@ -115,7 +102,7 @@ def rows_of(found: Alignment, path: str, counts: Counts) -> Iterator[tuple[str, 
         yield KEPT, line(entry(path, row))
     for each in found.rejected:
         counts.rejected.add(each.end - each.start)
-        row = Row.of([each], found.sentences)
+        row = Row.of([each], found.sentences, found.space)
         yield REJECTED, line(entry(path, row), each.reasons)
     for number in found.missing:
         counts.missing += 1

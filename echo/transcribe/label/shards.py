@@ -7,6 +7,7 @@ stopped goes on with the shards that have none.
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,10 +57,13 @@ def check_labels_folder(folder: Path, made_with: Mapping[str, Any]) -> None:
         raise EchoError(f"{folder}: holds something else ({found[0].name}); choose another folder")
     for path in own:
         if path.name.endswith(".seal.json"):
-            check_made_with(path, read_object(path).get("made_with"), made_with)
+            read_made_with(path, made_with)
 
 
-def check_made_with(path: Path, earlier: Any, made_with: Mapping[str, Any]) -> None:
+def read_made_with(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a seal says. EchoError unless its labels were made with the same."""
+    content = read_object(path)
+    earlier = content.get("made_with")
     if not isinstance(earlier, dict):
         raise DataError(f"{path}: does not say how labels were made: delete it")
     if differ := [key for key in made_with if earlier.get(key) != made_with[key]]:
@@ -67,6 +71,7 @@ def check_made_with(path: Path, earlier: Any, made_with: Mapping[str, Any]) -> N
             f"{path}: the labels were made with another {' and '.join(differ)}; choose another "
             "folder, or give what was given then"
         )
+    return content
 
 
 def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]) -> Seal | None:
@@ -75,13 +80,11 @@ def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]
     path = seal_file(folder, number)
     if not path.exists():
         return None
-    check_made_with(path, read_object(path).get("made_with"), made_with)
     try:
-        seal = Seal(**read_object(path))
+        seal = Seal(**read_made_with(path, made_with))
     except TypeError:
         raise DataError(f"{path}: is not a seal of labels: delete it") from None
-    labels = labels_file(folder, number)
-    if not labels.is_file() or digest(labels) != seal.labels:
+    if not is_whole(labels_file(folder, number), seal.labels):
         return None
     if seal.rows != rows:
         raise EchoError(
@@ -89,6 +92,10 @@ def read_seal(folder: Path, number: int, rows: str, made_with: Mapping[str, Any]
             "labelled; delete this file to label it again"
         )
     return seal
+
+
+def is_whole(labels: Path, sha256: str | None) -> bool:
+    return labels.is_file() and digest(labels) == sha256
 
 
 def digest_of_rows(rows: Iterable[tuple[Row, Utterance] | DataError]) -> str:
@@ -118,20 +125,25 @@ def write_sealed(folder: Path, number: int, lines: Iterable[str], **about: Any) 
         flush(temporary)
         seal = Seal(labels=digest(temporary), **about)
     with whole_file(seal_file(folder, number)) as temporary:
-        temporary.write_text(json.dumps(asdict(seal), ensure_ascii=False, indent=1) + "\n")
+        # In ASCII, since an error may name a file whose name is no Unicode.
+        temporary.write_text(json.dumps(asdict(seal), indent=1) + "\n")
         flush(temporary)
     flush(folder)
     return seal
 
 
 def join(folder: Path, count: int) -> bool:
-    """Writes the manifest of all labels if every shard is sealed, and returns whether. Several
-    processes may do it: they write the same."""
-    if not all(seal_file(folder, number).exists() for number in range(count)):
+    """Writes the manifest of all labels if every shard is sealed and whole, and returns whether.
+    Several processes may do it: they write the same."""
+    seals = [seal_file(folder, number) for number in range(count)]
+    labels = [labels_file(folder, number) for number in range(count)]
+    if not all(seal.exists() for seal in seals):
         return False
-    with whole_file(folder / MANIFEST) as temporary, temporary.open("wb") as file:
-        for number in range(count):
-            with labels_file(folder, number).open("rb") as labels:
-                while block := labels.read(1 << 20):
-                    file.write(block)
+    for path, seal in zip(labels, seals, strict=True):  # others' may have been damaged since
+        if not is_whole(path, read_object(seal).get("labels")):
+            return False
+    with whole_file(folder / MANIFEST) as temporary, temporary.open("wb") as joined:
+        for path in labels:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, joined)
     return True

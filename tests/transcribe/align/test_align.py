@@ -8,6 +8,7 @@ import soundfile
 from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.align.recording import HELD
 from echo.transcribe.align.texts import Sentence
+from tests.transcribe.align import tones
 from tests.transcribe.align.tones import PAUSE, aligner, sentence, speak
 
 
@@ -56,6 +57,20 @@ def test_faults_of_a_plain_text_are_found(tmp_path):
     assert own.transcriber.seconds == pytest.approx(found.seconds)  # heard once
 
 
+def test_a_language_without_spaces_gets_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tones,
+        "PITCHES",
+        {letter: 500 + 80 * i for i, letter in enumerate("甲乙丙丁戊己庚辛壬癸子丑寅")},
+    )
+    path, _ = recorded(tmp_path, ["甲 乙 丙 丁", "戊 己 庚 辛", "壬 癸 子 丑 寅"])
+    own = tones.aligner("zh")
+    found = own.align(path, [Sentence("甲乙丙丁。"), Sentence("戊己 庚辛。")])
+    [row] = found.rows
+    assert (row.text, row.heard) == ("甲乙丙丁。戊己 庚辛。", "甲乙丙丁戊己庚辛")
+    assert [each.heard for each in found.unlabelled] == ["壬癸子丑寅"]
+
+
 def test_times_that_are_off_are_corrected(tmp_path):
     """The text is late, and its clock runs fast. Most of the recording is not transcribed."""
     texts = [sentence(i) for i in range(300)]
@@ -90,7 +105,7 @@ def test_times_of_another_recording_are_not_used(tmp_path, caplog):
     found = aligner().align(
         path, [Sentence(t, None, a, a + 1) for t, a in zip(texts, starts, strict=True)]
     )
-    assert "does not fit, and is not used" in caplog.text
+    assert "do not fit, and are not used" in caplog.text
     assert [each.text for each in found.kept] == texts
     check_places(found, times, {text: i for i, text in enumerate(texts)})
 

@@ -111,6 +111,16 @@ def test_every_word_that_is_not_missing_is_aligned_once_in_order(sentences, piec
     assert all(item.text in beside for piece in found.items() for item in piece if not item.place)
 
 
+@pytest.mark.parametrize(("language", "text"), [("zh", "你好 OK 吗。"), ("de", "Das ist so.")])
+def test_a_text_keeps_its_spaces(language, text):
+    words = read_words(f" {text}\n", normaliser(language, None))
+    number = len(words.spelled)
+    assert words.text(0, number) == text
+    for cut in range(1, number):
+        first, last = words.text(0, cut), words.text(cut, number)
+        assert text in (f"{first}{last}", f"{first} {last}")
+
+
 def test_a_language_without_spaces_is_matched_by_letters():
     found = matching(["你好吗", "再见"], ["你好", "吗再见"], normaliser("zh", None))
     assert shown(found.items()) == ["你 好", "吗 再 见"]

@@ -42,10 +42,11 @@ Dialogue: 0,0:00:01.00,0:00:03.00,Default,Kim,0,0,0,,Hello {\\i1}you{\\i0}\\Naga
 Comment: 0,0:00:01.00,0:00:03.00,Default,,0,0,0,,not said
 """
 CTM = """;; a comment
+other 1 0.0 0.3 elsewhere
 talk 1 0.5 0.3 Hello 0.9
 talk 1 0.9 0.3 you.
+other 1 0.9 0.3 too
 talk 1 1.2 0.3 And
-other 1 0.0 0.3 elsewhere
 talk 1 3.0 0.5 later
 """
 
@@ -141,7 +142,7 @@ BAD = {
     "an unknown suffix": (
         "a.docx",
         "text",
-        "a.docx: is no text that can be aligned; .* .txt, .srt",
+        "a.docx: cannot be aligned; texts end in .txt, .srt",
     ),
     "nothing": ("a.txt", "", "a.txt: holds no words"),
     "only tags": ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n[music]\n", "a.srt: holds no words"),
@@ -153,7 +154,7 @@ BAD = {
     "an end before its start": (
         "a.srt",
         "1\n00:00:05,000 --> 00:00:02,000\nback\n",
-        "a.srt: 'back' is from 5.0 to 2.0 s, which is no time",
+        "a.srt: 'back' is from 5.0 to 2.0 s, which cannot be",
     ),
     "a word without times": ("a.ctm", "talk 1 0.5 hello\n", "a.ctm:1: is not recording, channel"),
     "times that are no numbers": ("a.ctm", "talk 1 0 1 a\ntalk 1 x 1 b\n", "a.ctm:2: is not rec"),
@@ -161,12 +162,12 @@ BAD = {
     "a CTM of others": (
         "a.ctm",
         "b 1 0 1 x\nc 1 0 1 y\n",
-        "a.ctm: is of 2 recordings, none of which is talk",
+        "a.ctm: holds 2 recordings, but not talk",
     ),
     "no TextGrid": (
         "a.TextGrid",
         "words",
-        "a.TextGrid: is damaged, or no TextGrid but in its name",
+        "a.TextGrid: is damaged, or is not a TextGrid file",
     ),
     "half a TextGrid": (
         "a.TextGrid",

@@ -99,7 +99,7 @@ BAD = {
     ),
     "empty folders": (["empty", "empty"], "hold no recording and text of the same name"),
     "no audio": (["a.txt", "a.txt"], "a.txt: cannot be read as audio"),
-    "a text of another kind": (["a.wav", "a.wav"], "a.wav: is no text that can be aligned"),
+    "a text of another kind": (["a.wav", "a.wav"], "a.wav: cannot be aligned; texts end in .txt"),
     "no model": (["a.wav", "a.txt", "--model", "nowhere/at/all"], "nowhere/at/all"),
     "a taken folder": (["a.wav", "a.txt", "--out", "."], ".: is no name for a new folder"),
     "a wrong setting": (["a.wav", "a.txt", "max_second=3"], "unknown key 'max_second'"),

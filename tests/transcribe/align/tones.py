@@ -103,8 +103,8 @@ class Transcriber:
         return [Transcript(0.0, (Segment(0.0, 0.0, text),)) for text in texts]
 
 
-def aligner(**settings) -> Aligner:
+def aligner(language="de", **settings) -> Aligner:
     tokenizer = SimpleNamespace(english_spelling_normalizer={})
     return Aligner(
-        Emissions(), Transcriber(), normaliser("de", tokenizer), AlignSettings(**settings)
+        Emissions(), Transcriber(), normaliser(language, tokenizer), AlignSettings(**settings)
     )

@@ -2,6 +2,7 @@
 nonsense, but mostly the same."""
 
 import json
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,21 @@ def test_damaged_labels_are_made_again(data, model, tmp_path):
     labels_file(tmp_path, 1).write_text("")
     assert len(label(data, tmp_path, model).sealed) == 1
     assert (tmp_path / MANIFEST).read_bytes() == expected
+
+
+def test_damaged_labels_of_another_part_are_not_joined(data, model, tmp_path):
+    label(data, tmp_path, model)
+    (tmp_path / MANIFEST).unlink()
+    labels_file(tmp_path, 1).write_text("")
+    assert not label(data, tmp_path, model, part="1/3").complete
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_damaged_recording_may_have_any_name(folder, model, tmp_path):
+    write(tmp_path / "in" / "0.wav", voice(0, 1))
+    (tmp_path / "in" / os.fsdecode(b"\xff.wav")).write_bytes(b"RIFF")
+    assert label(str(tmp_path / "in"), tmp_path / "out", model).left_out == 1
+    assert len(read(tmp_path / "out")) == 1
 
 
 def test_agreement_is_what_two_models_hear_alike(data, model, other, tmp_path, folder):
