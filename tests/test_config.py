@@ -66,6 +66,14 @@ def test_overrides_win_and_keep_the_rest(tmp_path):
         load_config(path, ["steps"])
 
 
+def test_an_empty_section_undoes_nothing(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("train: {max_steps: 7}\ndata:\n")
+    assert load_config(path, ["loss.teacher="]).train.max_steps == 7
+    with pytest.raises(ConfigError, match="command line: train is None, but must be a mapping"):
+        load_config(path, ["train="])
+
+
 def test_a_resolved_config_builds_itself_again():
     changes = {"model": {"attention": {"encoder": "plain"}}}
     changes["data"] = {"train": ["a.jsonl", {"source": "b", "weight": 2}]}

@@ -232,6 +232,9 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
                 raise misfit(source, key, value, bound)
         return converted
     if dataclasses.is_dataclass(kind):
+        # An empty section of a file changes nothing; `train=` would undo all that files say of it.
+        if value is None and source == COMMAND_LINE:
+            raise misfit(source, key, value, "a mapping")
         return build(kind, value, source, key)  # type: ignore[arg-type]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
