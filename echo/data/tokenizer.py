@@ -95,10 +95,11 @@ def text_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
     def knows(text: str) -> bool:
         return tokenizer.decode(encode(text)) == text
 
-    if not knows(text):
-        forms = [(c, c.lower(), c.upper()) for c in text]
-        text = "".join(next(filter(knows, form), "") for form in forms)
-    return encode(text)
+    ids = encode(text)
+    if tokenizer.decode(ids) == text:
+        return ids
+    forms = [(c, c.lower(), c.upper()) for c in text]
+    return encode("".join(next(filter(knows, form), "") for form in forms))
 
 
 def load_tokenizer(source: str | Path) -> WhisperTokenizer:
