@@ -8,9 +8,9 @@ from echo.checkpoints.load import load_model
 from echo.checkpoints.merge import average_run
 from echo.checkpoints.run import CheckpointFolder
 from echo.support.errors import EchoError
-from echo.train.run import resume_run, start_run
+from echo.train.run import start_run
 from echo.train.state import TrainState, WeightAverage
-from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny, weights
+from tests.train.test_loop import assert_resumes_exactly, tiny, weights
 
 
 def test_the_average_follows_its_definition():
@@ -48,13 +48,7 @@ def test_the_average_is_what_is_written_and_training_goes_on_without_it(shared, 
 @pytest.mark.slow
 def test_a_resumed_run_averages_as_the_unbroken_run(shared, tmp_path, monkeypatch):
     config = tiny(shared, train={"ema_decay": 0.8})
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 5)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from echo.support.settings import build, merge
 from echo.train.build import build_model
 from echo.train.loop import Trainer
 from echo.train.recorder import read_metrics
-from echo.train.run import resume_run, start_run
-from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny
+from echo.train.run import start_run
+from tests.train.test_loop import assert_resumes_exactly, tiny
 from tests.train.test_step import CONFIG, LABELS, TOKENIZER, TOKENS, make_batch
 
 WEIGHT = 0.7
@@ -80,13 +80,7 @@ def test_a_resumed_run_has_the_start_that_it_had(shared, tmp_path, monkeypatch, 
     init = {"init": str(tmp_path / "start"), "lora": lora}
 
     config = tiny(shared, **init, loss={"ctc_weight": 0.3, "anchor_kl": 3.0})
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 5)
     found = [e["anchor_kl"] for e in read_metrics(tmp_path / "whole") if e["kind"] == "train"]
     assert len(found) == 7
     assert min(found) > 0

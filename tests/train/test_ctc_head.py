@@ -17,8 +17,8 @@ from echo.data.tokenizer import SPECIAL_TOKENS, ctc_tokenizer, text_ids
 from echo.evaluate.evaluation import evaluate_model
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError, DataError
-from echo.train.run import resume_run, start_run, started_trainer
-from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny, weights
+from echo.train.run import start_run, started_trainer
+from tests.train.test_loop import assert_resumes_exactly, tiny, weights
 
 ALONE = {"train": {"freeze": ["model"], "learning_rate": 1e-2}, "loss": {"ctc_weight": 1.0}}
 BPE = {"ctc": {"tokenizer": "bpe", "size": 270, "layers": "mean"}}
@@ -64,13 +64,7 @@ def test_a_head_alone_learns_the_letters_and_leaves_the_model_as_it_is(shared, s
 )
 def test_a_resumed_run_is_the_unbroken_one(shared, start, tmp_path, monkeypatch, changes):
     config = with_head(shared, start, **changes)
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 5)
     new = EchoForConditionalGeneration(load_model(str(tmp_path / "whole"), "last").model.config)
     trained = weights(tmp_path / "whole")
     for name, weight in new.ctc_head.named_parameters():

@@ -22,6 +22,7 @@ from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
 from tests.train.test_loop import (
     StopError,
+    assert_resumes_exactly,
     assert_same_run,
     losses,
     stop_after,
@@ -82,13 +83,7 @@ def test_a_resumed_run_has_the_rates_of_its_parts(
     """A rate of 0 leaves a part as it is; the rates of both parts are logged."""
     train = {"optimiser": optimiser, "learning_rate": 1e-2, "rates": {"decoder": 0}}
     config = from_start(shared, start, lora=lora, train=train)
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 5)
     before, after = weights(start), weights(tmp_path / "whole")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert "model.encoder.layers.0.self_attn.q_proj.weight" in changed

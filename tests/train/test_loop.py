@@ -111,6 +111,17 @@ def stop_after(monkeypatch, steps):
     monkeypatch.setattr(TrainStep, "__call__", failing)
 
 
+def assert_resumes_exactly(config, folder, monkeypatch, steps):
+    """A run that ends after some steps and is resumed is the run that never ended."""
+    start_run(config, folder / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(StopError):
+            start_run(config, folder / "broken")
+    resume_run(folder / "broken")
+    assert_same_run(folder / "broken", folder / "whole")
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_resumed_run_is_the_unbroken_run(shared, tmp_path, monkeypatch, accumulation):
     """Mid-epoch, with dropout: every loss and every weight is the same to the bit."""
@@ -154,13 +165,7 @@ def test_metrics_are_written_after_so_many_steps_and_at_the_end(shared, tmp_path
 @pytest.mark.parametrize("optimiser", ["adafactor", "muon"])
 def test_a_run_with_another_optimiser_is_resumed_exactly(shared, tmp_path, monkeypatch, optimiser):
     config = tiny(shared, train={"optimiser": optimiser, "max_steps": 5})
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 4)
 
 
 def test_gradient_checkpointing_changes_nothing(shared, tmp_path):

@@ -14,10 +14,10 @@ from echo.train.loop import Trainer
 from echo.train.losses.base import Setup
 from echo.train.losses.teacher import TeacherLoss, load_teacher
 from echo.train.recorder import read_metrics
-from echo.train.run import resume_run, start_run
+from echo.train.run import start_run
 from echo.train.step import forward
 from tests.small_whisper import SIZES, save_whisper, small_whisper
-from tests.train.test_loop import StopError, assert_same_run, stop_after, tiny
+from tests.train.test_loop import assert_resumes_exactly, tiny
 from tests.train.test_step import CONFIG, LABELS, TOKENS, make_batch
 
 PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
@@ -146,13 +146,7 @@ def test_a_resumed_run_has_the_teacher_that_it_had(shared, tmp_path, monkeypatch
     init = {"init": str(tmp_path / "teacher"), "lora": lora}
     teacher = {"model": str(tmp_path / "teacher"), "temperature": 3}
     config = tiny(shared, **init, loss={"ctc_weight": 0.3, "teacher": teacher})
-    start_run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(StopError):
-            start_run(config, tmp_path / "broken")
-    resume_run(tmp_path / "broken")
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    assert_resumes_exactly(config, tmp_path, monkeypatch, 5)
     found = [e["teacher_kl"] for e in read_metrics(tmp_path / "whole") if e["kind"] == "train"]
     assert len(found) == 7
     assert min(found) > 0
