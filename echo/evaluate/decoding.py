@@ -142,7 +142,7 @@ def best_ctc_tokens(loaded: LoadedModel, batch: Batch, encoded: EncoderOutput) -
 
 def ctc_logits(model: EchoForConditionalGeneration, encoded: EncoderOutput) -> torch.Tensor:
     """Returns the logits (B, T, tokens) of a CTC head."""
-    return model.ctc_head(encoded.last_hidden_state, encoded.hidden_states)
+    return model.ctc_logits(encoded.last_hidden_state, encoded.hidden_states)
 
 
 @torch.inference_mode()

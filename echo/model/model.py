@@ -371,29 +371,18 @@ class EchoOutput(Seq2SeqLMOutput):
     scores: Any = None
 
 
-class CtcHead(nn.Linear):
-    """What the encoder hears in each frame, as logits of its tokens."""
+class LayerMean(nn.Module):
+    """A learned mean of the outputs of an encoder's layers."""
 
-    def __init__(self, config: EchoConfig) -> None:
-        super().__init__(config.d_model, config.ctc_size)
-        if config.ctc_layers == "mean":
-            self.layer_weights = nn.Parameter(torch.zeros(config.encoder_layers))
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(layers))
 
-    def forward(
-        self, last: torch.Tensor, states: tuple[torch.Tensor, ...] | None = None
-    ) -> torch.Tensor:
-        """Returns logits (B, T, tokens).
-
-        Args:
-            last: (B, T, D), the encoder's output.
-            states: the outputs of its layers, where the head hears their mean.
-        """
-        if hasattr(self, "layer_weights"):
-            assert states is not None
-            # Normalised, because they grow from layer to layer.
-            heard = [F.layer_norm(x, x.shape[-1:]) for x in states[-len(self.layer_weights) :]]
-            last = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), torch.stack(heard))
-        return super().forward(last)
+    def forward(self, states: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Outputs (B, T, D) of at least the layers, the last of them last -> (B, T, D)."""
+        # Normalised, because they grow from layer to layer.
+        heard = [F.layer_norm(x, x.shape[-1:]) for x in states[-len(self.weights) :]]
+        return torch.einsum("l,lbtd->btd", self.weights.softmax(0), torch.stack(heard))
 
 
 class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
@@ -403,7 +392,7 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
         self.proj_out = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.max_target_positions = config.max_target_positions
         if config.ctc:
-            self.ctc_head = CtcHead(config)
+            self.ctc_head = ctc_head(config)
         self.post_init()
 
     def forward(
@@ -446,11 +435,30 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
             )
         if self.config.ctc and encoder_outputs is None:
             heard = output.encoder_last_hidden_state, output.encoder_hidden_states
-            output = EchoOutput(**output, ctc_logits=self.ctc_head(*heard))
+            output = EchoOutput(**output, ctc_logits=self.ctc_logits(*heard))
         return output
+
+    def ctc_logits(
+        self, last: torch.Tensor, states: tuple[torch.Tensor, ...] | None
+    ) -> torch.Tensor:
+        """Returns the CTC head's logits (B, T, tokens).
+
+        Args:
+            last: (B, T, D), the encoder's output.
+            states: the outputs of its layers, where the head hears their mean.
+        """
+        return self.ctc_head(states if self.config.ctc_layers == "mean" else last)
 
     # `generate` and the Trainer look for the names and order of Whisper's arguments.
     forward.__signature__ = signature(WhisperForConditionalGeneration.forward)  # type: ignore[attr-defined]
+
+
+def ctc_head(config: EchoConfig) -> nn.Module:
+    """Returns a head for what `config.ctc_layers` names."""
+    linear = nn.Linear(config.d_model, config.ctc_size)
+    if config.ctc_layers == "mean":
+        return nn.Sequential(LayerMean(config.encoder_layers), linear)
+    return linear
 
 
 def swap_attention(

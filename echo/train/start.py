@@ -24,7 +24,7 @@ from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
 from echo.model.language import is_multilingual, spoken_language
-from echo.model.model import CtcHead, EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoConfig, EchoForConditionalGeneration, ctc_head
 from echo.support.errors import ConfigError
 from echo.support.settings import given
 from echo.train.build import build_model, build_tokenizer, ctc_vocabulary, padding
@@ -91,8 +91,7 @@ def starting_point(
         assert settings is not None
         model.config.ctc, model.config.ctc_layers = True, settings.layers
         model.config.ctc_vocabulary = vocabulary or ctc_vocabulary(settings, all_utterances(corpus))
-        model.ctc_head = CtcHead(model.config)
-        model._init_weights(model.ctc_head)
+        model.ctc_head = ctc_head(model.config).apply(model._init_weights)
     heard = Limits.of(model.config)
     for key, value in padding(data).items():
         setattr(model.config, key, value)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from echo.model.model import CtcHead, EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 
 
@@ -64,8 +64,8 @@ def weight_steps() -> int:
 
 def int8_copy(model: EchoForConditionalGeneration) -> EchoForConditionalGeneration:
     """Returns a copy of a float32 model, all of whose linear layers, the output projection among
-    them, are `Int8Linear`. Embeddings, convolutions and a CTC head stay as they are. Raises
-    ConfigError where the model is not on a CPU that has the kernels."""
+    them, are `Int8Linear`. Embeddings and convolutions stay as they are. Raises ConfigError where
+    the model is not on a CPU that has the kernels."""
     if (device := model.device.type) != "cpu":
         raise ConfigError(f"--int8 is for the CPU, and the model runs on {device}")
     if not torch.backends.mkldnn.is_available():
@@ -73,6 +73,6 @@ def int8_copy(model: EchoForConditionalGeneration) -> EchoForConditionalGenerati
     made = copy.deepcopy(model)
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and not isinstance(child, CtcHead):
+            if isinstance(child, nn.Linear):
                 setattr(module, name, Int8Linear(child))
     return made

@@ -24,7 +24,7 @@ from echo.cli import main
 from echo.config import load_config
 from echo.data.audio import AudioFile
 from echo.data.tokenizer import load_tokenizer
-from echo.model.model import CtcHead, EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoConfig, EchoForConditionalGeneration, ctc_head
 from echo.support.errors import EchoError
 from echo.train.run import start_run
 from tests.small_whisper import (
@@ -356,7 +356,7 @@ def test_a_ctc_head_stays_behind_on_the_way_back(whisper, tmp_path, caplog):
     vocabulary = {"kind": "characters", "size": None, "vocab": {"a": 0, "<|pad|>": 1}, "merges": []}
     own = {"ctc": True, "ctc_vocabulary": vocabulary, "ctc_layers": "mean"}
     edit("config.json", **own)(tmp_path / "echo")
-    head = CtcHead(EchoConfig(**{**SIZES, **own})).state_dict()
+    head = ctc_head(EchoConfig(**{**SIZES, **own})).state_dict()
     edit_weights(lambda tensors: tensors.update({f"ctc_head.{k}": v for k, v in head.items()}))(
         tmp_path / "echo"
     )

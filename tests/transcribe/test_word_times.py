@@ -7,7 +7,7 @@ import torch
 
 from echo.data.tokenizer import text_ids
 from echo.model.geometry import ENCODER_FRAME_SECONDS, SAMPLE_RATE
-from echo.model.model import CtcHead
+from echo.model.model import EchoForConditionalGeneration
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings
 from echo.transcribe.transcript import Segment, Transcript, Word
 from echo.transcribe.word_times import groups, heard_around, spaced, with_word_times
@@ -22,14 +22,14 @@ def hears(monkeypatch, tokenizer, text, first, step):
     """Makes the head hear a text's letters one by one, from a frame on."""
     ids = text_ids(tokenizer, text)
 
-    def forward(self, last, states=None):
+    def logits_of(self, last, states):
         logits = torch.zeros(*last.shape[:2], len(tokenizer))
         logits[..., tokenizer.pad_token_id] = 20
         for number, token in enumerate(ids):
             logits[:, first + step * number, token] = 40
         return logits
 
-    monkeypatch.setattr(CtcHead, "forward", forward)
+    monkeypatch.setattr(EchoForConditionalGeneration, "ctc_logits", logits_of)
     return ids
 
 

@@ -50,16 +50,15 @@ class Encoder(nn.Module):
 
     def __init__(self, model: EchoForConditionalGeneration) -> None:
         super().__init__()
-        self.encoder = model.model.encoder
-        self.ctc_head = model.ctc_head if model.config.ctc else None
+        self.model = model
 
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> Tensors:
         """(B, n_mels, frames), (B, frames) -> (B, frames / 2, D), and with a CTC head
         (B, frames / 2, tokens of the head)."""
-        encoded = self.encoder(input_features, attention_mask)
-        if self.ctc_head is None:
+        encoded = self.model.model.encoder(input_features, attention_mask)
+        if not self.model.config.ctc:
             return (encoded.last_hidden_state,)
-        logits = self.ctc_head(encoded.last_hidden_state, encoded.hidden_states)
+        logits = self.model.ctc_logits(encoded.last_hidden_state, encoded.hidden_states)
         return encoded.last_hidden_state, logits
 
 
