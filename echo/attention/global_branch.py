@@ -69,6 +69,8 @@ class MultiHeadAttention(nn.Module):
 
         A mask (0 where a key may be seen) takes precedence over `causal`.
         """
+        if query.shape[2] == 1:  # which may see every key; SDPA takes no comparison of a symbol
+            causal = False
         if self.stride > 1:
             both, mask = self.pool(torch.cat([key, value], dim=-1), mask)
             key, value = both.chunk(2, dim=-1)
@@ -79,7 +81,7 @@ class MultiHeadAttention(nn.Module):
                 value,
                 attn_mask=mask,
                 dropout_p=self.dropout if self.training else 0.0,
-                is_causal=causal and mask is None and query.shape[2] > 1,
+                is_causal=causal and mask is None,
             )
         )
 

@@ -16,7 +16,8 @@ ATTENTION = {"encoder": {"form": "adaptive", "rotary_base": 100.0}, "decoder": "
 def test_compiled_layers_train_as_those_that_are_not(shared, tmp_path, monkeypatch):
     """With losses on what hooks remember of a layer; evaluation compiles nothing more."""
     changes = {
-        "model": {"attention": ATTENTION, "encoder_layers": 1, "dropout": 0.0},
+        "model": {"attention": ATTENTION, "encoder_layers": 1, "dropout": 0.0, "d_model": 48},
+        "data": {"max_batch_seconds": 30},  # batches of one would be compiled for themselves
         "loss": {"alignment_weight": 0.3, "span_penalty": 0.1},
         "train": {"max_steps": 4, "eval_every": 2},
     }
@@ -36,6 +37,8 @@ def test_compiled_layers_train_as_those_that_are_not(shared, tmp_path, monkeypat
     changes["train"]["compile"] = True
     start_run(tiny(shared, **changes), tmp_path / "compiled")
     assert len(graphs) == 2
+    # A layer's graph ends at hooks alone.
+    assert all("CallRecorder.remember" in reason for reason in counters["graph_break"])
     assert all(before == after > 0 for before, after in graphs)
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-5)
     one, other = weights(tmp_path / "eager"), weights(tmp_path / "compiled")
