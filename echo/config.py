@@ -226,8 +226,9 @@ class DataSettings:
 
     # Data set to train on, or a list of sources to mix.
     train: str | list[str | SourceSettings] | None = None
-    # Data set to measure WER on, or several by name, {own: dev.jsonl, general: libri.jsonl}.
-    eval: str | EvalSets | None = None
+    # Data set to measure WER on, a list of those that make one, or several by name,
+    # {own: dev.jsonl, general: libri.jsonl}.
+    eval: str | list[str] | EvalSets | None = None
     # Built-in corpus to use instead of `train` and `eval`.
     corpus: Literal["fsdd", "espeak"] | None = None
     # Folder that holds the built-in corpus (fsdd), or that it is written to (espeak; null is

@@ -87,7 +87,7 @@ def model_card(
     wers = dict(evaluations)
     sources = evaluation_sources(config.data)
     sets = {
-        key: without_folders(sources.get(key, key)) or "its evaluation data"
+        key: ", ".join(map(without_folders, sources.get(key, [key]))) or "its evaluation data"
         for key in next(iter(wers.values()), {})
     }
     parts = [note, "A speech recogniser with focused attention, trained with Echo."]

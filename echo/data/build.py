@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from echo.config import DataSettings
@@ -51,7 +52,10 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:
             streams.append(Weighted(shards, source.weight))
-    sets = {name: held_whole(spec) for name, spec in evaluation_sources(settings).items()}
+    sets: dict[str, Sequence[Utterance]] = {}
+    for name, specs in evaluation_sources(settings).items():
+        first, *others = map(held_whole, specs)
+        sets[name] = [*chain(first, *others)] if others else first
     evaluated: Evaluated = sets if isinstance(settings.eval, dict) else sets[""]
     if streams and cache:
         raise ConfigError("data.cache does not work with streams: leave it out")

@@ -1,5 +1,6 @@
 """What can be said of a run's data before anything heavy is imported."""
 
+from itertools import chain
 from pathlib import Path
 
 from echo.config import DataSettings, SourceSettings
@@ -32,7 +33,7 @@ def check_data(settings: DataSettings) -> None:
     if not settings.train or not settings.eval:
         raise ConfigError("data.train and data.eval must both be given, or data.corpus")
     trained = [each.source for each in training_sources(settings)]
-    for spec in (*trained, *evaluation_sources(settings).values()):
+    for spec in chain(trained, *evaluation_sources(settings).values()):
         check_named(spec)
 
 
@@ -44,11 +45,14 @@ def check_named(spec: str) -> None:
         raise DataError(f"{spec}: no such file or folder")
 
 
-def evaluation_sources(settings: DataSettings) -> dict[str, str]:
-    """Returns the sources of `data.eval` by name, or the built-in corpus; a single one is ""."""
+def evaluation_sources(settings: DataSettings) -> dict[str, list[str]]:
+    """Returns the sources of each set of `data.eval` by its name, or the built-in corpus; a single
+    set has the name ""."""
     if isinstance(settings.eval, dict):
-        return settings.eval
-    return {"": settings.eval or settings.corpus or ""}
+        return {name: [source] for name, source in settings.eval.items()}
+    if isinstance(settings.eval, list):
+        return {"": settings.eval}
+    return {"": [settings.eval or settings.corpus or ""]}
 
 
 def check_folder(folder: Path, setting: str) -> None:

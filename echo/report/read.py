@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def data_name(data: DataSettings) -> str:
     """The name of the data that WER was measured on."""
     if data.corpus:
         return f"{data.corpus}, {data.split} set"
-    return ", ".join(evaluation_sources(data).values())
+    return ", ".join(chain(*evaluation_sources(data).values()))
 
 
 def find_utterances(lines: Sequence[Line], recordings: Recordings) -> dict[str, Utterance]:

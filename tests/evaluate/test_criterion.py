@@ -64,7 +64,7 @@ def test_a_run_chooses_among_the_sets_of_its_config():
         ({}, "data.eval is {}, but must be a mapping from names"),
         ({"my set": "a"}, "data.eval is .*, but must be a mapping from names"),
         ({"own": 3}, "data.eval.own is 3, but must be text"),
-        (["a"], "data.eval is .*, but must be text or a mapping"),
+        ([3], r"data.eval\[0\] is 3, but must be text"),
     ],
 )
 def test_sets_have_names_and_sources(evaluated, message):

@@ -8,7 +8,9 @@ from huggingface_hub import ModelCard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from echo.checkpoints.run import CheckpointFolder
-from echo.support.errors import ConfigError
+from echo.data.build import build_corpus
+from echo.data.named import check_data
+from echo.support.errors import ConfigError, DataError
 from echo.train import measuring
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run
@@ -35,6 +37,15 @@ def sets(shared, tmp_path_factory):
         "eval": {name: str(folder / f"{name}.jsonl") for name in ("own", "general")},
         "allow_outside": True,
     }
+
+
+def test_a_list_makes_one_set(shared, sets):
+    files = [*sets["eval"].values()]
+    corpus = build_corpus(tiny(shared, data={**sets, "eval": files}).data, seed=1)
+    texts = [json.loads(line)["text"] for file in files for line in open(file)]
+    assert [utterance.text for utterance in corpus.eval_utterances()] == texts
+    with pytest.raises(DataError, match=r"no\.jsonl: no such file"):
+        check_data(tiny(shared, data={**sets, "eval": [files[0], "no.jsonl"]}).data)
 
 
 def evaluations(run):

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def find_origin(source: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
         return name, "evaluation", {"license": licence, "base_model": found or base}
     config = load_run_config(run)
     licence = licence or (config.init and card_data(Path(config.init)).get("license"))
-    sets = ", ".join(map(without_folders, evaluation_sources(config.data).values()))
+    sets = ", ".join(map(without_folders, chain(*evaluation_sources(config.data).values())))
     front = {"license": licence, "base_model": hub_name(config.init)}
     return run.resolve().name, sets or "evaluation", front
 
