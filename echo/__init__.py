@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from echo.data.sources import ReadOptions, read_source
     from echo.evaluate.compare import compare_models
     from echo.evaluate.evaluation import evaluate_model
-    from echo.model.model import EchoConfig, EchoForConditionalGeneration
+    from echo.model.config import EchoConfig
+    from echo.model.model import EchoForConditionalGeneration
     from echo.support.errors import ConfigError, DataError, EchoError
     from echo.train.run import resume_run
     from echo.train.run import start_run as train_run
@@ -85,7 +86,7 @@ class EchoConfigStub:
 
     @classmethod
     def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
-        from echo.model.model import EchoConfig
+        from echo.model.config import EchoConfig
 
         return EchoConfig.from_dict(*args, **kwargs)
 

@@ -23,8 +23,9 @@ from transformers import (
 from echo.attention.base import FocusedAttention
 from echo.checkpoints.convert import convert
 from echo.data.audio import AudioFile
+from echo.model.config import EchoConfig
 from echo.model.geometry import SAMPLE_RATE
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 from tests.model.test_model import ATTENTIONS
 from tests.model.test_model import SIZES as MODEL_SIZES
 from tests.small_whisper import save_whisper, small_whisper

@@ -20,11 +20,8 @@ from echo.attention.settings import DEFAULT_FORM
 from echo.checkpoints.layers import keep_alignment_heads, kept_layers, with_layers
 from echo.checkpoints.load import echo_config, open_checkpoint
 from echo.checkpoints.stored import CTC_HEAD, Checkpoint, StoredTensor
-from echo.model.model import (
-    EchoConfig,
-    EchoForConditionalGeneration,
-    swap_attention,
-)
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration, swap_attention
 from echo.model.whisper_names import plain_config, whisper_names
 from echo.support.errors import ConfigError
 from echo.support.files import new_folder, whole_folder

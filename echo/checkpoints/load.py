@@ -21,8 +21,9 @@ from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder, Which
 from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import ctc_tokenizer, load_tokenizer
+from echo.model.config import WHISPER_SECONDS, EchoConfig
 from echo.model.language import Task, complete_languages, set_language
-from echo.model.model import WHISPER_SECONDS, EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
 from echo.support.files import read_object
 from echo.support.settings import convert

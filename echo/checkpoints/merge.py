@@ -18,8 +18,8 @@ from echo.checkpoints.pretrained import PretrainedFolder
 from echo.checkpoints.run import TRAINER_FILE, CheckpointFolder
 from echo.checkpoints.stored import CTC_HEAD, StoredTensor
 from echo.config import load_run_config
+from echo.model.config import EchoConfig
 from echo.model.language import language_of_text
-from echo.model.model import EchoConfig
 from echo.support.errors import ConfigError, DataError, EchoError
 from echo.support.files import new_folder, whole_folder
 

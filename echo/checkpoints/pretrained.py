@@ -18,8 +18,8 @@ from echo.checkpoints.generation import GENERATION_FILE
 from echo.checkpoints.stored import WEIGHTS_FILE, Checkpoint, StoredTensor
 from echo.data.features import N_FFT
 from echo.data.tokenizer import load_tokenizer
+from echo.model.config import EchoConfig
 from echo.model.geometry import HOP_LENGTH, SAMPLE_RATE
-from echo.model.model import EchoConfig
 from echo.support.errors import DataError, reason
 from echo.support.files import is_file_name, read_object, refuse_pipe
 from echo.support.hub import check_model

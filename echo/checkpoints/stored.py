@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from echo.checkpoints.generation import check_generation
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import DataError, reason
 
 WEIGHTS_FILE = "model.safetensors"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from echo.config import DecodeSettings
-from echo.model.model import EchoConfig
+from echo.model.config import EchoConfig
 
 
 @dataclass(frozen=True)

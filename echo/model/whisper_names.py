@@ -4,7 +4,8 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echo.attention.base import FocusedAttention
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 
 
 def plain_config(config: WhisperConfig) -> WhisperConfig:

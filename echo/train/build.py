@@ -11,9 +11,10 @@ from echo.config import CtcSettings, DataSettings, RunConfig
 from echo.data.columns import cells
 from echo.data.tokenizer import train_tokenizer, train_vocabulary
 from echo.data.utterance import Utterance
+from echo.model.config import EchoConfig
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.language import transcript_code
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.train.first_weights import fresh_model
 

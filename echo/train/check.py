@@ -14,7 +14,8 @@ from echo.checkpoints.stored import INVALID
 from echo.config import DataSettings, RunConfig
 from echo.data.named import evaluation_sources
 from echo.evaluate.criterion import read_criterion
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper_names import plain_config
 from echo.support.errors import ConfigError, reason
 from echo.support.settings import check

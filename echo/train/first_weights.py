@@ -4,7 +4,8 @@ import copy
 
 import torch
 
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.model.whisper_names import whisper_names
 
 

@@ -22,9 +22,10 @@ from echo.data.corpora.stream import AnyCorpus, MixedCorpus, StreamCorpus
 from echo.data.packing import groups
 from echo.data.tokenizer import has_timestamps
 from echo.data.utterance import Utterance
+from echo.model.config import EchoConfig
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND, Limits
 from echo.model.language import is_multilingual, spoken_language
-from echo.model.model import EchoConfig, EchoForConditionalGeneration, ctc_head
+from echo.model.model import EchoForConditionalGeneration, ctc_head
 from echo.support.errors import ConfigError
 from echo.support.settings import given
 from echo.train.build import build_model, build_tokenizer, ctc_vocabulary, padding

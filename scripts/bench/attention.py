@@ -26,7 +26,8 @@ from turns import Turns, header, line, median_ratio, now
 
 from echo.attention.local import block_sizes, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow, Window
-from echo.model.model import EchoConfig, EchoEncoder, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoEncoder, EchoForConditionalGeneration
 from echo.support.memory import PeakMemory
 
 SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6)}  # dimensions, heads, layers

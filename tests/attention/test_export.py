@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from echo.model.model import EchoConfig, EchoEncoder
+from echo.model.config import EchoConfig
+from echo.model.model import EchoEncoder
 
 FORMS = {
     "plain": "plain",

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from echo.attention.focus import mean_within
 from echo.attention.forms import FORMS, read_settings
 from echo.attention.maps import attention_maps, entropy
-from echo.model.model import EchoConfig, EchoEncoder
+from echo.model.config import EchoConfig
+from echo.model.model import EchoEncoder
 
 DIMS, HEADS = 24, 3
 HARD = {"max_span": 10, "window": 7}

@@ -24,7 +24,8 @@ from echo.cli import main
 from echo.config import load_config
 from echo.data.audio import AudioFile
 from echo.data.tokenizer import load_tokenizer
-from echo.model.model import EchoConfig, EchoForConditionalGeneration, ctc_head
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration, ctc_head
 from echo.support.errors import EchoError
 from echo.train.run import start_run
 from tests.small_whisper import (

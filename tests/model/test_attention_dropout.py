@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from echo.attention.forms import FORMS
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from tests.model.test_model import SIZES
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from tests.model.test_model import SIZES
 
 

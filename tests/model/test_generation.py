@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from echo.model.config import EchoConfig
 from echo.model.fallback import LOOP_TOKENS, StopRunaway, read_row
 from echo.model.generation import row_probabilities, select_rows
-from echo.model.model import EchoConfig, EchoForConditionalGeneration, EncoderOutput
+from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from tests.model.test_model import SIZES
 
 CONFIG = GenerationConfig(

@@ -7,7 +7,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from echo.attention.base import FocusedAttention
 from echo.attention.maps import attention_maps
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 
 SIZES = {
     "vocab_size": 60,

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.support.settings import build
 from echo.train.losses.alignment import WIDTH, AlignmentLoss, ctc_alignment

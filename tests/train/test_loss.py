@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED
-from echo.model.model import EchoConfig, EchoOutput
+from echo.model.config import EchoConfig
+from echo.model.model import EchoOutput
 from echo.support.settings import build, merge
 from echo.train.build import build_model
 from echo.train.loop import Trainer

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from echo.config import TrainSettings
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.train.optimiser import MuonWithAdamW, build_optimiser, freeze
 from tests.model.test_model import SIZES

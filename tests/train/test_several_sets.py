@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
@@ -42,7 +43,9 @@ def sets(shared, tmp_path_factory):
 def test_a_list_makes_one_set(shared, sets):
     files = [*sets["eval"].values()]
     corpus = build_corpus(tiny(shared, data={**sets, "eval": files}).data, seed=1)
-    texts = [json.loads(line)["text"] for file in files for line in open(file)]
+    texts = [
+        json.loads(line)["text"] for file in files for line in Path(file).read_text().splitlines()
+    ]
     assert [utterance.text for utterance in corpus.eval_utterances()] == texts
     with pytest.raises(DataError, match=r"no\.jsonl: no such file"):
         check_data(tiny(shared, data={**sets, "eval": [files[0], "no.jsonl"]}).data)

@@ -8,8 +8,9 @@ from accelerate import Accelerator
 
 from echo.attention.focus import FocusAttention
 from echo.config import RunConfig
+from echo.model.config import EchoConfig
 from echo.model.geometry import Limits
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.settings import build
 from echo.train.batches import silence
 from echo.train.losses.base import Setup, TokenLoss

@@ -7,7 +7,8 @@ import torch
 
 from echo.config import RunConfig
 from echo.data.batch import IGNORED
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.settings import build
 from echo.train.losses.base import Setup
 from echo.train.losses.span_penalty import SpanPenalty

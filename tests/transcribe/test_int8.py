@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from echo.checkpoints.load import load_model
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import ConfigError
 from echo.transcribe.int8 import Int8Linear, int8_copy, weight_steps
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings, transcribe_recordings

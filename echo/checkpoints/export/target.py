@@ -9,7 +9,7 @@ from transformers import WhisperConfig, WhisperTokenizer
 
 from echo.checkpoints.convert import make_plain
 from echo.checkpoints.stored import Checkpoint
-from echo.model.model import EchoConfig
+from echo.model.config import EchoConfig
 from echo.model.whisper_names import plain_config
 from echo.support.errors import ConfigError, DataError
 

@@ -20,7 +20,8 @@ from echo.config import RunConfig
 from echo.data.loading import Batch
 from echo.data.tokenizer import train_tokenizer
 from echo.data.utterance import Utterance
-from echo.model.model import EchoConfig, EchoForConditionalGeneration
+from echo.model.config import EchoConfig
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.settings import build, merge
 from echo.train.build import build_model
 from echo.train.loop import Trainer
