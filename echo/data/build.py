@@ -7,6 +7,7 @@ from pathlib import Path
 
 from echo.config import DataSettings
 from echo.data.cache import AudioCache
+from echo.data.columns import Utterances
 from echo.data.corpora.stream import (
     AnyCorpus,
     MixedCorpus,
@@ -18,6 +19,7 @@ from echo.data.corpora.stream import (
 from echo.data.named import check_data, evaluation_sources, training_sources
 from echo.data.sources import Columns, ReadOptions, read_source, stream_source
 from echo.data.sources.corpora import built_in_corpus
+from echo.data.sources.read import with_new_id
 from echo.data.utterance import Evaluated, FixedCorpus, Utterance
 from echo.support.errors import ConfigError
 
@@ -52,10 +54,10 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
             held.append(Weighted(held_whole(source.source), source.weight))
         else:
             streams.append(Weighted(shards, source.weight))
-    sets: dict[str, Sequence[Utterance]] = {}
-    for name, specs in evaluation_sources(settings).items():
-        first, *others = map(held_whole, specs)
-        sets[name] = [*chain(first, *others)] if others else first
+    sets = {
+        name: joined([held_whole(spec) for spec in specs])
+        for name, specs in evaluation_sources(settings).items()
+    }
     evaluated: Evaluated = sets if isinstance(settings.eval, dict) else sets[""]
     if streams and cache:
         raise ConfigError("data.cache does not work with streams: leave it out")
@@ -65,3 +67,11 @@ def build_corpus(settings: DataSettings, seed: int) -> AnyCorpus:
     if isinstance(settings.train, str):
         return FixedCorpus(held[0].parts, evaluated)
     return MixedCorpus(held, evaluated, seed)
+
+
+def joined(sources: Sequence[Sequence[Utterance]]) -> Sequence[Utterance]:
+    """Returns the utterances of all sources, each with an id of its own."""
+    if len(sources) == 1:
+        return sources[0]
+    ids: set[str] = set()
+    return Utterances.of(with_new_id(row, ids) for row in chain(*sources))

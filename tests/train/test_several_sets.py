@@ -41,12 +41,14 @@ def sets(shared, tmp_path_factory):
 
 
 def test_a_list_makes_one_set(shared, sets):
-    files = [*sets["eval"].values()]
+    """Of which a recording may be in several."""
+    files = [*sets["eval"].values(), sets["eval"]["own"]]
     corpus = build_corpus(tiny(shared, data={**sets, "eval": files}).data, seed=1)
     texts = [
         json.loads(line)["text"] for file in files for line in Path(file).read_text().splitlines()
     ]
     assert [utterance.text for utterance in corpus.eval_utterances()] == texts
+    assert len({utterance.id for utterance in corpus.eval_utterances()}) == len(texts)
     with pytest.raises(DataError, match=r"no\.jsonl: no such file"):
         check_data(tiny(shared, data={**sets, "eval": [files[0], "no.jsonl"]}).data)
 
