@@ -3,11 +3,14 @@
 python scripts/measure/lengths.py --data espeak: runs/pilot/echo/seed-1 runs/pilot/whisper/seed-1
 
 The CTC head alone is measured, and with --joint the decoder with it, as far as it takes the text.
-Of a pilot's run, the last checkpoint is measured. Fixed positions reach as far as they must.
+Of a pilot's run, the last checkpoint is measured. Fixed positions reach as far as they must. With
+--sharpen N the encoder's global attention becomes sharper with the logarithm of the length, from N
+frames on (Nakanishi 2025, "Scalable-softmax is superior for attention").
 """
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from echo.attention.global_branch import MultiHeadAttention
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import DecodeSettings
 from echo.data.audio import JoinedAudio
@@ -57,6 +61,21 @@ def lengthen(loaded: LoadedModel, seconds: float) -> None:
         config.max_source_positions = encoder.max_source_positions = frames
 
 
+def sharpen(frames: int) -> None:
+    """Multiplies the scores of every focused encoder layer's global branch by log(keys) /
+    log(frames), but never makes them smaller."""
+    attend = MultiHeadAttention.attend
+
+    def sharper(self, query, key, value, mask, causal):
+        if not causal:
+            all_keys = torch.full((len(key), 1, 1, 1), key.shape[2])
+            keys = all_keys if mask is None else (mask == 0).sum(-1, keepdim=True)
+            query = query * (keys.log() / math.log(frames)).clamp(min=1)
+        return attend(self, query, key, value, mask, causal)
+
+    MultiHeadAttention.attend = sharper
+
+
 def measure(
     loaded: LoadedModel, utterances: Sequence[Utterance], settings: DecodeSettings
 ) -> tuple[float, tuple[float, float]]:
@@ -75,10 +94,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a manifest, or espeak: or fsdd:FOLDER")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--joint", action="store_true", help="measure decoder and CTC head too")
+    parser.add_argument("--sharpen", type=int, help="frames from which attention is sharpened")
     parser.add_argument("--utterances", type=int, help="measure the first ones only")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.sharpen:
+        sharpen(arguments.sharpen)
     utterances = read_source(arguments.data)[: arguments.utterances]
     sets = {times: joined(utterances, times) for times in arguments.times}
     rows, figures = [], []
