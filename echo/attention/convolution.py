@@ -101,7 +101,7 @@ class ConvolutionAttention(SummedAttention):
         if queries < K:  # in a decoder with a cache
             values = values[:, K - queries :]
         if self.span_predictor is None:
-            return F.conv1d(values.transpose(1, 2), self.kernel[:, None], groups=D).transpose(1, 2)
+            return depthwise(values.transpose(1, 2), self.kernel[:, None]).transpose(1, 2)
         distances = torch.arange(left, -right - 1, -1, device=value.device)
         reach = self.rule.weights(
             distances, torch.zeros_like(distances), span.transpose(1, 2), None
@@ -111,7 +111,7 @@ class ConvolutionAttention(SummedAttention):
         if not self.causal and not torch.compiler.is_exporting():
             channels = values.transpose(1, 2).reshape(1, B * D, -1)
             kernels = (reach * self.kernel).reshape(B * D, 1, -1)
-            return F.conv1d(channels, kernels, groups=B * D).view(B, D, queries).transpose(1, 2)
+            return depthwise(channels, kernels).view(B, D, queries).transpose(1, 2)
         terms = (
             m[..., None] * self.kernel[:, place] * values.narrow(1, place, queries)
             for place, m in enumerate(reach.unbind(-1))
@@ -129,3 +129,11 @@ class ConvolutionAttention(SummedAttention):
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         return torch.ones_like(span)
+
+
+def depthwise(x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """Convolves each channel of (B, D, T) with its own of (D, 1, n): (B, D, T - n + 1)."""
+    if x.dtype == torch.float16 and x.device.type == "cpu":
+        # oneDNN's own kernels for it never end on processors with AVX512-FP16.
+        return depthwise(x.float(), kernels.float()).to(x.dtype)
+    return F.conv1d(x, kernels, groups=len(kernels))
