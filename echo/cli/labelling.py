@@ -127,6 +127,7 @@ def align(
             "--int8", help="Transcribe with linear layers in 8-bit integers, faster on a CPU."
         ),
     ] = False,
+    vad: Vad = "energy",
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Cut long recordings into rows to train on, by texts of them.
@@ -149,7 +150,7 @@ def align(
     from echo.checkpoints.load import load_model
     from echo.transcribe.align.write import align_pairs
 
-    aligner = aligner_of(load_model(model, checkpoint, language), model, settings, int8)
+    aligner = aligner_of(load_model(model, checkpoint, language), model, settings, int8, vad)
     counts = align_pairs(pairs, problems, aligner, out, progress=True)
     print(counts.to_text())
     print(

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 
 from echo.checkpoints.load import LoadedModel
 from echo.data.prepare.filter.rules import Reason
+from echo.data.vad import Vad
 from echo.data.voice import trim
 from echo.evaluate.normaliser import Normaliser, normaliser
 from echo.model.geometry import FRAMES_PER_SECOND
@@ -78,7 +79,7 @@ class Aligner:
 
     def align(self, path: Path, sentences: Sequence[Sentence]) -> Alignment:
         """Aligns a recording with its text. Raises DataError where the recording cannot be read."""
-        recording = LongRecording(path)
+        recording = LongRecording(path, self.transcriber.voiced)
         words = [read_words(sentence.text, self.normaliser) for sentence in sentences]
         plan, pieces = self.by_times(recording, sentences, words) or self.by_words(recording, words)
         items = plan.items()
@@ -283,7 +284,11 @@ class Aligner:
 
 
 def aligner_of(
-    loaded: LoadedModel, source: str, settings: AlignSettings, int8: bool = False
+    loaded: LoadedModel,
+    source: str,
+    settings: AlignSettings,
+    int8: bool = False,
+    vad: Vad = "energy",
 ) -> Aligner:
     """Returns a model as an aligner. ConfigError, which begins with `source`, where the model
     cannot align, or is multilingual and was told no language."""
@@ -292,6 +297,6 @@ def aligner_of(
     if known_languages(generation) and language is None:
         raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
-    emissions = find_emissions(loaded, normalise, source)
-    transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8))
+    transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8, vad=vad))
+    emissions = find_emissions(loaded, normalise, transcriber.voiced, source)
     return Aligner(emissions, transcriber, normalise, settings)

@@ -16,7 +16,6 @@ from transformers.models.whisper.generation_whisper import _median_filter
 from echo.checkpoints.load import LoadedModel
 from echo.data.features import log_mel
 from echo.data.tokenizer import text_ids
-from echo.data.voice import voiced
 from echo.evaluate.ctc_alignment import SPACE, best_path
 from echo.evaluate.decoding import ctc_logits
 from echo.evaluate.normaliser import Normaliser
@@ -55,8 +54,14 @@ class Emissions(Protocol):
         """Takes a window (samples,) at 16 kHz, no longer than the model's input."""
 
 
-def find_emissions(loaded: LoadedModel, normaliser: Normaliser, source: str) -> Emissions:
-    """Returns what a model can align with. ConfigError, which names the model, if it is nothing."""
+def find_emissions(
+    loaded: LoadedModel,
+    normaliser: Normaliser,
+    voiced: Callable[[torch.Tensor], torch.Tensor],
+    source: str,
+) -> Emissions:
+    """Returns what a model can align with; `voiced` is as `echo.data.voice.voiced`. ConfigError,
+    which begins with `source`, if it is nothing."""
     if loaded.model.config.ctc:
         return CTC(loaded, normaliser)
     heads = getattr(loaded.model.generation_config, "alignment_heads", None)
@@ -65,7 +70,7 @@ def find_emissions(loaded: LoadedModel, normaliser: Normaliser, source: str) -> 
             f"{source}: cannot align texts: it has no CTC head, and its generation config names no "
             "alignment_heads"
         )
-    return CrossAttention(loaded, normaliser, heads)
+    return CrossAttention(loaded, normaliser, heads, voiced)
 
 
 class CTC:
@@ -111,9 +116,13 @@ class CrossAttention:
     least_score = -4.5
 
     def __init__(
-        self, loaded: LoadedModel, normaliser: Normaliser, heads: Sequence[Sequence[int]]
+        self,
+        loaded: LoadedModel,
+        normaliser: Normaliser,
+        heads: Sequence[Sequence[int]],
+        voiced: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
-        self.loaded, self.normaliser = loaded, normaliser
+        self.loaded, self.normaliser, self.voiced = loaded, normaliser, voiced
         self.heads: dict[int, list[int]] = defaultdict(list)
         for layer, head in heads:
             self.heads[layer].append(head)
@@ -121,7 +130,7 @@ class CrossAttention:
     @torch.inference_mode()
     def listen(self, samples: torch.Tensor) -> AlignWords:
         encoded, frames = encode(self.loaded.model, samples)
-        pauses = pause_scores(samples, frames)
+        pauses = pause_scores(self.voiced(samples), frames)
 
         @torch.inference_mode()
         def align(words: Sequence[str]) -> list[Said] | None:
@@ -165,10 +174,9 @@ class CrossAttention:
         return logprobs.gather(1, given[0, before + 1 :, None])[:, 0].cpu(), attention.cpu()
 
 
-def pause_scores(samples: torch.Tensor, frames: int) -> torch.Tensor:
+def pause_scores(voice: torch.Tensor, frames: int) -> torch.Tensor:
     """Returns how likely no word is said in each encoder frame (frames,), on the scale of
-    attention."""
-    voice = voiced(samples)
+    attention, by where there is a voice."""
     # Windows of loudness are 50 ms long: a frame of 20 ms lies in the middle of these two.
     around = 2 * torch.arange(frames)[:, None] - torch.tensor([1, 2])
     return torch.where(voice[around.clamp(0, len(voice) - 1)].any(1), IN_VOICE, IN_PAUSE)

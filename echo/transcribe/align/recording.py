@@ -1,13 +1,13 @@
 """A long recording, of which a few minutes are in memory at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from echo.data.audio import AudioFile, AudioSlice
-from echo.data.voice import loudness, rising
+from echo.data.voice import loudness
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE
 
 HELD = 150.0  # seconds in memory
@@ -24,10 +24,12 @@ UNKNOWN = 0.0  # dB, where nothing was heard yet: so loud that it is not cut the
 
 class LongRecording:
     """A recording file, with its loudness and voice as far as it was read: (frames,), one every
-    10 ms. Raises DataError where it cannot be read."""
+    10 ms. `voiced` tells where there is a voice, as `echo.data.voice.voiced` does. Raises DataError
+    where the file cannot be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, voiced: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.audio = AudioFile(path)
+        self.voiced = voiced
         self.seconds = self.audio.seconds()
         frames = round(self.seconds * FRAMES_PER_SECOND) + 1
         self.levels = torch.full((frames,), UNKNOWN)
@@ -49,7 +51,7 @@ class LongRecording:
         heard = self.samples(start, end + 2 * MIDDLE_OF_WINDOW)
         levels = loudness(heard)[: len(self.levels) - first]
         place = slice(first, first + len(levels))
-        self.levels[place], self.voice[place] = levels, rising(levels)
+        self.levels[place], self.voice[place] = levels, self.voiced(heard)[: len(levels)]
         return self.samples(start, end)
 
     def pieces(self, longest: float) -> Iterator[tuple[float, float]]:

@@ -8,6 +8,7 @@ import torch
 from echo.checkpoints.load import load_model
 from echo.data.audio import AudioFile
 from echo.data.tokenizer import train_tokenizer
+from echo.data.voice import voiced
 from echo.evaluate.normaliser import normaliser
 from echo.model.geometry import SAMPLE_RATE
 from echo.model.model import EncoderOutput
@@ -24,7 +25,7 @@ def sums(said):
 
 def test_a_whisper_times_right_words_and_finds_wrong_ones_improbable(shared):
     loaded = load_model(shared / "models/whisper-tiny.en")
-    found = find_emissions(loaded, normaliser("en", loaded.tokenizer), "tiny")
+    found = find_emissions(loaded, normaliser("en", loaded.tokenizer), voiced, "tiny")
     assert isinstance(found, CrossAttention)
     speech = AudioFile(shared / "data/librispeech/dev/8226-274369-0000.opus").load()
     pause = torch.zeros(2 * SAMPLE_RATE)
@@ -60,7 +61,7 @@ def test_ctc_words_are_where_their_letters_are(monkeypatch):
     loaded = SimpleNamespace(model=model, ctc_tokenizer=tokenizer)
     encoded = EncoderOutput(last_hidden_state=log)
     monkeypatch.setattr(emissions, "encode", lambda model, samples: (encoded, len(path)))
-    found = find_emissions(loaded, normaliser("de", tokenizer), "model")
+    found = find_emissions(loaded, normaliser("de", tokenizer), voiced, "model")
     assert isinstance(found, CTC)
     align = found.listen(torch.zeros(0))
     first, second = align(["A,", "bc"])  # as the tokenizer cannot write it
@@ -77,4 +78,4 @@ def test_a_model_that_cannot_align_is_refused():
     config = SimpleNamespace(ctc=False)
     model = SimpleNamespace(config=config, generation_config=SimpleNamespace())
     with pytest.raises(ConfigError, match="runs/a: cannot align texts: it has no CTC head, and"):
-        find_emissions(SimpleNamespace(model=model), None, "runs/a")
+        find_emissions(SimpleNamespace(model=model), None, voiced, "runs/a")

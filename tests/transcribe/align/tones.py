@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from echo.data.voice import voiced
 from echo.evaluate.normaliser import normaliser
 from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.align.align import Aligner, AlignSettings
@@ -93,6 +94,7 @@ class Emissions:
 class Transcriber:
     limits = SimpleNamespace(max_frames=3000)
     settings = SimpleNamespace(batch_size=4)
+    voiced = staticmethod(voiced)
 
     def __init__(self) -> None:
         self.seconds = 0.0
