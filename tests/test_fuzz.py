@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from echo.checkpoints.model_bin import read_variables
 from echo.config import load_config
-from echo.data.audio import AudioBytes, AudioFile, header_duration
+from echo.data.audio import AudioBytes, AudioFile
+from echo.data.sound_file import header_duration
 from echo.data.sources import scan_source
 from echo.support.errors import DataError, EchoError
 from echo.support.settings import apply_overrides

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from echo.data.audio import READABLE, Audio, named_like_audio, opened, read_samples
+from echo.data.audio import Audio
 from echo.data.mixing import to_mono_16k
 from echo.data.named import check_folder
+from echo.data.sound_file import READABLE, named_like_audio, opened, read_samples
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import files_below

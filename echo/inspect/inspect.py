@@ -13,10 +13,11 @@ from echo.attention.maps import AttentionMaps, attention_maps, entropy
 from echo.attention.settings import AttentionSettings, FocusedSettings
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings
-from echo.data.audio import AudioArray, AudioFile, header_duration
+from echo.data.audio import AudioArray, AudioFile
 from echo.data.batch import Batch, Collator
 from echo.data.examples import Example, ExampleReader
 from echo.data.prompts import Prompts
+from echo.data.sound_file import header_duration
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import decode_batch
 from echo.model.geometry import (

@@ -5,16 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from echo.data.audio import (
-    CHANNELS,
-    Audio,
-    AudioChannel,
-    AudioFile,
-    channel_name,
-    named_like_audio,
-    opened,
-    refusal,
-)
+from echo.data.audio import CHANNELS, Audio, AudioChannel, AudioFile, channel_name
+from echo.data.sound_file import named_like_audio, opened, refusal
 from echo.support.errors import DataError
 from echo.support.files import files_below
 

@@ -21,7 +21,8 @@ from transformers import pipeline
 from turns import Turns, header, line
 
 from echo.checkpoints.load import load_model
-from echo.data.audio import AudioFile, JoinedAudio, header_duration
+from echo.data.audio import AudioFile, JoinedAudio
+from echo.data.sound_file import header_duration
 from echo.data.sources import read_source
 from echo.data.tokenizer import load_tokenizer
 from echo.data.utterance import Utterance

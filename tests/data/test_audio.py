@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import AudioArray, AudioBytes, AudioFile, AudioSlice, header_duration
+from echo.data.audio import AudioArray, AudioBytes, AudioFile, AudioSlice
 from echo.data.mixing import resampler
+from echo.data.sound_file import header_duration
 from echo.support.errors import DataError
 from tests.data.recordings import tone, write
 

@@ -11,7 +11,7 @@ import torch
 
 from echo.checkpoints.pretrained import read_tensors
 from echo.cli import main
-from echo.data.audio import header_duration
+from echo.data.sound_file import header_duration
 from echo.data.sources.files import read_lines
 from echo.support.errors import DataError, EchoError, reason
 from echo.support.files import (

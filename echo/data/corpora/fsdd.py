@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from echo.config import Split
-from echo.data.audio import AudioFile, JoinedAudio, header_duration
+from echo.data.audio import AudioFile, JoinedAudio
 from echo.data.corpora.phrases import DIGITS
+from echo.data.sound_file import header_duration
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError
 

@@ -13,11 +13,12 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
-from echo.data.audio import AudioFile, check_channel, opened
+from echo.data.audio import AudioFile, check_channel
 from echo.data.prepare.count import Count
 from echo.data.prepare.formats.format import Format, Placed, Recording
 from echo.data.prepare.formats.registry import find_format
 from echo.data.prepare.shard import encode, file_key, origin
+from echo.data.sound_file import opened
 from echo.data.sources.read import MAX_WARNINGS, scan_rows, with_new_id
 from echo.data.sources.reader import AS_USUAL, ReadOptions
 from echo.data.sources.row import Row, is_seconds, nested_columns

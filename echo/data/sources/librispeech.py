@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unicodedata import normalize
 
-from echo.data.audio import SUFFIXES
+from echo.data.sound_file import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from echo.data.audio import named_like_audio
+from echo.data.sound_file import named_like_audio
 from echo.data.sources.files import Recordings
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Row, Rows

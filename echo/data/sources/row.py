@@ -8,14 +8,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeGuard
 
-from echo.data.audio import (
-    SLICE_TOLERANCE,
-    Audio,
-    AudioChannel,
-    AudioSlice,
-    channel_name,
-    clock,
-)
+from echo.data.audio import SLICE_TOLERANCE, Audio, AudioChannel, AudioSlice, channel_name, clock
 from echo.data.mixing import MAX_CHANNELS
 from echo.data.utterance import Utterance, about_equal
 from echo.support.errors import DataError

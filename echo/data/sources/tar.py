@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, get_type_hints
 
-from echo.data.audio import SUFFIXES
+from echo.data.sound_file import SUFFIXES
 from echo.data.sources.files import read_lines
 from echo.data.sources.manifest import parse
 from echo.data.sources.member import Member

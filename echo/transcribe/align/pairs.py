@@ -3,7 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
-from echo.data.audio import named_like_audio, refusal
+from echo.data.sound_file import named_like_audio, refusal
 from echo.support.errors import ConfigError, DataError
 from echo.support.files import files_below
 from echo.transcribe.align.texts import READERS

@@ -14,9 +14,10 @@ import pytest
 import soundfile
 import torch
 
-from echo.data.audio import AudioFile, header_duration
+from echo.data.audio import AudioFile
 from echo.data.prepare import shard
 from echo.data.prepare.shard import encode, write_shards
+from echo.data.sound_file import header_duration
 from echo.data.sources import Columns, ReadOptions, read_source, scan_source
 from echo.data.sources.row import utterances
 from echo.data.sources.tar import read_tar
