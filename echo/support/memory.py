@@ -19,7 +19,9 @@ class PeakMemory:
 
     On CUDA, this is what PyTorch's allocator counts. On the CPU, it is the process's resident
     memory, read a hundred times a second by a thread, because the system's own peak never falls. It
-    includes all that the process allocates within the block, and may miss peaks under 10 ms.
+    includes all that the process allocates within the block, and may miss peaks under 10 ms. Where
+    the system tells them apart, pages of files are not counted, such as those of libraries: it
+    drops them and reads them again as it likes.
 
     Within the block, glibc takes every tensor over 1 MiB from the system and gives it back when it
     is freed. From its heap, where they would leave gaps, a Whisper tiny seemed to take anything
@@ -38,7 +40,7 @@ class PeakMemory:
         else:
             map_blocks_from(MAPPED_BYTES)
             self.process = psutil.Process()
-            self.start = self.process.memory_info().rss
+            self.start = self.resident()
             self.stopped = threading.Event()
             self.thread = threading.Thread(target=self.watch, daemon=True)
             self.thread.start()
@@ -52,9 +54,13 @@ class PeakMemory:
             self.thread.join()
             map_blocks_from(MAPPED_BYTES_BY_DEFAULT)
 
+    def resident(self) -> int:
+        memory = self.process.memory_info()
+        return memory.rss - getattr(memory, "shared", 0)
+
     def watch(self) -> None:
         while True:
-            self.added = max(self.added, self.process.memory_info().rss - self.start)
+            self.added = max(self.added, self.resident() - self.start)
             if self.stopped.wait(SECONDS_BETWEEN_SAMPLES):
                 return
 

@@ -1,3 +1,5 @@
+import mmap
+import sys
 import time
 
 import pytest
@@ -39,3 +41,17 @@ def test_a_peak_does_not_depend_on_what_was_freed_before():
         peaks.append(peak.added / MB)
     assert peaks == [pytest.approx(peaks[0], rel=0.1)] * 3
     assert peaks[0] > 0.95 * (55 + 1.1 * 55)  # some systems count more, by pages of 2 MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell pages of files apart")
+def test_pages_of_files_are_not_counted(tmp_path):
+    """Which the system drops where memory is short, and reads again when they are used."""
+    (tmp_path / "library").write_bytes(bytes(100 * MB))
+    with (
+        (tmp_path / "library").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        PeakMemory(torch.device("cpu")) as peak,
+    ):
+        assert not any(content[i] for i in range(0, len(content), 1024))
+        time.sleep(SEEN)
+    assert peak.added < 20 * MB
