@@ -58,7 +58,8 @@ else:
         "echo.data.sources": {"ReadOptions", "read_source"},
         "echo.evaluate.compare": {"compare_models"},
         "echo.evaluate.evaluation": {"evaluate_model"},
-        "echo.model.model": {"EchoConfig", "EchoForConditionalGeneration"},
+        "echo.model.config": {"EchoConfig"},
+        "echo.model.model": {"EchoForConditionalGeneration"},
         "echo.support.errors": {"ConfigError", "DataError", "EchoError"},
         "echo.train.run": {"resume_run", "train_run"},
         "echo.transcribe.transcribe": {"TranscribeSettings", "transcribe_recordings"},
@@ -86,9 +87,9 @@ class EchoConfigStub:
 
     @classmethod
     def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
-        from echo.model.config import EchoConfig
+        from echo.model import model
 
-        return EchoConfig.from_dict(*args, **kwargs)
+        return model.EchoConfig.from_dict(*args, **kwargs)
 
 
 class AutoConfigFinder(MetaPathFinder):

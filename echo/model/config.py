@@ -3,7 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, WhisperConfig
+from transformers import WhisperConfig
 
 from echo.attention.forms import resolve_attention
 from echo.attention.settings import AttentionSettings, FocusedSettings
@@ -100,6 +100,3 @@ class EchoConfig(WhisperConfig):
     def decoder_attention(self) -> list[AttentionSettings]:
         """Returns the attention settings of each decoder layer."""
         return self.resolved_attention()["decoder"]
-
-
-AutoConfig.register("echo", EchoConfig)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModelForSpeechSeq2Seq
+from transformers import AutoConfig, AutoModelForSpeechSeq2Seq
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
@@ -426,5 +426,6 @@ def make_room(cache: Any, layers: int) -> None:
         cache.layers.append(DynamicLayer())
 
 
+AutoConfig.register("echo", EchoConfig)
 AutoModelForSpeechSeq2Seq.register(EchoConfig, EchoForConditionalGeneration)
 register_pipeline()
