@@ -87,9 +87,10 @@ class EchoConfigStub:
 
     @classmethod
     def from_dict(cls, *args: Any, **kwargs: Any) -> Any:
-        from echo.model import model
+        # Of the module that registers all.
+        from echo.model.model import EchoConfig
 
-        return model.EchoConfig.from_dict(*args, **kwargs)
+        return EchoConfig.from_dict(*args, **kwargs)
 
 
 class AutoConfigFinder(MetaPathFinder):
