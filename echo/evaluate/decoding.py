@@ -133,16 +133,11 @@ def best_ctc_tokens(loaded: LoadedModel, batch: Batch, encoded: EncoderOutput) -
     if not loaded.model.config.ctc:
         raise ConfigError("decode.ctc_alone needs a model with a CTC head")
     blank = loaded.ctc_tokenizer.pad_token_id
-    best = ctc_logits(loaded.model, encoded).argmax(-1)
+    best = loaded.model.ctc_logits(encoded).argmax(-1)
     again = F.pad(best[:, 1:] == best[:, :-1], (1, 0))
     frames = torch.arange(best.shape[1], device=best.device)
     padding = frames >= encoder_lengths(batch.attention_mask.to(best.device))[:, None]
     return best.masked_fill(again | padding, blank)
-
-
-def ctc_logits(model: EchoForConditionalGeneration, encoded: EncoderOutput) -> torch.Tensor:
-    """Returns the logits (B, T, tokens) of a CTC head."""
-    return model.ctc_logits(encoded.last_hidden_state, encoded.hidden_states)
 
 
 @torch.inference_mode()
@@ -151,7 +146,7 @@ def times_of(
 ) -> Iterator[WordTimes | None]:
     """Yields the times of each utterance's `words`, which begin with their spaces, by the CTC
     head."""
-    log_probs = ctc_logits(loaded.model, encoded).float().log_softmax(-1).cpu()
+    log_probs = loaded.model.ctc_logits(encoded).float().log_softmax(-1).cpu()
     frames = encoder_lengths(batch.attention_mask).tolist()
     for log, count, said in zip(log_probs, frames, words, strict=True):
         yield word_times(log[:count], said, loaded.ctc_tokenizer)
@@ -208,7 +203,7 @@ def generate(
     batch = batch.to(model.device)
     processors = LogitsProcessorList()
     if (weight := joint_weight(settings, model.config)) > 0:
-        heard = ctc_logits(model, encoded), encoder_lengths(batch.attention_mask)
+        heard = model.ctc_logits(encoded), encoder_lengths(batch.attention_mask)
         ids = loaded.ctc_tokenizer.pad_token_id, tokenizer.eos_token_id
         special = special_ids(tokenizer)
         processors.append(

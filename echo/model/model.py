@@ -342,20 +342,17 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
                 scores=score(states, self.proj_out),
             )
         if self.config.ctc and encoder_outputs is None:
-            heard = output.encoder_last_hidden_state, output.encoder_hidden_states
-            output = EchoOutput(**output, ctc_logits=self.ctc_logits(*heard))
+            encoded = EncoderOutput(
+                last_hidden_state=output.encoder_last_hidden_state,
+                hidden_states=output.encoder_hidden_states,
+            )
+            output = EchoOutput(**output, ctc_logits=self.ctc_logits(encoded))
         return output
 
-    def ctc_logits(
-        self, last: torch.Tensor | None, states: tuple[torch.Tensor, ...] | None
-    ) -> torch.Tensor:
-        """Returns the CTC head's logits (B, T, tokens).
-
-        Args:
-            last: (B, T, D), the encoder's output.
-            states: the outputs of its layers, where the head hears their mean.
-        """
-        return self.ctc_head(states if self.config.ctc_layers == "mean" else last)
+    def ctc_logits(self, encoded: EncoderOutput) -> torch.Tensor:
+        """Returns the CTC head's logits (B, T, tokens) of what the encoder returned."""
+        mean = self.config.ctc_layers == "mean"
+        return self.ctc_head(encoded.hidden_states if mean else encoded.last_hidden_state)
 
     # `generate` and the Trainer look for the names and order of Whisper's arguments.
     forward.__signature__ = signature(WhisperForConditionalGeneration.forward)  # type: ignore[attr-defined]

@@ -22,8 +22,8 @@ def hears(monkeypatch, tokenizer, text, first, step):
     """Makes the head hear a text's letters one by one, from a frame on."""
     ids = text_ids(tokenizer, text)
 
-    def logits_of(self, last, states):
-        logits = torch.zeros(*last.shape[:2], len(tokenizer))
+    def logits_of(self, encoded):
+        logits = torch.zeros(*encoded.last_hidden_state.shape[:2], len(tokenizer))
         logits[..., tokenizer.pad_token_id] = 20
         for number, token in enumerate(ids):
             logits[:, first + step * number, token] = 40

@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         encoded = self.model.model.encoder(input_features, attention_mask)
         if not self.model.config.ctc:
             return (encoded.last_hidden_state,)
-        logits = self.model.ctc_logits(encoded.last_hidden_state, encoded.hidden_states)
+        logits = self.model.ctc_logits(encoded)
         return encoded.last_hidden_state, logits
 
 

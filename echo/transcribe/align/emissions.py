@@ -17,7 +17,6 @@ from echo.checkpoints.load import LoadedModel
 from echo.data.features import log_mel
 from echo.data.tokenizer import text_ids
 from echo.evaluate.ctc_alignment import SPACE, best_path
-from echo.evaluate.decoding import ctc_logits
 from echo.evaluate.normaliser import Normaliser
 from echo.model.geometry import ENCODER_FRAME_SECONDS, Limits, encoder_frames, feature_frames
 from echo.model.hooks import CallRecorder
@@ -87,7 +86,7 @@ class CTC:
     @torch.inference_mode()
     def listen(self, samples: torch.Tensor) -> AlignWords:
         encoded, frames = encode(self.loaded.model, samples)
-        logits = ctc_logits(self.loaded.model, encoded)
+        logits = self.loaded.model.ctc_logits(encoded)
         log_probs = logits[0, :frames].float().log_softmax(-1).cpu()
         anything = log_probs.shape[1]
         scores = F.pad(log_probs, (0, 1), value=ANYTHING_HEARD)

@@ -57,7 +57,9 @@ def test_ctc_words_are_where_their_letters_are(monkeypatch):
     path = [blank, ids["Ġ"], ids["a"], blank, ids["Ġ"], ids["b"], ids["b"], ids["c"], blank, blank]
     log = torch.full((1, len(path), len(ids)), -9.0)
     log[0, torch.arange(len(path)), path] = -0.1
-    model = SimpleNamespace(config=SimpleNamespace(ctc=True), ctc_logits=lambda last, layers: last)
+    model = SimpleNamespace(
+        config=SimpleNamespace(ctc=True), ctc_logits=lambda encoded: encoded.last_hidden_state
+    )
     loaded = SimpleNamespace(model=model, ctc_tokenizer=tokenizer)
     encoded = EncoderOutput(last_hidden_state=log)
     monkeypatch.setattr(emissions, "encode", lambda model, samples: (encoded, len(path)))
