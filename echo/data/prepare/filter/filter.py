@@ -62,10 +62,12 @@ class Filtered:
         """Returns for each rule the rows and hours that it rejects, and the hours that no other
         rule does."""
         found: dict[str, list[int]] = defaultdict(list)
+        alone: dict[str, list[int]] = defaultdict(list)
         for i, reasons in self.reasons.items():
-            for rule in dict.fromkeys(reason.rule for reason in reasons):
+            rules = dict.fromkeys(reason.rule for reason in reasons)
+            for rule in rules:
                 found[rule].append(i)
-        alone = {rule: [i for i in rows if self.only(i, rule)] for rule, rows in found.items()}
+                alone[rule] += [i] if len(rules) == 1 else []
         return {
             rule: {
                 "rows": len(rows),
@@ -74,9 +76,6 @@ class Filtered:
             }
             for rule, rows in found.items()
         }
-
-    def only(self, number: int, rule: str) -> bool:
-        return all(reason.rule == rule for reason in self.reasons[number])
 
     def to_dict(self) -> dict[str, Any]:
         kept = self.kept()

@@ -117,24 +117,10 @@ class Reason(NamedTuple):
     what: str  # "lasts 31.00 s, more than 30 s"
 
 
-@dataclass(frozen=True)
-class Judging:
-    """The rows that a rule judges, by their numbers, and what it may go by."""
-
-    rows: Mapping[int, Measured]
-    settings: FilterSettings
-    heard: Mapping[int, Heard]
-
-    def languages(self) -> Mapping[str, list[int]]:
-        """Returns the rows of each language; "" for those that name none."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for i, row in self.rows.items():
-            found[language_of(row)].append(i)
-        return found
-
-
-# Yields the rows that a rule can judge, each with the reason to reject it, if there is one.
-Judge = Callable[[Judging], Iterator[tuple[int, Reason | None]]]
+# What a row is found to be: its number, and the reason to reject it, if there is one.
+Verdict = tuple[int, Reason | None]
+# Yields verdicts on the rows, by their numbers, that a rule can judge.
+Judge = Callable[[Mapping[int, Any], FilterSettings], Iterator[Verdict]]
 
 
 @dataclass(frozen=True)
@@ -144,46 +130,33 @@ class Rule:
     judge: Judge
 
 
-def limit(name: str, setting: str, figure: Callable[[Measured], float | None], what: str) -> Rule:
-    """A rule that a figure of a row must not be below a `min_` or above a `max_`. Rows that have no
-    such figure are not judged."""
-    at_least = setting.startswith("min_")
-
-    def judge(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-        bound = getattr(judging.settings, setting)
-        for i, row in judging.rows.items():
-            value = figure(row)
-            if value is not None:
-                wrong = value < bound if at_least else value > bound
-                yield i, Reason(name, value, what.format(value, bound)) if wrong else None
-
-    return Rule(name, (setting,), judge)
-
-
-def fault(
-    name: str, setting: str, figure: Callable[[Measured], float | str | None], what: str
+def by_figure(
+    name: str, setting: str, figure: Callable[[Any], float | str | None], what: str
 ) -> Rule:
-    """A rule that a row must not have a fault. One that cannot have it is not judged."""
+    """A rule that a figure of a row must not be below a `min_` or above a `max_`, or must be false
+    by any other setting. Rows that have no such figure are not judged."""
 
-    def judge(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-        for i, row in judging.rows.items():
-            value = figure(row)
-            if value is not None:
-                yield i, Reason(name, value, what.format(value)) if value else None
+    def judge(rows: Mapping[int, Any], settings: FilterSettings) -> Iterator[Verdict]:
+        bound = getattr(settings, setting)
+        for i, row in rows.items():
+            value: Any = figure(row)
+            if value is None:
+                continue
+            if setting.startswith("min_"):
+                wrong = value < bound
+            else:
+                wrong = value > bound if setting.startswith("max_") else value
+            yield i, Reason(name, value, what.format(value, bound, row=row)) if wrong else None
 
     return Rule(name, (setting,), judge)
 
 
-def no_voice(row: Measured) -> float | None:
-    return float(row.sound.voice == 0) if row.utterance.text else None
-
-
-def high_band(row: Measured) -> float | None:
-    return row.sound.high_band if row.sound.rate >= SAMPLE_RATE else None
-
-
-def opposite(row: Measured) -> float | None:
-    return float(row.sound.cancels) if row.sound.channels > 1 else None
+def rows_by_language(rows: Mapping[int, Measured]) -> Mapping[str, list[int]]:
+    """Returns the rows of each language; "" for those that name none."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, row in rows.items():
+        found[code_of(row.utterance.language or "")].append(i)
+    return found
 
 
 def rate(row: Measured) -> float | None:
@@ -193,19 +166,19 @@ def rate(row: Measured) -> float | None:
     return row.text.characters / row.sound.voice
 
 
-def rates(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
+def rates(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
     """Compares each row with the median of its speaker, or of its language where the speaker has
     few rows, by the spread in the language. Short texts deviate by chance, so they may deviate
     more."""
-    most = judging.settings.max_rate_deviation or 0.0
-    for members in judging.languages().values():
-        found = {i: value for i in members if (value := rate(judging.rows[i])) is not None}
+    most = settings.max_rate_deviation or 0.0
+    for members in rows_by_language(rows).values():
+        found = {i: value for i in members if (value := rate(rows[i])) is not None}
         if len(found) < FEWEST:
             continue
-        middles = middles_of(found, {i: judging.rows[i].utterance.speaker for i in found})
+        middles = middles_of(found, {i: rows[i].utterance.speaker for i in found})
         off = {i: log(max(value, SLOWEST)) - middles[i] for i, value in found.items()}
         spread = max(LEAST_SPREAD, TO_SPREAD * statistics.median(map(abs, off.values())))
-        lengths = {i: max(1, judging.rows[i].text.characters) for i in found}
+        lengths = {i: max(1, rows[i].text.characters) for i in found}
         usual = statistics.median(lengths.values())
         for i, value in found.items():
             deviation = off[i] / (spread * sqrt(max(1.0, usual / lengths[i])))
@@ -228,49 +201,46 @@ def middles_of(rates: Mapping[int, float], speakers: Mapping[int, str | None]) -
     return {i: own.get(speaker or "", everyone) for i, speaker in speakers.items()}
 
 
-def other_scripts(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-    given_scripts = judging.settings.scripts
-    for members in judging.languages().values():
-        rows = [judging.rows[i].text.scripts for i in members if judging.rows[i].text.scripts]
-        counts = Counter(script for scripts in rows for script in scripts)
-        belong = {script for script, count in counts.items() if count >= USUAL_SCRIPT * len(rows)}
-        if given_scripts is not None:
-            belong = {script.upper() for script in given_scripts}
-        for i in members:
-            scripts = judging.rows[i].text.scripts
-            if not scripts:
-                continue
+def other_scripts(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
+    for members in rows_by_language(rows).values():
+        written = {i: scripts for i in members if (scripts := rows[i].text.scripts)}
+        if settings.scripts is None:
+            counts = Counter(script for scripts in written.values() for script in scripts)
+            usual = USUAL_SCRIPT * len(written)
+            belong = {script for script, count in counts.items() if count >= usual}
+        else:
+            belong = {script.upper() for script in settings.scripts}
+        for i, scripts in written.items():
             other = {script: count for script, count in scripts.items() if script not in belong}
             share = sum(other.values()) / sum(scripts.values())
             what = f"has {share:.0%} of its letters in other scripts: {', '.join(other)}"
-            wrong = share > (judging.settings.max_other_scripts or 0.0)
+            wrong = share > (settings.max_other_scripts or 0.0)
             yield i, Reason("script", share, what) if wrong else None
 
 
-def outside_alphabet(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-    allowed = set(judging.settings.alphabet or "")
-    for i, row in judging.rows.items():
+def outside_alphabet(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
+    allowed = set(settings.alphabet or "")
+    for i, row in rows.items():
         other = "".join(sorted({c for c in row.utterance.text if not c.isspace()} - allowed))
         what = f"has characters outside the alphabet: {other!r}"
         yield i, Reason("alphabet", other, what) if other else None
 
 
-def other_languages(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-    settings = judging.settings
-    languages = judging.languages()
+def other_languages(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
+    languages = rows_by_language(rows)
     if settings.language and "" not in languages:
         raise ConfigError("language has no effect: every row names its own")
     for named, members in languages.items():
         expected = named or code_of(settings.language or "")
         if not expected:
-            likely = Counter(judging.rows[i].text.language for i in members)
-            expected, count = next(((x or "", n) for x, n in likely.most_common(1)), ("", 0))
+            ((likely, count),) = Counter(rows[i].text.language for i in members).most_common(1)
             if count <= MAJORITY * len(members):
                 continue
+            expected = likely or ""
         if expected not in {same_language(label) for label in identifier().labels}:
             continue
         for i in members:
-            row = judging.rows[i]
+            row = rows[i]
             if row.text.language is None or len(row.utterance.text.encode()) < IDENTIFIED:
                 continue
             what = f"is in the language {row.text.language}, not {expected}"
@@ -278,10 +248,6 @@ def other_languages(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
             wrong = row.text.language != expected
             wrong &= row.text.confidence >= (settings.other_language or 0.0)
             yield i, Reason("language", row.text.language, what) if wrong else None
-
-
-def language_of(row: Measured) -> str:
-    return code_of(row.utterance.language or "")
 
 
 def code_of(language: str) -> str:
@@ -294,30 +260,15 @@ def share_repeated(row: Measured) -> float | None:
     return row.text.repeated / row.text.words if row.text.repeated >= LOOP else 0.0
 
 
-def errors(name: str, setting: str, figure: Callable[[Heard], float], what: str) -> Rule:
-    """A rule of how far a model's transcript may differ."""
-
-    def judge(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-        bound = getattr(judging.settings, setting)
-        for i in judging.rows:
-            if heard := judging.heard.get(i):
-                value = figure(heard)
-                reason = Reason(name, value, f"{what.format(value, bound)}: {heard.text!r}")
-                yield i, reason if value > bound else None
-
-    return Rule(name, (setting,), judge)
-
-
-def same_sounds(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
-    rows = {i: row for i, row in judging.rows.items() if row.sound.fingerprint}
-    by_span = sorted(rows, key=lambda i: (rows[i].sound.span, i))
+def same_sounds(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
+    prints = {i: row.sound.fingerprint for i, row in rows.items() if row.sound.fingerprint}
+    by_span = sorted(prints, key=lambda i: (rows[i].sound.span, i))
     if not by_span:
         return
     spans = np.array([rows[i].sound.span for i in by_span])
-    bits = np.array(
-        [np.frombuffer(bytes.fromhex(rows[i].sound.fingerprint or ""), "u8") for i in by_span]
-    )
-    most = bits.itemsize * 8 * bits.shape[1] * (judging.settings.same_sound or 0.0)
+    bits = np.array([np.frombuffer(bytes.fromhex(prints[i]), "u8") for i in by_span])
+    whole = bits[0].nbytes * 8
+    most = whole * (settings.same_sound or 0.0)
     ends = np.searchsorted(spans, spans * 1.01 + SAME_LENGTH, "right")
     partners: dict[int, list[tuple[int, int]]] = defaultdict(list)  # earlier rows, and their bits
     for place, end in enumerate(ends):
@@ -326,79 +277,104 @@ def same_sounds(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
             first, second = sorted((by_span[place], by_span[place + 1 + other]))
             partners[second].append((first, int(differ[other])))
     copies: set[int] = set()
-    for i in sorted(rows):
+    for i in sorted(prints):
         originals = [(differ, first) for first, differ in partners[i] if first not in copies]
         if not originals:
             yield i, None
             continue
         copies.add(i)
         differ, first = min(originals)
-        share = differ / (bits.itemsize * 8 * bits.shape[1])
+        share = differ / whole
         what = f"sounds like {rows[first].utterance.where} ({share:.0%} of the bits differ)"
         yield i, Reason("same sound", share, what)
 
 
-def same_texts(judging: Judging) -> Iterator[tuple[int, Reason | None]]:
+def same_texts(rows: Mapping[int, Measured], settings: FilterSettings) -> Iterator[Verdict]:
     first: dict[tuple[str | None, str], int] = {}
-    for i, row in judging.rows.items():
-        if row.text.words < (judging.settings.same_text or 1):
+    for i, row in rows.items():
+        if row.text.words < (settings.same_text or 1):
             continue
         said = row.utterance.speaker, " ".join(units(row.utterance.text))
         earlier = first.setdefault(said, i)
-        where = judging.rows[earlier].utterance.where
+        where = rows[earlier].utterance.where
         what = f"has the text of {where}, of the same speaker"
         yield i, Reason("same text", where, what) if earlier != i else None
 
 
 SOUND_AND_TEXT = [
-    limit(
+    by_figure(
         "too short", "min_seconds", lambda r: r.sound.seconds, "lasts {:.2f} s, less than {:g} s"
     ),
-    limit("too long", "max_seconds", lambda r: r.sound.seconds, "lasts {:.2f} s, more than {:g} s"),
-    fault("no voice", "voice", no_voice, "has a text, but nothing in it rises like a voice"),
-    limit("quiet", "min_level", lambda r: r.sound.level, "has a level of {:.1f} dB, below {:g} dB"),
-    limit("noisy", "min_snr", lambda r: r.sound.snr, "has an SNR of {:.1f} dB, below {:g} dB"),
-    limit(
+    by_figure(
+        "too long", "max_seconds", lambda r: r.sound.seconds, "lasts {:.2f} s, more than {:g} s"
+    ),
+    by_figure(
+        "no voice",
+        "voice",
+        lambda r: float(r.sound.voice == 0) if r.utterance.text else None,
+        "has a text, but nothing in it rises like a voice",
+    ),
+    by_figure(
+        "quiet", "min_level", lambda r: r.sound.level, "has a level of {:.1f} dB, below {:g} dB"
+    ),
+    by_figure("noisy", "min_snr", lambda r: r.sound.snr, "has an SNR of {:.1f} dB, below {:g} dB"),
+    by_figure(
         "clipped",
         "max_clipped",
         lambda r: r.sound.clipped,
         "has {:.2%} of its samples at the peak, more than {:.2%}",
     ),
-    limit(
+    by_figure(
         "bandwidth",
         "min_high_band",
-        high_band,
+        lambda r: r.sound.high_band if r.sound.rate >= SAMPLE_RATE else None,
         "was made from 8 kHz: above 5 kHz it has {:.1f} dB of what is below, less than {:g} dB",
     ),
-    fault(
+    by_figure(
         "opposite channels",
         "opposite_channels",
-        opposite,
+        lambda r: float(r.sound.cancels) if r.sound.channels > 1 else None,
         "has channels in opposite phase, which most programs mix to silence",
     ),
     Rule("rate", ("max_rate_deviation",), rates),
-    limit("slow", "min_rate", rate, "has {:.1f} characters per second of speech, below {:g}"),
-    limit("fast", "max_rate", rate, "has {:.1f} characters per second of speech, above {:g}"),
+    by_figure("slow", "min_rate", rate, "has {:.1f} characters per second of speech, below {:g}"),
+    by_figure("fast", "max_rate", rate, "has {:.1f} characters per second of speech, above {:g}"),
     Rule("script", ("max_other_scripts", "scripts"), other_scripts),
     Rule("alphabet", ("alphabet",), outside_alphabet),
-    fault(
+    by_figure(
         "damaged text", "damaged_text", lambda r: r.text.damage or "", "holds {!r}, which is damage"
     ),
     Rule("language", ("other_language", "language"), other_languages),
-    limit(
+    by_figure(
         "loop",
         "max_repeated",
         share_repeated,
         "has {:.0%} words that repeat those before them, more than {:.0%}",
     ),
-    fault(
+    by_figure(
         "stock phrase", "stock_phrases", lambda r: r.text.stock or "", "holds {!r}, as subtitles do"
     ),
 ]
+# These go by what a model hears, which is None where it cannot hear a row.
 BY_MODEL = [
-    errors("wer", "max_wer", lambda h: h.wer, "has a WER of {:.2f}, more than {:g}, to"),
-    errors("start", "max_edge_cer", lambda h: h.start, "starts with a CER of {:.2f} > {:g}, to"),
-    errors("end", "max_edge_cer", lambda h: h.end, "ends with a CER of {:.2f} > {:g}, to"),
+    by_figure(
+        "wer",
+        "max_wer",
+        lambda heard: heard and heard.wer,
+        "has a WER of {:.2f}, more than {:g}, to: {row.text!r}",
+    ),
+    by_figure(
+        "start",
+        "max_edge_cer",
+        lambda heard: heard and heard.start,
+        "starts with a CER of {:.2f} > {:g}, to: {row.text!r}",
+    ),
+    by_figure(
+        "end",
+        "max_edge_cer",
+        lambda heard: heard and heard.end,
+        "ends with a CER of {:.2f} > {:g}, to: {row.text!r}",
+    ),
 ]
 # These keep the first of the rows that no other rule rejects.
 DUPLICATES = [
@@ -434,13 +410,12 @@ def judge_rows(
     offered: set[str] = set()  # the settings of rules that were given rows
     judged: set[str] = set()  # and of those that could judge one
 
-    def apply(rules: Sequence[Rule], rows: Mapping[int, Any], heard: Mapping[int, Heard]) -> None:
-        judging = Judging(rows, settings, heard)
+    def apply(rules: Sequence[Rule], rows: Mapping[int, Any]) -> None:
         for rule in rules:
             if getattr(settings, rule.settings[0]) in (None, False):
                 continue
             offered.update(rule.settings if rows else ())
-            for i, reason in rule.judge(judging):
+            for i, reason in rule.judge(rows, settings):
                 judged.update(rule.settings)
                 if reason:
                     reasons[i].append(reason)
@@ -448,11 +423,12 @@ def judge_rows(
     def left() -> dict[int, Measured]:
         return {i: row for i, row in rows.items() if i not in reasons}
 
-    apply(SOUND_AND_TEXT, rows, {})
+    apply(SOUND_AND_TEXT, rows)
     if hear is not None:
-        kept = left()
-        apply(BY_MODEL, kept, hear(rows, [*kept]))
-    apply(DUPLICATES, left(), {})
+        kept = [*left()]
+        heard = hear(rows, kept)
+        apply(BY_MODEL, {i: heard.get(i) for i in kept})
+    apply(DUPLICATES, left())
     for name in sorted(asked & offered - judged):
         if getattr(settings, name) not in (None, False):
             raise ConfigError(f"{name} has no effect: no row of this data set can be judged by it")
