@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from echo.data.prepare.formats.csv import check_text, write_table
 from echo.data.prepare.formats.format import Format, Placed, decimal
@@ -22,10 +21,6 @@ class CommonVoice(Format):
     files = "copied"
     cuts = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[dict[str, Any]] = []
-
     def add(self, row: Placed) -> None:
         utterance = row.utterance
         check_text(utterance.text)
@@ -38,16 +33,16 @@ class CommonVoice(Format):
         }
         further = self.further(utterance, own)
         record = {"locale": utterance.language, **own, **further}
-        told = {
+        lines = {  # without quoting, which the table does not have
             key: self.one_line(value, key) if isinstance(value, str) else value
             for key, value in record.items()
         }
-        self.rows.append(told)  # without quoting, which the table does not have
+        self.rows.append(dict.fromkeys(COLUMNS) | lines)
 
     def write(self, folder: Path) -> None:
         path = folder / "validated.tsv"
         unquoted = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
-        write_table(path, COLUMNS, self.rows, **unquoted)
+        write_table(path, self.rows, **unquoted)
         if is_quoted(path, "\t"):
             raise DataError(
                 "quote marks in its texts look like those around cells, which Common Voice's "

@@ -1,7 +1,7 @@
 """A table of comma-separated values, with the columns of NeMo's manifests."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +10,25 @@ from echo.data.prepare.formats.format import Format, Placed, decimal
 from echo.support.errors import DataError
 from echo.support.files import writing
 
-COLUMNS = ("id", "audio_filepath", "offset", "duration", "text", "speaker")
-
 
 class Table(Format):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[dict[str, Any]] = []
-
     def add(self, row: Placed) -> None:
         utterance = row.utterance
         check_text(utterance.text)
-        values = (
-            utterance.id,
-            row.recording.path,
-            None if row.start is None else decimal(row.start),
-            decimal(row.duration),
-            utterance.text,
-            utterance.speaker,
-        )
-        record: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+        record = {
+            "id": utterance.id,
+            "audio_filepath": row.recording.path,
+            "offset": None if row.start is None else decimal(row.start),
+            "duration": decimal(row.duration),
+            "text": utterance.text,
+            "speaker": utterance.speaker,
+        }
         if row.channel is not None:
             record["channel"] = channel_name(row.channel)
         self.rows.append(record | self.further(utterance, record))
 
     def write(self, folder: Path) -> None:
-        write_table(folder / "metadata.csv", COLUMNS, self.rows)
+        write_table(folder / "metadata.csv", self.rows)
 
 
 def check_text(text: str) -> None:
@@ -44,12 +37,9 @@ def check_text(text: str) -> None:
         raise DataError("has an empty text, which in a table cannot be told from a missing one")
 
 
-def write_table(
-    path: Path, columns: Iterable[str], rows: list[dict[str, Any]], **dialect: Any
-) -> None:
-    """Writes rows with these columns, and after them all others that a row has."""
-    further: Mapping[str, None] = dict.fromkeys(key for row in rows for key in row)
-    header = dict.fromkeys((*columns, *further))
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], **dialect: Any) -> None:
+    """Writes rows with all columns that one of them has."""
+    header = dict.fromkeys(key for row in rows for key in row)
     with writing(path), path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(header), lineterminator="\n", **dialect)
         writer.writeheader()

@@ -56,6 +56,7 @@ class Format(ABC):
 
     def __init__(self) -> None:
         self.notes: dict[str, str] = {}  # what it cannot hold, by column
+        self.rows: list[dict[str, Any]] = []  # what was taken, as it will be written
 
     @abstractmethod
     def add(self, row: Placed) -> None:

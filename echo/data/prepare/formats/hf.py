@@ -16,10 +16,6 @@ class HuggingFace(Format):
     cuts = True
     files = "held"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[dict[str, Any]] = []
-
     def add(self, row: Placed) -> None:
         utterance = row.utterance
         audio = {"bytes": None, "path": row.recording.path}

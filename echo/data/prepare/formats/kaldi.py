@@ -3,17 +3,7 @@
 from pathlib import Path
 
 from echo.data.prepare.formats.format import SPACES, Format, Placed, RecordingIds, decimal
-from echo.data.sources.kaldi import (
-    DURATIONS,
-    GENDERS,
-    LANGUAGES,
-    RECORDINGS,
-    SEGMENTS,
-    SPEAKERS,
-    TEXT,
-    Line,
-    check_path,
-)
+from echo.data.sources import kaldi
 from echo.support.errors import DataError
 from echo.support.files import replace_text
 
@@ -25,7 +15,7 @@ class Kaldi(Format):
         super().__init__()
         self.ids, self.speakers = Words(self.notes, "id"), Words(self.notes, "speaker")
         self.recordings = RecordingIds()
-        self.rows: dict[str, Placed] = {}
+        self.placed: dict[str, Placed] = {}
         self.utt2spk: dict[str, str] = {}
         self.spk2gender: dict[str, str] = {}
 
@@ -33,7 +23,7 @@ class Kaldi(Format):
         utterance, path = row.utterance, row.recording.path
         if "\n" in path or path != path.strip():
             raise DataError(f"Kaldi cannot hold the name of the recording {path!r}")
-        check_path(Line(f"the recording {path!r}", "", path))
+        kaldi.check_path(kaldi.Line(f"the recording {path!r}", "", path))
         id = self.ids.of(utterance.id)
         if utterance.speaker is None:
             speaker = id  # Kaldi needs one
@@ -46,24 +36,29 @@ class Kaldi(Format):
         if not path.lower().endswith(".wav"):
             self.notes.setdefault("audio", "Kaldi's own programs read files of no kind but WAV")
         self.cannot_hold(utterance, ("gender", "recording", "language"))
-        self.rows[id] = row
+        self.placed[id] = row
         self.utt2spk[id] = speaker
 
     def write(self, folder: Path) -> None:
-        rows = self.rows
+        rows = self.placed
         if all(row.start is None and row.channel is None for row in rows.values()):
             recordings = {id: id for id in rows}  # as Kaldi takes them to be called
         else:
             recordings = {id: self.recordings.of(row) for id, row in rows.items()}
             segments = {id: f"{recordings[id]} {place(row)}" for id, row in rows.items()}
-            write_table(folder / SEGMENTS, segments)
+            write_table(folder / kaldi.SEGMENTS, segments)
         paths = {recordings[id]: row.recording.path for id, row in rows.items()}
-        write_table(folder / RECORDINGS, paths)
+        write_table(folder / kaldi.RECORDINGS, paths)
         texts = {id: self.one_line(row.utterance.text, "text") for id, row in rows.items()}
-        write_table(folder / TEXT, texts)
-        write_table(folder / SPEAKERS, self.utt2spk)
-        write_table(folder / "spk2utt", utterances_of(self.utt2spk))
-        write_table(folder / DURATIONS, {id: decimal(row.duration) for id, row in rows.items()})
+        write_table(folder / kaldi.TEXT, texts)
+        write_table(folder / kaldi.SPEAKERS, self.utt2spk)
+        spoken: dict[str, list[str]] = {}
+        for id in sorted(rows, key=str.encode):
+            spoken.setdefault(self.utt2spk[id], []).append(id)
+        write_table(folder / "spk2utt", {who: " ".join(ids) for who, ids in spoken.items()})
+        write_table(
+            folder / kaldi.DURATIONS, {id: decimal(row.duration) for id, row in rows.items()}
+        )
         seconds = {recordings[id]: decimal(row.recording.seconds) for id, row in rows.items()}
         write_table(folder / "reco2dur", seconds)
         languages = {
@@ -71,7 +66,7 @@ class Kaldi(Format):
             for id, row in rows.items()
             if row.utterance.language
         }
-        for name, table in ((LANGUAGES, languages), (GENDERS, self.spk2gender)):
+        for name, table in ((kaldi.LANGUAGES, languages), (kaldi.GENDERS, self.spk2gender)):
             if table:
                 write_table(folder / name, table)
 
@@ -101,13 +96,6 @@ class Words:
         if word != name:
             self.notes.setdefault(self.column, "Kaldi has no spaces in it: they became underscores")
         return word
-
-
-def utterances_of(speakers: dict[str, str]) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
-    for id in sorted(speakers, key=str.encode):
-        found.setdefault(speakers[id], []).append(id)
-    return {speaker: " ".join(ids) for speaker, ids in found.items()}
 
 
 def write_table(path: Path, lines: dict[str, str]) -> None:

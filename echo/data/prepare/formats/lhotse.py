@@ -20,7 +20,6 @@ class Lhotse(Format):
         super().__init__()
         self.ids = RecordingIds()
         self.recordings: dict[str, dict[str, Any]] = {}
-        self.supervisions: list[dict[str, Any]] = []
 
     def add(self, row: Placed) -> None:
         recording, utterance = row.recording, row.utterance
@@ -49,12 +48,12 @@ class Lhotse(Format):
         told |= {name: str(custom.pop(name)) for name in NAMED if name in custom}
         if custom:
             told["custom"] = custom
-        self.supervisions.append(told)
+        self.rows.append(told)
 
     def write(self, folder: Path) -> None:
         write_lines(folder / f"{RECORDINGS}{COMPRESSED}", self.recordings.values())
-        write_lines(folder / f"{SUPERVISIONS}{COMPRESSED}", self.supervisions)
-        cuts = (cut(told, self.recordings[told["recording_id"]]) for told in self.supervisions)
+        write_lines(folder / f"{SUPERVISIONS}{COMPRESSED}", self.rows)
+        cuts = (cut(told, self.recordings[told["recording_id"]]) for told in self.rows)
         write_lines(folder / f"{CUTS}{COMPRESSED}", cuts)
 
 

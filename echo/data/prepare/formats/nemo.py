@@ -10,10 +10,6 @@ from echo.support.files import replace_text
 
 
 class NeMo(Format):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
     def add(self, row: Placed) -> None:
         utterance = row.utterance
         record: dict[str, Any] = {
@@ -32,10 +28,11 @@ class NeMo(Format):
         if utterance.language is not None and "lang" not in utterance.extra:
             record["lang"] = utterance.language  # what NeMo's tokenizers of several languages read
         further = self.further(utterance, {**record, "offset": 0.0})
-        self.lines.append(json.dumps(record | further, ensure_ascii=False))
+        self.rows.append(record | further)
 
     def write(self, folder: Path) -> None:
-        replace_text(folder / "manifest.jsonl", "".join(f"{line}\n" for line in self.lines))
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+        replace_text(folder / "manifest.jsonl", "".join(lines))
 
 
 FORMAT = NeMo
