@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -172,10 +173,40 @@ class JoinedAudio(Audio):
 
 
 @dataclass(frozen=True)
-class AudioChannel(Audio):
-    """One channel of a recording, by its number from 0. A part of it is an AudioSlice of this."""
+class AudioView(Audio):
+    """What is heard of another recording: all of it, unless a kind of view says otherwise."""
 
     audio: Audio
+
+    def __str__(self) -> str:
+        return str(self.audio)
+
+    def read(self) -> tuple[torch.Tensor, int]:
+        return self.audio.read()
+
+    def seconds(self) -> float:
+        return self.audio.seconds()
+
+    def identity(self) -> bytes | None:
+        return self.audio.identity()
+
+    def fetch(self) -> Self:
+        return replace(self, audio=self.audio.fetch())
+
+    def as_slice(self) -> "AudioSlice | None":
+        return self.audio.as_slice()
+
+    def only_channel(self) -> int | None:
+        return self.audio.only_channel()
+
+    def whole(self) -> Audio:
+        return self.audio.whole()
+
+
+@dataclass(frozen=True)
+class AudioChannel(AudioView):
+    """One channel of a recording, by its number from 0. A part of it is an AudioSlice of this."""
+
     number: int
 
     def __str__(self) -> str:
@@ -193,21 +224,12 @@ class AudioChannel(Audio):
         check_channel(self.number, len(samples), str(self.audio))
         return samples[self.number : self.number + 1]
 
-    def seconds(self) -> float:
-        return self.audio.seconds()
-
     def identity(self) -> bytes | None:
         whole = self.audio.identity()
         return None if whole is None else b"%b channel %d" % (whole, self.number)
 
-    def fetch(self) -> "AudioChannel":
-        return replace(self, audio=self.audio.fetch())
-
     def only_channel(self) -> int:
         return self.number
-
-    def whole(self) -> Audio:
-        return self.audio.whole()
 
 
 def channel_name(number: int) -> str:
@@ -225,7 +247,7 @@ def check_channel(number: int, channels: int, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class AudioSlice(Audio):
+class AudioSlice(AudioView):
     """A part of a recording: from `start` to `end`, in seconds; without an end, all the rest.
 
     It sounds as it does in the whole recording, of which only this part is decoded. `read` gives
@@ -236,7 +258,6 @@ class AudioSlice(Audio):
     follow one another join without a seam. How channels are mixed is decided by the slice alone.
     """
 
-    audio: Audio
     start: float
     end: float | None = None
 
@@ -296,17 +317,8 @@ class AudioSlice(Audio):
         whole = self.audio.identity()
         return None if whole is None else b"%b %r %r" % (whole, self.start, self.end)
 
-    def fetch(self) -> "AudioSlice":
-        return replace(self, audio=self.audio.fetch())
-
     def as_slice(self) -> "AudioSlice":
         return self
-
-    def only_channel(self) -> int | None:
-        return self.audio.only_channel()
-
-    def whole(self) -> Audio:
-        return self.audio.whole()
 
 
 def clock(seconds: float) -> str:

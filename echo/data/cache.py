@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import soundfile
 import torch
 import torchaudio
 
-from echo.data.audio import Audio, AudioSlice
+from echo.data.audio import Audio, AudioView
 from echo.data.columns import Utterances
 from echo.data.containers import AVAILABLE
 from echo.data.utterance import Utterance
@@ -130,41 +130,16 @@ def cache_of_process(folder: Path, limit: int) -> AudioCache:
 
 
 @dataclass(frozen=True)
-class CachedAudio(Audio):
+class CachedAudio(AudioView):
     """A recording whose samples are kept in a cache."""
 
-    audio: Audio
     cache: AudioCache
-
-    def __str__(self) -> str:
-        return str(self.audio)
-
-    def fetch(self) -> Audio:
-        return replace(self, audio=self.audio.fetch())
-
-    def read(self) -> tuple[torch.Tensor, int]:
-        return self.audio.read()
 
     def load(self) -> torch.Tensor:
         return self.cache.load(self.audio)
 
-    def as_slice(self) -> AudioSlice | None:
-        return self.audio.as_slice()
-
-    def only_channel(self) -> int | None:
-        return self.audio.only_channel()
-
-    def whole(self) -> Audio:
-        return self.audio.whole()
-
-    def seconds(self) -> float:
-        return self.audio.seconds()
-
     def encoded(self) -> bytes | None:
         return self.audio.encoded()
-
-    def identity(self) -> bytes | None:
-        return self.audio.identity()
 
 
 def read_entry(path: Path) -> torch.Tensor | None:

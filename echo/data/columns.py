@@ -4,6 +4,7 @@ each becomes an object when it is used."""
 import pickle
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -41,27 +42,14 @@ AUDIO: dict[str, pa.DataType] = {
 SCHEMA = pa.schema(FIELDS | AUDIO)
 
 
+@dataclass(eq=False, repr=False)
 class Utterances(Sequence[Utterance]):
     """Utterances in columns, in any order. Use `of` to make them."""
 
-    def __init__(
-        self,
-        table: pa.Table,
-        others: Sequence[Audio],
-        order: np.ndarray,
-        change: Callable[[Audio], Audio] | None = None,
-    ) -> None:
-        """
-        Args:
-            table: with the columns of `SCHEMA`.
-            others: the recordings that are no files.
-            order: the rows of the table that there are.
-            change: what is made of a recording when it is used.
-        """
-        self.table = table
-        self.others = others
-        self.order = order
-        self.change = change
+    table: pa.Table  # with the columns of `SCHEMA`
+    others: Sequence[Audio]  # the recordings that are no files
+    order: np.ndarray  # the rows of the table that there are
+    change: Callable[[Audio], Audio] | None = None  # what is made of a recording when it is used
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> "Utterances":
@@ -96,12 +84,11 @@ class Utterances(Sequence[Utterance]):
 
     def take(self, numbers: Sequence[int] | np.ndarray) -> "Utterances":
         """Returns some of them, in this order. Nothing is copied."""
-        order = self.order[np.asarray(numbers, dtype=np.int64)]
-        return Utterances(self.table, self.others, order, self.change)
+        return replace(self, order=self.order[np.asarray(numbers, dtype=np.int64)])
 
     def with_audio(self, change: Callable[[Audio], Audio]) -> "Utterances":
         """Returns them with recordings that are changed when they are used."""
-        return Utterances(self.table, self.others, self.order, change)
+        return replace(self, change=change)
 
     def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """Yields what each has in some columns of `SCHEMA`."""

@@ -49,6 +49,7 @@ class Example:
     ctc_tokens: list[int] | None = None  # of a CTC head with a vocabulary of its own
 
 
+@dataclass(eq=False)
 class ExampleReader:
     """Decodes an utterance into an example, or says why it cannot be one.
 
@@ -56,24 +57,14 @@ class ExampleReader:
     model cannot write.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        limits: Limits,
-        labelled: bool = True,
-        generation: Any = None,
-        ctc_tokenizer: Any = None,
-    ) -> None:
-        """
-        Args:
-            generation: the model's generation config, by which rows tell language and task.
-            ctc_tokenizer: of a CTC head with a vocabulary of its own.
-        """
-        self.ctc_tokenizer = ctc_tokenizer
-        self.tokenizer = tokenizer
-        self.limits = limits
-        self.labelled = labelled
-        self.prompts = Prompts(tokenizer, generation)
+    tokenizer: Any
+    limits: Limits
+    labelled: bool = True
+    generation: Any = None  # the model's generation config, by which rows tell language and task
+    ctc_tokenizer: Any = None  # of a CTC head with a vocabulary of its own
+
+    def __post_init__(self) -> None:
+        self.prompts = Prompts(self.tokenizer, self.generation)
 
     @classmethod
     def of(
@@ -89,10 +80,7 @@ class ExampleReader:
         return cls(tokenizer, limits, labelled, model.generation_config, head)
 
     def read(
-        self,
-        utterance: Utterance,
-        speed: float = 1.0,
-        change: SampleChange | None = None,
+        self, utterance: Utterance, speed: float = 1.0, change: SampleChange | None = None
     ) -> Example:
         """Returns the example, at this speed unless that makes it too long for the encoder.
 
@@ -111,9 +99,8 @@ class ExampleReader:
                 samples = changed
             features, seconds = self.features(samples, change)
             tokens = self.tokens(utterance)
-            return Example(
-                utterance, features, tokens, seconds, ctc_tokens=self.ctc_tokens(utterance)
-            )
+            head = self.ctc_tokens(utterance)
+            return Example(utterance, features, tokens, seconds, ctc_tokens=head)
 
     def samples(self, utterance: Utterance) -> torch.Tensor:
         """Decodes a recording, unless it is too long by its header: a row may give less, and hours

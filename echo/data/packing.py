@@ -52,12 +52,8 @@ class WindowError(DataError):
     """No part of a window can be read."""
 
     def __init__(self, problems: tuple[DataError, ...]) -> None:
-        """
-        Args:
-            problems: what is wrong with each part.
-        """
         super().__init__(problems)  # of which a worker's copy is made
-        self.problems = problems
+        self.problems = problems  # of each part
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.problems))
