@@ -1,6 +1,10 @@
 """The errors that the user can fix: one sentence that names the file, line or key."""
 
 import signal
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class EchoError(Exception):
@@ -25,6 +29,14 @@ class StoppedError(Exception):
 
 class StoppedElsewhere(EchoError):  # noqa: N818, because the error was another's
     """Another process of the run failed; the main process prints its error."""
+
+
+def tried(where: str, work: Callable[..., T], *arguments: Any) -> T | DataError:
+    """Returns what a function returns, or the DataError that it raises with a place before it."""
+    try:
+        return work(*arguments)
+    except DataError as error:
+        return DataError(f"{where}: {error}")
 
 
 def reason(error: BaseException) -> str:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from echo.data.audio import channel_name, clock
 from echo.data.prepare.count import Count
 from echo.data.prepare.rows import manifest_line, usable_rows
-from echo.data.sources import ReadOptions, Row, read_lines
-from echo.data.sources.manifest import parse
+from echo.data.sources import ReadOptions, Row
+from echo.data.sources.manifest import objects
 from echo.data.sources.row import CHANNEL, Record, label_of, seconds_of, text_of
 from echo.data.utterance import Utterance
-from echo.support.errors import DataError, EchoError
+from echo.support.errors import DataError, EchoError, tried
 from echo.support.files import replace_text
 from echo.support.text import brief
 
@@ -54,13 +54,15 @@ def identity(id: str, audio_filepath: str, offset: float, channel: str | None = 
     return Identity(id, PurePosixPath(audio_filepath).name, clock(offset), channel)
 
 
-def identity_of(record: Record) -> Identity:
-    """Returns what the row of a correction is known by. DataError if it names none."""
+def correction_of(where: str, record: Record) -> Correction:
+    """Returns the correction that a line holds. DataError if it names no row, or no texts."""
     id, path = label_of(record, "id"), label_of(record, "audio_filepath")
     if id is None or path is None:
         raise DataError("names no row: it needs 'id' and 'audio_filepath'")
     start = seconds_of(record, "offset") or 0.0
-    return identity(id, path, start, label_of(record, CHANNEL))
+    row = identity(id, path, start, label_of(record, CHANNEL))
+    before, after = (text_of({name: record.get(name)}, name) for name in ("before", "after"))
+    return Correction(where, row, before, after)
 
 
 @dataclass
@@ -126,16 +128,14 @@ def read_corrections(path: Path, refused: list[str]) -> dict[Identity, Correctio
     """Returns the corrections of a file by row. Adds a sentence for each that cannot be used, also
     for all of those that are about one row, as none of them is sure to be the right one."""
     found: dict[Identity, list[Correction]] = defaultdict(list)
-    for number, line in enumerate(read_lines(path), 1):
-        where = f"{path}:{number}"
-        try:
-            if line.strip():
-                record = parse(line)
-                key = identity_of(record)
-                texts = [text_of({name: record.get(name)}, name) for name in ("before", "after")]
-                found[key].append(Correction(where, key, *texts))
-        except DataError as error:
-            refused.append(f"{where}: {error}")
+    for where, record in objects(path):
+        read = (
+            record if isinstance(record, DataError) else tried(where, correction_of, where, record)
+        )
+        if isinstance(read, DataError):
+            refused.append(str(read))
+        else:
+            found[read.row].append(read)
     for several in found.values():
         if len(several) > 1:
             places = ", ".join(each.where for each in several)

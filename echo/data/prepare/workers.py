@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from echo.data.utterance import Utterance
-from echo.support.errors import DataError
+from echo.support.errors import DataError, tried
 from echo.support.signals import leave_signals_to_parent
 
 T = TypeVar("T")
@@ -45,12 +45,7 @@ class Work(Dataset, Generic[T]):
     work: Callable[[Utterance], T]
 
     def __getitem__(self, row: Utterance | DataError) -> T | DataError:
-        if isinstance(row, DataError):
-            return row
-        try:
-            return self.work(row)
-        except DataError as error:
-            return DataError(f"{row.where}: {error}")
+        return row if isinstance(row, DataError) else tried(row.where, self.work, row)
 
 
 def as_it_is(found: Any) -> Any:

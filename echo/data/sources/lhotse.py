@@ -13,10 +13,10 @@ from typing import Any
 
 from echo.data.audio import SLICE_TOLERANCE
 from echo.data.sources.files import Recordings, read_lines
-from echo.data.sources.manifest import parse
+from echo.data.sources.manifest import objects, parse
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import CHANNEL, END, NUMBERS, STARTS, Record, Row, Rows, is_seconds
-from echo.support.errors import DataError
+from echo.support.errors import DataError, tried
 
 CUTS, RECORDINGS, SUPERVISIONS = "cuts", "recordings", "supervisions"
 SUFFIX, COMPRESSED = ".jsonl", ".jsonl.gz"
@@ -51,31 +51,27 @@ class LhotseReader(Reader):
         recordings: dict[str, Record] | None = None
         # Paths are relative to where lhotse is run.
         files = Recordings((path.parent, Path()), (path.parent.resolve(),), options.allow_outside)
-        rows: list[dict[str, Any] | DataError]
-        for where, record in objects(path):
-            if isinstance(record, DataError):
-                yield record
-                continue
-            try:
-                if "recording_id" in record:
-                    if recordings is None:
-                        found = beside(path, SUPERVISIONS, RECORDINGS)
-                        recordings = read_recordings(found, problems)
-                    name = record["recording_id"]
-                    if not isinstance(name, str) or name not in recordings:
-                        raise DataError(f"there is no recording {name!r}")
-                    rows = [spoken(recordings[name], record, 0.0)]
+
+        def rows_of(where: str, record: Record) -> list[dict[str, Any] | DataError]:
+            nonlocal recordings
+            if "recording_id" not in record:
+                return cut_rows(where, record)
+            if recordings is None:
+                recordings = read_recordings(beside(path, SUPERVISIONS, RECORDINGS), problems)
+            name = record["recording_id"]
+            if not isinstance(name, str) or name not in recordings:
+                raise DataError(f"there is no recording {name!r}")
+            return [spoken(recordings[name], record, 0.0)]
+
+        for where, record in readable(path):
+            found = (
+                record if isinstance(record, DataError) else tried(where, rows_of, where, record)
+            )
+            for row in [found] if isinstance(found, DataError) else found:
+                if isinstance(row, DataError):
+                    yield row
                 else:
-                    rows = cut_rows(record)
-            except DataError as error:
-                yield DataError(f"{where}: {error}")
-                continue
-            for row in rows:
-                yield (
-                    DataError(f"{where}: {row}")
-                    if isinstance(row, DataError)
-                    else Row(where, row, files.of, options.columns)
-                )
+                    yield Row(where, row, files.of, options.columns)
         yield from problems
 
 
@@ -94,6 +90,18 @@ def begins_as_lhotse(path: Path) -> bool:
     return False
 
 
+def readable(path: Path) -> Iterator[tuple[str, Record | DataError]]:
+    """Yields the JSON object of each line, and last where the file is damaged."""
+    where = ""
+    try:
+        for where, record in objects(path):
+            yield where, record
+    except DataError as error:
+        if not where:
+            raise
+        yield str(path), error
+
+
 def beside(path: Path, kind: str, other: str) -> Path:
     """Returns the file of the other kind that belongs to this one, compressed or not."""
     stem = path.name.removesuffix(".gz").replace(kind, other)
@@ -103,34 +111,10 @@ def beside(path: Path, kind: str, other: str) -> Path:
     raise DataError(f"{path}: needs {other} beside it, in {path.parent / stem} or .gz")
 
 
-def objects(path: Path) -> Iterator[tuple[str, Record | DataError]]:
-    """Yields the JSON object of each line, or why there is none, and last where the file is
-    damaged."""
-    number = 0
-    lines = read_lines(path)
-    while True:
-        try:
-            line = next(lines)
-        except StopIteration:
-            return
-        except DataError as error:
-            if not number:
-                raise
-            yield str(path), error
-            return
-        number += 1
-        where = f"{path}:{number}"
-        if line.strip():
-            try:
-                yield where, parse(line)
-            except DataError as error:
-                yield where, DataError(f"{where}: {error}")
-
-
 def read_recordings(path: Path, problems: list[DataError]) -> dict[str, Record]:
     """Returns recordings by their ids, and adds what is wrong with others to the problems."""
     found: dict[str, Record] = {}
-    for where, record in objects(path):
+    for where, record in readable(path):
         if isinstance(record, DataError):
             problems.append(record)
         elif not isinstance(name := record.get("id"), str):
@@ -140,7 +124,7 @@ def read_recordings(path: Path, problems: list[DataError]) -> dict[str, Record]:
     return found
 
 
-def cut_rows(cut: Record) -> list[dict[str, Any] | DataError]:
+def cut_rows(where: str, cut: Record) -> list[dict[str, Any] | DataError]:
     """Returns a row for each supervision of a cut, or why it is none."""
     kind = cut.get("type")
     if kind not in PLAIN:
@@ -152,19 +136,13 @@ def cut_rows(cut: Record) -> list[dict[str, Any] | DataError]:
     if not isinstance(supervisions, list) or not supervisions:
         raise DataError("the cut has no supervisions, so nothing says what is spoken")
     start = number(cut, "start")
-    rows: list[dict[str, Any] | DataError] = []
-    for supervision in supervisions:
-        try:
-            if not isinstance(supervision, dict):
-                raise DataError("a supervision must be an object")
-            rows.append(spoken(recording, supervision, start))
-        except DataError as error:
-            rows.append(error)
-    return rows
+    return [tried(where, spoken, recording, supervision, start) for supervision in supervisions]
 
 
 def spoken(recording: Record, supervision: Record, cut_start: float) -> dict[str, Any]:
     """Returns the row of a supervision, whose times count from a place in its recording."""
+    if not isinstance(supervision, dict):
+        raise DataError("a supervision must be an object")
     start = cut_start + number(supervision, "start")
     end = start + number(supervision, "duration")
     if -ROUNDING < start < 0:

@@ -2,13 +2,15 @@
 
 import json
 import reprlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from echo.data.named import MANIFESTS
 from echo.data.sources.files import Recordings, check_encoding, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
 from echo.data.sources.row import Record, Row, Rows
-from echo.support.errors import DataError
+from echo.support.errors import DataError, tried
 
 
 class ManifestReader(Reader):
@@ -19,15 +21,19 @@ class ManifestReader(Reader):
         """Yields one row a line, but for blank ones; paths are relative to the manifest."""
         path = self.file(spec)
         recordings = Recordings((path.parent,), (path.parent.resolve(),), options.allow_outside)
-        for number, line in enumerate(read_lines(path), 1):
-            if line.strip():
-                where = f"{path}:{number}"
-                try:
-                    record = parse(line)
-                except DataError as error:
-                    yield DataError(f"{where}: {error}")
-                else:
-                    yield Row(where, record, recordings.of, options.columns)
+        for where, record in objects(path):
+            if isinstance(record, DataError):
+                yield record
+            else:
+                yield Row(where, record, recordings.of, options.columns)
+
+
+def objects(path: Path) -> Iterator[tuple[str, Record | DataError]]:
+    """Yields the place and the JSON object of each line but blank ones, or why there is none."""
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            yield where, tried(where, parse, line)
 
 
 def parse(line: str) -> Record:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 from echo.data.audio import SLICE_TOLERANCE, Audio, AudioChannel, AudioSlice, channel_name, clock
 from echo.data.mixing import MAX_CHANNELS
 from echo.data.utterance import Utterance, about_equal
-from echo.support.errors import DataError
+from echo.support.errors import DataError, tried
 
 Record = Mapping[str, Any]
 
@@ -290,7 +290,4 @@ def utterances(rows: Rows) -> Iterator[Utterance | DataError]:
 
 
 def checked(row: Row) -> Utterance | DataError:
-    try:
-        return row.utterance()
-    except DataError as error:
-        return DataError(f"{row.where}: {error}")
+    return tried(row.where, row.utterance)
