@@ -20,6 +20,7 @@ from echo.support.progress import progress_bar
 from echo.support.text import brief, table, visible
 
 EXAMPLES = 5  # shown of each finding
+NO_PRINT = np.zeros(0, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Shared:
     """What two sides share by a rule."""
 
     rule: str
-    sides: tuple[str, str]
+    sides: Sequence[str]
     count: int  # of speakers, recordings or sentences that both have; of pairs that sound alike
-    milliseconds: tuple[int, int]  # of each side's rows that share something
+    milliseconds: Sequence[int]  # of each side's rows that share something
     examples: list[str]
 
 
@@ -44,8 +45,8 @@ class Audit:
     unheard: list[str]  # why recordings cannot be decoded
     shared: list[Shared]
 
-    def seconds(self, rows: np.ndarray) -> float:
-        return sum(seconds for (seconds,) in self.rows.take(rows).cells("duration"))
+    def milliseconds(self, rows: np.ndarray) -> int:
+        return round(1000 * sum(seconds for (seconds,) in self.rows.take(rows).cells("duration")))
 
 
 def audit_split(
@@ -80,14 +81,11 @@ def audit_split(
     for rule, columns in rules.items():
         for codes in columns:
             audit.shared += shared_values(audit, rule, codes)
-    prints = []
     listened = done_with(rows, print_of, workers)
-    for heard in progress_bar(
-        listened, total=len(rows), desc="listening", unit=" rows", leave=False
-    ):
-        prints.append(np.zeros(0, np.uint32) if isinstance(heard, DataError) else heard)
-        if isinstance(heard, DataError):
-            audit.unheard.append(str(heard))
+    bar = progress_bar(listened, total=len(rows), desc="listening", unit=" rows", leave=False)
+    heard = [*bar]
+    audit.unheard += [str(each) for each in heard if isinstance(each, DataError)]
+    prints = [NO_PRINT if isinstance(each, DataError) else each for each in heard]
     audit.shared += shared_sound(audit, [*alike(prints, sides)])
     return audit
 
@@ -110,18 +108,12 @@ def shared_values(audit: Audit, rule: str, column: Codes) -> Iterator[Shared]:
 def shared_sound(audit: Audit, pairs: Sequence[tuple[int, int]]) -> Iterator[Shared]:
     """Yields for each two sides the pairs of rows that sound alike."""
     for sides in combinations(range(len(audit.names)), 2):
-        mine = np.array(
-            [
-                sorted(pair, key=audit.sides.__getitem__)
-                for pair in pairs
-                if {*audit.sides[[*pair]].tolist()} == {*sides}
-            ]
-        )
-        if len(mine):
-            examples = [
-                f"{audit.rows[i].where} and {audit.rows[j].where}" for i, j in mine[:EXAMPLES]
-            ]
-            rows = [np.unique(mine[:, k]) for k in range(2)]
+        of_sides = (sorted(pair, key=audit.sides.__getitem__) for pair in pairs)
+        mine = [pair for pair in of_sides if (*audit.sides[pair],) == sides]
+        if mine:
+            places = ((audit.rows[i].where, audit.rows[j].where) for i, j in mine[:EXAMPLES])
+            rows = [np.unique(column) for column in zip(*mine, strict=True)]
+            examples = [f"{one} and {other}" for one, other in places]
             yield of_rows(audit, "sound", sides, len(mine), rows, examples)
 
 
@@ -133,9 +125,8 @@ def of_rows(
     rows: Sequence[np.ndarray],
     examples: list[str],
 ) -> Shared:
-    one, other = (round(1000 * audit.seconds(each)) for each in rows)
-    names = audit.names[sides[0]], audit.names[sides[1]]
-    return Shared(rule, names, count, (one, other), examples)
+    names = [audit.names[side] for side in sides]
+    return Shared(rule, names, count, [*map(audit.milliseconds, rows)], examples)
 
 
 def print_of(row: Utterance) -> np.ndarray:
@@ -147,20 +138,15 @@ def format_audit(audit: Audit) -> str:
     lines = []
     for side, name in enumerate(audit.names):
         rows = np.flatnonzero(audit.sides == side)
-        milliseconds = round(1000 * audit.seconds(rows))
-        lines.append(f"{visible(name)}: {len(rows)} rows, {hours(milliseconds)} hours")
+        length = hours(audit.milliseconds(rows))
+        lines.append(f"{visible(name)}: {len(rows)} rows, {length} hours")
     if audit.unusable:
         lines.append(f"{audit.unusable} rows cannot be used")
     lines += [visible(why) for why in audit.unheard]
     if not audit.shared:
         return "\n".join([*lines, "", "nothing is shared"])
     cells = [
-        [
-            each.rule,
-            *map(visible, each.sides),
-            str(each.count),
-            *map(hours, each.milliseconds),
-        ]
+        [each.rule, *map(visible, each.sides), str(each.count), *map(hours, each.milliseconds)]
         for each in audit.shared
     ]
     head = ["shared", "by", "and", "how many", "hours of the first", "of the second"]

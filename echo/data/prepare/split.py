@@ -9,22 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from echo.data.columns import Utterances
+from echo.data.prepare import split_report as report
 from echo.data.prepare.groups import choose, components, totals
 from echo.data.prepare.keep import FREE, SIDES, Earlier, digest_of, follow, side_file
 from echo.data.prepare.rows import manifest_line, usable_rows
 from echo.data.prepare.rules import check_found, column_codes, rule_codes
-from echo.data.prepare.split_report import (
-    HOUR,
-    LEFT_OUT_FILE,
-    RuleCost,
-    Split,
-    SplitRows,
-    hours,
-    joined,
-    kept_notes,
-    size_notes,
-    unnamed_notes,
-)
+from echo.data.prepare.split_report import RuleCost, Split, SplitRows, hours
 from echo.data.sources import ReadOptions
 from echo.data.sources.reader import AS_USUAL
 from echo.data.utterance import Utterance
@@ -43,7 +33,7 @@ class Size:
     unit: str  # "%" of all hours, or "h"
 
     def milliseconds(self, whole: int) -> int:
-        return round(self.number * (whole / 100 if self.unit == "%" else HOUR))
+        return round(self.number * (whole / 100 if self.unit == "%" else report.HOUR))
 
 
 def read_size(text: str, option: str) -> Size:
@@ -130,23 +120,14 @@ def split_source(
     labels = components(len(sides), keys)
     groups = totals(labels, weights, labels.max() + 1)
     costs = [rule_cost(rule, rows, labels, weights) for rule in by]
-    split = Split(
-        spec,
-        rows,
-        weights,
-        sides,
-        asked,
-        int((groups > 0).sum()),
-        int(groups.max()),
-        costs,
-        unusable,
-    )
+    number, largest = int((groups > 0).sum()), int(groups.max())
+    split = Split(spec, rows, weights, sides, asked, number, largest, costs, unusable)
     if keep is not None:
-        split.notes += kept_notes(split, keep, old, follow(sides, keys, weights))
+        split.notes += report.kept_notes(split, keep, old, follow(sides, keys, weights))
     fill(split, labels, seed)
-    split.notes += size_notes(split) + unnamed_notes(split, old)
+    split.notes += report.size_notes(split) + report.unnamed_notes(split, old)
     with whole_folder(out) as new:
-        for number, name in enumerate((*SIDES, LEFT_OUT_FILE)):
+        for number, name in enumerate((*SIDES, report.LEFT_OUT_FILE)):
             wanted = sides == number
             wanted[:old] = False
             if wanted.any() or name in ("train", *sizes):
@@ -178,14 +159,8 @@ def rule_cost(rule: str, rows: SplitRows, labels: np.ndarray, weights: np.ndarra
             counts = np.bincount(named[:, 0])
             if counts.max() > joined:
                 example, joined = codes.name(int(counts.argmax())), int(counts.max())
-    return RuleCost(
-        rule,
-        int(weights.sum() - largest.sum()),
-        int((sizes > 0).sum()),
-        int(sizes.max()),
-        example,
-        joined,
-    )
+    tied, groups = int(weights.sum() - largest.sum()), int((sizes > 0).sum())
+    return RuleCost(rule, tied, groups, int(sizes.max()), example, joined)
 
 
 def fill(split: Split, labels: np.ndarray, seed: int) -> None:
@@ -206,10 +181,8 @@ def fill(split: Split, labels: np.ndarray, seed: int) -> None:
     whole = totals(stratum, weights, len(names))
     empty = [side for side in ("train", *split.asked) if not split.held(SIDES.index(side))]
     if len(empty) > len(order):
-        raise DataError(
-            f"{split.spec}: cannot be split into {', '.join(('train', *split.asked))}: "
-            f"{joined(split)}"
-        )
+        wanted = ", ".join(("train", *split.asked))
+        raise DataError(f"{split.spec}: cannot be split into {wanted}: {report.joined(split)}")
     where = np.full(labels.max() + 1, SIDES.index("train"))
     for side, asked in split.asked.items():
         number = SIDES.index(side)

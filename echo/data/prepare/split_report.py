@@ -36,16 +36,13 @@ class SplitRows:
         columns = [codes for (codes,) in self.strata.values()]
         if not columns:
             return np.zeros(len(self.sides), dtype=np.int64), [""]
-        values, found = np.unique(
-            np.stack([codes.array for codes in columns], 1), axis=0, return_inverse=True
-        )
-        return found.reshape(-1), [
-            ", ".join(
-                codes.name(code) if code >= 0 else "not named"
-                for codes, code in zip(columns, row.tolist(), strict=True)
-            )
-            for row in values
+        together = np.stack([codes.array for codes in columns], 1)
+        values, found = np.unique(together, axis=0, return_inverse=True)
+        names = [
+            [codes.name(code) if code >= 0 else "not named" for code in column.tolist()]
+            for codes, column in zip(columns, values.T, strict=True)
         ]
+        return found.reshape(-1), [", ".join(row) for row in zip(*names, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -157,19 +154,14 @@ def format_split(split: Split) -> str:
     """Returns what was split and how as plain text, for a terminal."""
     counted = split.weights > 0
     names = [*SIDES[:1], *split.asked]
+    costs = [[visible(c.rule), hours(c.tied), str(c.groups), hours(c.largest)] for c in split.costs]
     lines = [
         f"{visible(split.spec)}: {counted.sum()} rows, {hours(split.weights.sum())} hours"
         + f", and {split.unusable} rows that cannot be used" * bool(split.unusable),
         "",
         table(
             ["rule", "hours it ties", "groups without it", "largest without it, hours"],
-            [
-                *(
-                    [visible(c.rule), hours(c.tied), str(c.groups), hours(c.largest)]
-                    for c in split.costs
-                ),
-                ["all rules", "", str(split.groups), hours(split.largest)],
-            ],
+            [*costs, ["all rules", "", str(split.groups), hours(split.largest)]],
         ),
         "",
         table(
@@ -179,7 +171,9 @@ def format_split(split: Split) -> str:
     ]
     if split.rows.strata:
         lines += ["", strata_table(split, names)]
-    return "\n".join([*lines, *(["", *map(visible, split.notes)] if split.notes else [])])
+    if split.notes:
+        lines += ["", *map(visible, split.notes)]
+    return "\n".join(lines)
 
 
 def side_row(split: Split, name: str, counted: np.ndarray) -> list[str]:
