@@ -1,5 +1,6 @@
 """What stands before a transcript: the language and task of its row, or else the checkpoint's."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from echo.data.utterance import Utterance
@@ -24,6 +25,7 @@ class Told(NamedTuple):
 AS_SET = Told()
 
 
+@dataclass(eq=False)
 class Prompts:
     """The prompts of one model.
 
@@ -31,11 +33,11 @@ class Prompts:
     refuses what it cannot do, and a model from scratch has no prompt that says either.
     """
 
-    def __init__(self, tokenizer: Any, generation: Any) -> None:
-        """`generation` is the model's generation config; None does not look at the rows."""
-        self.tokenizer = tokenizer
-        self.generation = generation
-        self.languages = known_languages(generation) if generation else {}
+    tokenizer: Any
+    generation: Any  # the model's generation config; None does not look at the rows
+
+    def __post_init__(self) -> None:
+        self.languages = known_languages(self.generation) if self.generation else {}
 
     def told(self, utterance: Utterance) -> Told:
         """Returns what its row says, completed by the checkpoint's settings. DataError if the model

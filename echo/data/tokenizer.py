@@ -255,13 +255,12 @@ def as_spoken(text: str) -> str:
     return " " + " ".join(text.split()) if text else ""
 
 
-def _byte_level(text: str) -> str:
-    """Writes the text's UTF-8 bytes as the printable characters that stand for them in a BPE."""
-    return "".join(map(bytes_to_unicode().__getitem__, text.encode()))
-
-
 def _characters(lines: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    characters = sorted(map(_byte_level, set().union(*lines)))
+    # As a byte-level BPE has them: UTF-8 bytes, of which a printable character stands for each.
+    printable = bytes_to_unicode()
+    characters = sorted(
+        "".join(map(printable.__getitem__, c.encode())) for c in set().union(*lines)
+    )
     # A character of several bytes is put together from the left, a byte at a time.
     steps = [(c[: i - 1], c[i - 1], c[:i]) for c in characters for i in range(2, len(c) + 1)]
     tokens = dict.fromkeys(characters)

@@ -85,7 +85,8 @@ class SpokenCommands(FixedCorpus):
         eval_utterances: int = 1000,  # with fewer, 1 % of WER is hardly told from 2 %
         split: Split = "test",
     ) -> None:
-        folder = make_corpus(cache or default_cache(), train_utterances, eval_utterances)
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = make_corpus(cache or caches / "echo-asr", train_utterances, eval_utterances)
         train = read_split(folder / "train.jsonl")
         if split == "test":
             super().__init__(train, eval=read_split(folder / "dev.jsonl"))
@@ -123,10 +124,6 @@ def variant(utterance: Utterance) -> str:
     """Returns the variant in a speaker's name: f3 of en-gb-x-rp+f3."""
     assert utterance.speaker is not None
     return utterance.speaker.partition("+")[2]
-
-
-def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "echo-asr"
 
 
 def plan(split: str, variants: Sequence[str], utterances: int) -> list[Prompt]:

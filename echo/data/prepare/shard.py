@@ -63,11 +63,7 @@ class Sharded:
 
     def progress(self) -> dict[str, Any]:
         """Returns how far the source is read."""
-        return {
-            "digest": self.digest,
-            "read": asdict(self.read),
-            "left_out": asdict(self.left_out),
-        }
+        return {"digest": self.digest, "read": asdict(self.read), "left_out": asdict(self.left_out)}
 
 
 def write_shards(

@@ -46,7 +46,6 @@ class Wording:
 
 
 def measure_text(text: str) -> Wording:
-    """Measures a text."""
     words = units(text)
     plain = " ".join(words)
     scripts = Counter(map(script, LETTER.findall(unicodedata.normalize("NFKC", text))))
@@ -107,24 +106,15 @@ def repeated(words: list[str]) -> int:
 
 def stock_phrase(plain: str) -> str | None:
     """Returns the stock phrase that a text of `units` holds."""
-    joined = f" {plain} "
-    for phrase, unspaced in credits():
-        if phrase in joined:
-            return unspaced
-    for phrase, unspaced in closings():
-        if joined.endswith(phrase):
-            return unspaced
-    return None
+    text = f" {plain} "
+    found = [phrase for phrase, spaced in spaced_phrases(CREDITS) if spaced in text]
+    found += [phrase for phrase, spaced in spaced_phrases(CLOSINGS) if text.endswith(spaced)]
+    return found[0] if found else None
 
 
 @cache
-def credits() -> list[tuple[str, str]]:
-    return [(f" {' '.join(units(phrase))} ", phrase) for phrase in CREDITS]
-
-
-@cache
-def closings() -> list[tuple[str, str]]:
-    return [(f" {' '.join(units(phrase))} ", phrase) for phrase in CLOSINGS]
+def spaced_phrases(phrases: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(phrase, f" {' '.join(units(phrase))} ") for phrase in phrases]
 
 
 @cache
