@@ -66,7 +66,7 @@ class Hearing:
             return found
         loaded = load_model(self.model, self.which)
         bar = progress_bar(total=len(pending), desc="hearing", unit=" rows", shown=self.progress)
-        with kept, bar:
+        with bar:
             for first in range(0, len(pending), TOGETHER):
                 part = pending[first : first + TOGETHER]
                 for i, heard in hear(loaded, {i: rows[i].utterance for i in part}).items():

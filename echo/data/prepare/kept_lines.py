@@ -9,8 +9,8 @@ from echo.support.files import replace_text, writing
 
 
 class KeptLines:
-    """A file of JSON lines with a `key` each, which grows while it is open. Without a file, nothing
-    is kept."""
+    """A file of JSON lines with a `key` each, which grows line by line. Without a file, nothing is
+    kept."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
@@ -29,25 +29,13 @@ class KeptLines:
                     continue  # it is torn
         self.order = [*self.entries]
 
-    def __enter__(self) -> "KeptLines":
-        if self.file is not None:
-            with writing(self.file):
-                self.lines = self.file.open("a", encoding="utf-8", newline="\n")
-                self.lines.write("\n" if self.torn else "")
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self.file is not None:
-            with writing(self.file):
-                self.lines.close()
-
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Keeps an entry at once."""
         self.entries[key] = entry
         if self.file is not None:
-            with writing(self.file):
-                self.lines.write(line_of(key, entry))
-                self.lines.flush()
+            with writing(self.file), self.file.open("a", encoding="utf-8", newline="\n") as lines:
+                lines.write("\n" * self.torn + line_of(key, entry))
+            self.torn = False
 
     def only(self, keys: Iterator[str]) -> None:
         """Keeps the entries of these keys alone, in their order."""

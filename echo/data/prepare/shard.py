@@ -62,7 +62,6 @@ class Sharded:
         return Count(sum(e.utterances for e in entries), sum(e.seconds for e in entries))
 
     def progress(self) -> dict[str, Any]:
-        """Returns how far the source is read."""
         return {"digest": self.digest, "read": asdict(self.read), "left_out": asdict(self.left_out)}
 
 
@@ -80,11 +79,7 @@ def write_shards(
 
     Until it is whole, the folder has a hidden name beside its own. Work that was stopped goes on
     after the shards that are finished there. The shards are the same however often it was stopped,
-    and for any number of workers.
-
-    Args:
-        workers: processes that encode; 0 encodes in this one.
-        progress: whether a bar shows how many utterances are written.
+    and for any number of workers; without any, this process encodes.
 
     Raises:
         EchoError: the folder holds something, cannot be written to, or was begun with other rows or
@@ -106,10 +101,9 @@ def write_shards(
         encoded = iter(progress_bar(found, unit=" utterances", shown=progress))
         written = shards(encoded, done, place, format, max_utterances, max_seconds)
         try:
-            with kept:
-                for entry, read in written:
-                    kept.add(entry.shard, asdict(entry) | read)
-                    done.entries.append(entry)
+            for entry, read in written:
+                kept.add(entry.shard, asdict(entry) | read)
+                done.entries.append(entry)
             if not done.entries:
                 raise DataError(f"none of the {done.read.rows} rows can be used")
         finally:
@@ -249,7 +243,6 @@ def encode(row: Utterance, format: Format) -> Encoded:
 
 
 def in_format(content: bytes, format: Format) -> bool:
-    """Tells whether a file's content is of this format."""
     head = content[:64]
     if format == "flac":
         return head.startswith(b"fLaC")

@@ -1,11 +1,10 @@
 """Measures every row of a data set, in processes, and keeps what was measured, so that it is done
 once for each recording and text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from echo.data.prepare.filter.sound import Sound, measure_sound
 from echo.data.prepare.filter.wording import Wording, measure_text
@@ -21,8 +20,6 @@ VERSION = 1  # of what is measured: another one is measured again
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An utterance and its measures."""
-
     utterance: Utterance
     sound: Sound
     text: Wording
@@ -33,31 +30,30 @@ def measure_rows(
 ) -> list[Measured | DataError]:
     """Measures rows, in their order. What a file holds already is not measured again, and what is
     new is added to it at once, so that work that was stopped goes on. In the end the file holds the
-    measures of these rows alone.
-
-    Args:
-        workers: processes that measure; 0 measures in this one.
-        progress: whether a bar shows how many rows are measured.
-    """
+    measures of these rows alone. Without workers, this process measures."""
     kept = KeptLines(file)
     keys = [key_of(row) for row in rows]
-    known = {key: measures_of(kept.entries[key]) for key in keys if key in kept.entries}
+    known = {
+        key: (Sound(**kept.entries[key]["sound"]), Wording(**kept.entries[key]["text"]))
+        for key in keys
+        if key in kept.entries
+    }
     pending = [i for i, key in enumerate(keys) if key not in known]
     found: dict[int, Measured | DataError] = {}
     measured = done_with(
         [rows[i] for i in pending], measure, min(workers, len(pending)), MEASURED_AHEAD
     )
     bar = progress_bar(measured, total=len(pending), desc="measuring", unit=" rows", shown=progress)
-    with kept:
-        for i, result in zip(pending, bar, strict=True):
-            row, key = rows[i], keys[i]
-            if isinstance(result, DataError) or isinstance(row, DataError):
-                assert isinstance(result, DataError)
-                found[i] = result
-                continue
-            found[i] = Measured(row, *result)
-            if key is not None:
-                kept.add(key, entry_of(row, *result))
+    for i, result in zip(pending, bar, strict=True):
+        row, key = rows[i], keys[i]
+        if isinstance(result, DataError) or isinstance(row, DataError):
+            assert isinstance(result, DataError)
+            found[i] = result
+            continue
+        found[i] = Measured(row, *result)
+        if key is not None:
+            sound, text = map(asdict, result)
+            kept.add(key, {"id": row.id, "sound": sound, "text": text})
     for i, (row, key) in enumerate(zip(rows, keys, strict=True)):
         if i not in found:
             assert isinstance(row, Utterance)
@@ -79,14 +75,6 @@ def key_of(row: Utterance | DataError) -> str | None:
         return None
     content = b"%d %d %b %b" % (VERSION, len(identity), identity, row.text.encode())
     return blake2b(content, digest_size=16).hexdigest()
-
-
-def entry_of(row: Utterance, sound: Sound, text: Wording) -> dict[str, Any]:
-    return {"id": row.id, "sound": asdict(sound), "text": asdict(text)}
-
-
-def measures_of(entry: Mapping[str, Any]) -> tuple[Sound, Wording]:
-    return Sound(**entry["sound"]), Wording(**entry["text"])
 
 
 def measure(row: Utterance) -> tuple[Sound, Wording]:
