@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -42,15 +43,9 @@ class Batch:
         return self.each(torch.Tensor.pin_memory)
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        """Returns the batch with all its tensors changed."""
-        return replace(
-            self,
-            input_features=change(self.input_features),
-            attention_mask=change(self.attention_mask),
-            decoder_input_ids=change(self.decoder_input_ids),
-            labels=change(self.labels),
-            ctc_labels=None if self.ctc_labels is None else change(self.ctc_labels),
-        )
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
 
     def halves(self) -> "list[Batch]":
         """Returns two batches of half the utterances each, or this one where it has only one."""
@@ -68,11 +63,9 @@ class Batch:
         ]
 
 
+@dataclass(frozen=True)
 class Collator:
-    """Pads examples to one batch."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad_token_id = pad_token_id
+    pad_token_id: int
 
     def __call__(self, examples: Sequence[Example | DataError]) -> Batch | list[DataError]:
         """Returns a batch, or only what was wrong where no example is left."""

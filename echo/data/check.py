@@ -36,8 +36,6 @@ BAR_WIDTH = 40
 
 
 class Flaw(NamedTuple):
-    """Something wrong with a row."""
-
     kind: str  # "too short"
     what: str  # "lasts 0.05 s, less than 0.1 s"; of an unusable row, a sentence that names it
 
@@ -154,11 +152,9 @@ class Report:
 
     @property
     def findings(self) -> int:
-        """How many there are in all."""
         return sum(map(len, self.problems.values()))
 
     def add(self, row: CheckedRow) -> None:
-        """Counts a row."""
         self.rows += 1
         for kind, finding in row.findings:
             self.problems[kind].append(finding)
@@ -196,7 +192,9 @@ def format_report(report: Report) -> str:
         lines += ["recordings:"]
         for (rate, channels), count in report.formats.most_common():
             lines += [f"  {count} at {rate} Hz, {channels} channel{'s' * (channels > 1)}"]
-        lines += ["seconds: " + summary(report.durations), *histogram(report.durations)]
+        low, middle, high = np.quantile(report.durations, (0, 0.5, 1))
+        lines += [f"seconds: {low:.2f} to {high:.2f}, median {middle:.2f}"]
+        lines += histogram(report.durations)
         if report.without_speech:
             lines += [f"without speech: {report.without_speech} rows, whose text is empty"]
         lines += [f"words: {report.words.total()}, {len(report.words)} different"]
@@ -208,11 +206,6 @@ def format_report(report: Report) -> str:
             *(f"    {visible(finding)}" for finding in findings),
         ]
     return "\n".join(lines)
-
-
-def summary(durations: list[float]) -> str:
-    low, middle, high = np.quantile(durations, (0, 0.5, 1))
-    return f"{low:.2f} to {high:.2f}, median {middle:.2f}"
 
 
 def histogram(durations: list[float]) -> list[str]:

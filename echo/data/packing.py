@@ -130,7 +130,10 @@ class Packer:
             # One that has room is left out for its text alone, and has not only begun.
             if MIN_BEGUN * speed <= room < group[end].duration:
                 begun, length = group[end], seconds * speed
-        prompted = rng.random() < prompt_share(self.settings)
+        share = self.settings.prompt_share
+        if share is None:
+            share = 0.0 if self.settings.across_speakers else 0.5
+        prompted = rng.random() < share
         return Window(
             id="+".join(part.id for part in parts),
             audio=joined([part.audio for part in parts], pauses, recorded),
@@ -194,13 +197,6 @@ def joined(
         sounds += [sound, part] if sound else [part]
         silences += [0.0, 0.0] if sound else [pause]
     return JoinedAudio(tuple(sounds), tuple(silences))
-
-
-def prompt_share(settings: PackSettings) -> float:
-    """Returns the share of windows with a prompt."""
-    if settings.prompt_share is None:
-        return 0.0 if settings.across_speakers else 0.5
-    return settings.prompt_share
 
 
 def groups(utterances: Sequence[Utterance]) -> list[list[Utterance]]:

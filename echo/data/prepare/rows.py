@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from echo.data.audio import Audio, AudioFile
 from echo.data.sources import ReadOptions, Row, scan_rows
@@ -20,6 +20,11 @@ from echo.support.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # `json.dumps` makes one a line
+
+
+def open_manifest(path: Path) -> TextIO:
+    """Opens a new manifest, in which half surrogate pairs become escapes that JSON knows."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def usable_rows(spec: str, options: ReadOptions) -> Iterator[tuple[Row, Utterance] | None]:
@@ -50,12 +55,8 @@ def manifest_line(row: Row, utterance: Utterance, folder: Path) -> str:
 
 def manifest_record(row: Row, utterance: Utterance, folder: Path) -> dict[str, Any]:
     """Returns a row of a manifest in a folder (resolved), with all its columns. One that is new
-    says what else depended on the place or would have to be read again: id and duration.
-
-    Raises:
-        DataError: the recording is neither a file nor in a tar shard, which alone a manifest can
-            name.
-    """
+    says what else depended on the place or would have to be read again: id and duration. DataError
+    if the recording is neither a file nor in a tar shard, which alone a manifest can name."""
     whole = utterance.audio.whole()
     path = whole.path if isinstance(whole, AudioFile | Member) else None
     if path is None:

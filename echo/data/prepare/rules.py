@@ -3,7 +3,7 @@ sentence, or the value of any other column."""
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +39,6 @@ def real_path(path: str | None) -> str | None:
     return f"{real_folder(folder + separator)}{os.sep}{name}"
 
 
-def values_of(name: str, rows: Utterances) -> Iterator[str | None]:
-    """Yields what each row has in a column, as text."""
-    if name in FIELDS:
-        return (value for (value,) in rows.cells(name))
-    values = (extra.get(name) for (extra,) in rows.cells("extra"))
-    return (None if value is None or value == "" else str(value) for value in values)
-
-
 @dataclass(frozen=True)
 class Codes:
     """The values of a column, numbered as they come; -1 where a row has none."""
@@ -65,7 +57,11 @@ class Codes:
 
 
 def column_codes(name: str, rows: Utterances) -> Codes:
-    return Codes.of(values_of(name, rows))
+    """Returns what each row has in a column, as text and numbered."""
+    if name in FIELDS:
+        return Codes.of(value for (value,) in rows.cells(name))
+    values = (extra.get(name) for (extra,) in rows.cells("extra"))
+    return Codes.of(None if value is None or value == "" else str(value) for value in values)
 
 
 def rule_codes(rule: str, rows: Utterances) -> tuple[Codes, ...]:

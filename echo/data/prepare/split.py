@@ -12,7 +12,7 @@ from echo.data.columns import Utterances
 from echo.data.prepare import split_report as report
 from echo.data.prepare.groups import choose, components, totals
 from echo.data.prepare.keep import FREE, SIDES, Earlier, digest_of, follow, side_file
-from echo.data.prepare.rows import manifest_line, usable_rows
+from echo.data.prepare.rows import manifest_line, open_manifest, usable_rows
 from echo.data.prepare.rules import check_found, column_codes, rule_codes
 from echo.data.prepare.split_report import RuleCost, Split, SplitRows, hours
 from echo.data.sources import ReadOptions
@@ -27,8 +27,6 @@ RULES = ("speaker", "recording", "text")
 
 @dataclass(frozen=True)
 class Size:
-    """What a side is to have."""
-
     number: float
     unit: str  # "%" of all hours, or "h"
 
@@ -131,9 +129,7 @@ def split_source(
             wanted = sides == number
             wanted[:old] = False
             if wanted.any() or name in ("train", *sizes):
-                with side_file(new, name).open(
-                    "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-                ) as file:
+                with open_manifest(side_file(new, name)) as file:
                     file.writelines(compress(lines, wanted[old:]))
     return split
 

@@ -20,6 +20,7 @@ from echo.support.errors import DataError, tried
 
 CUTS, RECORDINGS, SUPERVISIONS = "cuts", "recordings", "supervisions"
 SUFFIX, COMPRESSED = ".jsonl", ".jsonl.gz"
+PLACES = (*NUMBERS, *STARTS, END, CHANNEL)  # columns that say where a supervision lies
 ROUNDING = 0.001  # seconds by which times may miss the ends of a recording, as lhotse rounds them
 PLAIN = ("MonoCut", "MultiCut", None)  # the types of cuts that are parts of one recording
 
@@ -150,8 +151,10 @@ def spoken(recording: Record, supervision: Record, cut_start: float) -> dict[str
     if start < 0:
         raise DataError(f"begins {-start:.3f} s before its recording")
     source = source_of(recording)
+    custom = supervision.get("custom")  # what users add
+    added = custom if isinstance(custom, dict) else {}
     row = {
-        **further(supervision),
+        **{key: value for key, value in added.items() if key not in PLACES},
         "id": supervision.get("id"),
         "audio": source["source"],
         CHANNEL: channel_of(source, supervision.get("channel")),
@@ -167,18 +170,7 @@ def spoken(recording: Record, supervision: Record, cut_start: float) -> dict[str
     return {**row, "start": start, "end": end}
 
 
-def further(supervision: Record) -> dict[str, Any]:
-    """Returns what users add to a supervision, but for names that would say where it lies."""
-    custom = supervision.get("custom")
-    return {
-        key: value
-        for key, value in (custom if isinstance(custom, dict) else {}).items()
-        if key not in (*NUMBERS, *STARTS, END, CHANNEL)
-    }
-
-
 def source_of(recording: Record) -> Record:
-    """Returns the file that a recording is."""
     if recording.get("transforms"):
         names = json.dumps(recording["transforms"])[:80]
         raise DataError(f"its recording is transformed ({names}), which lhotse alone can do")

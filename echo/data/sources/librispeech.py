@@ -61,5 +61,4 @@ def recordings_in(folder: Path) -> dict[str, str]:
 
 
 def transcript_files(folder: Path) -> Iterator[Path]:
-    """Yields the transcript files below a folder, in order."""
     return (path for path in files_below(folder) if path.name.endswith(TRANSCRIPTS))

@@ -60,27 +60,25 @@ def read_source(spec: str, options: ReadOptions = AS_USUAL) -> Sequence[Utteranc
         DataError: the source cannot be read, a row cannot be used, or no row is left.
     """
     bad: list[DataError] = []
-    utterances = Utterances.of(good_rows(spec, options, bad))
+    ids: set[str] = set()
+
+    def good_rows() -> Iterator[Utterance]:
+        for row in scan_source(spec, options):
+            if not isinstance(row, DataError):
+                yield with_new_id(row, ids)
+                continue
+            if options.on_error == "raise":
+                raise row
+            bad.append(row)
+            if len(bad) <= MAX_WARNINGS:
+                log.warning("skipped: %s", row)
+
+    utterances = Utterances.of(good_rows())
     if not utterances:
         raise DataError(f"{spec}: none of its {len(bad)} rows can be used; the first is {bad[0]}")
     if bad:
         log.warning("%s: skipped %d of %d rows", spec, len(bad), len(bad) + len(utterances))
     return utterances
-
-
-def good_rows(spec: str, options: ReadOptions, bad: list[DataError]) -> Iterator[Utterance]:
-    """Yields the rows that can be used, each with an id of its own; the others are put into a
-    list."""
-    ids: set[str] = set()
-    for row in scan_source(spec, options):
-        if not isinstance(row, DataError):
-            yield with_new_id(row, ids)
-            continue
-        if options.on_error == "raise":
-            raise row
-        bad.append(row)
-        if len(bad) <= MAX_WARNINGS:
-            log.warning("skipped: %s", row)
 
 
 def with_new_id(row: Utterance, ids: set[str]) -> Utterance:
@@ -94,11 +92,7 @@ def with_new_id(row: Utterance, ids: set[str]) -> Utterance:
 
 def scan_source(spec: str, options: ReadOptions = AS_USUAL) -> Iterator[Utterance | DataError]:
     """Yields every row in order: an utterance, or the reason why the row is none. Takes what
-    `read_source` does.
-
-    Raises:
-        DataError: the source as a whole cannot be read, or holds no row.
-    """
+    `read_source` does. DataError if the source as a whole cannot be read, or holds no row."""
     with system_errors(spec):
         yield from utterances(scan_rows(spec, options))
 
@@ -140,11 +134,8 @@ class UtteranceShard:
 
 def stream_source(spec: str, options: ReadOptions = AS_USUAL) -> list[UtteranceShard] | None:
     """Returns the parts of a source that is read part by part: tar shards, Parquet and Arrow files,
-    and with `options.streaming` data sets of the hub. None for a source of another kind.
-
-    Raises:
-        DataError: the source cannot be found or opened.
-    """
+    and with `options.streaming` data sets of the hub. None for a source of another kind. DataError
+    if it cannot be found or opened."""
     with system_errors(spec):
         shards = find_reader(spec, options).shards(spec, options)
     return None if shards is None else [UtteranceShard(rows) for rows in shards]

@@ -208,15 +208,6 @@ def between(audio: Audio, start: float, end: float, duration: float | None, name
     return AudioSlice(audio, start, end)
 
 
-def extra_of(record: Record, keys: Keys) -> dict[str, Any]:
-    """Returns the further columns that hold a single value."""
-    return {
-        key: value
-        for key, value in record.items()
-        if key not in USED and key not in keys and not isinstance(value, NESTED)
-    }
-
-
 def nested_columns(row: "Row") -> list[str]:
     """Returns the further columns that an utterance cannot hold."""
     keys = row.columns.among(row.record)
@@ -257,7 +248,11 @@ class Row:
         duration = seconds_of(record, "duration")
         whole = channel_of(record, self.find(record, keys.audio))
         audio = part_of(record, whole, duration)
-        extra = extra_of(record, keys)
+        extra = {
+            key: value
+            for key, value in record.items()
+            if key not in USED and key not in keys and not isinstance(value, NESTED)
+        }
         name = self.id or str(record[keys.audio])
         if (part := audio.as_slice()) and part.end is not None:
             duration = part.end - part.start

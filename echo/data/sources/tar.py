@@ -44,8 +44,6 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class TarShard:
-    """A part of a source that is read as one."""
-
     path: Path
     columns: Columns
     entry: ShardEntry | None = None
@@ -139,18 +137,11 @@ def read_tar(path: Path, columns: Columns) -> Rows:
     """Yields one row for each key. What is wrong with members or the shard comes last, and does not
     keep the rest from being read. A DataError is raised only where the file cannot be read."""
     problems: list[DataError] = []
-
-    def good(file: BinaryIO) -> Iterator[Member]:
-        for member in members(path, file):
-            if isinstance(member, Member):
-                yield member
-            else:
-                problems.append(member)
-
     try:
         with path.open("rb") as file:
             key = None
-            for key, group in groupby(good(file), key=attrgetter("key")):
+            found = members(path, file, problems)
+            for key, group in groupby(found, key=attrgetter("key")):
                 files: dict[str, Member] = {}
                 for member in group:
                     if files.setdefault(member.suffix, member) is not member:
@@ -163,8 +154,9 @@ def read_tar(path: Path, columns: Columns) -> Rows:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
-    """Yields the plain files of a shard; its folders are passed over, anything else is an error."""
+def members(path: Path, file: BinaryIO, problems: list[DataError]) -> Iterator[Member]:
+    """Yields the plain files of a shard, passes over its folders, and adds anything else to the
+    problems."""
     end = os.fstat(file.fileno()).st_size
     last = "its start"
     try:
@@ -172,25 +164,26 @@ def members(path: Path, file: BinaryIO) -> Iterator[Member | DataError]:
         while info := tar.next():
             last = repr(info.name)
             if info.size < 0 or info.offset_data + info.size > end:
-                yield DataError(
-                    f"{path}: {info.name!r} claims {info.size} bytes, but the shard ends after "
-                    f"{end - info.offset_data}"
-                )
+                left = end - info.offset_data
+                claim = f"{info.name!r} claims {info.size} bytes, but the shard ends after {left}"
+                problems.append(DataError(f"{path}: {claim}"))
                 return
             if info.isdir():
                 continue
             try:
-                yield Member(path, member_name(info), info.offset_data, info.size)
+                name = member_name(info)
             except DataError as error:
-                yield DataError(f"{path}: {info.name!r} {error}")
+                problems.append(DataError(f"{path}: {info.name!r} {error}"))
+            else:
+                yield Member(path, name, info.offset_data, info.size)
         # A header that is none ends the list as well, and so does a file cut off between members.
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            yield DataError(f"{path}: is cut off or damaged after {last}")
+            problems.append(DataError(f"{path}: is cut off or damaged after {last}"))
     except OSError:
         raise
     except Exception as error:  # of many kinds, for all that a header can hold
-        yield DataError(f"{path}: is cut off or damaged after {last} ({error})")
+        problems.append(DataError(f"{path}: is cut off or damaged after {last} ({error})"))
 
 
 def member_name(info: tarfile.TarInfo) -> str:

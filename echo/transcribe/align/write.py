@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from echo.data.prepare.count import Count
-from echo.data.prepare.filter.filter import KEPT, REJECTED, line, open_text
-from echo.data.prepare.rows import path_from
+from echo.data.prepare.filter.filter import KEPT, REJECTED, line
+from echo.data.prepare.rows import open_manifest, path_from
 from echo.support.errors import DataError
 from echo.support.files import new_folder, whole_folder
 from echo.support.progress import progress_bar
@@ -70,7 +70,7 @@ def align_pairs(
     first: DataError | None = None
     with whole_folder(out) as folder:
         names = (KEPT, REJECTED, MISSING, UNLABELLED)
-        files = {name: open_text(folder / name) for name in names}
+        files = {name: open_manifest(folder / name) for name in names}
         try:
             for recording, text in progress_bar(pairs, desc="aligning", shown=progress):
                 try:

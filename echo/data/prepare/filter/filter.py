@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from echo.data.audio import channel_name
 from echo.data.prepare.filter.measures import Measured, measure_rows
@@ -17,7 +17,7 @@ from echo.data.prepare.filter.rules import (
     check_model_settings,
     judge_rows,
 )
-from echo.data.prepare.rows import file_path, path_from
+from echo.data.prepare.rows import file_path, open_manifest, path_from
 from echo.data.prepare.shard import encode, origin
 from echo.data.sources import ReadOptions, scan_source
 from echo.data.sources.row import CHANNEL
@@ -194,8 +194,8 @@ def write(found: Filtered, out: Path) -> None:
     with (
         whole_file(out / KEPT) as kept,
         whole_file(out / REJECTED) as rejected,
-        open_text(kept) as good,
-        open_text(rejected) as bad,
+        open_manifest(kept) as good,
+        open_manifest(rejected) as bad,
     ):
         for i, row in enumerate(found.rows):
             if isinstance(row, DataError):
@@ -208,10 +208,6 @@ def write(found: Filtered, out: Path) -> None:
                 if file_path(row.utterance.audio.fetch()) is None:
                     record["audio_filepath"] = hold(row.utterance, out)
                 good.write(line(record))
-
-
-def open_text(path: Path) -> TextIO:
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def line(record: Mapping[str, Any], reasons: Sequence[Reason] = ()) -> str:

@@ -55,7 +55,8 @@ def measure_sound(audio: Audio, name: str) -> Sound:
         power = spectrum(mono)
         noises = levels[levels > DIGITAL_SILENCE]
         if len(noises):
-            level = mean_level(levels[voiced] if len(places) else noises)
+            powers = 10 ** ((levels[voiced] if len(places) else noises).double() / 10)
+            level = 10 * math.log10(powers.mean().item())
             snr = round(level - quietest_tenth(noises), 2)
         peaks = samples.abs().amax(1, keepdim=True)
         flat = (samples.abs() >= FLAT * peaks).float().mean(1)[peaks[:, 0] >= SILENCE]
@@ -75,11 +76,6 @@ def measure_sound(audio: Audio, name: str) -> Sound:
         high_band=high_band,
         fingerprint=fingerprint,
     )
-
-
-def mean_level(levels: torch.Tensor) -> float:
-    """Returns the level of the mean power, in dB."""
-    return 10 * math.log10((10 ** (levels.double() / 10)).mean().item())
 
 
 def spectrum(samples: torch.Tensor) -> torch.Tensor:
