@@ -97,7 +97,6 @@ class EpochBatches:
         return len(self.corpus.blocks(epoch)) if isinstance(self.corpus, StreamCorpus) else 1
 
     def block_batches(self, epoch: int, block: int) -> list[list[Item]]:
-        """Returns all batches of one part of an epoch."""
         if isinstance(self.corpus, StreamCorpus):
             # Every process reads all metadata, so that all have the same order; a recording in a
             # shard is read only by the worker that needs it.
@@ -132,7 +131,6 @@ class EpochBatches:
         ]
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """Yields this process's batches."""
         self.ahead.clear()
         walk = self.walk()
         while True:

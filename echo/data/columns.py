@@ -53,7 +53,6 @@ class Utterances(Sequence[Utterance]):
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> "Utterances":
-        """Puts utterances into columns."""
         if isinstance(utterances, Utterances):
             return utterances
         others: list[Audio] = []
@@ -106,7 +105,6 @@ class Utterances(Sequence[Utterance]):
         return zip(*columns, strict=True)
 
     def made(self, rows: np.ndarray) -> Iterator[Utterance]:
-        """Makes objects of some rows of the table."""
         values = zip(self.cells_of(rows, *FIELDS), self.cells_of(rows, *AUDIO), strict=True)
         for told, (path, other, channel, start, end) in values:
             audio = self.others[other] if path is None else AudioFile(Path(path))

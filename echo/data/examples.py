@@ -269,11 +269,8 @@ def naming(utterance: Utterance) -> Iterator[None]:
 def check_utterances(
     utterances: Sequence[Utterance], reader: ExampleReader, on_error: OnError
 ) -> Sequence[Utterance]:
-    """Returns the utterances that the model can take, by what is known without decoding.
-
-    Raises:
-        DataError: one does not fit and `on_error` is "raise", or none does.
-    """
+    """Returns the utterances that the model can take, by what is known without decoding. DataError
+    if one does not fit and `on_error` is "raise", or none does."""
     bad: set[int] = set()
     for number in reader.doubtful(utterances):
         try:

@@ -82,7 +82,6 @@ def training_loader(
     settings: DataSettings,
     seed: int,
 ) -> DataLoader:
-    """Returns an endless loader over the sampler's batches."""
     return DataLoader(
         TrainingSet(corpus, reader, settings, seed),
         batch_sampler=batches,  # yields Items, not ints

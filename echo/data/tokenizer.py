@@ -57,7 +57,6 @@ def train_vocabulary(
 
 
 def own_tokenizer(vocab: dict[str, int], merges: Iterable[Sequence[str]]) -> WhisperTokenizer:
-    """Returns the tokenizer of a vocabulary that was trained."""
     # WhisperTokenizer, because pipelines and `generate` call methods that only it has, and
     # because `AutoTokenizer` finds it by name. It is always a byte-level BPE.
     return WhisperTokenizer(
@@ -103,11 +102,8 @@ def text_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
 
 
 def load_tokenizer(source: str | Path) -> WhisperTokenizer:
-    """Loads the tokenizer in a folder, or of a checkpoint on the hub.
-
-    Raises:
-        DataError: there is none, or it is not a Whisper tokenizer.
-    """
+    """Loads the tokenizer in a folder, or of a checkpoint on the hub. DataError if there is none,
+    or it is not a Whisper tokenizer."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # for damaged files the libraries have no one base

@@ -98,11 +98,8 @@ class SpokenCommands(FixedCorpus):
 
 
 def read_split(path: Path) -> list[Utterance]:
-    """Returns what `write_corpus` wrote of one split.
-
-    Raises:
-        DataError: the list of its utterances is missing or damaged.
-    """
+    """Returns what `write_corpus` wrote of one split. DataError if its list is missing or
+    damaged."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
@@ -157,11 +154,8 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
     absent.
 
     The folder appears under its name complete or not at all, also when several processes make
-    it at once: each builds its own, and the first to finish is kept.
-
-    Raises:
-        DataError: eSpeak NG is needed and cannot be used.
-        EchoError: the cache cannot be written.
+    it at once: each builds its own, and the first to finish is kept. DataError if eSpeak NG is
+    needed and cannot be used.
     """
     splits = {
         "train": plan("train", TRAIN_VARIANTS, train_utterances),
@@ -182,7 +176,6 @@ def make_corpus(cache: Path, train_utterances: int, eval_utterances: int) -> Pat
 
 
 def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
-    """Speaks every prompt, into a new folder."""
     synthesise = synthesiser()
     with progress_bar(total=sum(map(len, splits.values())), desc="Synthesising speech") as bar:
         for split, prompts in splits.items():
@@ -226,10 +219,8 @@ class Synthesiser:
     """eSpeak NG's library, spoken to through ctypes. It keeps one state for the whole process.
 
     That state outlives an instance and shifts the speech by a few samples: a corpus is the same
-    to the bit wherever it is the first that its process makes.
-
-    Raises:
-        DataError: eSpeak NG is not installed, or does not start.
+    to the bit wherever it is the first that its process makes. DataError if eSpeak NG is not
+    installed, or does not start.
     """
 
     # speak_lib.h
@@ -274,12 +265,8 @@ class Synthesiser:
         return 0  # go on
 
     def __call__(self, text: str, voice: str, rate: int, pitch: int) -> torch.Tensor:
-        """Speaks `text` as (samples,) float32 at 16 kHz.
-
-        Raises:
-            DataError: eSpeak NG has no such accent, or fails. It takes an unknown variant
-                (what follows the voice's "+") for none.
-        """
+        """Speaks `text` as (samples,) float32 at 16 kHz. DataError if eSpeak NG has no such accent,
+        or fails; it takes an unknown variant (what follows the voice's "+") for none."""
         self._chunks.clear()
         library, encoded = self._library, text.encode()
         failed = (

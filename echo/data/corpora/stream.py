@@ -71,7 +71,6 @@ class MixedCorpus:
 
 
 def held_shards(utterances: Sequence[Utterance]) -> list[Shard]:
-    """Cuts a source that is held in memory into shards."""
     starts = range(0, len(utterances), HELD_SHARD)
     return [utterances[start : start + HELD_SHARD] for start in starts]
 

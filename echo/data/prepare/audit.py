@@ -36,8 +36,6 @@ class Shared:
 
 @dataclass
 class Audit:
-    """What was found in a split."""
-
     rows: Utterances
     sides: np.ndarray  # of each row, by number
     names: Sequence[str]  # of the sides
@@ -52,10 +50,8 @@ class Audit:
 def audit_split(
     specs: Sequence[str], by: Sequence[str], options: ReadOptions = AS_USUAL, workers: int = 0
 ) -> Audit:
-    """Compares the sides of a split, each a source, by rules and by how they sound.
-
-    Args:
-        workers: processes that decode recordings; 0 decodes in this one.
+    """Compares the sides of a split, each a source, by rules and by how they sound. Without
+    workers, this process decodes the recordings.
 
     Raises:
         ConfigError: no row has what a rule goes by.

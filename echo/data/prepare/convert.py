@@ -47,13 +47,8 @@ class Conversion:
 def convert_data(
     spec: str, out: Path, to: str, options: ReadOptions = AS_USUAL, progress: bool = False
 ) -> Conversion:
-    """Writes a folder with all rows of a source that can be used; it is whole, or not there. What
-    is wrong with the others is logged, whatever the options say.
-
-    Args:
-        spec: a source, as `read_source` takes it.
-        to: the name of a format, one of FORMATS.
-        progress: whether a bar shows how many rows are read.
+    """Writes a folder with all rows of a source that can be used, in one of FORMATS; it is whole,
+    or not there. What is wrong with the others is logged, whatever the options say.
 
     Raises:
         ConfigError: there is no such format.
@@ -168,7 +163,6 @@ class Place:
         return round(seconds, 9)
 
     def name(self, id: str, content: bytes) -> str:
-        """Returns a path for a new recording."""
         with opened(io.BytesIO(content), id) as file:
             suffix = SUFFIXES.get(file.subtype) or f".{file.format.lower()}"
         return str(self.folder / f"{file_key(next(self.numbers), id)}{suffix}")

@@ -110,8 +110,6 @@ Hear = Callable[[Mapping[int, Measured], Sequence[int]], Mapping[int, Heard]]
 
 
 class Reason(NamedTuple):
-    """Why a row is rejected."""
-
     rule: str
     figure: float | str
     what: str  # "lasts 31.00 s, more than 30 s"
@@ -395,16 +393,10 @@ def check_model_settings(settings: FilterSettings, with_model: bool) -> None:
 
 
 def judge_rows(
-    rows: Mapping[int, Measured],
-    settings: FilterSettings,
-    hear: Hear | None = None,
+    rows: Mapping[int, Measured], settings: FilterSettings, hear: Hear | None = None
 ) -> dict[int, list[Reason]]:
     """Returns the reasons to reject rows, by their numbers. A model hears those that rules without
-    one keep.
-
-    Raises:
-        ConfigError: a threshold that was given has no effect.
-    """
+    one keep. ConfigError if a threshold that was given has no effect."""
     asked = given(settings)
     reasons: dict[int, list[Reason]] = defaultdict(list)
     offered: set[str] = set()  # the settings of rules that were given rows

@@ -33,8 +33,6 @@ SAME = {"nb": "no", "nn": "no", "jw": "jv", "yue": "zh", "fil": "tl", "iw": "he"
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The measures of one text."""
-
     characters: int  # letters and digits
     words: int
     scripts: dict[str, int]  # how many letters of each there are
@@ -105,7 +103,6 @@ def repeated(words: list[str]) -> int:
 
 
 def stock_phrase(plain: str) -> str | None:
-    """Returns the stock phrase that a text of `units` holds."""
     text = f" {plain} "
     found = [phrase for phrase, spaced in spaced_phrases(CREDITS) if spaced in text]
     found += [phrase for phrase, spaced in spaced_phrases(CLOSINGS) if text.endswith(spaced)]

@@ -58,7 +58,6 @@ class Lhotse(Format):
 
 
 def cut(supervision: dict[str, Any], recording: dict[str, Any]) -> dict[str, Any]:
-    """Returns the cut of what a supervision is about."""
     return {
         "id": supervision["id"],
         "start": supervision["start"],
