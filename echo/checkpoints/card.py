@@ -1,6 +1,5 @@
 """Model cards: a README.md as the Hugging Face Hub shows it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,41 +28,53 @@ transcribe = pipeline("{TASK}", model=".")  # this folder, or its id on the hub
 transcribe("recording.wav")
 ```
 """
+AGAIN = """\
+Train it again with this as `config.yaml`, in which files and folders are to be given anew:
+
+```sh
+echo-asr train config.yaml
+```
+
+```yaml
+{config}```"""
 
 
 def render(
     name: str,
     parts: Sequence[str],
-    results: Sequence[EvalResult] = (),
+    wers: Sequence[tuple[str, str, float]] = (),
     tags: Sequence[str] = (),
     library: str | None = "transformers",
     **front: Any,
 ) -> str:
-    """Returns a card's Markdown with the front matter that the hub reads: `front` is more of
-    `ModelCardData`. Empty paragraphs are left out."""
+    """Returns a card's Markdown with the front matter that the hub reads. Empty parts are left out.
+
+    Args:
+        wers: what was measured on, what it is called, and the error rate (1 is 100 %).
+        front: more of `ModelCardData`.
+    """
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=one_line(measured_on),
+            dataset_name=one_line(measured_on),
+            metric_type="wer",
+            metric_name=f"{title} (%)",
+            metric_value=round(100 * rate, 2),
+        )
+        for measured_on, title, rate in wers
+    ]
     data = ModelCardData(
         library_name=library,
         pipeline_tag=TASK,
         tags=["echo", *tags],
         metrics=["wer"] if results else None,
         model_name=one_line(name) if results else None,
-        eval_results=[*results] or None,
+        eval_results=results or None,
         **front,
     )
     body = "\n\n".join(filter(None, [f"# {escape_markdown(name)}", *parts]))
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
-
-
-def wer_result(dataset: str, rate: float, name: str = "WER") -> EvalResult:
-    dataset = one_line(dataset)
-    return EvalResult(
-        task_type=TASK,
-        dataset_type=dataset,
-        dataset_name=dataset,
-        metric_type="wer",
-        metric_name=f"{name} (%)",
-        metric_value=round(100 * rate, 2),
-    )
 
 
 def model_card(
@@ -92,20 +103,25 @@ def model_card(
     }
     parts = [note, "A speech recogniser with focused attention, trained with Echo."]
     if wers:
+        names = ", ".join(map(escape_markdown, sets.values()))
+        after = f", after step {step}" if step in wers else ""
         rows = [[str(at), *(percent(found[key]) for key in sets)] for at, found in wers.items()]
         parts += [
             "## Word error rate",
-            f"On at most {config.train.eval_utterances} utterances of "
-            + ", ".join(map(escape_markdown, sets.values()))
-            + (f", after step {step}" if step in wers else "")
-            + ":",
+            f"On at most {config.train.eval_utterances} utterances of {names}{after}:",
             table(["step", *(f"WER of {key}" if key else "WER" for key in sets)], rows, 0),
         ]
-    trained = trained_on(config)
+    trained = [source.source for source in training_sources(config.data)]
+    trained = trained or [config.data.corpus or "data of its own"]
+    # Each value in a line of its own, so that none can end the block.
+    settings = yaml.safe_dump(
+        reduced(to_dict(config)), sort_keys=False, allow_unicode=True, width=float("inf")
+    )
+    parts += ["## Training", history(config.init, trained, corpus), AGAIN.format(config=settings)]
     return render(
         name,
-        [*parts, "## Training", training_data(config, corpus), config_block(config), USE],
-        [wer_result(sets[key], wer) for key, wer in wers.get(step or 0, {}).items()],
+        [*parts, USE],
+        [(sets[key], "WER", wer) for key, wer in wers.get(step or 0, {}).items()],
         language=language,
         base_model=hub_name(config.init),
         datasets=[found for source in trained if (found := hub_name(source))] or None,
@@ -119,46 +135,26 @@ def merged_card(
     measured of it."""
     used = [(source, share) for source, share in zip(sources, shares, strict=True) if share > 0]
     rows = [[escape_markdown(without_folders(source)), f"{share:g}"] for source, share in used]
+    about = "A speech recogniser: the weighted mean of the weights of these models."
     return render(
         name,
-        [
-            "A speech recogniser: the weighted mean of the weights of these models.",
-            table(["model", "weight"], rows),
-            note,
-            USE,
-        ],
+        [about, table(["model", "weight"], rows), note, USE],
         tags=["merge"],
         language=language,
         base_model=[found for source, _ in used if (found := hub_name(source))] or None,
     )
 
 
-def training_data(config: RunConfig, corpus: AnyCorpus | None) -> str:
-    """Returns what the model began with, and what it was trained on."""
-    trained = ", ".join(escape_markdown(without_folders(name)) for name in trained_on(config))
-    begun = escape_markdown(without_folders(config.init)) if config.init else "scratch"
-    text = f"Trained from {begun} on {trained}"
+def history(init: str | None, sources: Sequence[str], corpus: AnyCorpus | None) -> str:
+    """Returns what a model began with, and what it was trained on."""
+    begun, *trained = (
+        escape_markdown(without_folders(name)) for name in (init or "scratch", *sources)
+    )
+    text = f"Trained from {begun} on {', '.join(trained)}"
     if isinstance(corpus, FixedCorpus):  # others make their utterances anew for every epoch
         hours = sum(utterance.duration for utterance in corpus.train) / 3600
         text += f": {len(corpus.train)} utterances, {hours:.2f} hours"
     return f"{text}."
-
-
-def trained_on(config: RunConfig) -> list[str]:
-    sources = [source.source for source in training_sources(config.data)]
-    return sources or [config.data.corpus or "data of its own"]
-
-
-def config_block(config: RunConfig) -> str:
-    """Returns how to train it again."""
-    # Each value in a line of its own, so that none can end the block.
-    content = yaml.safe_dump(
-        reduced(to_dict(config)), sort_keys=False, allow_unicode=True, width=float("inf")
-    )
-    return (
-        "Train it again with this as `config.yaml`, in which files and folders are to be given "
-        f"anew:\n\n```sh\necho-asr train config.yaml\n```\n\n```yaml\n{content}```"
-    )
 
 
 def reduced(value: Any) -> Any:
@@ -174,4 +170,4 @@ def without_folders(source: str) -> str:
     """Returns a hub id as it is, and of a path the last part, which says nothing of whose it is."""
     if hub_name(source):
         return source
-    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+    return source.replace("\\", "/").rstrip("/").rpartition("/")[2]

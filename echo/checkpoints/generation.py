@@ -5,20 +5,11 @@ from typing import Any
 
 from transformers import GenerationConfig, WhisperConfig
 
-from echo.model.generation import OF_ITS_LANGUAGES, OF_THE_MODEL
+from echo.model.generation import OF_ITS_LANGUAGES, OF_THE_MODEL, SINGLE_TOKENS, SUPPRESSED
 from echo.model.timestamps import TIMESTAMPS
 from echo.support.errors import DataError
 
 GENERATION_FILE = "generation_config.json"
-SINGLE_TOKENS = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "no_timestamps_token_id",
-    "prev_sot_token_id",
-)
-TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 # What Whisper's `generate` reads besides the settings of every `GenerationConfig`.
 OF_WHISPER = (
     "return_timestamps",
@@ -66,7 +57,7 @@ def rules(config: WhisperConfig) -> dict[str, Rule]:
     text: Rule = (lambda value: isinstance(value, str)), "text"
     return {
         **dict.fromkeys(SINGLE_TOKENS, (is_token, f"{tokens}: give the id of one")),
-        **dict.fromkeys(TOKEN_LISTS, (lists(is_token), f"{tokens}: give a list of ids")),
+        **dict.fromkeys(SUPPRESSED, (lists(is_token), f"{tokens}: give a list of ids")),
         "alignment_heads": (lists(is_head), "a list of [layer, head]"),
         "forced_decoder_ids": (lists(is_forced), f"a list of [place, id {tokens}]"),
         "lang_to_id": table,

@@ -10,18 +10,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, WhisperConfig
 
 from echo.checkpoints.ctranslate2 import CTranslate2Folder
-from echo.checkpoints.generation import (
-    GENERATION_FILE,
-    SINGLE_TOKENS,
-    TOKEN_LISTS,
-    check_generation,
-    overridden,
-)
+from echo.checkpoints.generation import GENERATION_FILE, check_generation, overridden
 from echo.checkpoints.pretrained import PretrainedFolder, download
 from echo.checkpoints.run import CheckpointFolder, Which
 from echo.checkpoints.stored import TIED, Checkpoint
 from echo.data.tokenizer import ctc_tokenizer, load_tokenizer
 from echo.model.config import WHISPER_SECONDS, EchoConfig
+from echo.model.generation import SINGLE_TOKENS, SUPPRESSED
 from echo.model.language import Task, complete_languages, set_language
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.errors import DataError, EchoError
@@ -102,7 +97,7 @@ def generation_of(checkpoint: PretrainedFolder, config: EchoConfig, tokenizer: A
     in it has no effect on Echo's decoding."""
     generation: Any = checkpoint.generation or GenerationConfig(
         max_length=config.max_target_positions,
-        **{key: list(getattr(config, key) or []) for key in TOKEN_LISTS},
+        **{key: list(getattr(config, key) or []) for key in SUPPRESSED},
     )
     for key in SINGLE_TOKENS:
         if getattr(generation, key, None) is None and hasattr(config, key):

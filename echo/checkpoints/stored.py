@@ -5,7 +5,7 @@ tokens would only show in the transcripts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return bool((tensor.float() if tensor.itemsize == 1 else tensor).isfinite().all())
 
 
+def refuse(place: Path, problems: Iterator[str]) -> None:
+    """Raises DataError for the first of the problems of a file or folder, if there is one."""
+    for problem in problems:
+        raise DataError(f"{place}: {problem}")
+
+
 class Checkpoint(ABC):
     """A model's folder, read lazily: its weights stay in the file until one of them is asked for.
 
@@ -105,40 +111,36 @@ class Checkpoint(ABC):
 
     def check_model(self, config: WhisperConfig) -> None:
         """Raises DataError where the weights are not those of the model that a config makes, no
-        more, no fewer, of its sizes, or the generation config does not fit the model.
-        """
+        more, no fewer, of its sizes, or the generation config does not fit the model."""
+        refuse(self.folder, self.wrong_weights(config))
+        if self.generation:
+            check_generation(self.folder, self.generation.to_dict(), self.config)
+
+    def wrong_weights(self, config: WhisperConfig) -> Iterator[str]:
         is_echo = isinstance(config, EchoConfig)
         kind: Any = EchoForConditionalGeneration if is_echo else WhisperForConditionalGeneration
         try:
             with torch.device("meta"):
                 expected = kind(config).state_dict()
         except INVALID as error:
-            raise DataError(
-                f"{self.folder}: its config describes no valid model ({reason(error)})"
-            ) from None
+            yield f"its config describes no valid model ({reason(error)})"
+            return
         for key in self.weights:
             if key not in expected:
-                raise DataError(
-                    f"{self.folder}: its weight {key} is not part of the model that its config "
-                    "describes"
-                )
+                yield f"its weight {key} is not part of the model that its config describes"
         for key, value in expected.items():
-            if key not in self.weights:
-                if key == TIED and config.tie_word_embeddings:
-                    continue
-                raise DataError(
-                    f"{self.folder}: lacks the weight {key} of the model that its config describes"
-                )
-            if self.weights[key].shape != (shape := tuple(value.shape)):
-                raise DataError(
-                    f"{self.folder}: its weight {key} is of shape {self.weights[key].shape}, but "
-                    f"its config gives it {shape}"
-                )
-        if self.generation:
-            check_generation(self.folder, self.generation.to_dict(), self.config)
+            if key in self.weights:
+                shape, own = tuple(value.shape), self.weights[key].shape
+                if own != shape:
+                    yield f"its weight {key} is of shape {own}, but its config gives it {shape}"
+            elif not (key == TIED and config.tie_word_embeddings):
+                yield f"lacks the weight {key} of the model that its config describes"
 
     def check_tokenizer(self, tokenizer: WhisperTokenizer) -> None:
         """Raises DataError where the tokenizer and the model mean different tokens by their ids."""
+        refuse(self.folder, self.wrong_tokens(tokenizer))
+
+    def wrong_tokens(self, tokenizer: WhisperTokenizer) -> Iterator[str]:
         saved = self.generation.to_dict() if self.generation else {}
         named = self.config.to_dict() | {k: v for k, v in saved.items() if v is not None}
         ids = tokenizer.get_vocab()
@@ -146,50 +148,35 @@ class Checkpoint(ABC):
         for token, key in SHARED_TOKENS.items():
             wanted = named.get(key)
             if wanted is None and key != "no_timestamps_token_id":
-                raise DataError(f"{self.folder}: its configs name no {key}")
+                yield f"its configs name no {key}"
             if isinstance(wanted, int):
                 last = max(last, wanted)
                 if ids.get(token) != wanted:
-                    raise DataError(
-                        f"{self.folder}: its {key} is {wanted}, but its tokenizer's {token} is "
-                        f"{ids.get(token)}"
-                    )
-        if tokenizer.eos_token_id != named["eos_token_id"]:
-            raise DataError(
-                f"{self.folder}: its eos_token_id is {named['eos_token_id']}, but its tokenizer "
-                f"ends texts with {tokenizer.eos_token_id}"
-            )
+                    yield f"its {key} is {wanted}, but its tokenizer's {token} is {ids.get(token)}"
+        end, own_end = named["eos_token_id"], tokenizer.eos_token_id
+        if own_end != end:
+            yield f"its eos_token_id is {end}, but its tokenizer ends texts with {own_end}"
         pad = named.get("pad_token_id")
         if pad is not None and tokenizer.decode([pad], skip_special_tokens=True):
-            raise DataError(
-                f"{self.folder}: its pad_token_id is {pad}, which its tokenizer reads as text"
-            )
+            yield f"its pad_token_id is {pad}, which its tokenizer reads as text"
         # Every token of Whisper's text has a lower id than these. More can come after timestamps.
         if lacking := set(range(last)).difference(ids.values()):
-            raise DataError(
-                f"{self.folder}: its tokenizer lacks the token with the id {min(lacking)}"
-            )
+            yield f"its tokenizer lacks the token with the id {min(lacking)}"
         size, most = self.config.vocab_size, max(ids.values())
         if most >= size:
-            raise DataError(
-                f"{self.folder}: its tokenizer has a token with the id {most}, but its model has "
-                f"{size} tokens"
-            )
+            yield f"its tokenizer has a token with the id {most}, but its model has {size} tokens"
         without = named.get("no_timestamps_token_id")
         if without is not None:
             first = tokenizer.decode([without + 1], skip_special_tokens=True)
             if first:
-                raise DataError(
-                    f"{self.folder}: its tokenizer has {first!r} in the place of the timestamp "
-                    "<|0.00|>: add tokens after all timestamps"
+                yield (
+                    f"its tokenizer has {first!r} in the place of the timestamp <|0.00|>: add "
+                    "tokens after all timestamps"
                 )
 
     def checked_tokenizer(self, config: WhisperConfig) -> WhisperTokenizer | None:
         """Makes all checks for a model of this config, and returns the tokenizer, if there is one.
-
-        Raises:
-            DataError: something does not fit.
-        """
+        Raises DataError where something does not fit."""
         self.check_model(config)
         tokenizer = self.tokenizer()
         if tokenizer is not None:

@@ -149,8 +149,10 @@ def align(
 
     from echo.checkpoints.load import load_model
     from echo.transcribe.align.write import align_pairs
+    from echo.transcribe.transcribe import TranscribeSettings
 
-    aligner = aligner_of(load_model(model, checkpoint, language), model, settings, int8, vad)
+    hearing = TranscribeSettings(int8=int8, vad=vad)
+    aligner = aligner_of(load_model(model, checkpoint, language), model, settings, hearing)
     counts = align_pairs(pairs, problems, aligner, out, progress=True)
     print(counts.to_text())
     print(

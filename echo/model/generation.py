@@ -34,19 +34,16 @@ SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 # The scores of an hour would take gigabytes.
 KEPT = ("sequences", "token_timestamps")
 
-
-# What a generation config says of its model. All else says how to decode, or has no effect.
-OF_THE_MODEL = (
+SINGLE_TOKENS = (
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",
     "decoder_start_token_id",
     "no_timestamps_token_id",
     "prev_sot_token_id",
-    *SUPPRESSED,
-    "max_initial_timestamp_index",
-    "alignment_heads",
 )
+# What a generation config says of its model. All else says how to decode, or has no effect.
+OF_THE_MODEL = (*SINGLE_TOKENS, *SUPPRESSED, "max_initial_timestamp_index", "alignment_heads")
 OF_ITS_LANGUAGES = ("is_multilingual", "lang_to_id", "task_to_id", "language", "task")
 
 

@@ -88,14 +88,12 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
     name = Path(provenance.get("model", folder.name)).name
     lines = read_lines([folder])
     source = provenance.get("source")
-    named = f"{found['utterances']} utterances"
-    if source:
-        named = DataSet.from_provenance(source).name
+    data = DataSet.from_provenance(source) if source else None
     averaged = found.get("macro_average", found)
     average = AVERAGE if "sets" in found else ""
     result = Result(
         kind="evaluation",
-        data=named,
+        data=data.name if data else f"{found['utterances']} utterances",
         runs=[Run(name)],
         baseline=name,
         measures=[
@@ -118,9 +116,9 @@ def read_evaluation(folder: Path) -> tuple[Result, Recordings]:
     )
 
     def recordings() -> Sequence[Utterance]:
-        if source is None:
+        if data is None:
             raise DataError(f"{folder} does not say which data were evaluated")
-        return DataSet.from_provenance(source).read()
+        return data.read()
 
     return result, recordings
 

@@ -1,8 +1,9 @@
 """Long recordings, of which several rows are parts: what of each is kept, rejected, unlabelled."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,29 @@ Span = tuple[float, float]  # seconds
 
 
 @dataclass
-class Spans:
-    """The parts of a recording that rows mean."""
-
-    kept: list[Span] = field(default_factory=list)
-    rejected: list[Span] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Timeline:
     """What is kept of a recording, rejected, and in no row."""
 
     audio: Audio  # a file, or one channel of one
-    seconds: float
-    spans: Spans
+    spans: dict[str, list[Span]] = field(default_factory=lambda: {"kept": [], "rejected": []})
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long the recording is, at least up to the end of its last part."""
+        last = max(end for spans in self.spans.values() for _, end in spans)
+        try:
+            return max(last, self.audio.seconds())
+        except DataError:  # which its rows say
+            return last
 
     @property
     def kept(self) -> float:
-        return length(joined(self.spans.kept))
+        return length(joined(self.spans["kept"]))
 
     @property
     def rejected(self) -> float:
         """Seconds of which no row is kept."""
-        return length(joined([*self.spans.kept, *self.spans.rejected])) - self.kept
+        return length(joined(chain(*self.spans.values()))) - self.kept
 
     @property
     def unlabelled(self) -> float:
@@ -50,12 +51,11 @@ class Timeline:
     def to_dict(self, page: Path) -> dict[str, Any]:
         """What the script `timelines.js` shows."""
         gap = self.seconds / STEPS
-        states = {"kept": self.spans.kept, "rejected": self.spans.rejected}
         drawn = {
             state: [(round(start, 2), round(end, 2)) for start, end in joined(spans, gap)]
-            for state, spans in states.items()
+            for state, spans in self.spans.items()
         }
-        times = {state: round(getattr(self, state), 2) for state in (*states, "unlabelled")}
+        times = {state: round(getattr(self, state), 2) for state in (*drawn, "unlabelled")}
         return {
             "id": Path(str(self.audio)).name,
             "link": link(self.audio, page),
@@ -69,36 +69,23 @@ class Timeline:
 class Recordings:
     """The files that rows are parts of, and their channels."""
 
-    found: defaultdict[Audio, Spans] = field(default_factory=lambda: defaultdict(Spans))
+    found: dict[Audio, Timeline] = field(default_factory=dict)
 
     def add(self, utterance: Utterance, is_rejected: bool) -> None:
         if part := part_of_file(utterance.audio):
-            spans = self.found[part.audio]
+            spans = self.found.setdefault(part.audio, Timeline(part.audio)).spans
             span = part.start, part.start + utterance.duration
-            (spans.rejected if is_rejected else spans.kept).append(span)
+            spans["rejected" if is_rejected else "kept"].append(span)
 
     def timelines(self) -> list[Timeline]:
         """Returns those with several rows; first those with most that is rejected or unlabelled."""
-        several = [
-            Timeline(audio, whole(audio, [*spans.kept, *spans.rejected]), spans)
-            for audio, spans in self.found.items()
-            if len(spans.kept) + len(spans.rejected) > 1
-        ]
+        several = [each for each in self.found.values() if sum(map(len, each.spans.values())) > 1]
         return sorted(several, key=lambda each: -each.rejected - each.unlabelled)
 
 
 def part_of_file(audio: Audio) -> AudioSlice | None:
     """Returns audio if it is a part of a file or of one channel of a file."""
     return audio.as_slice() if file_path(audio) else None
-
-
-def whole(audio: Audio, spans: Iterable[Span]) -> float:
-    """Returns how long a recording is, at least up to the end of its last part."""
-    last = max(end for _, end in spans)
-    try:
-        return max(last, audio.seconds())
-    except DataError:  # which its rows say
-        return last
 
 
 def joined(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:

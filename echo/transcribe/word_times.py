@@ -1,5 +1,6 @@
 """When the words of a transcript were said, as a CTC head hears them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -75,10 +76,8 @@ def heard_around(segments: Sequence[Segment], group: range, most: float) -> tupl
     """Returns from where to where a group is heard, in seconds: up to half of the way to the
     segments beside it."""
     first, last = segments[group[0]], segments[group[-1]]
-    before = segments[group[0] - 1].end if group[0] else -2 * MARGIN
-    after = (
-        segments[group[-1] + 1].start if group[-1] + 1 < len(segments) else last.end + 2 * MARGIN
-    )
+    before = segments[group[0] - 1].end if group[0] else -math.inf
+    after = next((segment.start for segment in segments[group[-1] + 1 :]), math.inf)
     start = max(0.0, first.start - min(MARGIN, max(0.0, first.start - before) / 2))
     return start, min(last.end + min(MARGIN, max(0.0, after - last.end) / 2), start + most)
 

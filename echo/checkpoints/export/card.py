@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from echo.checkpoints.card import CARD_FILE, render, wer_result, without_folders
+from echo.checkpoints.card import CARD_FILE, render, without_folders
 from echo.checkpoints.export.target import Source, Target
 from echo.checkpoints.run import read_progress
 from echo.config import load_run_config
@@ -28,6 +28,10 @@ class MeasuredWer:
     utterances: str  # their number, in words where only a bound is known
     interval: tuple[float, float] | None = None  # in which it lies with 95 % confidence
 
+    def row(self) -> list[str]:
+        interval = " to ".join(map(percent, self.interval or ()))
+        return [self.name, percent(self.rate), interval, self.utterances]
+
 
 def export_card(
     source: Source,
@@ -41,29 +45,20 @@ def export_card(
     name, evaluated, front = find_origin(source.name, source.checkpoint.folder)
     parts = [f"A speech recogniser {target.about}, exported by Echo.", note]
     if measured:
-        rows = [
-            [
-                wer.name,
-                percent(wer.rate),
-                " to ".join(percent(end) for end in wer.interval or ()),
-                wer.utterances,
-            ]
-            for wer in measured
-        ]
         parts += [
             "## Word error rate",
             f"Of the model before export, on {escape_markdown(evaluated)}:",
-            table(["", "WER", "95 % interval", "utterances"], rows),
+            table(["", "WER", "95 % interval", "utterances"], [wer.row() for wer in measured]),
         ]
-    shown = " ".join(shlex.quote(without_folders(part)) for part in command)
-    parts += [
-        f"## Use\n\n```python\n{target.use}```",
-        f"## Made by\n\n```sh\n{one_line(shown)}\n```\n",
-    ]
+    made_by = one_line(shlex.join(map(without_folders, command)))
     return render(
         name,
-        parts,
-        [wer_result(evaluated, wer.rate, wer.name) for wer in measured],
+        [
+            *parts,
+            f"## Use\n\n```python\n{target.use}```",
+            f"## Made by\n\n```sh\n{made_by}\n```\n",
+        ],
+        [(evaluated, wer.name, wer.rate) for wer in measured],
         tags=["whisper", target.name],
         library=target.library,
         language=language_of_text(source.checkpoint.generation),
@@ -74,17 +69,16 @@ def export_card(
 def find_origin(source: str, folder: Path) -> tuple[str, str, dict[str, Any]]:
     """Reads what the card in a model's folder and the run's config say of a source: its name, what
     its WER was measured on, and licence and base model as the hub reads them."""
-    run = Path(source)
-    told = card_data(folder)
-    licence, base = told.get("license"), told.get("base_model")
+    run, told = Path(source), card_data(folder)
     if not (run / "config.yaml").exists():
         found = hub_name(source)
-        name = source if found else run.resolve().name
-        return name, "evaluation", {"license": licence, "base_model": found or base}
+        front = {"license": told.get("license"), "base_model": found or told.get("base_model")}
+        return source if found else run.resolve().name, "evaluation", front
     config = load_run_config(run)
-    licence = licence or (config.init and card_data(Path(config.init)).get("license"))
+    if config.init and not told.get("license"):
+        told = card_data(Path(config.init))
     sets = ", ".join(map(without_folders, chain(*evaluation_sources(config.data).values())))
-    front = {"license": licence, "base_model": hub_name(config.init)}
+    front = {"license": told.get("license"), "base_model": hub_name(config.init)}
     return run.resolve().name, sets or "evaluation", front
 
 

@@ -45,12 +45,31 @@ OWN = ".decoder."  # is in the name of what a block keeps
 Tensors = tuple[torch.Tensor, ...]
 
 
-class Encoder(nn.Module):
-    """Encodes recordings, and gives the logits of a CTC head where the model has one."""
+class Part(nn.Module):
+    """A part of a model that becomes a graph."""
 
     def __init__(self, model: EchoForConditionalGeneration) -> None:
         super().__init__()
         self.model = model
+
+    def decode(
+        self, ids: torch.Tensor, encoded: torch.Tensor, mask: torch.Tensor, cache: Any, **more: Any
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Returns the logits (B, T, V) of tokens, and what the cache holds then, by its names."""
+        output = self.model.model.decoder(
+            input_ids=ids,
+            encoder_hidden_states=encoded,
+            encoder_mask=key_mask(mask, encoded.dtype),
+            past_key_values=cache,
+            use_cache=True,
+            **more,
+        )
+        tensors = named_tensors(cache, self.model.config.decoder_layers)
+        return self.model.proj_out(output.last_hidden_state), tensors
+
+
+class Encoder(Part):
+    """Encodes recordings, and gives the logits of a CTC head where the model has one."""
 
     def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor) -> Tensors:
         """(B, n_mels, frames), (B, frames) -> (B, frames / 2, D), and with a CTC head
@@ -58,16 +77,11 @@ class Encoder(nn.Module):
         encoded = self.model.model.encoder(input_features, attention_mask)
         if not self.model.config.ctc:
             return (encoded.last_hidden_state,)
-        logits = self.model.ctc_logits(encoded)
-        return encoded.last_hidden_state, logits
+        return encoded.last_hidden_state, self.model.ctc_logits(encoded)
 
 
-class Decoder(nn.Module):
+class Decoder(Part):
     """Reads a prompt."""
-
-    def __init__(self, model: EchoForConditionalGeneration) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self,
@@ -77,26 +91,22 @@ class Decoder(nn.Module):
     ) -> Tensors:
         """(B, T), (B, F, D), (B, frames) -> the logits (B, T, V) and what the cache holds: of the
         blocks, and then of cross-attention."""
-        cache = new_cache()
-        states = self.model.model.encoder.positions(encoder_hidden_states)
-        output = self.model.model.decoder(
-            input_ids=input_ids,
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_mask=key_mask(attention_mask, encoder_hidden_states.dtype),
-            encoder_positions=states if self.model.config.cross_positions else None,
-            past_key_values=cache,
-            use_cache=True,
+        positions = self.model.model.encoder.positions(encoder_hidden_states)
+        logits, tensors = self.decode(
+            input_ids,
+            encoder_hidden_states,
+            attention_mask,
+            new_cache(),
+            encoder_positions=positions if self.model.config.cross_positions else None,
         )
-        logits = self.model.proj_out(output.last_hidden_state)
-        return (logits, *named_tensors(cache, self.model.config.decoder_layers).values())
+        return (logits, *tensors.values())
 
 
-class DecoderWithPast(nn.Module):
+class DecoderWithPast(Part):
     """Reads one more token."""
 
     def __init__(self, model: EchoForConditionalGeneration, names: Iterable[str]) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.names = [*names]  # of the cache's tensors
 
     def forward(
@@ -117,16 +127,9 @@ class DecoderWithPast(nn.Module):
         for index, layer in enumerate(cross.layers):
             layer.update(given[f"{index}.encoder.key"], given[f"{index}.encoder.value"])
             cache.is_updated[index] = True
-        output = self.model.model.decoder(
-            input_ids=input_ids,
-            # Cross-attention runs only if there is something here; it reads the cache.
-            encoder_hidden_states=past[-1],
-            encoder_mask=key_mask(attention_mask, past[-1].dtype),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        own = [x for name, x in named_tensors(cache, layers).items() if OWN in name]
-        return (self.model.proj_out(output.last_hidden_state), *own)
+        # Cross-attention runs only if it is given states; it reads the cache.
+        logits, tensors = self.decode(input_ids, past[-1], attention_mask, cache)
+        return (logits, *(tensor for name, tensor in tensors.items() if OWN in name))
 
 
 def new_cache() -> Any:
@@ -162,9 +165,11 @@ class Graph:
 
 @torch.no_grad()
 def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = False) -> None:
-    """Writes the graphs of a model into a folder, with matrices of 8-bit numbers that onnxruntime
-    quantises dynamically for `int8`. Raises ConfigError where a form of attention cannot be
-    exported."""
+    """Writes the graphs of a model into a folder, for `int8` with matrices of 8-bit numbers, with a
+    scale for each output of a product, that onnxruntime quantises dynamically. Raises ConfigError
+    where a form of attention cannot be exported."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     longest = ENCODER_STRIDE * model.config.max_source_positions
     # Each graph is made from inputs of one length, and checked with those of another.
     frames, others = min(300, longest), min(10, longest)
@@ -186,8 +191,16 @@ def write_onnx(model: EchoForConditionalGeneration, folder: Path, int8: bool = F
             written.save(path, external_data=size > MOST_BYTES)
         check_graph(other, path)
         if int8:
+            # The embeddings, and the output projection that is tied to them, stay as they are: on
+            # tiny.en they cost more word errors than all other matrices together.
             with quiet():
-                quantise(path)
+                quantize_dynamic(
+                    path,
+                    path,
+                    per_channel=True,
+                    weight_type=QuantType.QInt8,
+                    op_types_to_quantize=["MatMul", "Gemm"],
+                )
 
 
 def graphs(model: EchoForConditionalGeneration, frames: list[int], tokens: int) -> list[Graph]:
@@ -257,23 +270,6 @@ def check_graph(graph: Graph, path: Path) -> None:
                 f"this attention cannot be exported to ONNX: the {name} of its {graph.name} would "
                 f"differ by {100 * off:.1f} %"
             )
-
-
-def quantise(path: Path) -> None:
-    """Makes the matrices of a graph 8-bit numbers, with a scale for each output of a product.
-
-    The embeddings, and the output projection that is tied to them, stay as they are: on tiny.en
-    they cost more word errors than all other matrices together.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        path,
-        path,
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
-    )
 
 
 @contextmanager

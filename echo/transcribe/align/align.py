@@ -9,7 +9,6 @@ from typing import Annotated, NamedTuple
 
 from echo.checkpoints.load import LoadedModel
 from echo.data.prepare.filter.rules import Reason
-from echo.data.vad import Vad
 from echo.data.voice import trim
 from echo.evaluate.normaliser import Normaliser, normaliser
 from echo.model.geometry import FRAMES_PER_SECOND
@@ -23,7 +22,7 @@ from echo.transcribe.align.emissions import Emissions, find_emissions
 from echo.transcribe.align.recording import LongRecording
 from echo.transcribe.align.texts import Sentence
 from echo.transcribe.align.timing import NEAR, Clock, TimedText, fit_clock, same_places, windows
-from echo.transcribe.transcribe import Transcriber, TranscribeSettings
+from echo.transcribe.transcribe import DEFAULTS, Transcriber, TranscribeSettings
 
 logger = logging.getLogger(__name__)
 
@@ -287,16 +286,16 @@ def aligner_of(
     loaded: LoadedModel,
     source: str,
     settings: AlignSettings,
-    int8: bool = False,
-    vad: Vad = "energy",
+    hearing: TranscribeSettings = DEFAULTS,
 ) -> Aligner:
-    """Returns a model as an aligner. ConfigError, which begins with `source`, where the model
-    cannot align, or is multilingual and was told no language."""
+    """Returns a model as an aligner, which hears in its language what `hearing` says how.
+    ConfigError, which begins with `source`, where the model cannot align, or is multilingual and
+    was told no language."""
     generation = loaded.model.generation_config
     language = spoken_language(generation) if known_languages(generation) else None
     if known_languages(generation) and language is None:
         raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
-    transcriber = Transcriber(loaded, TranscribeSettings(language=language, int8=int8, vad=vad))
+    transcriber = Transcriber(loaded, replace(hearing, language=language))
     emissions = find_emissions(loaded, normalise, transcriber.voiced, source)
     return Aligner(emissions, transcriber, normalise, settings)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -101,21 +101,15 @@ class Matching:
     def __init__(self, sentences: Sequence[Words], pieces: Sequence[Words]) -> None:
         self.sentences, self.pieces = sentences, pieces
         said, heard = places(sentences), places(pieces)
-        texts, others = (
+        texts = [
             " ".join(token for words in side for token in words.tokens)
             for side in (sentences, pieces)
-        )
-        found = align([texts], [others])
-        at, by = iter(said), iter(heard)
-        self.steps = [
-            Step(
-                kind,
-                None if kind == INSERTION else next(at),
-                None if kind == DELETION else next(by),
-            )
-            for each in found
-            for kind in each.kinds
         ]
+        [found] = align(texts[:1], texts[1:])
+        self.steps = []
+        for kind in found.kinds:
+            text = None if kind == INSERTION else next(said)
+            self.steps.append(Step(kind, text, None if kind == DELETION else next(heard)))
         for first, last in spans(self.steps).values():
             self.steps[first : last + 1] = gathered(self.steps[first : last + 1])
         self.spans = spans(self.steps)
@@ -222,8 +216,8 @@ def has_anchor(steps: Sequence[Step]) -> bool:
     return "".join(step.kind for step in steps).find(HIT * RUN) >= 0
 
 
-def places(sides: Sequence[Words]) -> list[Place]:
-    return [(i, owner) for i, words in enumerate(sides) for owner in words.owners]
+def places(side: Sequence[Words]) -> Iterator[Place]:
+    return ((i, owner) for i, words in enumerate(side) for owner in words.owners)
 
 
 def by_piece(items: Sequence[Item], count: int) -> list[list[Item]]:

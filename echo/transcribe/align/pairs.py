@@ -40,14 +40,13 @@ def find_pairs(audio: Path, text: Path) -> tuple[list[Pair], list[DataError]]:
         if all(len(side) == 1 for side in sides):
             pairs.append((sides[0][0], sides[1][0]))
             continue
-        for side, kind in zip(sides, ("recordings", "texts"), strict=True):
+        for side, kind in zip(sides, ("recording", "text"), strict=True):
             if len(side) > 1:
                 names = ", ".join(path.name for path in side)
-                problems.append(DataError(f"{side[0]}: {len(side)} {kind} have its name: {names}"))
+                problems.append(DataError(f"{side[0]}: {len(side)} {kind}s have its name: {names}"))
             elif not side:
                 other = sides[0] or sides[1]
-                lacks = "recording" if kind == "recordings" else "text"
-                problems.append(DataError(f"{other[0]}: there is no {lacks} of this name"))
+                problems.append(DataError(f"{other[0]}: there is no {kind} of this name"))
     if not pairs:
         first = f"; the first problem is {problems[0]}" if problems else ""
         raise DataError(f"{audio} and {text}: hold no recording and text of the same name{first}")

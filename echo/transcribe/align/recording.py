@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from echo.data.audio import AudioFile, AudioSlice
-from echo.data.voice import loudness
+from echo.data.voice import loudness, rising, voiced
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE
 
 HELD = 150.0  # seconds in memory
@@ -49,9 +49,11 @@ class LongRecording:
         """Does what `samples` does, and notes how loud it is."""
         first = frame(start)
         heard = self.samples(start, end + 2 * MIDDLE_OF_WINDOW)
-        levels = loudness(heard)[: len(self.levels) - first]
-        place = slice(first, first + len(levels))
-        self.levels[place], self.voice[place] = levels, self.voiced(heard)[: len(levels)]
+        levels = loudness(heard)
+        voice = rising(levels) if self.voiced is voiced else self.voiced(heard)
+        count = len(self.levels[first : first + len(levels)])
+        place = slice(first, first + count)
+        self.levels[place], self.voice[place] = levels[:count], voice[:count]
         return self.samples(start, end)
 
     def pieces(self, longest: float) -> Iterator[tuple[float, float]]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -145,9 +146,6 @@ class TimedText:
             for sentence in range(window.first, window.last):
                 for word, text in enumerate(self.sentences[sentence].spelled):
                     place = sentence, word
-                    if place not in wrong:
-                        own.append(Item(number, text, place))
-                    elif own[-1] != anything:
-                        own.append(anything)
-            found.append([*own, *([anything] if own[-1] != anything else [])])
+                    own.append(anything if place in wrong else Item(number, text, place))
+            found.append([item for item, _ in groupby([*own, anything])])
         return found

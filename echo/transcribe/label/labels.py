@@ -54,13 +54,16 @@ class Labeller:
     ) -> Iterator[dict[str, Any] | DataError]:
         """Yields the rows of a manifest in order, or why there is none. A recording without a text
         that is longer than the model's input becomes a row for each segment."""
-        heard = dict(self.hear(self.loaded, [e.utterance.audio for e in entries], progress))
+        recordings = [entry.utterance.audio for entry in entries]
+        heard = dict(transcribe_files(self.loaded, recordings, self.settings, progress))
         found: list[Labelled | DataError] = []
         for i, entry in enumerate(entries):
             transcript = heard[i]
             if isinstance(transcript, DataError):
                 found.append(DataError(f"{entry.row.where}: {transcript}"))
-            elif entry.row.has_text or self.is_whole(transcript):
+            elif (
+                entry.row.has_text or transcript.duration <= self.longest or not transcript.segments
+            ):
                 record = with_label(entry, label_of(transcript.segments))
                 found.append(Labelled(record, entry.utterance.audio))
             else:
@@ -69,21 +72,13 @@ class Labeller:
         for each in found:
             yield each if isinstance(each, DataError) else each.record | next(agreements)
 
-    def is_whole(self, transcript: Transcript) -> bool:
-        """Returns whether a recording stays one row."""
-        return transcript.duration <= self.longest or not transcript.segments
-
-    def hear(
-        self, loaded: LoadedModel, recordings: Sequence[Audio], progress: bool = False
-    ) -> Iterator[tuple[int, Transcript | DataError]]:
-        return transcribe_files(loaded, recordings, self.settings, progress)
-
     def agreements(self, labelled: Sequence[Labelled]) -> Iterator[dict[str, float]]:
         """Yields for each row how far both models agree; nothing without a second."""
         if self.second is None:
             yield from ({} for _ in labelled)
             return
-        heard = dict(self.hear(self.second, [each.audio for each in labelled]))
+        recordings = [each.audio for each in labelled]
+        heard = dict(transcribe_files(self.second, recordings, self.settings))
         labels = [each.record["label"] for each in labelled]
         normalise = normaliser(written_language(self.loaded.model), self.loaded.tokenizer, labels)
         for i, label in enumerate(labels):
