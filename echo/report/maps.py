@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from echo.attention.forms import resolve_layers
 from echo.checkpoints.load import load_model, model_folder
 from echo.checkpoints.pretrained import PretrainedFolder
 from echo.data.utterance import Utterance
 from echo.inspect.inspect import Layer, LayerNumbers, inspect_utterance
+from echo.model.config import EchoConfig
 from echo.support.errors import EchoError
 from echo.support.pictures import heat_map
 
@@ -59,11 +59,9 @@ def attention_maps(
 
 def is_focused(folder: Path) -> bool:
     """Whether any layer of a model is not Whisper's own, by its config."""
-    config: Any = PretrainedFolder(folder).config
-    return any(
-        not settings.is_plain
-        for stack, form in (getattr(config, "attention", None) or {}).items()
-        for settings in resolve_layers(form, getattr(config, f"{stack}_layers"), stack)
+    config = PretrainedFolder(folder).config
+    return isinstance(config, EchoConfig) and not all(
+        settings.is_plain for settings in chain(*config.resolved_attention().values())
     )
 
 
