@@ -1,22 +1,23 @@
 """Error rates on utterances joined to several times their length, longer than any in training:
 
-python scripts/measure/lengths.py --data espeak: runs/pilot/echo/seed-1 runs/pilot/whisper/seed-1
+    python scripts/measure/lengths.py --data espeak: runs/pilot_lengths/*/seed-*
 
-The CTC head alone is measured, and with --joint the decoder with it, as far as it takes the text.
-Of a pilot's run, the last checkpoint is measured. Fixed positions reach as far as they must. With
---sharpen N the encoder's global attention becomes sharper with the logarithm of the length, from N
-frames on (Nakanishi 2025, "Scalable-softmax is superior for attention").
+Runs named `seed-N` in one folder are one model with several seeds; of a run, the last checkpoint is
+measured. The CTC head alone is measured, and with --joint the decoder with it, as far as it takes
+the text. Fixed positions reach as far as they must. With --sharpen N the encoder's global attention
+becomes sharper with the logarithm of the length, from N frames on (Nakanishi 2025,
+"Scalable-softmax is superior for attention").
 """
 
 import argparse
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from echo.attention.global_branch import MultiHeadAttention
 from echo.checkpoints.load import LoadedModel, load_model
@@ -25,15 +26,10 @@ from echo.data.audio import JoinedAudio
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
-from echo.evaluate.statistics import interval, resampled_rates
+from echo.evaluate.statistics import Estimate, bootstrap
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.model import SinusoidPositions
 from echo.support.text import table
-
-DECODINGS = {
-    "CTC alone": DecodeSettings(ctc_alone=True),
-    "joint": DecodeSettings(),
-}
 
 
 def joined(utterances: Sequence[Utterance], times: int) -> list[Utterance]:
@@ -76,65 +72,100 @@ def sharpen(frames: int) -> None:
     MultiHeadAttention.attend = sharper
 
 
-def measure(
-    loaded: LoadedModel, utterances: Sequence[Utterance], settings: DecodeSettings
-) -> tuple[float, tuple[float, float]]:
-    """Returns the WER, and its 95 % interval over utterances."""
-    found = evaluate_model(loaded, utterances, settings, progress=True)
-    errors = np.array([[counts.errors for counts in found.words]])
-    words = np.array([counts.reference for counts in found.words])
-    return found.wer.rate, interval(resampled_rates(errors, words, range(len(words)))[0])
+def word_errors(
+    run: str, joins: Sequence[Utterance], settings: DecodeSettings
+) -> tuple[list[int], list[int]]:
+    """Returns each utterance's word errors and words, or nothing where the text is too long."""
+    loaded = load_model(run, "last")
+    lengthen(loaded, max(u.duration for u in joins))
+    longest = max(len(loaded.tokenizer(u.text).input_ids) for u in joins)
+    if not settings.ctc_alone and longest > loaded.model.config.max_target_positions:
+        return [], []
+    counted = evaluate_model(loaded, joins, settings, progress=True).words
+    return [each.errors for each in counted], [each.reference for each in counted]
+
+
+def compared(
+    models: Mapping[str, Sequence[str]], joins: Sequence[Utterance], settings: DecodeSettings
+) -> dict[str, tuple[Estimate, Estimate]]:
+    """Returns each model's WER, and how it differs from the first model's, with intervals over
+    seeds and utterances. Models whose decoder takes no text as long are left out."""
+    errors, words = {}, []
+    for name, runs in models.items():
+        counted, totals = zip(*(word_errors(run, joins, settings) for run in runs), strict=True)
+        if all(counted):
+            errors[name], words = counted, totals[0]
+    if not errors:
+        return {}
+    counts = np.array([*errors.values()])
+    found = bootstrap(counts, np.array(words), range(len(joins)))
+    return dict(zip(errors, zip(*found, strict=True), strict=True))
+
+
+def percent(estimate: Estimate) -> str:
+    assert estimate.interval is not None
+    low, high = estimate.interval
+    return f"{100 * estimate.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def draw(rates: Mapping[int, Mapping[str, tuple[Estimate, Estimate]]], path: Path) -> None:
+    """Draws each model's WER, with its interval, against the length."""
+    figure = Figure((7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    times = list(rates)
+    for name in rates[times[0]]:
+        found = [rates[n][name][0] for n in times]
+        values = np.array([100 * each.value for each in found])
+        ends = 100 * np.array([each.interval for each in found]).T
+        axes.errorbar(times, values, np.abs(ends - values), marker="o", capsize=3, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(times, [str(n) for n in times])
+    axes.set(
+        xlabel="utterances joined to one", ylabel="WER of the CTC head alone, %", ylim=(0, 100)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+", help="runs, models' folders or hub ids")
+    parser.add_argument("runs", nargs="+", help="runs, models' folders or hub ids")
     parser.add_argument("--data", required=True, help="a manifest, or espeak: or fsdd:FOLDER")
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--joint", action="store_true", help="measure decoder and CTC head too")
     parser.add_argument("--sharpen", type=int, help="frames from which attention is sharpened")
     parser.add_argument("--utterances", type=int, help="measure the first ones only")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--picture", type=Path, help="draw CTC alone against the length: a PNG")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.sharpen:
         sharpen(arguments.sharpen)
+    models = defaultdict(list)
+    for run in arguments.runs:
+        path = Path(run)
+        models[path.parent.name if path.name.startswith("seed-") else run].append(run)
     utterances = read_source(arguments.data)[: arguments.utterances]
     sets = {times: joined(utterances, times) for times in arguments.times}
-    rows, figures = [], []
-    for source in arguments.models:
-        loaded = load_model(source, "last")
-        tokens = loaded.model.config.max_target_positions
-        lengthen(loaded, max(u.duration for u in sets[max(sets)]))
-        for name, settings in DECODINGS.items():
-            if name == "joint" and not arguments.joint:
-                continue
-            settings = replace(settings, max_batch_seconds=60)
-            row = [source, name]
-            for times, joins in sets.items():
-                longest = max(len(loaded.tokenizer(u.text).input_ids) for u in joins)
-                if name == "joint" and longest > tokens:
-                    row.append("-")
-                    continue
-                rate, (low, high) = measure(loaded, joins, settings)
-                row.append(f"{100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f})")
-                figures.append(
-                    {
-                        "model": source,
-                        "decoding": name,
-                        "settings": asdict(settings),
-                        "times": times,
-                        "wer": rate,
-                        "interval": [low, high],
-                    }
-                )
-            rows.append(row)
-    heads = ["model", "decoding", *(f"{times} joined, WER %" for times in sets)]
-    print(table(heads, rows, texts=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    for decoding in ("CTC alone", "joint") if arguments.joint else ("CTC alone",):
+        settings = DecodeSettings(ctc_alone=decoding == "CTC alone", max_batch_seconds=60)
+        found = {times: compared(models, joins, settings) for times, joins in sets.items()}
+        for title, kind in ((f"{decoding}, WER %", 0), (f"worse than {next(iter(models))}", 1)):
+            rows = [
+                [
+                    name,
+                    *(
+                        percent(each[name][kind]) if name in each else "-"
+                        for each in found.values()
+                    ),
+                ]
+                for name in models
+            ]
+            print(table([title, *(f"{times} joined" for times in sets)], rows, texts=1))
+        if arguments.picture and settings.ctc_alone:
+            draw(found, arguments.picture)
 
 
 if __name__ == "__main__":
