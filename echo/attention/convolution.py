@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ class ConvolutionSettings(FocusedSettings):
     # Width of the window's soft edge, in positions; null has no window: the reach is `max_span`,
     # and there is no span to learn.
     ramp: Positive | None = 5
+    # Where the convolution's values come from: the global branch ("shared"), or a projection of
+    # their own ("projected").
+    local_input: Literal["shared", "projected"] = "projected"
 
 
 class ConvolutionAttention(SummedAttention):
@@ -54,7 +57,8 @@ class ConvolutionAttention(SummedAttention):
         self.learns_span = settings.ramp is not None
         self.span_predictor = SpanPredictor(dims, 1) if self.learns_span else None
         self.rule = AdaptiveWindow(settings.max_span, settings.ramp or 1, causal)
-        self.local_v_proj = nn.Linear(dims, dims)
+        if settings.local_input == "projected":
+            self.local_v_proj = nn.Linear(dims, dims)
         distances = self.rule.left + 1 + self.rule.right
         # By distance, query - key, from the farthest past on, as `conv1d` has it.
         self.kernel = nn.Parameter(torch.empty(dims, distances))
@@ -68,15 +72,16 @@ class ConvolutionAttention(SummedAttention):
         cache: LayerCache | None = None,
     ) -> Branches:
         valid = self.valid(mask)
-        query, key, _, attended = self.attend_globally(x, mask, cache)
+        query, key, local_value, attended = self.attend_globally(x, mask, cache)
         if self.span_predictor is None:
             span = torch.ones(len(x), 1, x.shape[1] if self.causal else 1, device=x.device)
         else:
             span = self.predict_span(self.span_predictor, attended, valid, cache)
 
-        local_value = split_heads(self.local_v_proj(x), self.heads)
-        if cache is not None:
-            local_value, _ = cache.extend_local(local_value, local_value)
+        if self.settings.local_input == "projected":
+            local_value = split_heads(self.local_v_proj(x), self.heads)
+            if cache is not None:
+                local_value, _ = cache.extend_local(local_value, local_value)
         local_out = self.convolve(merge_heads(local_value), x.shape[1], span, valid)
         window = Window(self.rule, span, valid)
         return Branches(query, key, attended, None, None, local_out, window)

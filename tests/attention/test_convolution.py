@@ -22,21 +22,22 @@ def make_block(causal=False, **changes):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("ramp", [3, 1, None])
-def test_a_frame_is_weighted_by_its_distance_within_the_reach(causal, ramp):
-    block = make_block(causal, ramp=ramp)
+@pytest.mark.parametrize("values_of", ["shared", "projected"])
+def test_a_frame_is_weighted_by_its_distance_within_the_reach(causal, ramp, values_of):
+    block = make_block(causal, ramp=ramp, local_input=values_of)
     x = torch.randn(2, FRAMES, DIMS, dtype=torch.double)
     with torch.no_grad():
         branches = block.branches(x)
-        value = block.local_v_proj(x)
+        value = (block.v_proj if values_of == "shared" else block.local_v_proj)(x)
         found = block(x)[0]
     expected = torch.zeros_like(value)
     for row in range(2):
-        total = torch.zeros((), dtype=torch.double)
+        total = 0.0
         for i in range(FRAMES):
             if ramp is not None:
                 w, b = block.span_predictor.linear.weight[0], block.span_predictor.linear.bias[0]
                 heard = branches.global_out[row, : i + 1] if causal else branches.global_out[row]
-                total = (heard @ w + b).mean()
+                total = (heard @ w + b).mean().item()
             scale = 1 / (1 + math.exp(-total))
             for j in range(FRAMES):
                 distance = i - j
@@ -63,6 +64,12 @@ def test_a_map_shows_how_much_each_distance_counts():
         assert (row[:4] == 0).all()
         assert (row[13:] == 0).all()
         torch.testing.assert_close(row[4:13], (sizes[head] / sizes[head].sum()))
+
+
+def test_shared_values_need_no_projection():
+    own = {name for name, _ in make_block().named_parameters()}
+    shared = {name for name, _ in make_block(local_input="shared").named_parameters()}
+    assert own - shared == {"local_v_proj.weight", "local_v_proj.bias"}
 
 
 def test_a_fixed_reach_has_no_predictor():

@@ -38,6 +38,7 @@ DEFAULTS = {
         "max_span": 8,
         "local_gain": None,
         "ramp": 5,
+        "local_input": "projected",
     },
     "hybrid": HARD,
     "scaled": {**HARD, "max_span": 128, "temp_scale": 0.1, "window": 16},

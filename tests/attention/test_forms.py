@@ -41,6 +41,7 @@ SETTINGS = {
     "adaptive, by distance": {**AT_OFFSETS, "local_scores": "distance"},
     "convolution": {"form": "convolution", "max_span": 10, "ramp": 4},
     "convolution, of fixed reach": {"form": "convolution", "max_span": 10, "ramp": None},
+    "convolution, shared": {"form": "convolution", "max_span": 10, "local_input": "shared"},
 }
 OWN_GAIN = ("adaptive", "convolution")  # forms that add the local branch with a gain
 STRIDED = {
