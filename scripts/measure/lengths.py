@@ -121,7 +121,7 @@ def draw(rates: Mapping[int, Mapping[str, tuple[Estimate, Estimate]]], path: Pat
     axes.set_xscale("log", base=2)
     axes.set_xticks(times, [str(n) for n in times])
     axes.set(
-        xlabel="utterances joined to one", ylabel="WER of the CTC head alone, %", ylim=(0, 100)
+        xlabel="utterances joined to one", ylabel="WER of the CTC head alone, %", ylim=(0, None)
     )
     axes.grid(alpha=0.3)
     axes.legend()
