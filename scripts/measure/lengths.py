@@ -148,6 +148,8 @@ def main() -> None:
         path = Path(run)
         models[path.parent.name if path.name.startswith("seed-") else run].append(run)
     utterances = read_source(arguments.data)[: arguments.utterances]
+    if len(utterances) < 2 * max(arguments.times):  # there is no interval over a single one
+        parser.error(f"--times {max(arguments.times)} needs twice as many utterances")
     sets = {times: joined(utterances, times) for times in arguments.times}
     for decoding in ("CTC alone", "joint") if arguments.joint else ("CTC alone",):
         settings = DecodeSettings(ctc_alone=decoding == "CTC alone", max_batch_seconds=60)
