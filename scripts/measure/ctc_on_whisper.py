@@ -1,30 +1,27 @@
-"""What a CTC head adds to a Whisper that is fine-tuned: word errors, loops, words written where
-nobody speaks, and the times of words against those of cross-attention.
+"""What a CTC head adds to a Whisper that is fine-tuned: word errors by each way to decode, loops,
+words written where nobody speaks, and the times of words against those of cross-attention.
 
-Models are fine-tuned as in `configs/finetune.yaml`, with and without the head, once for each seed.
-What is trained or measured already is kept in OUT, so a run that was stopped goes on. Words are
-timed in digits said one by one and joined, so that it is known when each begins and ends.
+    echo-asr pilot --config configs/finetune.yaml init=WHISPER data.train=TRAIN data.eval=DEV \
+        train.max_steps=400 train.eval_every=400 train.patience=null models.whisper={} \
+        'models.ctc_head={loss: {ctc_weight: 0.3}}' baseline=whisper --seeds 1,2,3
+    python scripts/measure/ctc_on_whisper.py --dev DEV --digits PATH_TO/fsdd RUNS/*/seed-*
 
-    python scripts/measure/ctc_on_whisper.py --model ../shared/models/whisper-tiny.en \
-        --train ../shared/data/speechocean762/train.jsonl \
-        --dev ../shared/data/speechocean762/dev.jsonl --digits ../shared/data/fsdd \
-        --out results/ctc --seeds 1 2 3 train.max_steps=400
+Words are timed in digits said one by one and joined, so that it is known when each begins and ends.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import torch
 
 from echo.checkpoints.load import LoadedModel, load_model
-from echo.config import DecodeSettings, load_config
+from echo.config import DecodeSettings
 from echo.data.audio import AudioArray
 from echo.data.corpora.fsdd import ConnectedDigits
 from echo.data.loading import sample
@@ -36,11 +33,8 @@ from echo.evaluate.evaluation import evaluate_model
 from echo.model.geometry import SAMPLE_RATE
 from echo.report.mistakes import is_loop
 from echo.support.text import table
-from echo.train.run import resume_run, start_run
 from echo.transcribe.transcribe import Transcriber, TranscribeSettings
 
-FINETUNE = Path(__file__).parents[2] / "configs" / "finetune.yaml"
-RUNS = {"without": [], "with": ["loss.ctc_weight=0.3"]}
 # By the row's name, how a model is decoded; those after the first need the head.
 DECODINGS: dict[str, dict[str, Any]] = {
     "decoder": {"ctc_weight": 0.0},
@@ -49,21 +43,6 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "joint 0.5": {"ctc_weight": 0.5},
     "CTC alone": {"ctc_alone": True},
 }
-
-
-def train(run: Path, settings: list[str], seed: int, arguments: argparse.Namespace) -> None:
-    if (run / "config.yaml").exists():
-        resume_run(run)
-        return
-    known = [
-        f"init={arguments.model}",
-        f"data.train={arguments.train}",
-        f"data.eval={arguments.dev}",
-        "data.allow_outside=true",
-        f"seed={seed}",
-        *arguments.overrides,
-    ]
-    start_run(load_config(FINETUNE, known + settings), run)
 
 
 def without_speech(count: int) -> list[Utterance]:
@@ -101,7 +80,7 @@ def known_times(utterance: Utterance) -> list[tuple[float, float]]:
 
 
 def word_times(loaded: LoadedModel, rows: Sequence[Utterance], by_head: bool) -> dict[str, Any]:
-    """The mean distance of the beginnings and ends of words in rows that are heard correctly, and
+    """The median distance of the beginnings and ends of words in rows that are heard correctly, and
     how many seconds of audio are transcribed in a second."""
     config = loaded.model.config
     has, config.ctc = config.ctc, by_head
@@ -121,8 +100,8 @@ def word_times(loaded: LoadedModel, rows: Sequence[Utterance], by_head: bool) ->
             ]
     return {
         "words": len(off),
-        "start off by": fmean(start for start, _ in off) if off else None,
-        "end off by": fmean(end for _, end in off) if off else None,
+        "start off by": median(start for start, _ in off) if off else None,
+        "end off by": median(end for _, end in off) if off else None,
         "rtfx": sum(map(len, recordings)) / SAMPLE_RATE / seconds,
     }
 
@@ -148,32 +127,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("overrides", nargs="*", help="settings of all runs, KEY=VALUE")
-    for name in ("--model", "--train", "--dev", "--digits"):
+    parser.add_argument("runs", nargs="+")
+    for name in ("--dev", "--digits"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--utterances", type=int, default=300, help="of each set")
-    arguments = parser.parse_intermixed_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for seed in arguments.seeds:
-        for name, settings in RUNS.items():
-            run = arguments.out / f"{name}-{seed}"
-            train(run, settings, seed, arguments)
-            loaded = load_model(run, "last")
-            for row, measure in measures(loaded, arguments):
-                key = f"{name}, seed {seed}, {row}"
-                if key not in results:
-                    results[key] = measure()
-                    path.write_text(json.dumps(results, indent=1))
+    arguments = parser.parse_args()
+    results = {}
+    for run in arguments.runs:
+        loaded = load_model(run, "last")
+        for row, measure in measures(loaded, arguments):
+            results[f"{run}, {row}"] = measure()
+            print(f"{run}, {row}: {results[f'{run}, {row}']}", flush=True)
     columns = dict.fromkeys(chain.from_iterable(results.values()))
     rows = [
         [key, *(f"{found[c]:.4g}" if found.get(c) is not None else "" for c in columns)]
         for key, found in results.items()
     ]
-    print(table(["model", *columns], rows))
+    print(table(["model", *columns], rows, texts=1))
 
 
 if __name__ == "__main__":

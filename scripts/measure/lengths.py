@@ -11,13 +11,13 @@ becomes sharper with the logarithm of the length, from N frames on (Nakanishi 20
 
 import argparse
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from seeds import by_model, estimates, percent
 
 from echo.attention.global_branch import MultiHeadAttention
 from echo.checkpoints.load import LoadedModel, load_model
@@ -26,7 +26,8 @@ from echo.data.audio import JoinedAudio
 from echo.data.sources import read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
-from echo.evaluate.statistics import Estimate, bootstrap
+from echo.evaluate.statistics import Estimate
+from echo.evaluate.wer import ErrorCounts
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.model.model import SinusoidPositions
 from echo.support.text import table
@@ -74,15 +75,14 @@ def sharpen(frames: int) -> None:
 
 def word_errors(
     run: str, joins: Sequence[Utterance], settings: DecodeSettings
-) -> tuple[list[int], list[int]]:
-    """Returns each utterance's word errors and words, or nothing where the text is too long."""
+) -> list[ErrorCounts]:
+    """Returns each utterance's word errors, or nothing where the text is too long."""
     loaded = load_model(run, "last")
     lengthen(loaded, max(u.duration for u in joins))
     longest = max(len(loaded.tokenizer(u.text).input_ids) for u in joins)
     if not settings.ctc_alone and longest > loaded.model.config.max_target_positions:
-        return [], []
-    counted = evaluate_model(loaded, joins, settings, progress=True).words
-    return [each.errors for each in counted], [each.reference for each in counted]
+        return []
+    return evaluate_model(loaded, joins, settings, progress=True).words
 
 
 def compared(
@@ -90,22 +90,10 @@ def compared(
 ) -> dict[str, tuple[Estimate, Estimate]]:
     """Returns each model's WER, and how it differs from the first model's, with intervals over
     seeds and utterances. Models whose decoder takes no text as long are left out."""
-    errors, words = {}, []
-    for name, runs in models.items():
-        counted, totals = zip(*(word_errors(run, joins, settings) for run in runs), strict=True)
-        if all(counted):
-            errors[name], words = counted, totals[0]
-    if not errors:
-        return {}
-    counts = np.array([*errors.values()])
-    found = bootstrap(counts, np.array(words), range(len(joins)))
-    return dict(zip(errors, zip(*found, strict=True), strict=True))
-
-
-def percent(estimate: Estimate) -> str:
-    assert estimate.interval is not None
-    low, high = estimate.interval
-    return f"{100 * estimate.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    counted = {
+        name: [word_errors(run, joins, settings) for run in runs] for name, runs in models.items()
+    }
+    return estimates({name: runs for name, runs in counted.items() if all(runs)})
 
 
 def draw(rates: Mapping[int, Mapping[str, tuple[Estimate, Estimate]]], path: Path) -> None:
@@ -143,10 +131,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.sharpen:
         sharpen(arguments.sharpen)
-    models = defaultdict(list)
-    for run in arguments.runs:
-        path = Path(run)
-        models[path.parent.name if path.name.startswith("seed-") else run].append(run)
+    models = by_model(arguments.runs)
     utterances = read_source(arguments.data)[: arguments.utterances]
     if len(utterances) < 2 * max(arguments.times):  # there is no interval over a single one
         parser.error(f"--times {max(arguments.times)} needs twice as many utterances")
