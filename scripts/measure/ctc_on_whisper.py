@@ -1,10 +1,9 @@
 """What a CTC head adds to a Whisper that is fine-tuned: word errors by each way to decode, loops,
 words written where nobody speaks, and the times of words against those of cross-attention.
 
-    echo-asr pilot --config configs/finetune.yaml init=WHISPER data.train=TRAIN data.eval=DEV \
-        train.max_steps=400 train.eval_every=400 train.patience=null models.whisper={} \
-        'models.ctc_head={loss: {ctc_weight: 0.3}}' baseline=whisper --seeds 1,2,3
-    python scripts/measure/ctc_on_whisper.py --dev DEV --digits PATH_TO/fsdd RUNS/*/seed-*
+    echo-asr pilot --config configs/pilot_finetune.yaml init=WHISPER data.train=TRAIN \
+        data.eval=OWN --seeds 1,2,3
+    python scripts/measure/ctc_on_whisper.py --dev OWN --digits PATH_TO/fsdd RUNS/*/seed-*
 
 Words are timed in digits said one by one and joined, so that it is known when each begins and ends.
 """

@@ -3,9 +3,8 @@ another, of the start, of each model, and of its averages with the start, padded
 
 Runs named `seed-N` in one folder are one model with several seeds, as a pilot writes them:
 
-    echo-asr pilot --config configs/finetune.yaml init=WHISPER data.train=TRAIN data.eval=OWN \
-        train.max_steps=400 train.eval_every=400 train.patience=null models.whisper={} \
-        'models.slow_decoder={train: {rates: {decoder: 0.1}}}' baseline=whisper --seeds 1,2,3
+    echo-asr pilot --config configs/pilot_finetune.yaml init=WHISPER data.train=TRAIN \
+        data.eval=OWN --seeds 1,2,3
     python scripts/measure/forgetting.py --start WHISPER --own OWN --general OTHER RUNS/*/seed-*
 
 A share in the name of a row is the fine-tuned model's in its average with the start.
