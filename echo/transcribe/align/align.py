@@ -96,7 +96,8 @@ class Aligner:
                 if new != items[i]:
                     timed[i] = self.time(recording, pieces[i], new)
             again = self.judge(recording, plan, [each.part for each in kept], timed)
-            kept = [replace(each, reasons=()) for each in again]
+            rejected += [each for each in again if each.reasons]
+            kept = [each for each in again if not each.reasons]
         return Alignment(
             recording.seconds,
             sentences,
@@ -211,15 +212,17 @@ class Aligner:
         """Returns where each part is said, and why it is not kept, if it is not."""
         words = [*chain(*timed)]
         at = {each.item.place: i for i, each in enumerate(words)}
+        places = [(at[p.sentence, p.first], at[p.sentence, p.end - 1]) for p in parts]
+        middles = [(words[first].start + words[last].end) / 2 for first, last in places]
+        middles = [0.0, *middles, recording.seconds]
         found = []
-        for part in parts:
-            first, last = at[part.sentence, part.first], at[part.sentence, part.end - 1]
+        for i, (part, (first, last)) in enumerate(zip(parts, places, strict=True)):
             own = words[first : last + 1]
             start, end = own[0].start, own[-1].end
             previous = words[first - 1].end if first else 0.0
             following = words[last + 1].start if last + 1 < len(words) else recording.seconds
-            before = recording.quietest(max(previous, start - PAUSE), start)
-            after = recording.quietest(end, min(following, end + PAUSE))
+            before = cut(recording, max(previous, start - PAUSE), start, *middles[i : i + 2])
+            after = cut(recording, end, min(following, end + PAUSE), *middles[i + 1 : i + 3])
             tokens = sum(word.tokens for word in own)
             score = sum(word.logprob for word in own) / tokens if tokens else float("-inf")
             match = plan.match(part.sentence, part.first, part.end)
@@ -256,7 +259,8 @@ class Aligner:
                 last.append(each)
             else:
                 joined.append([each])
-        return [Row.of(parts, sentences, self.space) for parts in joined]
+        longest = self.settings.max_seconds
+        return [Row.of(parts, sentences, self.space, longest) for parts in joined]
 
     def unlabelled(
         self,
@@ -280,6 +284,15 @@ class Aligner:
                 if recording.voiced_seconds(a, b) and (any(text) or not plan.is_heard):
                     found.append(Stretch(a, b, self.space.join(filter(None, text))))
         return found
+
+
+def cut(
+    recording: LongRecording, start: float, end: float, earliest: float, latest: float
+) -> float:
+    """Returns the quietest point between two times or around them, but none beyond the middles of
+    the sentences beside it: a short one would be outside its row."""
+    found = recording.quietest(start, end)
+    return found if earliest < found < latest else recording.quietest(start, end, 0.0)
 
 
 def aligner_of(

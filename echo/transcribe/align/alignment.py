@@ -1,5 +1,6 @@
 """What becomes of a recording and its text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,13 +57,22 @@ class Row:
     heard: str | None
 
     @classmethod
-    def of(cls, parts: Sequence[Aligned], sentences: Sequence[Sentence], space: str) -> "Row":
+    def of(
+        cls,
+        parts: Sequence[Aligned],
+        sentences: Sequence[Sentence],
+        space: str,
+        longest: float = math.inf,
+    ) -> "Row":
+        """Joins parts that follow each other; of the pauses at its ends as much as fits in
+        `longest` seconds stays."""
         first, last = parts[0], parts[-1]
+        margin = min(MARGIN, max(0.0, longest - (last.end - first.start)) / 2)
         matches = [part.match for part in parts if part.match is not None]
         tokens = sum(match.tokens for match in matches)
         return cls(
-            max(first.before, first.start - MARGIN),
-            min(last.after, last.end + MARGIN),
+            max(first.before, first.start - margin),
+            min(last.after, last.end + margin),
             space.join(part.text for part in parts),
             sentences[first.part.sentence].speaker,
             min(part.score for part in parts),

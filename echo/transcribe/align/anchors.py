@@ -110,7 +110,8 @@ class Matching:
         for kind in found.kinds:
             text = None if kind == INSERTION else next(said)
             self.steps.append(Step(kind, text, None if kind == DELETION else next(heard)))
-        for first, last in spans(self.steps).values():
+        # From the last on: a sentence that is gathered may have fewer steps.
+        for first, last in reversed(spans(self.steps).values()):
             self.steps[first : last + 1] = gathered(self.steps[first : last + 1])
         self.spans = spans(self.steps)
         self.missing = [i for i in range(len(sentences)) if not self.match(i).is_said]

@@ -82,12 +82,12 @@ class LongRecording:
             cuts.append(self.cut(cuts[-1], longest, 0.5))
         return list(zip(cuts, [*cuts[1:], end], strict=True))
 
-    def quietest(self, start: float, end: float) -> float:
-        """Returns the quietest point between two times, or around them if it is much quieter there,
-        of what was listened to."""
-        start, end = min(start, end), max(start, end)
-        first = frame(start - REACH - MIDDLE_OF_WINDOW)
-        levels = self.levels[first : frame(end + REACH - MIDDLE_OF_WINDOW) + 1]
+    def quietest(self, start: float, end: float, reach: float = REACH) -> float:
+        """Returns the quietest point between two times, or up to `reach` seconds around them if it
+        is much quieter there, of what was listened to."""
+        start, end = sorted(min(each, self.seconds) for each in (start, end))
+        first = frame(start - reach - MIDDLE_OF_WINDOW)
+        levels = self.levels[first : frame(end + reach - MIDDLE_OF_WINDOW) + 1]
         width = min(len(levels), frame(PAUSE))
         quiet = F.avg_pool1d(levels[None], width, 1)[0]
         times = (first + (width - 1) / 2 + torch.arange(len(quiet))) / FRAMES_PER_SECOND

@@ -157,25 +157,26 @@ def named(line: str) -> tuple[str | None, str]:
 def read_ctm(path: Path, recording: str) -> Iterator[Sentence]:
     """Yields the words of a CTM, recording, channel, start, duration and word in each line, joined
     to sentences."""
-    found: dict[str, list[Sentence]] = {}
+    found: dict[str, dict[str, list[Sentence]]] = {}  # the words by recording and channel
     for number, line in enumerate(content(path).splitlines(), 1):
         parts = line.split()
         if not parts or line.startswith(";;"):
             continue
         try:
-            name, _, start, duration, word = parts[:5]
+            name, channel, start, duration, word = parts[:5]
             begin = float(start)
             entry = Sentence(word, None, begin, begin + float(duration))
         except ValueError:
             raise DataError(
                 f"{path}:{number}: is not recording, channel, start, duration and word"
             ) from None
-        found.setdefault(name, []).append(entry)
+        found.setdefault(name, {}).setdefault(channel, []).append(entry)
     if len(found) > 1 and recording not in found:
         raise DataError(f"{path}: holds {len(found)} recordings, but not {recording}")
-    for name, words in found.items():
+    for name, channels in found.items():
         if name == recording or len(found) == 1:
-            yield from joined(words)
+            for words in channels.values():
+                yield from joined(words)
 
 
 def read_textgrid(path: Path, _: str) -> Iterator[Sentence]:

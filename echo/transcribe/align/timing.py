@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def fit_clock(places: Sequence[tuple[float, float]]) -> Clock | None:
     with np.errstate(divide="ignore", invalid="ignore"):
         rates = np.where(abs(spans) > 60, (real[:, None] - real) / spans, 1.0).ravel()
     rates = np.append(rates[(rates >= RATES[0]) & (rates <= RATES[1])], 1.0)
-    shifts = np.concatenate([np.median(real - rates[:, None] * told, axis=1)])
+    shifts = np.median(real - rates[:, None] * told, axis=1)
     off = abs(shifts[:, None] + rates[:, None] * told - real)
     near = off[(off <= NEAR).sum(1).argmax()] <= NEAR
     if near.sum() < max(FEWEST, len(told) / 2):
@@ -88,6 +88,7 @@ def windows(
     in none of them is listened to as well."""
     start, first = 0.0, 0
     starts, ends = ([sentence.times()[side] for sentence in sentences] for side in (0, 1))
+    ends = [*accumulate(ends, max)]  # sentences of several speakers overlap
     starts.append(np.inf)
     while first < len(sentences):
         begin = max(start, min(starts[first] - NEAR, recording.seconds))

@@ -4,12 +4,13 @@ import random
 
 import pytest
 import soundfile
+import torch
 
 from echo.model.geometry import SAMPLE_RATE
 from echo.transcribe.align.recording import HELD
 from echo.transcribe.align.texts import Sentence
 from tests.transcribe.align import tones
-from tests.transcribe.align.tones import PAUSE, aligner, sentence, speak
+from tests.transcribe.align.tones import PAUSE, aligner, heard, sentence, speak
 
 
 def recorded(folder, texts):
@@ -116,10 +117,59 @@ def test_rows_are_joined_and_long_sentences_cut(tmp_path):
     one = [Sentence(" ".join(texts[:6])), *map(Sentence, texts[6:])]  # of 28 s, and others of 4
     found = aligner(max_seconds=10).align(path, one)
     assert " ".join(row.text for row in found.rows) == " ".join(texts)
-    assert all(row.end - row.start <= 10 + 2 * PAUSE for row in found.rows)
+    assert all(row.end - row.start <= 10 + 1e-6 for row in found.rows)
     assert len(found.rows) < len(found.kept) + 1 <= 13
     for row, following in zip(found.rows, found.rows[1:], strict=False):
         assert row.end <= following.start
     speakers = [Sentence(text, str(i % 2)) for i, text in enumerate(texts)]
     found = aligner(max_seconds=30).align(path, speakers)
     assert [row.text for row in found.rows] == texts  # who speaks changes with each
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_short_sentence_is_in_its_row(tmp_path, is_first):
+    """Though there is a pause on one side of it alone."""
+    texts = [sentence(i) for i in range(3)]
+    path, _ = recorded(
+        tmp_path, [texts[0], f"ba {texts[1]}" if is_first else f"{texts[1]} ba", texts[2]]
+    )
+    short = Sentence("ba", "Bob")
+    told = [Sentence(text, "Ann") for text in texts]
+    told.insert(1 if is_first else 2, short)
+    rows = aligner().align(path, told).rows
+    samples = torch.from_numpy(soundfile.read(path)[0]).float()
+    for row in rows:
+        part = samples[round(row.start * SAMPLE_RATE) : round(row.end * SAMPLE_RATE)]
+        assert " ".join(word for word, *_ in heard(part)) == row.text
+    assert "ba" in [row.text for row in rows]
+
+
+def test_a_text_that_goes_on_after_its_recording_is_missing_there(tmp_path):
+    texts = [sentence(i) for i in range(40)]
+    path, times = recorded(tmp_path, texts[:20])
+    starts = [*times, *((times[-1][1] + 2 * i, times[-1][1] + 2 * i + 1) for i in range(1, 21))]
+    told = [Sentence(text, None, *at) for text, at in zip(texts, starts, strict=True)]
+    found = aligner().align(path, told)
+    assert [each.text for each in found.kept] == texts[:20]
+    assert {*found.missing} | {each.part.sentence for each in found.rejected} == {*range(20, 40)}
+
+
+def test_what_scores_badly_once_its_neighbour_is_gone_is_rejected_too(tmp_path, monkeypatch):
+    texts = [sentence(i) for i in range(6)]
+    path, _ = recorded(tmp_path, texts)
+    own = aligner()
+    timed = own.time
+
+    def worse(recording, piece, items):
+        """Hears nothing the second time."""
+        monkeypatch.setattr(
+            own, "time", lambda *again: [t._replace(logprob=-9.0) for t in timed(*again)]
+        )
+        return timed(recording, piece, items)
+
+    monkeypatch.setattr(own, "time", worse)
+    written = [*texts[:3], sentence(900), *texts[4:]]
+    found = own.align(path, [Sentence(text) for text in written])
+    assert found.kept == found.rows == []
+    assert sorted(each.text for each in found.rejected) == sorted(written)
+    assert all(each.reasons for each in found.rejected)

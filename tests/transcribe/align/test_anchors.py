@@ -1,5 +1,6 @@
 """Texts are matched with what is heard word by word, whatever either of them lacks."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +110,24 @@ def test_every_word_that_is_not_missing_is_aligned_once_in_order(sentences, piec
     heard = [word for text in pieces for word in text.split()]
     beside = iter(heard)
     assert all(item.text in beside for piece in found.items() for item in piece if not item.place)
+
+
+def test_a_sentence_that_is_gathered_moves_no_other():
+    """Of long texts in which words are not heard, and others are heard that no text has."""
+    rng = random.Random(0)
+    for _ in range(30):
+        sentences = [[f"w{rng.randrange(40)}" for _ in range(9)] for _ in range(30)]
+        heard = []
+        for sentence in sentences:
+            for word in sentence:
+                heard += [word] if rng.random() > 0.06 else []
+                heard += [f"x{i}" for i in range(5)] if rng.random() < 0.03 else []
+        found = matching([" ".join(words) for words in sentences], [" ".join(heard)], BASIC)
+        for number, (first, last) in found.spans.items():
+            own = [step.text for step in found.steps[first : last + 1] if step.text]
+            assert own == [(number, word) for word in range(9)]
+        left = [step.heard for step in found.steps if step.heard]
+        assert left == [(0, word) for word in range(len(heard))]
 
 
 @pytest.mark.parametrize(("language", "text"), [("zh", "你好 OK 吗。"), ("de", "Das ist so.")])

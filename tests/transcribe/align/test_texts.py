@@ -130,6 +130,14 @@ def test_words_with_times_are_joined_to_sentences(tmp_path):
     assert [(s.text, s.start, s.end, s.speaker) for s in found] == [(*e, None) for e in expected]
 
 
+def test_channels_of_a_ctm_are_speakers(tmp_path):
+    """Whether its lines are in the order of channels, or of time."""
+    lines = ["talk A 0.0 1.0 hello", "talk A 4.0 1.0 again", "talk B 0.5 1.0 hi"]
+    for order in (lines, sorted(lines, key=lambda line: float(line.split()[2]))):
+        found = read(tmp_path, "a.ctm", "\n".join(order))
+        assert [(s.text, s.start) for s in found] == [("hello", 0.0), ("hi", 0.5), ("again", 4.0)]
+
+
 def test_tiers_of_a_textgrid_are_speakers(tmp_path):
     grid = textgrid(("Ann", [(0, 2, "hello you")]), ("Bob", [(1, 3, "hi"), (3, 4, "")]))
     assert read(tmp_path, "a.TextGrid", grid) == [
