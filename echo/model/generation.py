@@ -28,6 +28,7 @@ from echo.model.fallback import Decoded, StopRunaway, most_tokens, read_row
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
 from echo.model.language import known_languages
 from echo.model.timestamps import TimestampRules, added_tokens, moved
+from echo.support.errors import ConfigError
 
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 # The parts of a segment's output that `generate` still needs when it goes on to the next segment.
@@ -45,6 +46,24 @@ SINGLE_TOKENS = (
 # What a generation config says of its model. All else says how to decode, or has no effect.
 OF_THE_MODEL = (*SINGLE_TOKENS, *SUPPRESSED, "max_initial_timestamp_index", "alignment_heads")
 OF_ITS_LANGUAGES = ("is_multilingual", "lang_to_id", "task_to_id", "language", "task")
+
+
+def alignment_heads(model: "EchoGeneration", refused: str) -> list[list[int]]:
+    """Returns the layer and number of each head of cross-attention that follows the audio.
+    ConfigError, which begins with `refused`, if the generation config names none that exist."""
+    heads = getattr(model.generation_config, "alignment_heads", None)
+    if not heads:
+        raise ConfigError(
+            f"{refused}: it has no CTC head, and its generation config names no alignment_heads"
+        )
+    layers, most = model.config.decoder_layers, model.config.decoder_attention_heads
+    for layer, head in heads:
+        if not (0 <= layer < layers and 0 <= head < most):
+            raise ConfigError(
+                f"{refused}: the head {head} of layer {layer} in its alignment_heads is none of "
+                f"its {layers} decoder layers with {most} heads"
+            )
+    return heads
 
 
 class Heard(NamedTuple):

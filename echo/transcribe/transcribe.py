@@ -31,6 +31,7 @@ from echo.data.utterance import Utterance
 from echo.data.vad import Vad, find_voice
 from echo.data.voice import split_at_quiet, trim
 from echo.evaluate.decoding import decode_with_confidence
+from echo.model.generation import alignment_heads
 from echo.model.geometry import FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, Limits, feature_frames
 from echo.model.language import (
     known_languages,
@@ -212,23 +213,13 @@ class Transcriber:
 
     def check_words(self) -> None:
         """Raises ConfigError where the model cannot time words: it has neither a CTC head nor
-        heads of cross-attention that follow the audio."""
-        config = self.loaded.model.config
-        if config.ctc:
+        timestamps and heads of cross-attention that follow the audio."""
+        if self.loaded.model.config.ctc:
             return
-        heads = getattr(self.loaded.model.generation_config, "alignment_heads", None)
-        if not (self.has_timestamps and heads):
-            raise ConfigError(
-                "the model cannot time words: it has no CTC head, and its generation config names "
-                "no alignment_heads"
-            )
-        layers, most = config.decoder_layers, config.decoder_attention_heads
-        for layer, head in heads:
-            if not (0 <= layer < layers and 0 <= head < most):
-                raise ConfigError(
-                    f"the model cannot time words: the head {head} of layer {layer} in its "
-                    f"alignment_heads is none of its {layers} decoder layers with {most} heads"
-                )
+        refused = "the model cannot time words"
+        alignment_heads(self.loaded.model, refused)
+        if not self.has_timestamps:
+            raise ConfigError(f"{refused}: it has no CTC head, and produces no timestamps")
 
     def prompt_ids(self) -> list[int]:
         """The prompt and hotwords before every window, up to half of what the decoder takes."""

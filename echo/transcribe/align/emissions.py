@@ -18,10 +18,10 @@ from echo.data.features import log_mel
 from echo.data.tokenizer import text_ids
 from echo.evaluate.ctc_alignment import SPACE, best_path
 from echo.evaluate.normaliser import Normaliser
+from echo.model.generation import alignment_heads
 from echo.model.geometry import ENCODER_FRAME_SECONDS, Limits, encoder_frames, feature_frames
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoForConditionalGeneration, EncoderOutput
-from echo.support.errors import ConfigError
 
 MEDIAN_WIDTH = 7  # encoder frames, as in Whisper's own word times
 # Scores on the scale of attention: of hearing no word in a pause, or while there is a voice, and of
@@ -63,12 +63,7 @@ def find_emissions(
     which begins with `source`, if it is nothing."""
     if loaded.model.config.ctc:
         return CTC(loaded, normaliser)
-    heads = getattr(loaded.model.generation_config, "alignment_heads", None)
-    if not heads:
-        raise ConfigError(
-            f"{source}: cannot align texts: it has no CTC head, and its generation config names no "
-            "alignment_heads"
-        )
+    heads = alignment_heads(loaded.model, f"{source}: cannot align texts")
     return CrossAttention(loaded, normaliser, heads, voiced)
 
 

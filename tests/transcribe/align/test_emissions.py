@@ -76,8 +76,17 @@ def test_ctc_words_are_where_their_letters_are(monkeypatch):
     assert align(["abc"] * 9) is None
 
 
-def test_a_model_that_cannot_align_is_refused():
-    config = SimpleNamespace(ctc=False)
-    model = SimpleNamespace(config=config, generation_config=SimpleNamespace())
-    with pytest.raises(ConfigError, match="runs/a: cannot align texts: it has no CTC head, and"):
+@pytest.mark.parametrize(
+    ("heads", "why"),
+    [
+        (None, "it has no CTC head, and its generation config names no alignment_heads"),
+        ([[1, 0], [10, 0]], "the head 0 of layer 10 in its alignment_heads is none of its 2 dec"),
+        ([[1, 6]], "the head 6 of layer 1"),
+    ],
+)
+def test_a_model_that_cannot_align_is_refused(heads, why):
+    config = SimpleNamespace(ctc=False, decoder_layers=2, decoder_attention_heads=6)
+    generation = SimpleNamespace(alignment_heads=heads)
+    model = SimpleNamespace(config=config, generation_config=generation)
+    with pytest.raises(ConfigError, match=f"runs/a: cannot align texts: {why}"):
         find_emissions(SimpleNamespace(model=model), None, voiced, "runs/a")
