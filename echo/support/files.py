@@ -87,7 +87,7 @@ def writable_folder(folder: Path) -> None:
         raise EchoError(f"{folder}: is a file, but must be a folder; choose another name")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder, prefix="."):
             pass
 
 

@@ -65,7 +65,9 @@ class Columns:
 def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:
     audio = pick("audio", (columns.audio,) if columns.audio else AUDIO, found)
     text = next((name for name in TEXT if name in found), None)
-    if columns.text or (columns.needs_text and text is None):
+    if columns.text and not columns.needs_text:
+        text = columns.text if columns.text in found else None
+    elif columns.text or (columns.needs_text and text is None):
         text = pick("text", (columns.text,) if columns.text else TEXT, found)
     speaker = next((name for name in SPEAKER if name in found), None)
     keys = Keys(

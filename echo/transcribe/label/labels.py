@@ -80,7 +80,8 @@ class Labeller:
         recordings = [each.audio for each in labelled]
         heard = dict(transcribe_files(self.second, recordings, self.settings))
         labels = [each.record["label"] for each in labelled]
-        normalise = normaliser(written_language(self.loaded.model), self.loaded.tokenizer, labels)
+        language = written_language(self.loaded.model, self.settings.language, self.settings.task)
+        normalise = normaliser(language, self.loaded.tokenizer, labels)
         for i, label in enumerate(labels):
             other = heard[i]
             said = "" if isinstance(other, DataError) else other.text
@@ -115,7 +116,8 @@ def confidence(segments: Sequence[Segment]) -> float:
 
 def with_label(entry: Entry, label: dict[str, Any]) -> dict[str, Any]:
     """Returns a row with its label, which is its text too if it has none."""
-    text = entry.row.columns.among(entry.row.record).text or "text"
+    columns = entry.row.columns
+    text = columns.among(entry.row.record).text or columns.text or "text"
     said = entry.record[text] if entry.row.has_text else label["label"]
     return {**entry.record, text: said, **label}
 

@@ -19,7 +19,7 @@ from echo.data.sources.member import Member
 from echo.data.sources.row import Row
 from echo.data.utterance import Utterance
 from echo.support.errors import DataError, EchoError
-from echo.support.files import UNFINISHED, flush, read_object, whole_file, writable_folder
+from echo.support.files import flush, read_object, whole_file, writable_folder
 
 MANIFEST = "manifest.jsonl"  # all labels, once every shard has its own
 LABELS, SEAL = "labels-{:05d}.jsonl", "labels-{:05d}.seal.json"
@@ -51,7 +51,8 @@ def check_labels_folder(folder: Path, made_with: Mapping[str, Any]) -> None:
     """Makes a folder for labels. Raises EchoError if it holds something else, or labels that were
     made with other models or settings."""
     writable_folder(folder)
-    found = [path for path in sorted(folder.iterdir()) if not path.name.endswith(UNFINISHED)]
+    # Hidden files are being written, or are another process's test whether it can write here.
+    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     own = [path for path in found if OWN.fullmatch(path.name)]
     if found and not own:
         raise EchoError(f"{folder}: holds something else ({found[0].name}); choose another folder")
