@@ -21,7 +21,7 @@ from echo.config import load_run_config
 from echo.model.config import EchoConfig
 from echo.model.language import language_of_text
 from echo.support.errors import ConfigError, DataError, EchoError
-from echo.support.files import new_folder, whole_folder
+from echo.support.files import new_folder, replace_text, whole_folder
 
 # What decides how weights are used, besides their names and shapes and the attention.
 ALIKE = (
@@ -156,7 +156,7 @@ def write_mean(
     card = card or merged_card(out.resolve().name, sources, shares, chosen.language, note)
     with whole_folder(out) as folder:
         chosen.checkpoint.write_model(folder, config, tensors)
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        replace_text(folder / CARD_FILE, card)
 
 
 def average_run(run: Path, best: int, out: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from echo.checkpoints.checksums import damage, seal
 from echo.data.batching import Position
 from echo.model.geometry import ENCODER_STRIDE, FRAMES_PER_SECOND
 from echo.support.errors import EchoError, reason
-from echo.support.files import flush, read_object, whole_folder
+from echo.support.files import flush, read_object, replace_text, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class CheckpointFolder:
             if save_adapter is not None:
                 save_adapter(folder / ADAPTER_FOLDER)
             if card is not None:
-                (folder / CARD_FILE).write_text(card, encoding="utf-8")
+                replace_text(folder / CARD_FILE, card)
             seal(folder)
             if target.exists():  # the run was resumed at this step or before it
                 target.rename(self.folder / f".{target.name}{REPLACED}")

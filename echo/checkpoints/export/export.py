@@ -9,7 +9,7 @@ from echo.checkpoints.export.card import MeasuredWer, export_card, training_wer
 from echo.checkpoints.export.target import Source
 from echo.checkpoints.export.targets import find_target
 from echo.checkpoints.load import open_checkpoint
-from echo.support.files import new_folder, whole_folder
+from echo.support.files import new_folder, replace_text, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,4 +47,4 @@ def export(
     card = export_card(model, found, command, measured(model.checkpoint.folder), note)
     with whole_folder(out) as new:
         write(new)
-        (new / CARD_FILE).write_text(card, encoding="utf-8")
+        replace_text(new / CARD_FILE, card)

@@ -12,7 +12,7 @@ from echo.checkpoints.export.target import Source, Target, Write
 from echo.checkpoints.layers import upper_heads
 from echo.checkpoints.run import feature_extractor
 from echo.checkpoints.stored import Checkpoint
-from echo.support.files import read_object
+from echo.support.files import read_object, replace_text
 
 
 def write_whisper(
@@ -74,7 +74,7 @@ def write_alignment_heads(config: WhisperConfig, folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    replace_text(path, text + "\n")
 
 
 def prepare(source: Source, precision: str | None) -> Write:

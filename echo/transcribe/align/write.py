@@ -11,7 +11,7 @@ from echo.data.prepare.count import Count
 from echo.data.prepare.filter.filter import KEPT, REJECTED, line
 from echo.data.prepare.rows import open_manifest, path_from
 from echo.support.errors import DataError
-from echo.support.files import new_folder, whole_folder
+from echo.support.files import new_folder, replace_text, whole_folder
 from echo.support.progress import progress_bar
 from echo.support.provenance import provenance
 from echo.transcribe.align.align import Aligner
@@ -90,7 +90,7 @@ def align_pairs(
             raise DataError(f"none of {len(pairs)} recordings can be aligned; the first: {first}")
         record = {"settings": asdict(aligner.settings), "counts": asdict(counts)}
         content = json.dumps({**record, **provenance()}, indent=2, ensure_ascii=False)
-        (folder / RECORD).write_text(content + "\n", encoding="utf-8")
+        replace_text(folder / RECORD, content + "\n")
     return counts
 
 

@@ -153,3 +153,11 @@ def test_a_recording_is_aligned_from_the_command_line(monkeypatch, capsys, share
     assert row["text"] == "Every measure pursued by the Commons."
     assert row["duration"] <= 3
     assert row["score"] > -2
+
+
+def test_a_command_may_name_files_that_are_not_utf8(folders, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["echo-asr", "data", "align", "caf\udce9.wav"])
+    pairs, _ = find_pairs(folders / "audio" / "a.wav", folders / "texts" / "a.txt")
+    align_pairs(pairs, [], aligner(), folders / "out")
+    record = json.loads((folders / "out" / "align.json").read_text())
+    assert ".wav" in record["command"]
