@@ -5,7 +5,7 @@ names the key.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ from echo.support.settings import (
     resolved,
     to_dict,
 )
-from echo.support.yaml import read_yaml
+from echo.support.yaml import flatten, read_yaml
 
 # Far above what any machine trains, and below what overflows.
 Layers = Annotated[int, Range(1, 1000)]
@@ -521,19 +521,8 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def unchangeable(before: RunConfig, after: RunConfig) -> str | None:
     """The first setting that differs and cannot change when a run is resumed; None if none does."""
-    differing = changed(to_dict(before), to_dict(after))
-    return next((key for key in differing if key not in CHANGEABLE), None)
-
-
-def changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of settings in which two configs differ."""
-    for name, value in after.items():
-        other = before[name]
-        if (
-            isinstance(value, Mapping)
-            and isinstance(other, Mapping)
-            and value.keys() == other.keys()
-        ):
-            yield from changed(other, value, f"{prefix}{name}.")
-        elif value != other:
-            yield f"{prefix}{name}"
+    old, new = flatten(to_dict(before)), flatten(to_dict(after))
+    for key in old | new:
+        if key not in CHANGEABLE and (key in old, old.get(key)) != (key in new, new.get(key)):
+            return key
+    return None

@@ -11,7 +11,7 @@ from torch import nn
 from echo.attention.base import Branches, SpanPredictor
 from echo.attention.cache import LayerCache
 from echo.attention.global_branch import merge_heads, split_heads
-from echo.attention.local import dense_band
+from echo.attention.local import dense_band, depthwise
 from echo.attention.settings import FocusedSettings
 from echo.attention.summed import SummedAttention
 from echo.attention.windows import AdaptiveWindow, Window
@@ -134,11 +134,3 @@ class ConvolutionAttention(SummedAttention):
 
     def temperature(self, span: torch.Tensor) -> torch.Tensor:
         return torch.ones_like(span)
-
-
-def depthwise(x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """Convolves each channel of (B, D, T) with its own of (D, 1, n): (B, D, T - n + 1)."""
-    if x.dtype == torch.float16 and x.device.type == "cpu":
-        # oneDNN's own kernels for it never end on processors with AVX512-FP16.
-        return depthwise(x.float(), kernels.float()).to(x.dtype)
-    return F.conv1d(x, kernels, groups=len(kernels))

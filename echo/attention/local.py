@@ -118,9 +118,17 @@ def distance_attention(value: torch.Tensor, window: Window) -> torch.Tensor:
         keys = keys * window.valid[:, None, :, None].to(keys.dtype)
     channels = keys.transpose(2, 3).reshape(1, -1, T)
     kernels = kernel[:, :, None].expand(-1, -1, d + 1, -1).reshape(-1, 1, len(distances))
-    found = F.conv1d(F.pad(channels, (rule.left, rule.right)), kernels, groups=len(kernels))
+    found = depthwise(F.pad(channels, (rule.left, rule.right)), kernels)
     sums = found.view(B, H, d + 1, T).transpose(2, 3)
     return sums[..., :d] / sums[..., d:].clamp(min=torch.finfo(value.dtype).tiny)
+
+
+def depthwise(x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """Convolves each channel of (B, D, T) with its own of (D, 1, n): (B, D, T - n + 1)."""
+    if x.dtype == torch.float16 and x.device.type == "cpu":
+        # oneDNN's own kernels for it never end on processors with AVX512-FP16.
+        return depthwise(x.float(), kernels.float()).to(x.dtype)
+    return F.conv1d(x, kernels, groups=len(kernels))
 
 
 def local_band(queries: int, key: torch.Tensor, value: torch.Tensor, window: Window) -> Band:

@@ -84,33 +84,19 @@ def add_noise(speech: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Te
 
 @dataclass(frozen=True)
 class NoisyAudio(Audio):
-    """A recording with noise at an SNR in dB. Which noise depends on the seed alone."""
+    """A recording with noise at an SNR in dB, or None: the noise alone, as it was recorded. Which
+    noise depends on the seed alone."""
 
     audio: Audio
     noises: AudioFolder
-    snr: float
+    snr: float | None
     seed: str
 
     def __str__(self) -> str:
-        return str(self.audio)
+        return str(self.audio) if self.snr is not None else f"noise for {self.audio}"
 
     def read(self) -> tuple[torch.Tensor, int]:
         speech = self.audio.load()
         noise = self.noises.stretch(len(speech), random.Random(self.seed))
-        return add_noise(speech, noise, self.snr)[None], SAMPLE_RATE
-
-
-@dataclass(frozen=True)
-class NoiseAlone(Audio):
-    """The noise that a `NoisyAudio` of this seed has, as it was recorded, without the speech."""
-
-    audio: Audio
-    noises: AudioFolder
-    seed: str
-
-    def __str__(self) -> str:
-        return f"noise for {self.audio}"
-
-    def read(self) -> tuple[torch.Tensor, int]:
-        samples = len(self.audio.load())
-        return self.noises.stretch(samples, random.Random(self.seed))[None], SAMPLE_RATE
+        heard = noise if self.snr is None else add_noise(speech, noise, self.snr)
+        return heard[None], SAMPLE_RATE

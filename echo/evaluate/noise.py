@@ -8,7 +8,7 @@ from typing import Any
 
 from echo.checkpoints.load import LoadedModel, to_device
 from echo.config import DecodeSettings, OnError
-from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
+from echo.data.noise import AudioFolder, NoisyAudio
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.evaluation import GREEDY, Evaluation, score
@@ -91,17 +91,12 @@ def measure_noise(
         return score(transcripts, normalise)
 
     curve = {snr: measured([noisy(u, noises, snr) for u in utterances]) for snr in snrs}
-    alone = measured([noise_alone(u, noises) for u in utterances])
+    alone = measured([noisy(u, noises, None) for u in utterances])
     by_letters = sorted({normalise.of(u).by_letters for u in utterances})
     return NoiseCurve(curve, alone, " and ".join(("words", "letters")[each] for each in by_letters))
 
 
-def noisy(utterance: Utterance, noises: AudioFolder, snr: float) -> Utterance:
+def noisy(utterance: Utterance, noises: AudioFolder, snr: float | None) -> Utterance:
+    """The utterance in noise at an SNR; at None the noise alone, in which nothing is said."""
     audio = NoisyAudio(utterance.audio, noises, snr, f"{SEED}-{utterance.id}")
-    return replace(utterance, audio=audio)
-
-
-def noise_alone(utterance: Utterance, noises: AudioFolder) -> Utterance:
-    """The utterance's noise, in which nothing is said."""
-    audio = NoiseAlone(utterance.audio, noises, f"{SEED}-{utterance.id}")
-    return replace(utterance, audio=audio, text="")
+    return replace(utterance, audio=audio, text="" if snr is None else utterance.text)

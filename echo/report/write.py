@@ -9,7 +9,7 @@ from echo.data.utterance import Utterance
 from echo.evaluate.result import Result
 from echo.evaluate.summary import sentences
 from echo.evaluate.verdict import verdict
-from echo.report.configs import as_yaml, differing
+from echo.report.configs import differing
 from echo.report.curves import attention_charts, training_charts
 from echo.report.groups import group_rates, overall_rates
 from echo.report.maps import UtteranceMaps, attention_maps
@@ -19,6 +19,7 @@ from echo.report.read import find_utterances, read_result
 from echo.report.rows import by_telling, table
 from echo.report.sound import Sound, embedded, link
 from echo.support.files import replace_text
+from echo.support.yaml import dump
 
 PAGE = "report.html"
 MAPPED = 2  # utterances whose attention is shown
@@ -77,5 +78,5 @@ def sections(
         "table": table(result, links) if heard else {},
         "sounds": sounds,
         "differing": differing(result.configs),
-        "configs": {model: as_yaml(config) for model, config in result.configs.items()},
+        "configs": {model: dump(config) for model, config in result.configs.items()},
     }

@@ -114,3 +114,13 @@ def save_yaml(content: Mapping[str, Any], path: Path) -> None:
 def dump(content: Mapping[str, Any]) -> str:
     """Returns a mapping in its own order as YAML."""
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    if not isinstance(config, Mapping) or not config:
+        return {prefix: config}
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from echo.attention.autograd import biased_attention
 from echo.attention.flex import local_attention_flex
-from echo.attention.local import block_band, dense_band, local_attention
+from echo.attention.local import block_band, dense_band, distance_attention, local_attention
 from echo.attention.windows import AdaptiveWindow, HardWindow, Window
 
 
@@ -133,6 +133,19 @@ def test_half_precision_does_not_overflow_on_long_input(dtype):
     out.float().sum().backward()
     for tensor in (out, query.grad, key.grad, value.grad, span.grad):
         assert torch.isfinite(tensor).all()
+
+
+def test_weights_by_distance_in_half_precision_are_those_in_double():
+    """On a CPU too, where such a convolution may never end."""
+    value = torch.randn(2, 3, 200, 8, dtype=torch.double)
+    rule = AdaptiveWindow(6, 2, False)
+    bias = torch.randn(3, rule.left + rule.right + 1, dtype=torch.double)
+    span = torch.full((2, 1, 1), 0.8, dtype=torch.double)
+    expected = distance_attention(value, Window(rule, span, relative_bias=bias))
+    window = Window(rule, span.half(), relative_bias=bias.half())
+    found = distance_attention(value.half(), window)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.01)
 
 
 def test_the_span_decides_how_far_a_query_looks():

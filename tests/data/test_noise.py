@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from echo.data.audio import AudioArray
-from echo.data.noise import AudioFolder, NoiseAlone, NoisyAudio
+from echo.data.noise import AudioFolder, NoisyAudio
 from echo.support.errors import ConfigError, DataError
 from tests.data.recordings import tone, write
 
@@ -43,7 +43,7 @@ def test_the_snr_over_the_whole_utterance_is_the_one_asked_for(folder, snr):
         noisy = NoisyAudio(AudioArray(speech, RATE, "x"), noises, snr, seed).load().numpy()
         assert decibels(speech, noisy - speech) == pytest.approx(snr, abs=0.1)
         # What is added is the noise that is heard alone, but for its level, to the end.
-        alone = NoiseAlone(AudioArray(speech, RATE, "x"), noises, seed).load().numpy()
+        alone = NoisyAudio(AudioArray(speech, RATE, "x"), noises, None, seed).load().numpy()
         assert np.corrcoef(alone, noisy - speech)[0, 1] > 0.999
         assert (noisy - speech)[-1600:].std() > 0
 

@@ -32,10 +32,11 @@ def test_the_commonest_mistakes_come_first():
     said = ["one two three", "two", "four", ""]
     heard = ["one too", "too", "four five", "five"]
     found = mistakes(iter(align(said, heard)))
-    assert found.confusions == [(Mistake("two", "too"), 2)]
-    assert found.deletions == [(Mistake("three", None), 1)]
-    assert found.insertions == [(Mistake(None, "five"), 2)]
-    assert found.totals == {SUBSTITUTION: 2, INSERTION: 2, DELETION: 1}
+    assert found == {
+        SUBSTITUTION: {Mistake("two", "too"): 2},
+        DELETION: {Mistake("three", None): 1},
+        INSERTION: {Mistake(None, "five"): 2},
+    }
 
 
 @pytest.mark.parametrize(

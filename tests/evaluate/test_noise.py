@@ -10,7 +10,7 @@ from echo.data.audio import AudioArray
 from echo.data.noise import AudioFolder
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
-from echo.evaluate.noise import measure_noise, noise_alone, noisy
+from echo.evaluate.noise import measure_noise, noisy
 from tests.data.recordings import tone, write, write_manifest
 from tests.test_cli import run
 from tests.transcribe.test_transcribe import untrained
@@ -44,7 +44,7 @@ def test_each_snr_is_measured_and_what_is_written_in_noise_alone(folder, utteran
         alone = evaluate_model(loaded, [noisy(u, noises, snr) for u in utterances])
         assert evaluation.hypotheses == alone.hypotheses
         assert evaluation.wer == alone.wer
-    written = evaluate_model(loaded, [noise_alone(u, noises) for u in utterances]).hypotheses
+    written = evaluate_model(loaded, [noisy(u, noises, None) for u in utterances]).hypotheses
     minutes = (0.5 + 0.75 + 1.0 + 1.25) / 60
     assert found.words_per_minute == pytest.approx(
         sum(len(text.split()) for text in written) / minutes
@@ -84,8 +84,8 @@ def test_the_noise_depends_on_the_utterance_alone(folder, utterances):
     )
     assert (first == again).all()
     np.testing.assert_allclose(loud.numpy(), first.numpy() * 10**0.5, rtol=1e-3, atol=1e-6)
-    other = noise_alone(utterances[2], noises).audio.load()[: len(clean)]
-    assert not np.allclose(other, noise_alone(utterances[1], noises).audio.load())
+    other = noisy(utterances[2], noises, None).audio.load()[: len(clean)]
+    assert not np.allclose(other, noisy(utterances[1], noises, None).audio.load())
 
 
 def test_the_command_writes_the_curve(monkeypatch, capsys, tmp_path, folder):

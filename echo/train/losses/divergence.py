@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from echo.data.batch import IGNORED, Batch
-from echo.model.model import EchoForConditionalGeneration
+from echo.model.model import EchoForConditionalGeneration, EncoderOutput
 from echo.train.losses.base import Setup, TokenLoss
 from echo.train.losses.chunks import TokenSum
 
@@ -16,6 +16,8 @@ class Divergence(TokenLoss):
     At a temperature, both are of logits divided by it, and the divergence is multiplied by its
     square, so that the size of the gradients stays the same (Hinton et al. 2015, arXiv 1503.02531).
     """
+
+    shares_encoder = False  # whether the trained model's encoder hears for the frozen one
 
     def __init__(
         self, setup: Setup, model: EchoForConditionalGeneration, temperature: float = 1.0
@@ -30,8 +32,16 @@ class Divergence(TokenLoss):
 
     def of_batch(self, batch: Batch, encoded: torch.Tensor | None) -> TokenSum:
         """Returns what sums up KL(frozen || trained)."""
+        outputs = EncoderOutput(last_hidden_state=encoded) if self.shares_encoder else None
         with torch.no_grad(), self.accelerator.autocast():
-            hidden = self.hear(batch, encoded).flatten(0, 1)
+            heard = self.model.model(
+                batch.input_features,
+                attention_mask=batch.attention_mask,
+                decoder_input_ids=batch.decoder_input_ids,
+                encoder_outputs=outputs,
+                use_cache=False,
+            )
+        hidden = heard.last_hidden_state.flatten(0, 1)
 
         def summed(logits: torch.Tensor, labels: torch.Tensor, part: slice) -> torch.Tensor:
             with torch.no_grad(), self.accelerator.autocast():
@@ -45,12 +55,3 @@ class Divergence(TokenLoss):
             return self.temperature**2 * (divergence * (labels != IGNORED)).sum()
 
         return summed
-
-    def hear(self, batch: Batch, encoded: torch.Tensor | None) -> torch.Tensor:
-        """Returns the output of the frozen model's decoder (B, tokens, D)."""
-        return self.model.model(
-            batch.input_features,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            use_cache=False,
-        ).last_hidden_state

@@ -7,9 +7,8 @@ from torch.distributed.tensor import DTensor
 
 from echo.checkpoints.load import load_model
 from echo.config import RunConfig
-from echo.data.batch import Batch
 from echo.model.geometry import FRAMES_PER_SECOND, Limits
-from echo.model.model import EchoForConditionalGeneration, EncoderOutput
+from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
 from echo.support.errors import ConfigError
 from echo.train.losses.base import Setup
@@ -38,18 +37,6 @@ class TeacherLoss(Divergence):
     @classmethod
     def weight_in(cls, config: RunConfig) -> float:
         return config.loss.teacher.weight if config.loss.teacher else 0.0
-
-    def hear(self, batch: Batch, encoded: torch.Tensor | None) -> torch.Tensor:
-        outputs = None
-        if self.shares_encoder:
-            outputs = EncoderOutput(last_hidden_state=encoded)
-        return self.model.model(
-            batch.input_features,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            encoder_outputs=outputs,
-            use_cache=False,
-        ).last_hidden_state
 
 
 def load_teacher(source: str, setup: Setup) -> EchoForConditionalGeneration:
