@@ -27,12 +27,13 @@ from echo.support.progress import progress_bar
 from echo.support.signals import StopRequest
 from echo.train.batches import StepBatches, TrainingBatches
 from echo.train.lora import merged, save_adapter
+from echo.train.losses.divergence import Divergence
 from echo.train.measuring import Measuring
 from echo.train.outcomes import Outcomes
 from echo.train.prepare import new_accelerator, prepare
 from echo.train.recorder import SET_WER, Recorder, measured_wers, read_evaluations
 from echo.train.sharding import whole_model
-from echo.train.state import TrainState, random_state, restore_random_state
+from echo.train.state import TrainState, checksum, random_state, restore_random_state
 from echo.train.step import Done, Skipped, TrainStep
 from echo.train.summary import beginning, end_facts, evaluated
 from echo.train.watch import AttentionWatch, DataWatch
@@ -65,7 +66,14 @@ class Trainer:
         self.data_watch = DataWatch()
         prepare(model, config, self.accelerator, self.processes)
         self.state = TrainState(config, model, self.accelerator, self.processes)
+        if config.lora:
+            self.state.frozen["lora"] = checksum(
+                p for p in model.parameters() if not p.requires_grad
+            )
         self.step = TrainStep(self.state, tokenizer, start)
+        for loss in self.step.losses:
+            if isinstance(loss, Divergence):
+                self.state.frozen[f"loss.{loss.setting}"] = checksum(loss.model.parameters())
         self.reader = ExampleReader.of(model, tokenizer)
         self.source = TrainingBatches(
             config, corpus, self.reader, self.processes, self.accelerator.device

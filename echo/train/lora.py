@@ -49,7 +49,7 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
         if type(layer.get_base_layer()) not in ADAPTED:
             raise ConfigError(f"lora.targets: {name} cannot have an adapter; name other layers")
     for name, parameter in model.named_parameters():
-        if name in new:
+        if name.replace(".base_layer", "") in new:
             parameter.requires_grad_(True)
 
 

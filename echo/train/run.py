@@ -198,6 +198,7 @@ def trainer_at(
         config = described(config, model.config, tokenizer)
         start = None
         if config.lora or config.loss.anchor_kl:
+            set_seed(config.seed)  # new parameters are drawn as they were at the start
             begun = starting_point(config, corpus, model.config.ctc_vocabulary)
             start = copy.deepcopy(begun.model) if config.loss.anchor_kl else None
             if config.lora:  # whose checkpoints are merged; adapters belong to the first model

@@ -1,7 +1,8 @@
 """The state of a training run: all that it needs to resume exactly."""
 
 import random
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from statistics import fmean
@@ -17,6 +18,7 @@ from echo.checkpoints.run import Progress
 from echo.config import RunConfig
 from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes
+from echo.support.errors import EchoError
 from echo.support.provenance import versions
 from echo.support.settings import to_dict
 from echo.support.yaml import dump
@@ -78,6 +80,8 @@ class TrainState:
         self.accelerator = accelerator
         self.processes = processes
         self.progress = Progress()
+        # By what uses them, a checksum of weights that are not trained and in no checkpoint.
+        self.frozen: dict[str, int] = {}
         self.recent: list[dict[str, Any]] = []  # losses of the steps since the last logged line
         with processes.together():
             optimiser = build_optimiser(model, config.train)
@@ -162,8 +166,8 @@ class TrainState:
         Returns:
             `optimiser`, `schedule`, `random` (an entry for each process), `recent`, `progress`,
             `config` as YAML and `versions`; and `trained`, what is trained, where the checkpoint's
-            model has other weights (with `lora` and `ema_decay`); and with `ema_decay` `average`,
-            the averages of these weights.
+            model has other weights (with `lora` and `ema_decay`); with `ema_decay` `average`, the
+            averages of these weights; and `frozen`.
         """
         state = {
             "optimiser": whole(self.optimiser.state_dict()),
@@ -173,6 +177,7 @@ class TrainState:
             "progress": asdict(self.progress),
             "config": dump(to_dict(self.config)),
             "versions": versions(),
+            "frozen": self.frozen,
         }
         if self.config.lora or self.average:
             state["trained"] = trained_state(self.unwrapped)
@@ -193,6 +198,7 @@ class TrainState:
                 like.get("trained", {}).pop(name, None)
         shapes = state_shapes(self.optimiser.optimizer)
         check_saved(state, like, shapes, self.processes.rank)
+        self.check_frozen(state)
         self.optimiser.load_state_dict(spread_optimiser_state(state["optimiser"], self.optimiser))
         self.schedule.load_state_dict(state["schedule"])
         if "trained" in state:
@@ -205,6 +211,25 @@ class TrainState:
             restore_random_state(state["random"][self.processes.rank])
         else:
             self.processes.seed(self.config.seed, self.progress.step)
+
+    def check_frozen(self, state: dict[str, Any]) -> None:
+        """Raises EchoError where a model that the run uses, but does not train, has other weights
+        than when the checkpoint was written. Those of earlier versions do not say."""
+        before = state.get("frozen")
+        for user, checksum in self.frozen.items():
+            if isinstance(before, dict) and before.get(user, checksum) != checksum:
+                raise EchoError(
+                    f"the model for {user} has other weights than when the run began: a run or "
+                    "folder that the config names has changed since"
+                )
+
+
+def checksum(parameters: Iterable[nn.Parameter]) -> int:
+    found = 0
+    for parameter in parameters:
+        content = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(content, found)
+    return found
 
 
 @contextmanager

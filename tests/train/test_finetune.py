@@ -1,22 +1,26 @@
 """Going on from a checkpoint: what is frozen, what is new, adapters, timestamps, when to stop."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSpeechSeq2Seq
 
 from echo.checkpoints.load import load_model
 from echo.checkpoints.run import CheckpointFolder
+from echo.config import LoraSettings
 from echo.data.build import build_corpus
 from echo.data.examples import ExampleReader
 from echo.data.tokenizer import Segment, encode_transcript, join_segments, load_tokenizer
 from echo.model.geometry import SAMPLE_RATE, Limits
 from echo.model.whisper_names import new_parameters
-from echo.support.errors import ConfigError, DataError
+from echo.support.errors import ConfigError, DataError, EchoError
 from echo.train.build import build_tokenizer
-from echo.train.lora import adapted_layers
+from echo.train.lora import adapted_layers, add_adapters
 from echo.train.optimiser import build_optimiser, freeze
 from echo.train.recorder import read_metrics
 from echo.train.run import resume_run, start_run, started_trainer
@@ -127,6 +131,43 @@ def test_adapters_are_trained_merged_into_a_plain_folder_and_resumed(
         CheckpointFolder(tmp_path / "whole").path("last")
     )
     assert not any("lora" in name for name in loaded.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "user"),
+    [
+        ({"lora": {"rank": 4}}, "lora"),
+        ({"loss": {"anchor_kl": 0.5}}, r"loss\.anchor_kl"),
+        ({"loss": {"teacher": {"model": "START"}}}, r"loss\.teacher"),
+    ],
+    ids=["lora", "anchor", "teacher"],
+)
+def test_a_run_goes_on_beside_the_weights_that_it_began_with(
+    shared, start, tmp_path, monkeypatch, changes, user
+):
+    """Though the run that it began with, or learns from, has better ones by then."""
+    first = tmp_path / "first"
+    shutil.copytree(CheckpointFolder(start).path("last"), first)
+    text = json.dumps(changes).replace("START", str(first))
+    config = tiny(shared, init=str(first), **json.loads(text))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(StopError):
+            start_run(config, tmp_path / "run")
+    held = load_file(first / "model.safetensors")
+    held["model.decoder.layer_norm.bias"] += 1
+    save_file(held, first / "model.safetensors", metadata={"format": "pt"})
+    (first / "checksums.json").unlink()
+    with pytest.raises(EchoError, match=f"the model for {user} has other weights than when"):
+        resume_run(tmp_path / "run")
+
+
+def test_a_new_layer_is_trained_whole_beside_its_adapter(shared, start):
+    model = load_model(str(start), "last").model
+    add_adapters(model, LoraSettings(rank=2, targets=["ctc_head", "q_proj"]))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {"ctc_head.base_layer.weight", "ctc_head.base_layer.bias"} <= trained
+    assert not any("q_proj.base_layer" in name for name in trained)
 
 
 @pytest.mark.parametrize(
