@@ -1,5 +1,6 @@
 """From examples to a batch of tensors."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -12,6 +13,7 @@ from echo.data.examples import Example
 from echo.data.packing import WindowError, parts_of
 from echo.data.prompts import AS_SET, Told
 from echo.data.utterance import Utterance
+from echo.model.geometry import FRAMES_PER_SECOND
 from echo.support.errors import DataError
 
 IGNORED = -100  # the label without a loss
@@ -29,6 +31,8 @@ class Batch:
     seconds: Sequence[float] = ()  # of each utterance, as it was decoded
     # (B, tokens), those of a CTC head with a vocabulary of its own; None if it has the decoder's.
     ctc_labels: torch.Tensor | None = None
+    # (B, frames), 1 at the valid frames whose text is in the labels; None if it is for all.
+    told_mask: torch.Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -90,13 +94,17 @@ class Collator:
         heads = [
             torch.tensor(e.ctc_tokens, dtype=torch.long) for e in good if e.ctc_tokens is not None
         ]
+        mask = (torch.arange(frames) < lengths[:, None]).long()
+        told = torch.tensor([math.inf if e.begun is None else e.begun for e in good])
+        told_mask = mask * (torch.arange(frames) < FRAMES_PER_SECOND * told[:, None])
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,
-            attention_mask=(torch.arange(frames) < lengths[:, None]).long(),
+            attention_mask=mask,
             decoder_input_ids=pad_sequence([t[:-1] for t in tokens], True, self.pad_token_id),
             labels=pad_sequence(labels, True, IGNORED),
             skipped=skipped,
             seconds=[e.seconds for e in good],
             ctc_labels=pad_sequence(heads, True, IGNORED) if heads else None,
+            told_mask=told_mask if told.isfinite().any() else None,
         )

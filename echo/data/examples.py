@@ -47,6 +47,7 @@ class Example:
     prompt: list[int] = field(default_factory=list)  # read before the tokens, without a loss
     skipped: tuple[DataError, ...] = ()  # what was wrong with parts of a window left out
     ctc_tokens: list[int] | None = None  # of a CTC head with a vocabulary of its own
+    begun: float | None = None  # seconds, from where on an utterance is heard without its text
 
 
 @dataclass(eq=False)
@@ -158,7 +159,7 @@ class ExampleReader:
         room = min(self.limits.max_tokens // 2, self.limits.max_tokens - len(ids) + 1)
         prompt = prompt_ids(self.tokenizer, window.previous, room)
         head = self.ctc_tokens(heard)
-        return Example(heard, features, ids, seconds, prompt, tuple(problems), head)
+        return Example(heard, features, ids, seconds, prompt, tuple(problems), head, begun)
 
     def beginning(
         self, window: Window, length: int, speed: float

@@ -37,7 +37,7 @@ def losses(output, ctc_weight=0.3, labels=LABELS, mask=MASK):
     model = SimpleNamespace(config=EchoConfig())
     found = build_losses(Setup(config, model, TOKENIZER, Accelerator()))
     found[1].special_ids, found[1].blank = SPECIAL, BLANK
-    batch = SimpleNamespace(labels=labels, attention_mask=mask, ctc_labels=None)
+    batch = SimpleNamespace(labels=labels, attention_mask=mask, ctc_labels=None, told_mask=None)
     values = {loss.name: loss(output, batch) for loss in found}
     return values, sum(loss.weight * values[loss.name] for loss in found)
 

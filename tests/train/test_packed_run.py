@@ -11,6 +11,7 @@ from echo.checkpoints.run import CheckpointFolder, Progress
 from echo.config import RunConfig
 from echo.data.build import build_corpus
 from echo.data.packing import parts_of
+from echo.model.model import EchoOutput
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge
 from echo.train.find_batch import Probe
@@ -114,6 +115,36 @@ def test_the_largest_batch_is_looked_for_among_windows(whisper, recordings, tmp_
     probe = Probe(trainer)
     assert probe.longest == 6
     assert max(map(probe.padded_seconds, probe.costliest(6.0))) == pytest.approx(6, abs=0.1)
+
+
+def test_a_head_is_not_taught_that_what_is_broken_off_is_silence(whisper, recordings, tmp_path):
+    """Windows may end with the beginning of an utterance, of whose text the labels have nothing."""
+    changes = {"loss": {"ctc_weight": 0.5}, "data": {"augment": {"speed": [1.0]}}}
+    config = settings(whisper, recordings, **changes)
+    trainer = new_trainer(config, tmp_path, build_corpus(config.data, config.seed))
+    [head] = [loss for loss in trainer.step.losses if loss.name == "ctc_loss"]
+    begun = 0
+    for taken in islice(trainer.batches(), 40):
+        for batch in taken.own:
+            frames = batch.attention_mask.sum(1).tolist()
+            expected = [
+                round(100 * (sum(p.duration for p in u.parts) + sum(u.pauses)))
+                if getattr(u, "begun", None)
+                else own
+                for u, own in zip(batch.utterances, frames, strict=True)
+            ]
+            begun += expected != frames
+            if batch.told_mask is None:
+                assert expected == frames
+                continue
+            assert batch.told_mask.sum(1).tolist() == pytest.approx(expected, abs=1)
+            shape = len(frames), batch.attention_mask.shape[1] // 2, 20
+            logits = torch.randn(shape)
+            found = head(EchoOutput(ctc_logits=logits), batch)
+            for row, told in zip(logits, batch.told_mask.sum(1), strict=True):
+                row[told // 2 + 1 :] = 9.0
+            assert head(EchoOutput(ctc_logits=logits), batch) == found
+    assert begun
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,9 @@ class CTCLoss(Loss):
             return torch.zeros((), device=batch.labels.device)
         assert output.ctc_logits is not None
         labels = batch.labels if batch.ctc_labels is None else batch.ctc_labels
-        return ctc_loss(
-            output.ctc_logits, labels, batch.attention_mask, self.special_ids, self.blank
-        )
+        # An utterance of whose text a window has only the beginning would be taught as blanks.
+        mask = batch.attention_mask if batch.told_mask is None else batch.told_mask
+        return ctc_loss(output.ctc_logits, labels, mask, self.special_ids, self.blank)
 
 
 def ctc_loss(
