@@ -216,6 +216,8 @@ def upcycled(
     """Returns a model whose blocks are all plain with this attention instead, as `convert` would
     write it."""
     config = focused_config(plain_config(model.config), attention)
+    config.pad_to_seconds = model.config.pad_to_seconds
+    config.added_silence = model.config.added_silence
     weights = {
         name: StoredTensor(tuple(tensor.shape), partial(torch.clone, tensor), f"the weight {name}")
         for name, tensor in model.state_dict().items()

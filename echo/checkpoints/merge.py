@@ -143,6 +143,9 @@ def write_mean(
         note: Markdown for the card.
         card: another card than that of a merged model.
     """
+    # One without a share leaves nothing in the mean, neither its CTC head nor its precision.
+    used = [(each, share) for each, share in zip(parents, shares, strict=True) if share > 0]
+    parents, shares = [each for each, _ in used], [share for _, share in used]
     chosen = leader(parents, shares)
     tensors = mean_tensors(parents, shares)
     is_echo = any(isinstance(parent.checkpoint.config, EchoConfig) for parent in parents)

@@ -327,7 +327,8 @@ class EchoForConditionalGeneration(EchoPreTrainedModel, EchoGeneration):
             encoder_outputs,
         )
         if encoder_only:
-            encoded = self.model.encoder(input_features, attention_mask=attention_mask)
+            features = self.model._mask_input_features(input_features, attention_mask)
+            encoded = self.model.encoder(features, attention_mask=attention_mask)
             output = EchoOutput(
                 encoder_last_hidden_state=encoded.last_hidden_state,
                 encoder_hidden_states=encoded.hidden_states,

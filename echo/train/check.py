@@ -35,6 +35,11 @@ def check_run(config: RunConfig) -> None:
         model: EchoConfig | None = new_config(config)
     else:
         has = echo_config(read_config(model_folder(config.init)))
+        if config.decode.ctc_alone and config.ctc_weight == 0 and not has.ctc:
+            raise ConfigError(
+                f"decode.ctc_alone needs a CTC head, and {config.init} has none: set "
+                "loss.ctc_weight above 0"
+            )
         model = other_attention(config, has)
     if model is not None:
         try:
@@ -62,8 +67,12 @@ def check_contradictions(config: RunConfig) -> None:
             raise ConfigError(problem)
     if config.model.ctc and config.ctc_weight == 0:
         raise ConfigError("model.ctc has no effect, because loss.ctc_weight is 0: set it too")
+    if config.loss.label_smoothing and config.ctc_weight == 1:
+        raise ConfigError("loss.label_smoothing has no effect with loss.ctc_weight=1: leave it out")
     if config.init is not None:
         return
+    if config.decode.ctc_alone and config.ctc_weight == 0:
+        raise ConfigError("decode.ctc_alone needs a CTC head: set loss.ctc_weight above 0")
     if setting := setting_for_timestamps(config.data):
         raise ConfigError(
             f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "

@@ -138,11 +138,13 @@ def test_evaluations_tell_what_the_head_hears(headed, shared):
 def test_merging_keeps_the_head(start, headed, tmp_path):
     folders = [str(CheckpointFolder(run).path("last")) for run in (start, headed)]
     own = weights(headed)
-    for shares in ([0.5, 0.5], [1.0, 0.0]):
+    for shares in ([0.5, 0.5], [0.0, 1.0]):
         merge_models(folders, shares, out := tmp_path / str(shares[0]))
         merged = load_model(str(out)).model
         for name in ("weight", "bias"):
             torch.testing.assert_close(merged.ctc_head.get_parameter(name), own[f"ctc_head.{name}"])
+    merge_models(folders, [1.0, 0.0], tmp_path / "1.0")
+    assert not load_model(str(tmp_path / "1.0")).model.config.ctc  # it hears another encoder
     path = tmp_path / "0.5" / "config.json"
     other = copy.deepcopy(content := json.loads(path.read_text()))
     other["ctc_vocabulary"]["vocab"] = dict(

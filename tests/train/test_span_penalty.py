@@ -9,6 +9,7 @@ from echo.config import RunConfig
 from echo.data.batch import IGNORED
 from echo.model.config import EchoConfig
 from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import ConfigError
 from echo.support.settings import build
 from echo.train.losses.base import Setup
 from echo.train.losses.span_penalty import SpanPenalty
@@ -67,3 +68,9 @@ def test_layers_that_are_dropped_take_no_part(shared, tmp_path):
     events = [e for e in read_metrics(tmp_path) if e["kind"] == "train"]
     assert len(events) == 7
     assert all({"span_penalty", "alignment_loss"} <= event.keys() for event in events)
+
+
+def test_without_a_span_it_is_refused(shared, tmp_path):
+    plain = {"attention": {"encoder": "plain", "decoder": "plain"}}
+    with pytest.raises(ConfigError, match=r"loss\.span_penalty has no effect, because no block"):
+        started_trainer(tiny(shared, model=plain, loss={"span_penalty": 0.5}), tmp_path)

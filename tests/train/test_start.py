@@ -147,6 +147,11 @@ def test_settings_without_effect_are_refused(settings, changes, message):
         ({"init": None, "model": {"d_model": 30, "heads": 4}}, "model: .*divisible"),
         ({"init": None, "lora": {}}, "lora needs init"),
         ({"loss": {"alignment_weight": 1}}, "alignment_weight needs a trained CTC head"),
+        (
+            {"loss": {"ctc_weight": 1, "label_smoothing": 0.1}},
+            "loss.label_smoothing has no effect with loss.ctc_weight=1",
+        ),
+        ({"decode": {"ctc_alone": True}}, "decode.ctc_alone needs a CTC head"),
     ],
 )
 @pytest.mark.parametrize("init", [True, False])
@@ -159,6 +164,14 @@ def test_settings_are_checked_before_data_are_read_and_a_folder_is_written(
     with pytest.raises(ConfigError, match=message):
         start_run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_attention_of_its_own_leaves_the_padding_of_a_checkpoint(settings, tmp_path, whisper):
+    """By which it is measured before training."""
+    start_run(settings(data={"pad_to": "batch", "added_silence": 1.0}), tmp_path / "run")
+    init = str(CheckpointFolder(tmp_path / "run").path("last"))
+    begun = starting_point(settings(init=init, model={"attention": {"encoder": "adaptive"}}), None)
+    assert (begun.heard.pad_to_seconds, begun.heard.added_silence) == (0, 1)
 
 
 def test_a_run_may_hold_what_was_not_given(settings, tmp_path):

@@ -6,6 +6,7 @@ from echo.attention.base import FocusedAttention
 from echo.data.batch import IGNORED, Batch
 from echo.model.hooks import CallRecorder
 from echo.model.model import EchoOutput
+from echo.support.errors import ConfigError
 from echo.train.losses.base import Loss, Setup
 
 
@@ -25,6 +26,11 @@ class SpanPenalty(Loss):
             for name, block in setup.model.named_modules()
             if isinstance(block, FocusedAttention)
         }
+        if not self.blocks:
+            raise ConfigError(
+                "loss.span_penalty has no effect, because no block's attention is focused: leave "
+                "it out"
+            )
         self.calls = CallRecorder(self.blocks, lambda _block, _arguments, output: output[1])
 
     def __call__(self, output: EchoOutput, batch: Batch) -> torch.Tensor:
