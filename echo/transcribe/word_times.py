@@ -14,7 +14,8 @@ from echo.data.loading import evaluation_batches
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import encode, times_of
 from echo.model.geometry import FRAMES_PER_SECOND, SAMPLE_RATE, Limits
-from echo.transcribe.transcript import Segment, Transcript
+from echo.transcribe.subtitles import at, place_words
+from echo.transcribe.transcript import Segment, Transcript, Word
 
 MARGIN = 0.5  # seconds around segments, whose times are rough
 
@@ -28,8 +29,9 @@ def with_word_times(
         recordings: (samples,) each, at 16 kHz.
 
     Returns:
-        The transcripts with other times of their words; words that cannot be aligned, since too
-        many were heard in too short a time, keep theirs.
+        The transcripts with other times of their words. Where they cannot be aligned, since too
+        many were heard in too short a time or the head has no letter of them, words lie in
+        proportion to their characters.
     """
     most = Limits.of(loaded.model.config).max_frames / FRAMES_PER_SECOND
     found = [list(transcript.segments) for transcript in transcripts]
@@ -49,7 +51,10 @@ def with_word_times(
         all_times = times_of(loaded, batch, encode(loaded.model, batch), words)
         for (i, group, offset), times in zip(here, all_times, strict=True):
             left = iter(times or ())
-            for n in group if times else ():
+            for n in group:
+                if times is None:
+                    found[i][n] = spread(found[i][n])
+                    continue
                 words_there = zip(found[i][n].words or (), left, strict=False)
                 most = transcripts[i].duration  # within the last frame
                 timed = tuple(
@@ -61,6 +66,16 @@ def with_word_times(
         replace(transcript, segments=tuple(segments))
         for transcript, segments in zip(transcripts, found, strict=True)
     ]
+
+
+def spread(segment: Segment) -> Segment:
+    """Returns a segment whose words lie in proportion to their characters."""
+    whole = (0, len(segment.text)), Word(segment.start, segment.end, segment.text)
+    words = [
+        replace(word, start=at(whole, first), end=at(whole, last))
+        for (first, last), word in (place_words(segment) if segment.words else ())
+    ]
+    return replace(segment, words=tuple(words))
 
 
 def groups(segments: Sequence[Segment], most: float) -> Iterator[range]:

@@ -36,7 +36,7 @@ def recording(tmp_path):
     write(tmp_path / "a.wav", tone(3))
 
 
-@pytest.mark.parametrize("name", ["cuts.jsonl", "dev_cuts.jsonl.gz"])
+@pytest.mark.parametrize("name", ["cuts.jsonl", "dev_cuts.jsonl.gz", "recordings_cuts.jsonl"])
 def test_a_supervision_begins_within_its_cut(tmp_path, name):
     later = {**SUPERVISION, "id": "t", "start": 1.5, "duration": 0.5, "speaker": "x"}
     later |= {"language": "de", "gender": "f", "custom": {"mood": "calm", "offset": 7, "at": [1]}}

@@ -42,7 +42,14 @@ def lhotse(folder):
     return write_manifest(folder / "cuts.jsonl", *cuts)
 
 
-@pytest.mark.parametrize("kind", [manifest, table, kaldi, lhotse])
+def librispeech(folder):
+    for name in "abc":
+        (folder / f"{name}.wav").rename(folder / f"1-2-{name}.flac")
+    (folder / "1-2.trans.txt").write_text("1-2-a\n1-2-b\n1-2-c c\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", [manifest, table, kaldi, lhotse, librispeech])
 def test_rows_may_lack_a_text_where_none_is_needed(tmp_path, monkeypatch, kind):
     for name in "abc":
         write(tmp_path / f"{name}.wav")
@@ -63,10 +70,14 @@ def test_an_empty_text_is_one(tmp_path):
 
 
 def test_a_column_that_is_named_must_be_there(tmp_path):
+    """But not in each row of a manifest."""
     write(tmp_path / "a.wav")
-    spec = write_manifest(tmp_path / "rows.jsonl", {"audio_filepath": "a.wav"})
+    named = ReadOptions(Columns(text="said", needs_text=False))
+    (tmp_path / "rows.csv").write_text("path\na.wav\n")
     with pytest.raises(DataError, match="no text column: expected 'said'"):
-        read_source(spec, ReadOptions(Columns(text="said", needs_text=False)))
+        read_source(str(tmp_path / "rows.csv"), named)
+    spec = write_manifest(tmp_path / "rows.jsonl", {"audio_filepath": "a.wav", "text": "other"})
+    assert [row.text for row in read_source(spec, named)] == [""]
 
 
 def test_a_folder_of_recordings_is_a_source_without_texts(tmp_path):

@@ -36,6 +36,9 @@ class DatasetAudio(AudioReference):
     column: str
     files: Recordings  # where recordings may lie that are not in the table
 
+    def __str__(self) -> str:
+        return f"row {self.row} of {self.column!r}"
+
     def fetch(self) -> Audio:
         return cell_audio(self.dataset[self.row], self.column, self.files)
 
@@ -101,7 +104,7 @@ def dataset_rows(dataset: "Dataset", name: str, columns: Columns, files: Recordi
     import datasets
 
     try:
-        keys = columns.among(dataset.column_names)
+        keys = columns.of_table(dataset.column_names)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     dataset = dataset.with_format(None)

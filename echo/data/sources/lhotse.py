@@ -46,7 +46,7 @@ class LhotseReader(Reader):
 
     def read(self, spec: str, options: ReadOptions) -> Rows:
         path = self.file(spec)
-        if RECORDINGS in path.name:
+        if RECORDINGS in path.name and CUTS not in path.name:
             path = beside(path, RECORDINGS, SUPERVISIONS)
         problems: list[DataError] = []
         recordings: dict[str, Record] | None = None

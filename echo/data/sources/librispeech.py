@@ -7,7 +7,7 @@ from unicodedata import normalize
 from echo.data.sound_file import SUFFIXES
 from echo.data.sources.files import Recordings, read_lines
 from echo.data.sources.reader import Reader, ReadOptions
-from echo.data.sources.row import Row, Rows
+from echo.data.sources.row import Columns, Row, Rows
 from echo.support.errors import DataError
 from echo.support.files import files_below
 
@@ -47,7 +47,8 @@ class LibriSpeechReader(Reader):
                     "text": (text.lower() if capitals else text) or None,
                     "speaker": utterance_id.split("-")[0],
                 }
-                yield Row(f"{path}:{number}", record, recordings.of)
+                columns = Columns(needs_text=options.columns.needs_text)
+                yield Row(f"{path}:{number}", record, recordings.of, columns)
 
 
 def recordings_in(folder: Path) -> dict[str, str]:

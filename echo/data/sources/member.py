@@ -31,8 +31,11 @@ class Member(AudioReference):
     def suffix(self) -> str:
         return self.name.rpartition("/")[2].partition(".")[2].lower()
 
+    def __str__(self) -> str:
+        return f"{self.path}:{self.name}"
+
     def fetch(self) -> AudioBytes:
-        name = f"{self.path}:{self.name}"
+        name = str(self)
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)

@@ -60,6 +60,13 @@ class Columns:
         there is none for audio or a text that is needed, or if they are one."""
         return keys_among(self, tuple(found))
 
+    def of_table(self, header: Collection[str]) -> Keys:
+        """Does as `among` for the columns that all rows have, of which a named one must be one. A
+        row by itself may lack its text where none is needed."""
+        if self.text:
+            pick("text", (self.text,), header)
+        return self.among(header)
+
 
 @lru_cache(maxsize=4096)  # most rows of a source have the same columns
 def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:

@@ -115,7 +115,7 @@ def read_header(
         raise DataError(f"{path}:1: is not CSV ({error})") from None
     try:
         check_encoding("".join(header))
-        keys = columns.among(header)
+        keys = columns.of_table(header)
         for name in header:
             if name in (*keys, *NUMBERS, "id") and header.count(name) > 1:
                 raise DataError(f"has the column {name!r} twice")

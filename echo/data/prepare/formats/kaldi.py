@@ -1,7 +1,9 @@
 """Kaldi's data folders."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from echo.data.audio import AudioFile
 from echo.data.prepare.formats.format import SPACES, Format, Placed, RecordingIds, decimal
 from echo.data.sources import kaldi
 from echo.support.errors import DataError
@@ -36,7 +38,8 @@ class Kaldi(Format):
         if not path.lower().endswith(".wav"):
             self.notes.setdefault("audio", "Kaldi's own programs read files of no kind but WAV")
         self.cannot_hold(utterance, ("gender", "recording", "language"))
-        self.placed[id] = row
+        # Without the content that an archive's recordings may hold, for all rows are kept.
+        self.placed[id] = replace(row, utterance=replace(utterance, audio=AudioFile(Path(path))))
         self.utt2spk[id] = speaker
 
     def write(self, folder: Path) -> None:
