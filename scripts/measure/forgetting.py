@@ -5,14 +5,17 @@ Runs named `seed-N` in one folder are one model with several seeds, as a pilot w
 
     echo-asr pilot --config configs/pilot_finetune.yaml init=WHISPER data.train=TRAIN \
         data.eval=OWN --seeds 1,2,3
-    python scripts/measure/forgetting.py --start WHISPER --own OWN --general OTHER RUNS/*/seed-*
+    python scripts/measure/forgetting.py --start WHISPER --own OWN --general OTHER \
+        --out OUT RUNS/*/seed-*
 
-A share in the name of a row is the fine-tuned model's in its average with the start.
+A share in the name of a row is the fine-tuned model's in its average with the start. What is
+measured already is kept in OUT.
 """
 
 import argparse
-import tempfile
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from seeds import by_model, estimates, percent
@@ -24,33 +27,45 @@ from echo.data.sources import ReadOptions, read_source
 from echo.data.utterance import Utterance
 from echo.evaluate.evaluation import evaluate_model
 from echo.evaluate.wer import ErrorCounts
+from echo.support.files import replace_text
 from echo.support.text import table
 
+Counts = dict[str, list[ErrorCounts]]  # of each utterance, by set
 
-def word_errors(
-    model: str, sets: Mapping[str, Sequence[Utterance]]
-) -> dict[str, list[ErrorCounts]]:
-    loaded = load_model(model, "last")
-    return {name: evaluate_model(loaded, each).words_normalised for name, each in sets.items()}
+
+def word_errors(model: str, sets: Mapping[str, Sequence[Utterance]], kept: Path) -> Counts:
+    """Measures a model, or reads what was kept of an earlier measurement."""
+    if not kept.exists():
+        loaded = load_model(model, "last")
+        found = {n: evaluate_model(loaded, each).words_normalised for n, each in sets.items()}
+        content = {name: [asdict(each) for each in counts] for name, counts in found.items()}
+        replace_text(kept, json.dumps(content))
+    content = json.loads(kept.read_text())
+    return {name: [ErrorCounts(**each) for each in counts] for name, counts in content.items()}
 
 
 def rows(
     arguments: argparse.Namespace, sets: Mapping[str, Sequence[Utterance]]
-) -> Iterator[tuple[str, list[dict[str, list[ErrorCounts]]]]]:
-    """Yields each row's name and the errors of its runs, by set."""
-    models = by_model(arguments.runs)
-    start = word_errors(arguments.start, sets)
+) -> Iterator[tuple[str, list[Counts]]]:
+    """Yields each row's name and the errors of its runs."""
+    models, out = by_model(arguments.runs), arguments.out
+    start = word_errors(arguments.start, sets, out / "start.json")
     yield "start", [start] * len(next(iter(models.values())))
     for name, runs in models.items():
-        yield name, [word_errors(run, sets) for run in runs]
+        yield name, [word_errors(run, sets, out / f"{kept(run)}.json") for run in runs]
         for share in arguments.shares:
             found = []
             for run in runs:
-                with tempfile.TemporaryDirectory() as folder:
-                    out = Path(folder, "average")
-                    merge_models([arguments.start, run], (1 - share, share), out, "last")
-                    found.append(word_errors(str(out), sets))
+                mean = out / f"{kept(run)}-{share:g}"
+                if not mean.exists():
+                    merge_models([arguments.start, run], (1 - share, share), mean, "last")
+                found.append(word_errors(str(mean), sets, mean.with_suffix(mean.suffix + ".json")))
             yield f"{name}, {share:g}", found
+
+
+def kept(run: str) -> str:
+    """Returns what a run is kept as: its model and seed."""
+    return "-".join(Path(run).parts[-2:])
 
 
 def main() -> None:
@@ -60,9 +75,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     for name in ("--start", "--own", "--general"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="a folder for what is measured")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.75])
     parser.add_argument("--utterances", type=int, default=300, help="of each set")
     arguments = parser.parse_intermixed_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     sets = {}
     for name in ("own", "general"):
         found = read_source(getattr(arguments, name), ReadOptions(allow_outside=True))
