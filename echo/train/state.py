@@ -228,7 +228,7 @@ def checksum(parameters: Iterable[nn.Parameter]) -> int:
     found = 0
     for parameter in parameters:
         content = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(content, found)
+        found = zlib.crc32(content.data, found)
     return found
 
 

@@ -162,7 +162,8 @@ def members(path: Path, file: BinaryIO, problems: list[DataError]) -> Iterator[M
     try:
         tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115, the file is the caller's
         while info := tar.next():
-            tar.members.clear()  # it would hold all, of which there may be millions
+            # It would hold all of them, of which there may be millions.
+            tar.members.clear()  # type: ignore[attr-defined]
             last = repr(info.name)
             if info.size < 0 or info.offset_data + info.size > end:
                 left = end - info.offset_data
