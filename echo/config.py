@@ -368,7 +368,7 @@ class TrainSettings:
     new_learning_rate: Amount | None = None
     # Factors on the learning rates of modules by name, such as {decoder: 0.1}; of nested modules
     # the inner one's counts, and what is not named has a factor of 1.
-    rates: dict[str, Amount] = field(default_factory=dict)
+    rates: dict[str, Amount] | None = field(default_factory=dict)
     # Number of batches in a step.
     accumulation: Positive = 1
     # Whether layers' activations are recomputed for the gradients instead of kept, which takes less

@@ -101,9 +101,10 @@ def groups_of(
         raise ConfigError("train.freeze leaves nothing to train")
     new_rate = settings.new_learning_rate
     new = set() if new_rate is None else new_parameters(model)
-    parts = part_of_each(model, settings.rates)
+    rates = settings.rates or {}
+    parts = part_of_each(model, rates)
     groups = []
-    for is_new, part, is_matrix in product((False, True), ("", *settings.rates), (True, False)):
+    for is_new, part, is_matrix in product((False, True), ("", *rates), (True, False)):
         parameters = [
             parameter
             for name, parameter in model.named_parameters()
@@ -118,7 +119,7 @@ def groups_of(
                 {
                     "params": parameters,
                     "weight_decay": settings.weight_decay if is_matrix else 0.0,
-                    "lr": rate * settings.rates.get(part, 1.0),
+                    "lr": rate * rates.get(part, 1.0),
                     "part": "/".join(filter(None, [part, "new" if is_new else ""])),
                 }
             )
