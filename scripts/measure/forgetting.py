@@ -9,7 +9,7 @@ Runs named `seed-N` in one folder are one model with several seeds, as a pilot w
         --out OUT RUNS/*/seed-*
 
 A share in the name of a row is the fine-tuned model's in its average with the start. What is
-measured already is kept in OUT.
+measured already is kept in OUT, which is for one pair of sets.
 """
 
 import argparse
@@ -52,18 +52,18 @@ def rows(
     start = word_errors(arguments.start, sets, out / "start.json")
     yield "start", [start] * len(next(iter(models.values())))
     for name, runs in models.items():
-        yield name, [word_errors(run, sets, out / f"{kept(run)}.json") for run in runs]
+        yield name, [word_errors(run, sets, out / f"{run_name(run)}.json") for run in runs]
         for share in arguments.shares:
             found = []
             for run in runs:
-                mean = out / f"{kept(run)}-{share:g}"
+                mean = out / f"{run_name(run)}-{share:g}"
                 if not mean.exists():
                     merge_models([arguments.start, run], (1 - share, share), mean, "last")
                 found.append(word_errors(str(mean), sets, mean.with_suffix(mean.suffix + ".json")))
             yield f"{name}, {share:g}", found
 
 
-def kept(run: str) -> str:
+def run_name(run: str) -> str:
     """Returns what a run is kept as: its model and seed."""
     return "-".join(Path(run).parts[-2:])
 
