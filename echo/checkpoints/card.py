@@ -133,7 +133,7 @@ def merged_card(
 ) -> str:
     """Returns the card of a weighted mean of models' weights; `note` is Markdown on what was
     measured of it."""
-    used = [(source, share) for source, share in zip(sources, shares, strict=True) if share > 0]
+    used = zip(sources, shares, strict=True)
     rows = [[escape_markdown(without_folders(source)), f"{share:g}"] for source, share in used]
     about = "A speech recogniser: the weighted mean of the weights of these models."
     return render(
@@ -141,7 +141,7 @@ def merged_card(
         [about, table(["model", "weight"], rows), note, USE],
         tags=["merge"],
         language=language,
-        base_model=[found for source, _ in used if (found := hub_name(source))] or None,
+        base_model=[found for source in sources if (found := hub_name(source))] or None,
     )
 
 

@@ -196,8 +196,8 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
 
 def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str, torch.Tensor]:
     """Returns the weighted mean of each weight, in the least precision that holds those of all
-    models. It is summed in float32 or better. The mean of a CTC head is that of the models that
-    have one."""
+    models, by shares that are above 0. It is summed in float32 or better. The mean of a CTC head is that of the
+    models that have one."""
     means = {}
     names = dict.fromkeys(name for parent in parents for name in parent.weights)
     for name in names:
@@ -206,15 +206,14 @@ def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str
         dtypes = [parent.weights[name].load().dtype for parent, _ in having]
         dtype = reduce(torch.promote_types, dtypes)
         whole = sum(share for _, share in having)
-        used = [(parent, share) for parent, share in having if share > 0]
-        if len(used) <= 1 or not dtype.is_floating_point:
-            # Copied, since 1 · x + 0 · y is not x where x is -0.0 or y is not finite.
+        if len(having) == 1 or not dtype.is_floating_point:
+            # Copied: a share may not be scaled to exactly 1, and whole numbers have no mean.
             first = leader(*map(list, zip(*having, strict=True)))
             means[name] = first.weights[name].load().to(dtype).clone()
             continue
         exact = torch.promote_types(dtype, torch.float32)
         factor = 1 / whole if len(having) < len(parents) else 1.0
-        total = sum(factor * share * parent.weights[name].load(exact) for parent, share in used)
+        total = sum(factor * share * parent.weights[name].load(exact) for parent, share in having)
         assert isinstance(total, torch.Tensor)
         means[name] = total.to(dtype)
     return means
