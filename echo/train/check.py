@@ -31,16 +31,13 @@ def check_run(config: RunConfig) -> None:
     read."""
     check(config, "config")
     check_contradictions(config)
-    if config.init is None:
-        model: EchoConfig | None = new_config(config)
-    else:
-        has = echo_config(read_config(model_folder(config.init)))
-        if config.decode.ctc_alone and config.ctc_weight == 0 and not has.ctc:
-            raise ConfigError(
-                f"decode.ctc_alone needs a CTC head, and {config.init} has none: set "
-                "loss.ctc_weight above 0"
-            )
-        model = other_attention(config, has)
+    has = None if config.init is None else echo_config(read_config(model_folder(config.init)))
+    if config.decode.ctc_alone and config.ctc_weight == 0 and not (has and has.ctc):
+        lacking = f", and {config.init} has none" if has else ""
+        raise ConfigError(
+            f"decode.ctc_alone needs a CTC head{lacking}: set loss.ctc_weight above 0"
+        )
+    model = other_attention(config, has) if has else new_config(config)
     if model is not None:
         try:
             with settings_named(), torch.device("meta"):
@@ -71,8 +68,6 @@ def check_contradictions(config: RunConfig) -> None:
         raise ConfigError("loss.label_smoothing has no effect with loss.ctc_weight=1: leave it out")
     if config.init is not None:
         return
-    if config.decode.ctc_alone and config.ctc_weight == 0:
-        raise ConfigError("decode.ctc_alone needs a CTC head: set loss.ctc_weight above 0")
     if setting := setting_for_timestamps(config.data):
         raise ConfigError(
             f"{setting} needs a Whisper's timestamps, which a model trained from scratch does "
