@@ -95,8 +95,10 @@ class Collator:
             torch.tensor(e.ctc_tokens, dtype=torch.long) for e in good if e.ctc_tokens is not None
         ]
         mask = (torch.arange(frames) < lengths[:, None]).long()
-        told = torch.tensor([math.inf if e.begun is None else e.begun for e in good])
-        told_mask = mask * (torch.arange(frames) < FRAMES_PER_SECOND * told[:, None])
+        told_mask = None
+        if any(e.begun is not None for e in good):
+            told = torch.tensor([math.inf if e.begun is None else e.begun for e in good])
+            told_mask = mask * (torch.arange(frames) < FRAMES_PER_SECOND * told[:, None])
         return Batch(
             utterances=[e.utterance for e in good],
             input_features=features,
@@ -106,5 +108,5 @@ class Collator:
             skipped=skipped,
             seconds=[e.seconds for e in good],
             ctc_labels=pad_sequence(heads, True, IGNORED) if heads else None,
-            told_mask=told_mask if told.isfinite().any() else None,
+            told_mask=told_mask,
         )

@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from torch import nn
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from echo.checkpoints.card import model_card, without_folders
@@ -66,14 +67,15 @@ class Trainer:
         self.data_watch = DataWatch()
         prepare(model, config, self.accelerator, self.processes)
         self.state = TrainState(config, model, self.accelerator, self.processes)
-        if config.lora:
-            self.state.frozen["lora"] = checksum(
-                p for p in model.parameters() if not p.requires_grad
-            )
         self.step = TrainStep(self.state, tokenizer, start)
-        for loss in self.step.losses:
-            if isinstance(loss, Divergence):
-                self.state.frozen[f"loss.{loss.setting}"] = checksum(loss.model.parameters())
+        frozen: dict[str, Iterable[nn.Parameter]] = {
+            f"loss.{loss.setting}": loss.model.parameters()
+            for loss in self.step.losses
+            if isinstance(loss, Divergence)
+        }
+        if config.lora:
+            frozen["lora"] = (p for p in model.parameters() if not p.requires_grad)
+        self.state.frozen = {user: checksum(weights) for user, weights in frozen.items()}
         self.reader = ExampleReader.of(model, tokenizer)
         self.source = TrainingBatches(
             config, corpus, self.reader, self.processes, self.accelerator.device

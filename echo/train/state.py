@@ -216,8 +216,8 @@ class TrainState:
         """Raises EchoError where a model that the run uses, but does not train, has other weights
         than when the checkpoint was written. Those of earlier versions do not say."""
         before = state.get("frozen")
-        for user, checksum in self.frozen.items():
-            if isinstance(before, dict) and before.get(user, checksum) != checksum:
+        for user, now in self.frozen.items():
+            if isinstance(before, dict) and before.get(user, now) != now:
                 raise EchoError(
                     f"the model for {user} has other weights than when the run began: a run or "
                     "folder that the config names has changed since"

@@ -50,11 +50,11 @@ def with_word_times(
         words = [[word for n in group for word in spaced(found[i][n])] for i, group, _ in here]
         all_times = times_of(loaded, batch, encode(loaded.model, batch), words)
         for (i, group, offset), times in zip(here, all_times, strict=True):
-            left = iter(times or ())
+            if times is None:
+                found[i][group.start : group.stop] = [spread(found[i][n]) for n in group]
+                continue
+            left = iter(times)
             for n in group:
-                if times is None:
-                    found[i][n] = spread(found[i][n])
-                    continue
                 words_there = zip(found[i][n].words or (), left, strict=False)
                 most = transcripts[i].duration  # within the last frame
                 timed = tuple(

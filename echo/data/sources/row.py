@@ -71,11 +71,11 @@ class Columns:
 @lru_cache(maxsize=4096)  # most rows of a source have the same columns
 def keys_among(columns: Columns, found: tuple[str, ...]) -> Keys:
     audio = pick("audio", (columns.audio,) if columns.audio else AUDIO, found)
-    text = next((name for name in TEXT if name in found), None)
-    if columns.text and not columns.needs_text:
-        text = columns.text if columns.text in found else None
-    elif columns.text or (columns.needs_text and text is None):
-        text = pick("text", (columns.text,) if columns.text else TEXT, found)
+    texts = (columns.text,) if columns.text else TEXT
+    if columns.needs_text:
+        text: str | None = pick("text", texts, found)
+    else:
+        text = next((name for name in texts if name in found), None)
     speaker = next((name for name in SPEAKER if name in found), None)
     keys = Keys(
         audio=audio,
