@@ -196,8 +196,8 @@ def average_run(run: Path, best: int, out: Path) -> list[Path]:
 
 def mean_tensors(parents: Sequence[Parent], shares: Sequence[float]) -> dict[str, torch.Tensor]:
     """Returns the weighted mean of each weight, in the least precision that holds those of all
-    models, by shares that are above 0. It is summed in float32 or better. The mean of a CTC head is that of the
-    models that have one."""
+    models, by shares that are above 0. It is summed in float32 or better. The mean of a CTC head is
+    that of the models that have one."""
     means = {}
     names = dict.fromkeys(name for parent in parents for name in parent.weights)
     for name in names:
