@@ -227,7 +227,8 @@ class Trainer:
             return
         values |= self.data_watch.measure()
         if not self.accelerator.is_fsdp2:  # in which no process has all weights of a block
-            values |= self.watch.measure()
+            with self.accelerator.autocast():  # the blocks' inputs have the precision of training
+                values |= self.watch.measure()
         recorder.record("train", progress.step, values)
         self.loss = values["loss"]
         self.shown["loss"] = f"{values['loss']:.3f}"

@@ -1,6 +1,7 @@
 """A run that is asked to stop, whose numbers go wrong, or whose memory runs out."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -243,6 +244,19 @@ def test_evaluation_computes_in_the_precision_of_the_weights(shared, tmp_path, m
         expected = plain(features, decoder_input_ids=ids).logits
         assert not torch.equal(model(features, decoder_input_ids=ids).logits, expected)
     assert torch.equal(found["logits"], expected)
+
+
+def test_blocks_are_watched_in_the_precision_of_training(shared, tmp_path):
+    train = {"max_steps": 2, "log_every": 1, "precision": "bf16"}
+    model = {
+        "encoder_positions": "none",
+        "attention": {"encoder": {"form": "convolution", "rotary_base": 10_000}},
+    }
+    start_run(tiny(shared, train=train, model=model), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    spans = [line["span/encoder.0"] for line in lines if line["kind"] == "train"]
+    assert len(spans) == 2
+    assert all(0 < span < 1 for span in spans)
 
 
 def test_no_checkpoint_needs_to_be_kept_for_its_wer(shared, tmp_path):
