@@ -159,7 +159,7 @@ class Counts:
 
     def is_right(self, made: Join, found: Alignment, each: Aligned, origin: int) -> bool:
         """Whether a row of this sentence has its speech, and no other."""
-        row = Row.of([each], found.sentences)
+        row = Row.of([each], found.sentences, found.space)
         start, end = made.voices[origin]
         off = max(0, row.start - start) + max(0, end - row.end)
         for i, (first, last) in enumerate(made.voices):
