@@ -100,8 +100,8 @@ class FocusedAttention(nn.Module, ABC):
     layers = 1
 
     def initial_weights(self) -> dict[str, torch.Tensor]:
-        """Returns the initial values, by name, of the parameters that are not initialised at
-        random. It covers only the block's own parameters: modules inside it can have this method
+        """Returns the initial values, by name, of the parameters that are not initialised as
+        Whisper's. It covers only the block's own parameters: modules inside it can have this method
         too. If `settings.local_gain` is 0, as in blocks converted from Whisper, these values must
         silence the local branch."""
         return {}

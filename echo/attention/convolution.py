@@ -62,8 +62,12 @@ class ConvolutionAttention(SummedAttention):
         distances = self.rule.left + 1 + self.rule.right
         # By distance, query - key, from the farthest past on, as `conv1d` has it.
         self.kernel = nn.Parameter(torch.empty(dims, distances))
-        nn.init.uniform_(self.kernel, -(distances**-0.5), distances**-0.5)
         self.load_state_dict(self.initial_weights(), strict=False)
+
+    def initial_weights(self) -> dict[str, torch.Tensor]:
+        most = self.kernel.shape[1] ** -0.5
+        kernel = torch.empty_like(self.kernel).uniform_(-most, most)
+        return {**super().initial_weights(), "kernel": kernel}
 
     def branches(
         self,

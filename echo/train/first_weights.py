@@ -1,6 +1,6 @@
 """The first weights of a model from scratch, which models of one seed share."""
 
-import copy
+from zlib import crc32
 
 import torch
 
@@ -10,19 +10,20 @@ from echo.model.whisper_names import whisper_names
 
 
 def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGeneration:
-    """Returns a model that starts with the weights that a Whisper of the same seed would have, as
-    far as both have them. So two models of one seed differ in their attention and not by luck: how
-    fast a small model learns to align depends more on its first weights than on its attention."""
-    plain = copy.deepcopy(config)
-    plain.attention = {"encoder": "plain", "decoder": "plain"}
-    twin = EchoForConditionalGeneration(plain)
-    with torch.no_grad():
-        for conv in (twin.model.encoder.conv1, twin.model.encoder.conv2):
-            conv.weight.mul_(conv_gain)
-    whisper = twin.state_dict()
+    """Returns a model each of whose modules starts as its Whisper name and the seed have it,
+    whatever the rest of the model is. So two models of one seed differ in their attention or
+    sizes and not by luck: how fast a small model learns to align depends more on its first weights
+    than on its attention."""
     model = EchoForConditionalGeneration(config)
-    names = whisper_names(model)
-    model.load_state_dict(
-        {key: whisper[name] for key, name in names.items() if name in whisper}, strict=False
-    )
+    seed, names = torch.initial_seed(), whisper_names(model)
+    drawn = dict(model.named_parameters())  # without proj_out, which shares the embedding's
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for place, module in model.named_modules():
+            for name, _ in module.named_parameters(place, recurse=False):
+                if name in drawn:
+                    torch.manual_seed(crc32(f"{seed} {names[name]}".encode()))
+                    model._init_weights(module)
+                    break
+        for conv in (model.model.encoder.conv1, model.model.encoder.conv2):
+            conv.weight.mul_(conv_gain)
     return model

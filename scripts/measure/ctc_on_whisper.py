@@ -18,17 +18,28 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from transformers import GenerationMixin, LogitsProcessorList
+from transformers.generation.logits_process import (
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
 
 from echo.checkpoints.load import LoadedModel, load_model
 from echo.config import DecodeSettings
 from echo.data.audio import AudioArray
 from echo.data.corpora.fsdd import ConnectedDigits
-from echo.data.loading import sample
+from echo.data.examples import ExampleReader
+from echo.data.loading import evaluation_batches, sample
 from echo.data.sources import ReadOptions, read_source
+from echo.data.tokenizer import decode_transcripts, text_ids
 from echo.data.utterance import Utterance
 from echo.evaluate.alignment import align
-from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.decoding import encode, transcribe_set
 from echo.evaluate.evaluation import evaluate_model
+from echo.evaluate.normaliser import normaliser
+from echo.evaluate.wer import word_errors
+from echo.model.generation import facts
 from echo.model.geometry import SAMPLE_RATE
 from echo.report.mistakes import is_loop
 from echo.support.text import table
@@ -42,6 +53,8 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "joint 0.5": {"ctc_weight": 0.5},
     "CTC alone": {"ctc_alone": True},
 }
+BEAMS = 5
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # of the head, where it puts the beams in order
 
 
 def without_speech(count: int) -> list[Utterance]:
@@ -68,6 +81,58 @@ def errors(
         "words without speech": sum(len(text.split()) for text in quiet.texts),
         "rtfx": found.transcripts.rtfx,
     }
+
+
+@torch.inference_mode()
+def rescored(loaded: LoadedModel, speech: Sequence[Utterance]) -> dict[str, Any]:
+    """Word errors of the best of BEAMS texts by the decoder's score of a token and, with each of
+    WEIGHTS, by the head's too."""
+    model, head = loaded.model, loaded.ctc_tokenizer
+    told = model.generation_config
+    prompt = torch.tensor([[told.decoder_start_token_id, told.no_timestamps_token_id]])
+    suppressed = [SuppressTokensLogitsProcessor(told.suppress_tokens)]
+    suppressed += [
+        SuppressTokensAtBeginLogitsProcessor(told.begin_suppress_tokens, prompt.shape[1])
+    ]
+    reader = ExampleReader.of(model, loaded.tokenizer, labelled=False)
+    chosen: dict[float, list[str]] = {weight: [] for weight in WEIGHTS}
+    for row in speech:
+        [batch] = evaluation_batches([row], reader, row.duration, "raise", 0, 1)
+        encoded = encode(model, batch)
+        found = GenerationMixin.generate(
+            model,
+            generation_config=facts(told),
+            encoder_outputs=type(encoded)(**encoded),
+            decoder_input_ids=prompt,
+            logits_processor=LogitsProcessorList(suppressed),
+            max_length=model.config.max_target_positions,
+            num_beams=BEAMS,
+            num_return_sequences=BEAMS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        heard = model.ctc_logits(encoded).log_softmax(-1)[0]
+        texts = decode_transcripts(loaded.tokenizer, found.sequences)
+        scores = [head_score(heard, text_ids(head, text), head.pad_token_id) for text in texts]
+        tokens = (found.sequences != told.pad_token_id).sum(-1) - prompt.shape[1] + 1
+        by_head = torch.tensor(scores) / tokens
+        for weight, best in chosen.items():
+            score = (1 - weight) * found.sequences_scores + weight * by_head
+            best.append(texts[int(score.argmax())])
+    normalise = normaliser("en", loaded.tokenizer)
+    references = [normalise(row.text) for row in speech]
+    return {
+        f"weight {weight}": word_errors(references, [*map(normalise, best)]).rate
+        for weight, best in chosen.items()
+    }
+
+
+def head_score(log_probs: torch.Tensor, ids: Sequence[int], blank: int) -> float:
+    """The log probability of a text, by its tokens, in (frames, tokens)."""
+    sizes = torch.tensor([len(log_probs)]), torch.tensor([len(ids)])
+    lost = F.ctc_loss(log_probs[:, None], torch.tensor([ids]), *sizes, blank, reduction="sum")
+    return -lost.item()
 
 
 def known_times(utterance: Utterance) -> list[tuple[float, float]]:
@@ -117,6 +182,8 @@ def measures(
     for name, told in DECODINGS.items():
         if has or name == "decoder":
             yield name, partial(errors, loaded, speech, DecodeSettings(**told))
+    if has:
+        yield f"best of {BEAMS}", partial(rescored, loaded, speech)
     for name, by_head in (("times by cross-attention", False), ("times by the head", True)):
         if has or not by_head:
             yield name, partial(word_times, loaded, rows, by_head)

@@ -96,6 +96,26 @@ def test_models_of_one_seed_differ_by_their_local_branches_alone(shared, form, g
         assert (echo.ctc_logits - whisper.ctc_logits).abs().max() > 0.01
 
 
+def test_first_weights_do_not_depend_on_the_size_of_other_layers(shared):
+    """A control with wider layers would otherwise have other luck."""
+    found = []
+    encoder = {"form": "convolution"}
+    for width, seed in ((64, 5), (72, 5), (64, 6)):
+        config = tiny(shared, model={"ffn_dim": width, "attention": {"encoder": encoder}})
+        tokenizer = build_tokenizer(config, build_corpus(config.data, config.seed).train_epoch(0))
+        torch.manual_seed(seed)
+        found.append(build_model(config, tokenizer).state_dict())
+    one, wider, other = found
+    shared_names = {name for name in one if one[name].shape == wider[name].shape}
+    assert {name for name in one if ".fc" not in name} <= shared_names
+    for name in shared_names:
+        assert torch.equal(one[name], wider[name]), name
+    same = {"model.encoder.embed_positions.weight"}  # sinusoids
+    same |= {name for name, weight in one.items() if (weight == weight.flatten()[0]).all()}
+    assert not any(name.endswith("kernel") for name in same)
+    assert not any(torch.equal(one[name], other[name]) for name in one.keys() - same)
+
+
 class StopError(Exception):
     """Stands for whatever ends a run."""
 
