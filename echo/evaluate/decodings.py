@@ -36,7 +36,9 @@ def joint_weight(own: DecodeSettings, config: EchoConfig) -> float:
 
 
 def decoder_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:
-    return replace(own, ctc_weight=0.0) if joint_weight(own, config) > 0 else None
+    if not config.ctc or not (own.ctc_alone or joint_weight(own, config) > 0):
+        return None
+    return replace(own, ctc_weight=0.0, ctc_alone=False)
 
 
 def ctc_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:

@@ -209,7 +209,7 @@ def decoder_steps(
         attention = {"encoder": "plain", "decoder": FORMS[name]}
         model = EchoForConditionalGeneration(
             config(size, frames, EchoConfig, attention=attention)
-        ).to(device)
+        ).to(device)  # type: ignore[arg-type]
         model.eval()
 
         def step(model: Any = model, cache: list[Any] = []) -> torch.Tensor:  # noqa: B006

@@ -12,7 +12,7 @@ process, in turn; seconds include the decoding of audio, features and collation.
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ PLAIN = ["attention.encoder=plain", "attention.decoder=plain"]
 class Recordings(Dataset):
     """What the recipe's `prepare_dataset` makes of each recording."""
 
-    def __init__(self, utterances: list[Utterance], processor: WhisperProcessor) -> None:
+    def __init__(self, utterances: Sequence[Utterance], processor: WhisperProcessor) -> None:
         self.utterances = utterances
         self.processor = processor
 
@@ -50,7 +50,8 @@ class Recordings(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
-        samples, rate = soundfile.read(utterance.audio.path, dtype="float32")
+        audio: Any = utterance.audio
+        samples, rate = soundfile.read(audio.path, dtype="float32")
         features = self.processor.feature_extractor(samples, sampling_rate=rate)
         return {
             "input_features": features.input_features[0],
@@ -96,7 +97,7 @@ def recipe_steps(
     """The same of `transformers`' trainer."""
     processor = WhisperProcessor.from_pretrained(model)
     whisper = WhisperForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
-    trainer = Seq2SeqTrainer(
+    trainer: Any = Seq2SeqTrainer(
         whisper,
         Seq2SeqTrainingArguments(
             folder,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import torch
 from turns import Turns, median_ratio
@@ -65,7 +66,7 @@ def main() -> None:
     )
     contenders = read_pilot(content, arguments.config).contenders
     config = contenders[0].config
-    corpus = build_corpus(config.data, config.seed)
+    corpus: Any = build_corpus(config.data, config.seed)
     tokenizer = build_tokenizer(config, corpus.train_epoch(0))
     trainers = {}
     for contender, compiled in product(

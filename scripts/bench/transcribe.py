@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -88,7 +89,7 @@ def main() -> None:
 
     utterances = read_source(arguments.data)
     loaded = load_model(arguments.model)
-    recognise = pipeline(
+    recognise: Any = pipeline(
         "automatic-speech-recognition",
         arguments.model,
         dtype=torch.float32,
@@ -106,7 +107,7 @@ def main() -> None:
 
     def by_transcribe(paths: Sequence[Path], batch_size: int, int8: bool = False) -> list[str]:
         settings = TranscribeSettings(batch_size=batch_size, int8=int8)
-        found = dict(transcribe_files(loaded, [*map(AudioFile, paths)], settings))
+        found: dict[int, Any] = dict(transcribe_files(loaded, [*map(AudioFile, paths)], settings))
         return [found[index].text for index in range(len(paths))]
 
     contenders: dict[str, Transcribe] = {

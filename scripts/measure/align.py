@@ -12,6 +12,7 @@ import argparse
 import random
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def voice_of(samples: torch.Tensor) -> tuple[float, float]:
     return places[0] / 100 + EDGE, places[-1] / 100 + 0.1
 
 
-def spoken(rows: list[Utterance], minutes: float, rng: random.Random) -> Join:
+def spoken(rows: Sequence[Utterance], minutes: float, rng: random.Random) -> Join:
     """Joins as many of the rows as fill the minutes, without a text."""
     pieces: list[torch.Tensor] = []
     voices: list[tuple[float, float]] = []
@@ -86,7 +87,7 @@ def spoken(rows: list[Utterance], minutes: float, rng: random.Random) -> Join:
 
 
 def join(
-    rows: list[Utterance], minutes: float, others: list[str], timed: bool, rng: random.Random
+    rows: Sequence[Utterance], minutes: float, others: list[str], timed: bool, rng: random.Random
 ) -> Join:
     """Joins as many of the rows as fill the minutes, with a faulty text."""
     made = spoken(rows, minutes, rng)
@@ -208,7 +209,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True)
     rng = random.Random(options.seed)
-    rows = read_source(options.rows)
+    rows = [*read_source(options.rows)]
     if options.shuffle:
         rng.shuffle(rows)
     others = [row.text for row in read_source(options.others)]

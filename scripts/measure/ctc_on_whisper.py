@@ -88,12 +88,10 @@ def rescored(loaded: LoadedModel, speech: Sequence[Utterance]) -> dict[str, Any]
     """Word errors of the best of BEAMS texts by the decoder's score of a token and, with each of
     WEIGHTS, by the head's too."""
     model, head = loaded.model, loaded.ctc_tokenizer
-    told = model.generation_config
+    told: Any = model.generation_config
     prompt = torch.tensor([[told.decoder_start_token_id, told.no_timestamps_token_id]])
-    suppressed = [SuppressTokensLogitsProcessor(told.suppress_tokens)]
-    suppressed += [
-        SuppressTokensAtBeginLogitsProcessor(told.begin_suppress_tokens, prompt.shape[1])
-    ]
+    at_first = SuppressTokensAtBeginLogitsProcessor(told.begin_suppress_tokens, prompt.shape[1])
+    suppressed = [SuppressTokensLogitsProcessor(told.suppress_tokens), at_first]
     reader = ExampleReader.of(model, loaded.tokenizer, labelled=False)
     chosen: dict[float, list[str]] = {weight: [] for weight in WEIGHTS}
     for row in speech:

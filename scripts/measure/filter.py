@@ -10,7 +10,7 @@ those whose lengths differ.
 import argparse
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ FAULTS: dict[str, Callable[[Planted, random.Random], None]] = {
 SWAPPED, DUPLICATED = "texts swapped", "duplicated"
 
 
-def plant(rows: list[Utterance], each: int, seed: int) -> list[Planted]:
+def plant(rows: Sequence[Utterance], each: int, seed: int) -> list[Planted]:
     """Returns the rows, so many of which have each fault, and so many copies of clean ones at
     another level."""
     rng = random.Random(seed)

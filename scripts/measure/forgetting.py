@@ -82,13 +82,13 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     sets = {}
     for name in ("own", "general"):
-        found = read_source(getattr(arguments, name), ReadOptions(allow_outside=True))
-        sets[name] = sample(found, arguments.utterances)
+        options = ReadOptions(allow_outside=True)
+        sets[name] = sample(read_source(getattr(arguments, name), options), arguments.utterances)
     counted = {}
     for row, errors in rows(arguments, sets):
         counted[row] = errors
-        found = [estimates({row: [run[name] for run in errors]})[row][0] for name in sets]
-        print(row, *(percent(each, 2) for each in found), sep=" | ", flush=True)
+        rates = [estimates({row: [run[name] for run in errors]})[row][0] for name in sets]
+        print(row, *(percent(each, 2) for each in rates), sep=" | ", flush=True)
     first = next(name for name in counted if name != "start")
     compared = {first: counted[first], **counted}
     found = {

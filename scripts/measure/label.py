@@ -42,7 +42,7 @@ def seals(out: Path) -> list[Path]:
 def finish(*processes: subprocess.Popen) -> None:
     for process in processes:
         if process.wait():
-            raise SystemExit(f"{process.args} ended with {process.returncode}")
+            raise SystemExit(f"{process.args!r} ended with {process.returncode}")
 
 
 def errors_of_confident(rows: Sequence[dict[str, Any]], model: str) -> dict[str, float]:

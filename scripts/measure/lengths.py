@@ -70,7 +70,7 @@ def sharpen(frames: int) -> None:
             query = query * (keys.log() / math.log(frames)).clamp(min=1)
         return attend(self, query, key, value, mask, causal)
 
-    MultiHeadAttention.attend = sharper
+    MultiHeadAttention.attend = sharper  # type: ignore[method-assign]
 
 
 def word_errors(

@@ -117,7 +117,7 @@ def main() -> None:
         rows = []
         for seed in arguments.seeds:
             config = contender.with_seed(seed)
-            utterances = build_corpus(config.data, seed).eval_utterances()
+            utterances: Any = build_corpus(config.data, seed).eval_utterances()
             loaded = load_model(str(run_folder(arguments.out, contender.name, seed)), "last")
             clean = evaluate_model(loaded, utterances, config.decode)
             noisy = measure_noise(loaded, utterances, folder, SNRS, config.decode)

@@ -86,6 +86,7 @@ def measured(work: Callable[[], None]) -> tuple[float, float, int]:
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = multiprocessing.get_context("spawn").Process(target=work)
     process.start()
+    assert process.pid is not None
     peak = 0
     while process.is_alive():
         peak = max(peak, memory(process.pid))

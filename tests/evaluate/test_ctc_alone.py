@@ -11,6 +11,7 @@ from echo.data.audio import AudioArray
 from echo.data.features import log_mel
 from echo.data.utterance import Utterance
 from echo.evaluate.decoding import transcribe_set
+from echo.evaluate.decodings import CTC, DECODER, JOINT
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
 from tests.data.recordings import tone
@@ -36,6 +37,15 @@ def test_each_utterance_gets_the_best_path_that_it_has_alone():
         path = [token for token, _ in groupby(logits.argmax(-1).tolist())]
         assert text == tokenizer.decode(path, skip_special_tokens=True).strip()
     assert any(found.texts)
+
+
+def test_the_decoder_is_measured_too_where_a_run_reads_the_head_alone():
+    """Not the head a second time, under the decoder's name."""
+    config = untrained().model.config
+    assert CTC.settings(ALONE, config) == JOINT.settings(ALONE, config) == ALONE
+    assert DECODER.settings(ALONE, config) == DecodeSettings(ctc_weight=0.0)
+    config.ctc = False
+    assert DECODER.settings(DecodeSettings(), config) is None
 
 
 def test_a_model_without_the_head_is_refused():
