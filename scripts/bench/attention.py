@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 def config(size: str, frames: int, kind: type[WhisperConfig] = WhisperConfig, **more: Any) -> Any:
     dims, heads, layers = SIZES[size]
-    return kind(
+    return kind(  # type: ignore[call-arg]
         d_model=dims,
         encoder_layers=layers,
         decoder_layers=layers,
@@ -97,10 +97,10 @@ def step(run: Callable[[], torch.Tensor]) -> float:
 
 def stacks(size: str, frames: int, forms: list[str], device: torch.device) -> dict[str, Any]:
     """Whisper's encoder, and one of each form."""
-    found: dict[str, Any] = {WHISPER: WhisperEncoder(config(size, frames)).to(device)}
+    found: dict[str, Any] = {WHISPER: WhisperEncoder(config(size, frames)).to(device)}  # type: ignore[arg-type]
     for name in forms:
         attention = {"encoder": FORMS[name]}
-        found[name] = EchoEncoder(config(size, frames, EchoConfig, attention=attention)).to(device)
+        found[name] = EchoEncoder(config(size, frames, EchoConfig, attention=attention)).to(device)  # type: ignore[arg-type]
     return found
 
 
