@@ -132,6 +132,7 @@ def test_logits_of_a_few_tokens_at_a_time_give_the_same_losses_and_gradients(
     tmp_path, monkeypatch, settings
 ):
     """As whole logits do, which a loss can ask for."""
+    torch.manual_seed(1)
     start = build_model(build(RunConfig, CONFIG, "test"), TOKENIZER)
     monkeypatch.setattr(chunks, "LOGITS", 3 * len(TOKENIZER) + 1)
     values, gradients, most = trained_by(tmp_path, start, settings)
