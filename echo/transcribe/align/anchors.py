@@ -39,7 +39,7 @@ def read_words(text: str, normaliser: Normaliser) -> Words:
     each = [normalise(word, normaliser) for word in spelled]
     single = [token for tokens in each for token in tokens]
     owners = [i for i, tokens in enumerate(each) for _ in tokens]
-    whole = normaliser(text).split()
+    whole = tokens_of(text, normaliser)
     if single != whole and single and whole:  # several words may be one number
         [found] = align([" ".join(single)], [" ".join(whole)])
         moved, place = [], 0
@@ -55,7 +55,15 @@ def read_words(text: str, normaliser: Normaliser) -> Words:
 
 @lru_cache(maxsize=100_000)  # most words come again, and a rule may take a millisecond
 def normalise(word: str, normaliser: Normaliser) -> tuple[str, ...]:
-    return tuple(normaliser(word).split())
+    return tuple(tokens_of(word, normaliser))
+
+
+def tokens_of(text: str, normaliser: Normaliser) -> list[str]:
+    """Returns the words of a normalised text, of numbers each digit: digits that are said one by
+    one may be heard as several numbers, or all but one of them."""
+    # Whisper's normaliser writes a 1 that stands alone as a word.
+    words = ["1" if word == "one" else word for word in normaliser(text).split()]
+    return [part for word in words for part in (word if word.isdecimal() else [word])]
 
 
 @dataclass

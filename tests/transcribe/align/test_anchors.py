@@ -29,8 +29,8 @@ def shown(items):
 @pytest.mark.parametrize(
     ("text", "tokens", "owners"),
     [
-        ("Twenty-five men, didn't", "25 men did not", (0, 1, 2, 2)),
-        ("the twenty five — men", "the 25 men", (0, 2, 4)),
+        ("Twenty-five men, didn't", "2 5 men did not", (0, 0, 1, 2, 2)),
+        ("the twenty five — men", "the 2 5 men", (0, 1, 2, 4)),
         ("um, colour!", "color", (1,)),
         ("—", "", ()),
         ("", "", ()),
@@ -50,6 +50,16 @@ def test_spoken_and_written_numbers_match():
     found = matching(["It cost twenty five dollars, in colour"], ["it cost $25 in color"])
     assert found.match(0).errors == 0
     assert shown(found.items()) == ["It cost twenty five dollars, in colour"]
+
+
+@pytest.mark.parametrize(
+    ("heard", "errors"),
+    [("2992 821", 0), ("29, 92 8 2 1", 0), ("292 821", 1), ("two nine nine two 8 21", 0)],
+)
+def test_digits_match_however_they_are_grouped(heard, errors):
+    found = matching(["two nine nine two", "eight two one"], [heard])
+    assert (found.match(0).errors, found.match(1).errors) == (errors, 0)
+    assert found.missing == []
 
 
 def test_what_nobody_says_is_missing_and_what_is_said_stands_beside_the_text():
