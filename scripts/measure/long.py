@@ -13,7 +13,7 @@ from pathlib import Path
 import soundfile
 from align import spoken
 
-from echo.data.sources import read_source
+from echo.data.sources import ReadOptions, read_source
 from echo.model.geometry import SAMPLE_RATE
 
 
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=12)
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
-    rows, rng = read_source(options.rows), random.Random(0)
+    rows = read_source(options.rows, ReadOptions(allow_outside=True))
+    rng = random.Random(0)
     for kind in ("recordings", "texts"):
         (options.out / kind).mkdir(parents=True)
     for number in range(1, options.recordings + 1):
