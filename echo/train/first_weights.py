@@ -19,11 +19,10 @@ def fresh_model(config: EchoConfig, conv_gain: float) -> EchoForConditionalGener
     drawn = dict(model.named_parameters())  # without proj_out, which shares the embedding's
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for place, module in model.named_modules():
-            for name, _ in module.named_parameters(place, recurse=False):
-                if name in drawn:
-                    torch.manual_seed(crc32(f"{seed} {names[name]}".encode()))
-                    model._init_weights(module)
-                    break
+            own = [n for n, _ in module.named_parameters(place, recurse=False) if n in drawn]
+            if own:
+                torch.manual_seed(crc32(f"{seed} {names[own[0]]}".encode()))
+                model._init_weights(module)
         for conv in (model.model.encoder.conv1, model.model.encoder.conv2):
             conv.weight.mul_(conv_gain)
     return model
