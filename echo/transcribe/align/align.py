@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 MOST_PROBES, PROBE_EVERY = 8, 150.0  # places to listen to, by the seconds of a recording
 WINDOW = 30.0  # seconds heard at once
-BATCH_ON_CPU = 4  # windows transcribed at a time: more take memory, and hardly less time
 PAUSE = 1.0  # seconds around a sentence in which its cut is looked for
 LONGEST_PAUSE = 2.0  # seconds in a row between its sentences
 LITTLE_VOICE = 0.2  # seconds of voice between sentences that are a noise
@@ -310,8 +309,6 @@ def aligner_of(
     if known_languages(generation) and language is None:
         raise ConfigError(f"{source}: is multilingual: name the language of the recordings")
     normalise = normaliser(written_language(loaded.model), loaded.tokenizer)
-    on_cpu = loaded.model.device.type == "cpu"
-    batch_size = BATCH_ON_CPU if on_cpu else hearing.batch_size
-    transcriber = Transcriber(loaded, replace(hearing, language=language, batch_size=batch_size))
+    transcriber = Transcriber(loaded, replace(hearing, language=language))
     emissions = find_emissions(loaded, normalise, transcriber.voiced, source)
     return Aligner(emissions, transcriber, normalise, settings)
