@@ -95,7 +95,7 @@ def rescored(loaded: LoadedModel, speech: Sequence[Utterance]) -> dict[str, Any]
     reader = ExampleReader.of(model, loaded.tokenizer, labelled=False)
     chosen: dict[float, list[str]] = {weight: [] for weight in WEIGHTS}
     for row in speech:
-        [batch] = evaluation_batches([row], reader, row.duration, "raise", 0, 1)
+        [batch] = evaluation_batches([row], reader, row.duration)
         encoded = encode(model, batch)
         found = GenerationMixin.generate(
             model,

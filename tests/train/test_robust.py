@@ -1,7 +1,6 @@
 """A run that is asked to stop, whose numbers go wrong, or whose memory runs out."""
 
 import gc
-import json
 import os
 import signal
 import subprocess
@@ -253,8 +252,7 @@ def test_blocks_are_watched_in_the_precision_of_training(shared, tmp_path):
         "attention": {"encoder": {"form": "convolution", "rotary_base": 10_000}},
     }
     start_run(tiny(shared, train=train, model=model), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    spans = [line["span/encoder.0"] for line in lines if line["kind"] == "train"]
+    spans = [e["span/encoder.0"] for e in read_metrics(tmp_path) if e["kind"] == "train"]
     assert len(spans) == 2
     assert all(0 < span < 1 for span in spans)
 
