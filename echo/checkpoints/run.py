@@ -139,7 +139,9 @@ class CheckpointFolder:
         with whole_folder(target) as folder:
             save_model(model, tokenizer, folder)
             trainer = {key: value for key, value in state.items() if key != "progress"}
-            torch.save(trainer, folder / TRAINER_FILE)
+            # Given a path, torch raises RuntimeError on a full disk; a file raises OSError.
+            with (folder / TRAINER_FILE).open("wb") as file:
+                torch.save(trainer, file)
             (folder / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
             if save_adapter is not None:
                 save_adapter(folder / ADAPTER_FOLDER)

@@ -130,8 +130,8 @@ def writing(target: Path) -> Iterator[None]:
     """Turns errors of writing into an EchoError that names the target."""
     try:
         yield
-    # On a full disk, torch raises RuntimeError, and safetensors its own error.
-    except (OSError, RuntimeError, SafetensorError) as error:
+    # Not RuntimeError, which is also what torch raises where memory runs out.
+    except (OSError, SafetensorError) as error:
         raise EchoError(f"{target}: cannot be written ({reason(error)})") from error
 
 

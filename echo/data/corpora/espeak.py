@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import io
 import json
 import os
 import random
@@ -184,7 +185,9 @@ def write_corpus(folder: Path, splits: Mapping[str, Sequence[Prompt]]) -> None:
             for number, prompt in enumerate(prompts):
                 samples = render(prompt, synthesise)
                 name = f"{split}/{number:05d}.flac"
-                soundfile.write(folder / name, samples.numpy(), SAMPLE_RATE)
+                sound = io.BytesIO()  # not a path: libsndfile has its own error for a full disk
+                soundfile.write(sound, samples.numpy(), SAMPLE_RATE, format="FLAC")
+                (folder / name).write_bytes(sound.getvalue())
                 line = {
                     "audio_filepath": name,
                     "duration": len(samples) / SAMPLE_RATE,
