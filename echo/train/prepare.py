@@ -17,6 +17,7 @@ from echo.model.model import EchoForConditionalGeneration
 from echo.support.distributed import Processes, accelerate_set_up
 from echo.support.errors import ConfigError
 from echo.train.lora import add_adapters
+from echo.train.losses.registry import reads_decoder
 from echo.train.optimiser import freeze
 from echo.train.sharding import check_strategy
 
@@ -27,7 +28,7 @@ def new_accelerator(config: RunConfig, model: EchoForConditionalGeneration) -> A
     """Returns what trains a model in the processes that the launcher started. All that changes
     numbers is told to it: what is left out accelerate takes from the environment."""
     # Weights may go without a gradient, for which DDP would wait unless told: those that predict a
-    # span which is not learned, and a decoder's without a loss.
+    # span which is not learned, and a decoder's last ones where only its attention has a loss.
     has_unused = config.ctc_weight == 1 or any(
         isinstance(m, FocusedAttention) and not m.learns_span for m in model.modules()
     )
@@ -71,6 +72,8 @@ def prepare(
         freeze(model, config.train.freeze)
         if model.config.ctc and config.ctc_weight == 0:
             freeze(model, ["ctc_head"])
+        if not reads_decoder(config):
+            freeze(model, ["decoder", "proj_out"])
         if config.train.compile:
             compile_layers(model, accelerator.device)
     if config.train.gradient_checkpointing:

@@ -19,7 +19,7 @@ from echo.model.model import EchoForConditionalGeneration, EchoOutput
 from echo.support.errors import EchoError
 from echo.train.losses.base import Loss, Setup, TokenLoss
 from echo.train.losses.chunks import weighted_sums
-from echo.train.losses.registry import build_losses
+from echo.train.losses.registry import build_losses, reads_decoder
 from echo.train.sharding import whole
 from echo.train.state import TrainState
 
@@ -68,7 +68,7 @@ class TrainStep:
             for loss in self.losses
             if isinstance(loss, TokenLoss) and loss.weight > 0 and is_plain and not keeps_logits
         ]
-        self.encoder_only = not any(loss.weight and loss.reads_decoder for loss in self.losses)
+        self.encoder_only = not reads_decoder(self.config)
 
     def __call__(self, batches: list[Batch]) -> Done | Skipped:
         """Accumulates the gradients of all batches, normalised by all of their tokens, and updates

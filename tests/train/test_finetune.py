@@ -99,6 +99,17 @@ def test_a_resumed_run_has_the_rates_of_its_parts(
         resume_run(tmp_path / "whole", overrides=["train.rates.decoder=1"])
 
 
+def test_a_decoder_that_no_loss_needs_does_not_learn(shared, start, tmp_path):
+    loss = {"ctc_weight": 1.0, "alignment_weight": 0.0}
+    rated = from_start(shared, start, loss=loss, train={"rates": {"decoder": 0.1}})
+    with pytest.raises(ConfigError, match=r"train\.rates: 'decoder' has no effect"):
+        start_run(rated, tmp_path / "rated")
+    state = started_trainer(from_start(shared, start, loss=loss), tmp_path / "run").state
+    learn = {name for name, weight in state.unwrapped.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[0] for name in learn} == {"model", "ctc_head"}
+    assert not any(name.startswith("model.decoder.") for name in learn)
+
+
 def test_training_stops_when_the_wer_has_not_got_better(shared, tmp_path, monkeypatch):
     found = iter([0.5, 0.4, 0.4, 0.45, 0.1])
     monkeypatch.setattr("echo.train.measuring.Measuring.wer", lambda *_: next(found))

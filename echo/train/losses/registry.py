@@ -23,6 +23,11 @@ def weighted_losses(config: RunConfig) -> list[type[Loss]]:
     return [loss for loss in LOSSES if loss.weight_in(config) > 0]
 
 
+def reads_decoder(config: RunConfig) -> bool:
+    """Returns whether any loss of a run needs the decoder, which learns nothing otherwise."""
+    return any(loss.reads_decoder for loss in weighted_losses(config))
+
+
 def build_losses(setup: Setup) -> list[Loss]:
     """Returns the losses of a run."""
     asked = weighted_losses(setup.config)
