@@ -363,8 +363,8 @@ class TrainSettings:
     max_grad_norm: PositiveAmount = 1.0
     # Names of modules whose weights are not trained, such as [model.encoder].
     freeze: list[str] = field(default_factory=list)
-    # Learning rate of parameters that a Whisper does not have, such as local branches; null is
-    # learning_rate.
+    # Learning rate of parameters that a Whisper does not have, such as local branches and adapters;
+    # null is learning_rate.
     new_learning_rate: Amount | None = None
     # Factors on the learning rates of modules by name, such as {decoder: 0.1}; of nested modules
     # the inner one's counts, and what is not named has a factor of 1.

@@ -206,6 +206,10 @@ SLIPS = {
         ["pilot", "models.echo.train.learning_rat=1"],
         "did you mean models.echo.train.learning_rate?",
     ),
+    "a search that writes": (
+        ["train", "configs/train.yaml", "data.corpus=espeak", "--find-batch", "--out", "o"],
+        "--find-batch writes nothing: leave out --out o",
+    ),
     "resume": (["resume", "."], "is not a run folder"),
     "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
     "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),

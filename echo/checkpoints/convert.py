@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,13 @@ def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
             f"attention.{next(iter(settings))} is for {DEFAULT_FORM} blocks, and the encoder has "
             "none"
         )
+    taking = [*compress(blocks, takes)]
+    for name in settings:
+        if all(name in block for block in taking):
+            raise ConfigError(
+                f"attention.{name} has no effect, because every {DEFAULT_FORM} block of "
+                f"attention.encoder has its own {name}: change it there"
+            )
     blocks = [
         {**settings, **block} if is_default else block
         for block, is_default in zip(blocks, takes, strict=True)

@@ -232,7 +232,9 @@ def split(
             "gender,language."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of groups.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the choice of groups; by default 0.")
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder of an earlier split, whose rows stay on their sides."),
@@ -255,7 +257,8 @@ def split(
     strata = read_names(stratify, "--stratify") if stratify is not None else []
     if check:
         writing = {"out": out, "dev": dev, "test": test, "stratify": stratify, "keep": keep}
-        if given := [f"--{option}" for option, value in writing.items() if value is not None]:
+        told = {**writing, "seed": seed}
+        if given := [f"--{option}" for option, value in told.items() if value is not None]:
             raise ConfigError(f"--check writes nothing: leave out {', '.join(given)}")
         if len(data) < 2:
             raise ConfigError("--check compares the sides of a split: name at least two")
@@ -281,7 +284,7 @@ def split(
 
     sizes = {"dev": dev, "test": test}
     asked = {side: read_size(size, f"--{side}") for side, size in sizes.items() if size is not None}
-    done = split_source(data[0], out, asked, rules, strata, seed, keep, options)
+    done = split_source(data[0], out, asked, rules, strata, seed or 0, keep, options)
     print(format_split(done))
     print(
         f"\nwritten to {out}/, outside of which the recordings lie: commands that read it need "

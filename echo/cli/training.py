@@ -97,6 +97,8 @@ def train(
             check_model(settings.init)
         if find_batch and process_count() > 1:
             raise ConfigError("--find-batch runs in one process: start it without a launcher")
+        if find_batch and out is not None:
+            raise ConfigError(f"--find-batch writes nothing: leave out --out {out}")
         if find_batch and log_format == "json":
             raise ConfigError(
                 "--find-batch does not train, so --log-format json has no effect: leave one out"

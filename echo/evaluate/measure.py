@@ -17,6 +17,7 @@ from echo.evaluate.evaluation import Evaluation, evaluate_model, macro_average, 
 from echo.evaluate.noise import NoiseCurve, measure_noise
 from echo.evaluate.normaliser import NormaliserName
 from echo.model.language import Task
+from echo.support.errors import ConfigError
 from echo.support.provenance import write_provenance
 from echo.support.text import percent, table
 
@@ -146,6 +147,8 @@ def measure_model(
     noises = AudioFolder.at(noise, "--noise") if noise else None
     utterances = data_set.read()
     loaded = load_model(source, which, language, task)
+    if settings.ctc_weight is not None and not loaded.model.config.ctc:
+        raise ConfigError(f"--ctc-weight has no effect: {source} has no CTC head")
     how = settings, data_set.options.on_error, True
     padding = pad_to_seconds, added_silence
     evaluation = evaluate_model(loaded, utterances, *how, *padding, normaliser)

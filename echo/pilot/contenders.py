@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from operator import attrgetter
 from typing import Any
 
 from echo.config import RunConfig
@@ -99,6 +100,8 @@ def read_pilot(
     build(PilotFile, common, source)
     own = {name: own_settings(value, source, name) for name, value in models.items()}
     told, told_models = read_overrides(overrides, own)
+    if seeds is not None and "seed" in told:
+        raise ConfigError(f"{COMMAND_LINE}: seed has no effect with --seeds: leave one out")
     names = [*{**own, **told_models}]
     settings = build(PilotSettings, take_pilot_settings(common, told), source)
     baseline = [*own][-1] if settings.baseline is None else settings.baseline
@@ -194,7 +197,8 @@ def check_comparable(contenders: Sequence[Contender], source: str) -> None:
         )
     for other in others:
         for key in SHARED:
-            if setting(other.config, key) != setting(first.config, key):
+            value_of = attrgetter(key)
+            if value_of(other.config) != value_of(first.config):
                 raise ConfigError(
                     f"{source}: models.{first.name} and models.{other.name} differ in {key}, which "
                     "must be the same for all"
@@ -216,12 +220,8 @@ def check_told(
 
 
 def same_for_all(contenders: Sequence[Contender], key: str) -> bool:
-    first, *others = (setting(contender.config, key) for contender in contenders)
+    first, *others = map(attrgetter(f"config.{key}"), contenders)
     return all(value == first for value in others)
-
-
-def setting(config: RunConfig, key: str) -> Any:
-    return reduce(getattr, key.split("."), config)
 
 
 def check_seeds(seeds: Sequence[int] | None, config: RunConfig) -> list[int]:

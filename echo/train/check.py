@@ -1,6 +1,8 @@
 """Checks of a run's settings that need no data: they come before a corpus is built and before a
 folder is written."""
 
+from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import psutil
@@ -23,6 +25,11 @@ from echo.train.build import new_config, settings_named
 from echo.train.losses.registry import weighted_losses
 
 Layers = dict[str, int]  # how many, by the stack's name
+
+FOR_SOURCES = (  # settings of `data` that a built-in corpus has no use for
+    *("audio_column", "text_column", "speaker_column"),
+    *("allow_outside", "streaming", "shards_per_block"),
+)
 
 
 def check_run(config: RunConfig) -> None:
@@ -62,10 +69,10 @@ def check_contradictions(config: RunConfig) -> None:
     for loss in weighted_losses(config):
         if problem := loss.problem(config):
             raise ConfigError(problem)
-    if config.model.ctc and config.ctc_weight == 0:
-        raise ConfigError("model.ctc has no effect, because loss.ctc_weight is 0: set it too")
-    if config.loss.label_smoothing and config.ctc_weight == 1:
-        raise ConfigError("loss.label_smoothing has no effect with loss.ctc_weight=1: leave it out")
+    for key, where in settings_without_effect(config):
+        value_of = attrgetter(key)
+        if value_of(config) != value_of(RunConfig()):
+            raise ConfigError(f"{key} has no effect {where}: leave it out")
     if config.init is not None:
         return
     if setting := setting_for_timestamps(config.data):
@@ -84,6 +91,29 @@ def check_contradictions(config: RunConfig) -> None:
         raise ConfigError("lora needs init: a model from scratch has no weights to adapt")
     if config.tokenizer.kind == "characters" and config.tokenizer.size is not None:
         raise ConfigError("tokenizer.size is for tokenizer.kind=bpe: leave it out, or set both")
+
+
+def settings_without_effect(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yields the keys of settings that nothing reads because of another, and which one that is."""
+    data, augment = config.data, config.data.augment
+    if config.ctc_weight == 0:
+        yield "model.ctc", "with loss.ctc_weight=0"
+    if config.ctc_weight == 1:
+        yield "loss.label_smoothing", "with loss.ctc_weight=1"
+    if data.corpus is None:
+        yield "data.root", "without data.corpus"
+    else:
+        for name in FOR_SOURCES:
+            yield f"data.{name}", "with data.corpus"
+    if data.cache is None:
+        yield "data.cache_gigabytes", "without data.cache"
+    if data.pack is not None and data.pack.share == 0:
+        yield "data.pack", "with data.pack.share=0"
+    if augment.freq_masks == 0:
+        yield "data.augment.freq_mask_width", "with data.augment.freq_masks=0"
+    if augment.time_masks == 0:
+        for name in ("time_mask_width", "time_mask_share"):
+            yield f"data.augment.{name}", "with data.augment.time_masks=0"
 
 
 def setting_for_timestamps(data: DataSettings) -> str | None:

@@ -45,7 +45,11 @@ def add_adapters(model: EchoForConditionalGeneration, settings: LoraSettings) ->
             inject_adapter_in_model(config, model)
     except ValueError as error:
         raise ConfigError(f"lora: {error}") from None
-    for name, layer in adapted_layers(model).items():
+    adapted = adapted_layers(model)
+    for target in settings.targets:
+        if not any(f".{name}".endswith(f".{target}") for name in adapted):
+            raise ConfigError(f"lora.targets: no layer of the model is named {target!r}")
+    for name, layer in adapted.items():
         if type(layer.get_base_layer()) not in ADAPTED:
             raise ConfigError(f"lora.targets: {name} cannot have an adapter; name other layers")
     for name, parameter in model.named_parameters():

@@ -326,6 +326,13 @@ def test_a_field_needs_an_adaptive_block(whisper, tmp_path):
         convert(whisper, tmp_path / "echo", ["attention.encoder=hybrid", "attention.max_span=7"])
 
 
+def test_a_field_that_every_block_has_already_is_refused(whisper, tmp_path):
+    blocks = "attention.encoder=[{max_span: 5}, hybrid]"
+    with pytest.raises(EchoError, match=r"attention\.max_span has no effect, because every adapti"):
+        convert(whisper, tmp_path / "echo", [blocks, "attention.max_span=7"])
+    assert not (tmp_path / "echo").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

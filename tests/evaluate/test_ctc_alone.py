@@ -15,7 +15,9 @@ from echo.evaluate.decoding import transcribe_set
 from echo.evaluate.decodings import CTC, DECODER, JOINT
 from echo.model.geometry import SAMPLE_RATE
 from echo.support.errors import ConfigError
-from tests.data.recordings import tone
+from tests.data.recordings import tone, write, write_manifest
+from tests.small_whisper import save_whisper, small_whisper
+from tests.test_cli import run
 from tests.transcribe.test_transcribe import untrained
 
 ALONE = DecodeSettings(ctc_alone=True)
@@ -55,6 +57,15 @@ def test_a_model_without_the_head_is_refused():
     loaded.model.config.ctc = False
     with pytest.raises(ConfigError, match="needs a model with a CTC head"):
         transcribe_set(loaded, [utterance], ALONE)
+
+
+def test_a_weight_is_refused_for_a_model_without_the_head(monkeypatch, capsys, tmp_path):
+    write(tmp_path / "a.wav")
+    data = write_manifest(tmp_path / "a.jsonl", {"audio_filepath": "a.wav", "text": "the dog"})
+    model = save_whisper(small_whisper(), tmp_path / "whisper")
+    code, _, err = run(monkeypatch, capsys, "evaluate", model, data, "--ctc-weight", "0.3")
+    assert code == 2
+    assert f"--ctc-weight has no effect: {model} has no CTC head" in err
 
 
 def test_a_run_that_weighs_the_head_has_it_alone_too():

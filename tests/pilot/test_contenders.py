@@ -110,6 +110,11 @@ def test_seeds_are_the_config_s_or_those_asked_for():
     assert pilot.contenders[0].with_seed(2).seed == 2
 
 
+def test_a_seed_beside_seeds_is_refused():
+    with pytest.raises(ConfigError, match="seed has no effect with --seeds"):
+        read("seed=3", seeds=[1, 2])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -267,8 +267,9 @@ def test_a_layer_that_cannot_have_an_adapter_is_named(shared, start, tmp_path):
         start_run(config, tmp_path)
 
 
-def test_a_target_that_the_model_lacks_is_an_error(shared, start, tmp_path):
-    config = from_start(shared, start, lora={"targets": ["no_such_layer"]})
+@pytest.mark.parametrize("others", [[], ["q_proj"]])
+def test_a_target_that_the_model_lacks_is_an_error(shared, start, tmp_path, others):
+    config = from_start(shared, start, lora={"targets": [*others, "no_such_layer"]})
     with pytest.raises(ConfigError, match="no_such_layer"):
         start_run(config, tmp_path)
 

@@ -70,7 +70,8 @@ def test_layers_that_are_dropped_take_no_part(shared, tmp_path):
     assert all({"span_penalty", "alignment_loss"} <= event.keys() for event in events)
 
 
-def test_without_a_span_it_is_refused(shared, tmp_path):
-    plain = {"attention": {"encoder": "plain", "decoder": "plain"}}
+@pytest.mark.parametrize("form", ["plain", "hybrid"])
+def test_without_a_span_that_is_learned_it_is_refused(shared, tmp_path, form):
+    model = {"attention": {"encoder": form, "decoder": "plain"}}
     with pytest.raises(ConfigError, match=r"loss\.span_penalty has no effect, because no block"):
-        started_trainer(tiny(shared, model=plain, loss={"span_penalty": 0.5}), tmp_path)
+        started_trainer(tiny(shared, model=model, loss={"span_penalty": 0.5}), tmp_path)

@@ -14,7 +14,7 @@ from echo.config import RunConfig, load_run_config
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge, to_dict
 from echo.support.yaml import save_yaml
-from echo.train.check import check_run
+from echo.train.check import FOR_SOURCES, check_contradictions, check_run
 from echo.train.run import resume_run, start_run
 from echo.train.start import is_config_of, starting_point
 from tests.data.recordings import write, write_manifest
@@ -152,6 +152,17 @@ def test_settings_without_effect_are_refused(settings, changes, message):
             "loss.label_smoothing has no effect with loss.ctc_weight=1",
         ),
         ({"decode": {"ctc_alone": True}}, "decode.ctc_alone needs a CTC head"),
+        ({"data": {"root": "fsdd"}}, "data.root has no effect without data.corpus: leave it out"),
+        ({"data": {"cache_gigabytes": 1}}, "data.cache_gigabytes has no effect without data.cache"),
+        ({"data": {"pack": {"share": 0}}}, "data.pack has no effect with data.pack.share=0"),
+        (
+            {"data": {"augment": {"freq_masks": 0, "freq_mask_width": 9}}},
+            "freq_mask_width has no effect with data.augment.freq_masks=0",
+        ),
+        (
+            {"data": {"augment": {"time_masks": 0, "time_mask_share": 0.2}}},
+            "time_mask_share has no effect with data.augment.time_masks=0",
+        ),
     ],
 )
 @pytest.mark.parametrize("init", [True, False])
@@ -164,6 +175,14 @@ def test_settings_are_checked_before_data_are_read_and_a_folder_is_written(
     with pytest.raises(ConfigError, match=message):
         start_run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", FOR_SOURCES)
+def test_a_built_in_corpus_has_no_use_for_the_settings_of_sources(settings, setting):
+    other = {"allow_outside": True, "streaming": True, "shards_per_block": 2}.get(setting, "a")
+    config = settings(data={"corpus": "espeak", setting: other}, init=None)
+    with pytest.raises(ConfigError, match=rf"data\.{setting} has no effect with data\.corpus"):
+        check_contradictions(config)
 
 
 def test_an_attention_of_its_own_leaves_the_padding_of_a_checkpoint(settings, tmp_path, whisper):

@@ -26,10 +26,9 @@ class SpanPenalty(Loss):
             for name, block in setup.model.named_modules()
             if isinstance(block, FocusedAttention)
         }
-        if not self.blocks:
+        if not any(block.learns_span for block in self.blocks.values()):
             raise ConfigError(
-                "loss.span_penalty has no effect, because no block's attention is focused: leave "
-                "it out"
+                "loss.span_penalty has no effect, because no block learns its span: leave it out"
             )
         self.calls = CallRecorder(self.blocks, lambda _block, _arguments, output: output[1])
 

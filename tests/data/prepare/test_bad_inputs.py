@@ -43,6 +43,7 @@ CASES = {
     "split good.jsonl --out out --dev 5% --seed -1": "Invalid value for '--seed'",
     "split good.jsonl --check": "name at least two",
     "split good.jsonl good.jsonl --check --out out": "--check writes nothing: leave out --out",
+    "split good.jsonl good.jsonl --check --seed 0": "--check writes nothing: leave out --seed",
     "split good.jsonl good.jsonl --out out --dev 5%": "split takes one data set",
     "split empty.jsonl --out out --dev 5%": "empty.jsonl: holds no utterances",
     "split none.jsonl --out out --dev 5%": "none.jsonl: no such file or folder",
