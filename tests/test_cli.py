@@ -212,6 +212,10 @@ SLIPS = {
     ),
     "resume": (["resume", "."], "is not a run folder"),
     "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
+    "a checkpoint of no run": (
+        ["compare", "a/b", "c/d", "--data", "x.jsonl", "--out", "o", "--checkpoint", "last"],
+        "--checkpoint has no effect: no run's folder: a/b, c/d",
+    ),
     "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),
     "convert": (["convert", "a/b/c", "o"], "a/b/c: no such folder"),
     "export": (["export", "a/b/c", "o", "--to", "onnx"], "a/b/c: no such folder"),

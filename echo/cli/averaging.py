@@ -16,6 +16,7 @@ from echo.cli.options import (
     SpeakerColumn,
     Task,
     TextColumn,
+    check_models,
     read_options,
     read_sources,
 )
@@ -111,12 +112,9 @@ def merge(
     'merge A B --weights 0.5,0.5 --out OUT' writes one mean. 'merge A B --sweep 0,0.25,0.5,0.75,1
     --data own=dev.jsonl --data general=libri.jsonl --out OUT' measures five and writes the best.
     """
-    from echo.support.hub import check_model
-
     if weights is not None and sweep is not None:
         raise ConfigError("--weights writes one mean and --sweep measures several: leave one out")
-    for model in models:
-        check_model(model)
+    check_models(models, checkpoint)
     if sweep is None:
         if weights is None:
             raise ConfigError("merge needs --weights, as 0.5,0.5, or --sweep")

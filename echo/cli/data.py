@@ -17,6 +17,7 @@ from echo.cli.options import (
     Overrides,
     SpeakerColumn,
     TextColumn,
+    check_models,
     read_options,
 )
 from echo.support.errors import ConfigError
@@ -330,7 +331,6 @@ def filter(
 ) -> None:
     """Keep the rows of a data set that a model can learn from, and say why others are rejected."""
     from echo.data.named import check_named
-    from echo.support.hub import check_model
     from echo.support.settings import build_with_overrides
 
     if out is None and not dry_run:
@@ -345,7 +345,7 @@ def filter(
         check_folder(out, data, dry_run)
     hear = None
     if model is not None:
-        check_model(model)
+        check_models([model], checkpoint)
 
         from echo.evaluate.hearing import HEARD, Hearing
 

@@ -18,6 +18,7 @@ from echo.cli.options import (
     SpeakerColumn,
     TextColumn,
     Vad,
+    check_models,
     read_options,
 )
 
@@ -66,12 +67,10 @@ def label(
     then 2.
     """
     from echo.data.named import check_named
-    from echo.support.hub import check_model
     from echo.support.launch import is_main_process
 
     check_named(data)
-    for name in (model, second) if second else (model,):
-        check_model(name)
+    check_models((model, second) if second else (model,), checkpoint)
     # Each process has shards of its own, and tells what is wrong with them.
     logging.getLogger("echo").setLevel(logging.INFO)
 
@@ -135,10 +134,9 @@ def align(
     Recordings and texts that cannot be used are named and left out; the exit code is then 2.
     """
     from echo.support.files import new_folder
-    from echo.support.hub import check_model
     from echo.support.settings import build_with_overrides
 
-    check_model(model)
+    check_models([model], checkpoint)
     new_folder(out)
 
     from echo.transcribe.align.align import AlignSettings, aligner_of

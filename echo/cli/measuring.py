@@ -18,6 +18,7 @@ from echo.cli.options import (
     SpeakerColumn,
     Task,
     TextColumn,
+    check_models,
     read_data_sets,
     read_options,
 )
@@ -93,14 +94,13 @@ def evaluate(
     from echo.config import DecodeSettings
     from echo.data.named import check_folder
     from echo.support.files import result_folder
-    from echo.support.hub import check_model
 
     snrs = read_snrs(noise, snr)
     if out:
         result_folder(out, "evaluation.json")
     if noise:
         check_folder(noise, "--noise")
-    check_model(model)
+    check_models([model], checkpoint)
     if bool(data) == bool(sets):
         raise ConfigError("evaluate takes one DATA, or --data NAME=SOURCE for each of several")
     sources = read_data_sets(sets or [data or ""])
@@ -165,10 +165,8 @@ def compare(
 ) -> None:
     """Measure models on the same data, with intervals of their differences."""
     from echo.config import DecodeSettings
-    from echo.support.hub import check_model
 
-    for model in models:
-        check_model(model)
+    check_models(models, checkpoint)
     sources = read_data_sets(data)
 
     from echo.evaluate.comparison import comparison_result
@@ -194,10 +192,9 @@ def inspect(
 ) -> None:
     """Draw what a model attends to in a recording."""
     from echo.support.files import result_folder, writing
-    from echo.support.hub import check_model
 
     result_folder(out, "inspection.json")
-    check_model(model)
+    check_models([model], checkpoint)
 
     from echo.checkpoints.load import load_model
     from echo.inspect.inspect import inspect_recording

@@ -1,11 +1,13 @@
 """What several commands share: arguments and options."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from echo.support.errors import ConfigError
+from echo.support.hub import check_model
 from echo.support.text import brief
 
 if TYPE_CHECKING:
@@ -83,6 +85,16 @@ AllowOutside = Annotated[
     ),
 ]
 MaxSeconds = Annotated[float, typer.Option(min=0, help="Longest recording to accept, in seconds.")]
+
+
+def check_models(models: Sequence[str], checkpoint: str) -> None:
+    """Raises DataError unless each model exists or its name can be a hub id, and ConfigError for a
+    checkpoint that is asked for where no model is a run."""
+    for model in models:
+        check_model(model)
+    runs = [model for model in models if (Path(model) / "config.yaml").exists()]
+    if checkpoint != "best" and not runs:
+        raise ConfigError(f"--checkpoint has no effect: no run's folder: {', '.join(models)}")
 
 
 def read_options(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task, Vad
+from echo.cli.options import Beams, Checkpoint, Model, Overrides, Task, Vad, check_models
 
 
 def transcribe(
@@ -77,13 +77,12 @@ def transcribe(
 ) -> None:
     """Transcribe recordings of any length."""
     from echo.support.files import writable_folder
-    from echo.support.hub import check_model
     from echo.transcribe.formats import read_formats
 
     asked = {"line_width": max_line_width, "line_count": max_line_count}
     layout = {key: value for key, value in asked.items() if value is not None}
     kinds = read_formats(formats, words, bool(layout))
-    check_model(model)
+    check_models([model], checkpoint)
 
     from echo.transcribe.recordings import find_recordings
 
@@ -139,10 +138,9 @@ def convert(
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Convert a Whisper model to an Echo model, or an Echo model of plain blocks back."""
-    from echo.support.hub import check_model
     from echo.support.settings import apply_overrides
 
-    check_model(source)
+    check_models([source], checkpoint)
     apply_overrides({}, overrides or [])
 
     from echo.checkpoints.convert import convert as convert_checkpoint
@@ -175,9 +173,8 @@ def export(
     """Write a model in the format of another tool, with a model card."""
     from echo.checkpoints.export.targets import find_target
     from echo.support.files import new_folder
-    from echo.support.hub import check_model
 
-    check_model(model)
+    check_models([model], checkpoint)
     find_target(target, quantization)
     new_folder(out)
 
