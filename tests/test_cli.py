@@ -325,6 +325,11 @@ def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, 
     ):
         assert run(monkeypatch, capsys, "evaluate", model, source, *options)[0] == 0
         assert heard == {"padded": samples, "config": (30.0, 0.0)}
+    code, _, err = run(monkeypatch, capsys, "evaluate", model, source, "--added-silence", "2.5")
+    assert code == 2
+    assert (
+        "added_silence has no effect, because utterances are padded to the model's longest" in err
+    )
 
 
 def test_a_reader_that_leaves_ends_nothing(tmp_path):

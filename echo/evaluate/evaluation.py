@@ -20,8 +20,9 @@ from echo.evaluate.normaliser import (
 )
 from echo.evaluate.statistics import members
 from echo.evaluate.wer import ErrorCounts, character_errors, total, word_errors
-from echo.model.geometry import Limits
+from echo.model.geometry import FRAMES_PER_SECOND, Limits
 from echo.model.model import EchoForConditionalGeneration
+from echo.support.errors import ConfigError
 from echo.support.files import replace_text, writing
 from echo.support.settings import Amount, check, convert
 
@@ -191,14 +192,22 @@ def padded_limits(
     pad_to_seconds: float | None,
     added_silence: float | None,
 ) -> Limits:
-    """The model's limits, with another silence after every utterance where one is given."""
+    """The model's limits, with another silence after every utterance where one is given.
+    ConfigError for silence that padding to the model's longest input leaves no room for."""
     told: dict[str, Any] = {"pad_to_seconds": pad_to_seconds, "added_silence": added_silence}
     given = {
         key: convert(Amount, value, "silence", key)
         for key, value in told.items()
         if value is not None
     }
-    return replace(Limits.of(model.config), **given)
+    limits = replace(Limits.of(model.config), **given)
+    longest = limits.max_frames / FRAMES_PER_SECOND
+    if added_silence and limits.pad_to_seconds >= longest:
+        raise ConfigError(
+            "added_silence has no effect, because utterances are padded to the model's longest "
+            f"input, {longest:g} s: give pad_to a smaller value too, such as 0"
+        )
+    return limits
 
 
 def score(transcripts: Transcripts, normalise: Normaliser | RowNormalisers) -> Evaluation:
