@@ -3,6 +3,10 @@
 This is the bootstrap of Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR
 performance evaluation". The set is resampled with replacement. All models share each resample, so
 difficulty that is common to all of them cancels out of their differences.
+
+A model's seeds are drawn too. A handful of them varies less than what it was drawn from, so an
+interval of their plain bootstrap is too narrow: of three seeds it holds the mean in 75 % of cases,
+not in 95 %. Draws are therefore spread until they vary as Student's t does.
 """
 
 from collections.abc import Hashable, Sequence
@@ -64,7 +68,7 @@ def bootstrap(
     if min(len(set(drawn_by)) for drawn_by in own) < 2:
         return [Estimate(float(v), None) for v in values], [Estimate(float(v), None) for v in gaps]
     return (
-        [Estimate(float(v), interval(row)) for v, row in zip(values, drawn, strict=True)],
+        [Estimate(float(v), interval(row.clip(0))) for v, row in zip(values, drawn, strict=True)],
         [
             Estimate(float(v), interval(row), share_better(row))
             for v, row in zip(gaps, drawn - drawn[baseline], strict=True)
@@ -149,7 +153,7 @@ def resampled_rates(
 
     If models were trained with several seeds, each resample also draws seeds with replacement,
     the same ones for all models. The rate is then over the drawn units and the drawn seeds (Owen
-    2007, "The pigeonhole bootstrap").
+    2007, "The pigeonhole bootstrap"), whose draws are `spread`, so that it can be below 0.
 
     Args:
         errors: (models, utterances) or (models, trainings, utterances), whole numbers.
@@ -173,7 +177,7 @@ def resampled_rates(
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         times = drawn_times(rng, count, len(number))
-        training_times = drawn_times(trainings_rng, count, trainings)
+        training_times = spread(drawn_times(trainings_rng, count, trainings), trainings_rng)
         wrong = np.einsum("mtr,rt->mr", unit_errors @ times.T, training_times)
         said = trainings * (times @ unit_words)
         rates.append(np.where(said > 0, wrong / np.maximum(said, 1), wrong > 0))
@@ -185,6 +189,16 @@ def drawn_times(rng: np.random.Generator, draws: int, count: int) -> np.ndarray:
     was drawn: (draws, count)."""
     drawn = rng.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(float)
+
+
+def spread(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Moves how often each of n seeds was drawn, (draws, n), away from once, so that means over
+    the draws vary as Student's t with n - 1 degrees of freedom does: a bootstrap's variance is
+    (n - 1) / n of what it should be, and a chi-squared draw stands for not knowing it."""
+    draws, count = times.shape
+    if count == 1:
+        return times
+    return 1 + (times - 1) * np.sqrt(count / rng.chisquare(count - 1, size=(draws, 1)))
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
