@@ -423,8 +423,6 @@ class DecodeSettings:
     def __post_init__(self) -> None:
         if self.ctc_alone and self.beams > 1:
             raise ValueError("beams has no effect with ctc_alone, which takes no search")
-        if self.ctc_alone and self.ctc_weight is not None:
-            raise ValueError("ctc_weight has no effect with ctc_alone, which weighs nothing")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def decoder_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | N
 
 
 def ctc_alone(own: DecodeSettings, config: EchoConfig) -> DecodeSettings | None:
-    return replace(own, beams=1, ctc_weight=None, ctc_alone=True) if config.ctc else None
+    return replace(own, beams=1, ctc_alone=True) if config.ctc else None
 
 
 JOINT = Decoding("joint", "evaluation", "WER", lambda own, _: own)  # by decoder and CTC head

@@ -100,6 +100,8 @@ def settings_without_effect(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "model.ctc", "with loss.ctc_weight=0"
     if config.ctc_weight == 1:
         yield "loss.label_smoothing", "with loss.ctc_weight=1"
+    if config.decode.ctc_alone:
+        yield "decode.ctc_weight", "with decode.ctc_alone"
     if data.corpus is None:
         yield "data.root", "without data.corpus"
     else:

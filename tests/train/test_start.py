@@ -152,6 +152,10 @@ def test_settings_without_effect_are_refused(settings, changes, message):
             "loss.label_smoothing has no effect with loss.ctc_weight=1",
         ),
         ({"decode": {"ctc_alone": True}}, "decode.ctc_alone needs a CTC head"),
+        (
+            {"decode": {"ctc_alone": True, "ctc_weight": 0.3}, "loss": {"ctc_weight": 0.3}},
+            "decode.ctc_weight has no effect with decode.ctc_alone: leave it out",
+        ),
         ({"data": {"root": "fsdd"}}, "data.root has no effect without data.corpus: leave it out"),
         ({"data": {"cache_gigabytes": 1}}, "data.cache_gigabytes has no effect without data.cache"),
         ({"data": {"pack": {"share": 0}}}, "data.pack has no effect with data.pack.share=0"),
