@@ -212,10 +212,21 @@ SLIPS = {
     ),
     "resume": (["resume", "."], "is not a run folder"),
     "evaluate": (["evaluate", "a/b/c", "x.jsonl"], "a/b/c: no such folder"),
-    "a checkpoint of no run": (
-        ["compare", "a/b", "c/d", "--data", "x.jsonl", "--out", "o", "--checkpoint", "last"],
-        "--checkpoint has no effect: no run's folder: a/b, c/d",
-    ),
+    **{
+        f"a checkpoint of no run, {arguments[0]}": (
+            [*arguments, "--checkpoint", "last"],
+            f"--checkpoint has no effect: no run's folder: a/b{', c/d' * (arguments[2] == 'c/d')}",
+        )
+        for arguments in (
+            ["compare", "a/b", "c/d", "--data", "x.jsonl", "--out", "o"],
+            ["merge", "a/b", "c/d", "--weights", "1,0", "--out", "o"],
+            ["evaluate", "a/b", "x.jsonl"],
+            ["inspect", "a/b", "x.wav", "--out", "o"],
+            ["transcribe", "x.wav", "--model", "a/b", "--out", "o"],
+            ["convert", "a/b", "o"],
+            ["export", "a/b", "o", "--to", "onnx"],
+        )
+    },
     "compare": (["compare", "a", "b", "--data", "gone.csv", "--out", "o"], "gone.csv: no such"),
     "convert": (["convert", "a/b/c", "o"], "a/b/c: no such folder"),
     "export": (["export", "a/b/c", "o", "--to", "onnx"], "a/b/c: no such folder"),
@@ -328,7 +339,7 @@ def test_padding_is_an_argument_and_stays_out_of_the_model(monkeypatch, capsys, 
     code, _, err = run(monkeypatch, capsys, "evaluate", model, source, "--added-silence", "2.5")
     assert code == 2
     assert (
-        "added_silence has no effect, because utterances are padded to the model's longest" in err
+        "added silence has no effect, because utterances are padded to the model's longest" in err
     )
 
 

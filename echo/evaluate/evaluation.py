@@ -204,8 +204,8 @@ def padded_limits(
     longest = limits.max_frames / FRAMES_PER_SECOND
     if added_silence and limits.pad_to_seconds >= longest:
         raise ConfigError(
-            "added_silence has no effect, because utterances are padded to the model's longest "
-            f"input, {longest:g} s: give pad_to a smaller value too, such as 0"
+            "added silence has no effect, because utterances are padded to the model's longest "
+            f"input, {longest:g} s: pad to less too, such as 0"
         )
     return limits
 

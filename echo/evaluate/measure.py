@@ -147,7 +147,7 @@ def measure_model(
     noises = AudioFolder.at(noise, "--noise") if noise else None
     utterances = data_set.read()
     loaded = load_model(source, which, language, task)
-    if settings.ctc_weight is not None and not loaded.model.config.ctc:
+    if settings.ctc_weight and not loaded.model.config.ctc:
         raise ConfigError(f"--ctc-weight has no effect: {source} has no CTC head")
     how = settings, data_set.options.on_error, True
     padding = pad_to_seconds, added_silence

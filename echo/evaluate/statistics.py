@@ -4,9 +4,10 @@ This is the bootstrap of Bisani and Ney 2004, "Bootstrap estimates for confidenc
 performance evaluation". The set is resampled with replacement. All models share each resample, so
 difficulty that is common to all of them cancels out of their differences.
 
-A model's seeds are drawn too. A handful of them varies less than what it was drawn from, so an
-interval of their plain bootstrap is too narrow: of three seeds it holds the mean in 75 % of cases,
-not in 95 %. Draws are therefore spread until they vary as Student's t does.
+A model's seeds are drawn too, apart from the utterances. A few seeds vary less than what they were
+drawn from: where nothing else varies, the interval of a plain bootstrap over three of them holds
+the truth in 75 % of cases, not in 95 %. Their draws are therefore spread until means over them vary
+as Student's t does.
 """
 
 from collections.abc import Hashable, Sequence
@@ -50,20 +51,23 @@ def bootstrap(
     sets: Sequence[str] | None = None,
 ) -> tuple[list[Estimate], list[Estimate]]:
     """Estimates the models' word error rates, and how they differ from that of the model with the
-    index `baseline`. Errors, words and units are as for `resampled_rates`. With the name of each
-    utterance's data set, the rate is the mean of the sets' rates, and each set is drawn from by
-    itself."""
+    index `baseline`. Errors, (models, utterances) or (models, trainings, utterances), words and
+    units are as for `resampled_rates`. With the name of each utterance's data set, the rate is the
+    mean of the sets' rates, and each set is drawn from by itself."""
     trained = errors if errors.ndim == 3 else errors[:, None]
+    pooled, said = trained.sum(1), trained.shape[1] * words
     parts = [*members(sets or [""] * len(words)).values()]
     own = [[units[i] for i in part] for part in parts]
-    values = np.mean([rates(trained[..., part], words[part]) for part in parts], axis=0)
+    by_training = np.mean([rates(trained[..., part], words[part]) for part in parts], axis=0)
+    values = by_training.mean(1)
     drawn = np.mean(
         [
-            resampled_rates(trained[..., part], words[part], drawn_by, resamples, SEED + number)
-            for number, (part, drawn_by) in enumerate(zip(parts, own, strict=True))
+            resampled_rates(pooled[:, part], said[part], drawn_by, resamples, seed)
+            for seed, (part, drawn_by) in enumerate(zip(parts, own, strict=True), SEED)
         ],
         axis=0,
     )
+    drawn += resampled_deviations(by_training, resamples)
     gaps = values - values[baseline]
     if min(len(set(drawn_by)) for drawn_by in own) < 2:
         return [Estimate(float(v), None) for v in values], [Estimate(float(v), None) for v in gaps]
@@ -76,9 +80,9 @@ def bootstrap(
     )
 
 
-def rates(trained: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """The error rate of each model, as in `ErrorCounts.rate`."""
-    wrong, said = trained.sum((1, 2)), trained.shape[1] * words.sum()
+def rates(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The error rates of errors (..., utterances), as in `ErrorCounts.rate`."""
+    wrong, said = errors.sum(-1), words.sum()
     return wrong / said if said else (wrong > 0).astype(float)
 
 
@@ -151,12 +155,8 @@ def resampled_rates(
     """Computes the error rates of all models on resampled sets. The same arguments always give
     the same numbers.
 
-    If models were trained with several seeds, each resample also draws seeds with replacement,
-    the same ones for all models. The rate is then over the drawn units and the drawn seeds (Owen
-    2007, "The pigeonhole bootstrap"), whose draws are `spread`, so that it can be below 0.
-
     Args:
-        errors: (models, utterances) or (models, trainings, utterances), whole numbers.
+        errors: (models, utterances), whole numbers.
         words: (utterances,), the number of words in each reference.
         units: (utterances,). Utterances with the same unit are drawn together.
 
@@ -164,24 +164,34 @@ def resampled_rates(
         (models, resamples). For a resample without words the rate is 0 without errors and 1
         otherwise, as in `ErrorCounts.rate`.
     """
-    trained = errors if errors.ndim == 3 else errors[:, None]
-    trainings = trained.shape[1]
     number = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
     of = [number[unit] for unit in units]
-    unit_errors = np.stack([[np.bincount(of, row) for row in model] for model in trained])
+    unit_errors = np.stack([np.bincount(of, row) for row in errors])
     unit_words = np.bincount(of, words)
     rng = np.random.default_rng(seed)
-    trainings_rng = np.random.default_rng([seed, 1])
     step = max(1, DRAWN_AT_ONCE // len(number))
     rates = []
     for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        times = drawn_times(rng, count, len(number))
-        training_times = spread(drawn_times(trainings_rng, count, trainings), trainings_rng)
-        wrong = np.einsum("mtr,rt->mr", unit_errors @ times.T, training_times)
-        said = trainings * (times @ unit_words)
+        times = drawn_times(rng, min(step, resamples - start), len(number))
+        wrong, said = unit_errors @ times.T, times @ unit_words
         rates.append(np.where(said > 0, wrong / np.maximum(said, 1), wrong > 0))
     return np.concatenate(rates, axis=1)
+
+
+def resampled_deviations(by_training: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """Draws the seeds of trainings with replacement, the same ones for all models, and returns how
+    far that moves each model's error rate from its mean: (models, resamples), from (models,
+    trainings). Means over n seeds vary as Student's t with n - 1 degrees of freedom does: the
+    variance of a bootstrap is (n - 1) / n of what it should be, and a chi-squared draw stands for
+    not knowing it."""
+    seeds = by_training.shape[1]
+    if seeds == 1:
+        return np.zeros((len(by_training), resamples))
+    rng = np.random.default_rng([SEED, 1])
+    times = drawn_times(rng, resamples, seeds) - 1
+    return (
+        by_training @ (times * np.sqrt(seeds / rng.chisquare(seeds - 1, (resamples, 1)))).T / seeds
+    )
 
 
 def drawn_times(rng: np.random.Generator, draws: int, count: int) -> np.ndarray:
@@ -189,16 +199,6 @@ def drawn_times(rng: np.random.Generator, draws: int, count: int) -> np.ndarray:
     was drawn: (draws, count)."""
     drawn = rng.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(float)
-
-
-def spread(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Moves how often each of n seeds was drawn, (draws, n), away from once, so that means over
-    the draws vary as Student's t with n - 1 degrees of freedom does: a bootstrap's variance is
-    (n - 1) / n of what it should be, and a chi-squared draw stands for not knowing it."""
-    draws, count = times.shape
-    if count == 1:
-        return times
-    return 1 + (times - 1) * np.sqrt(count / rng.chisquare(count - 1, size=(draws, 1)))
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -20,7 +20,6 @@ ONLY_ONE = "there is only one {}, so nothing says how sure that is."
 SAME = "about the same"
 EQUAL = 0.03  # of a figure: below, two models count as equal in it
 TIMES = 1.5  # from here on, a figure is so many times another, rather than so many per cent more
-FEW_SEEDS = 10  # fewer say little about how much other seeds would differ
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,13 @@ def points(difference: float) -> str:
 
 
 def notes(result: Result) -> list[str]:
-    found = []
-    seeds = len(result.runs_of(result.baseline))
-    if result.kind == "pilot" and 1 < seeds < FEW_SEEDS:
-        found.append(f"With only {seeds} seeds the interval is too narrow.")
     models = len(result.measures[0].differences)
-    if models > 1:
-        found.append(
-            f"It is the best of {models} models that are compared with {result.baseline}; the best "
-            "of several looks better than it is."
-        )
-    return found
+    if models < 2:
+        return []
+    return [
+        f"It is the best of {models} models that are compared with {result.baseline}; the best of "
+        "several looks better than it is."
+    ]
 
 
 def cost(figures: Sequence[Figure], model: str, baseline: str) -> str:

@@ -37,6 +37,10 @@ def check_run(config: RunConfig) -> None:
     ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
     read."""
     check(config, "config")
+    for key, where in settings_without_effect(config):
+        value_of = attrgetter(key)
+        if value_of(config) != value_of(RunConfig()):
+            raise ConfigError(f"{key} has no effect {where}: leave it out")
     check_contradictions(config)
     has = None if config.init is None else echo_config(read_config(model_folder(config.init)))
     if config.decode.ctc_alone and config.ctc_weight == 0 and not (has and has.ctc):
@@ -69,10 +73,8 @@ def check_contradictions(config: RunConfig) -> None:
     for loss in weighted_losses(config):
         if problem := loss.problem(config):
             raise ConfigError(problem)
-    for key, where in settings_without_effect(config):
-        value_of = attrgetter(key)
-        if value_of(config) != value_of(RunConfig()):
-            raise ConfigError(f"{key} has no effect {where}: leave it out")
+    if config.model.ctc and config.ctc_weight == 0:
+        raise ConfigError("model.ctc has no effect, because loss.ctc_weight is 0: set it too")
     if config.init is not None:
         return
     if setting := setting_for_timestamps(config.data):
@@ -94,10 +96,9 @@ def check_contradictions(config: RunConfig) -> None:
 
 
 def settings_without_effect(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Yields the keys of settings that nothing reads because of another, and which one that is."""
+    """Yields the keys of settings that nothing reads because of another, and which one that is.
+    Runs that were begun with one go on."""
     data, augment = config.data, config.data.augment
-    if config.ctc_weight == 0:
-        yield "model.ctc", "with loss.ctc_weight=0"
     if config.ctc_weight == 1:
         yield "loss.label_smoothing", "with loss.ctc_weight=1"
     if config.decode.ctc_alone:

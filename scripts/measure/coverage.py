@@ -8,7 +8,7 @@ The differences of two models by seed are normal here, and nothing but seeds mak
 
 import numpy as np
 
-from echo.evaluate.statistics import drawn_times, interval, spread
+from echo.evaluate.statistics import drawn_times, interval, resampled_deviations
 
 TRIALS = 2000
 RESAMPLES = 1000
@@ -20,12 +20,12 @@ def main() -> None:
     for seeds in (2, 3, 4, 5, 7, 10):
         held = np.zeros(2)
         for differences in rng.standard_normal((TRIALS, seeds)):
-            times = drawn_times(rng, RESAMPLES, seeds)
-            for way, drawn in enumerate((times, spread(times, rng))):
-                low, high = interval(drawn @ differences / seeds)
+            plain = drawn_times(rng, RESAMPLES, seeds) @ differences / seeds
+            spread = differences.mean() + resampled_deviations(differences[None], RESAMPLES)[0]
+            for way, drawn in enumerate((plain, spread)):
+                low, high = interval(drawn)
                 held[way] += low <= 0 <= high
-        plain, wide = (f"{100 * share:.1f} %" for share in held / TRIALS)
-        print(f"| {seeds} | {plain} | {wide} |", flush=True)
+        print(f"| {seeds} | {' | '.join(f'{100 * share:.1f} %' for share in held / TRIALS)} |")
 
 
 if __name__ == "__main__":

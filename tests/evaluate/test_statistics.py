@@ -1,9 +1,17 @@
 """Intervals and certainties against what is known of the data they are drawn from."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
-from echo.evaluate.statistics import bootstrap, interval, resampled_rates, share_better
+from echo.evaluate.statistics import (
+    bootstrap,
+    interval,
+    resampled_deviations,
+    resampled_rates,
+    share_better,
+)
 
 
 def drawn(errors, words, units=None, **settings):
@@ -89,13 +97,15 @@ def test_rates_are_numbers_whatever_is_drawn(errors, words, rates):
     assert set(drawn(errors, words)[0]) == rates
 
 
-def test_trainings_are_drawn_across_utterances_as_a_slow_loop_draws_them():
-    """Every utterance that is drawn is drawn for every training that is, and for all models."""
+def test_trainings_are_drawn_beside_utterances_as_a_slow_loop_draws_them():
+    """The same trainings for all models, by their rates on all utterances."""
     rng = np.random.default_rng(6)
     words = rng.integers(1, 9, 12)
     errors = rng.integers(0, 5, (2, 3, 12))
     units = list("aabbbcdeefgg")
-    found = resampled_rates(errors, words, units, resamples=6000)
+    by_training = errors.sum(2) / words.sum()
+    found = drawn(errors.sum(1), 3 * words, units, resamples=6000)
+    found = found + resampled_deviations(by_training, 6000)
 
     names = sorted(set(units))
     of = {name: [i for i, unit in enumerate(units) if unit == name] for name in names}
@@ -106,9 +116,10 @@ def test_trainings_are_drawn_across_utterances_as_a_slow_loop_draws_them():
         # A chi-squared draw of two degrees of freedom.
         spread = np.sqrt(3 / (rng.standard_normal() ** 2 + rng.standard_normal() ** 2))
         for model in range(2):
-            wrong = np.array([sum(errors[model, t, i] for i in utterances) for t in range(3)])
-            moved = wrong.mean() + spread * (wrong[trainings].mean() - wrong.mean())
-            slow[model, resample] = moved / sum(words[i] for i in utterances)
+            rate = sum(errors[model, t, i] for t in range(3) for i in utterances) / 3
+            rate /= sum(words[i] for i in utterances)
+            moved = by_training[model, trainings].mean() - by_training[model].mean()
+            slow[model, resample] = rate + spread * moved
     for one, other in ((found[0], slow[0]), (found[1] - found[0], slow[1] - slow[0])):
         assert np.median(one) == pytest.approx(np.median(other), abs=0.02)
         for quantile in (0.025, 0.25, 0.75, 0.975):
@@ -117,39 +128,48 @@ def test_trainings_are_drawn_across_utterances_as_a_slow_loop_draws_them():
             )
 
 
-def test_one_training_adds_nothing_to_draw():
+def test_trainings_that_are_alike_add_nothing():
     rng = np.random.default_rng(7)
     words, errors = rng.integers(1, 9, 30), rng.integers(0, 4, (2, 30))
-    assert (drawn(errors[:, None], words) == drawn(errors, words)).all()
-    same = np.repeat(errors[:, None], 3, axis=1)
-    np.testing.assert_allclose(drawn(same, words), drawn(errors, words), rtol=1e-12)
+    expected = bootstrap(errors, words, range(30))
+    assert bootstrap(errors[:, None], words, range(30)) == expected
+    found = bootstrap(errors[:, None].repeat(3, 1), words, range(30))
+    for one, other in zip(chain(*expected), chain(*found), strict=True):
+        assert other.value == pytest.approx(one.value)
+        assert other.interval == pytest.approx(one.interval)
 
 
-def test_trainings_that_differ_widen_the_interval():
+def test_trainings_that_differ_widen_the_interval_which_ends_at_0():
     words = np.full(400, 10)
     errors = np.random.default_rng(8).binomial(10, np.array([[0.1], [0.2], [0.3]]), (3, 400))[None]
-    low, high = interval(drawn_trainings(errors, words))
-    mean_low, mean_high = interval(drawn(errors.sum(1), 3 * words)[0])
-    assert high - low > 5 * (mean_high - mean_low)
+    [rate], _ = bootstrap(errors, words, range(400))
+    [mean], _ = bootstrap(errors.sum(1), 3 * words, range(400))
+    assert rate.interval[0] == 0
+    assert rate.interval[1] - rate.value > 5 * (mean.interval[1] - mean.value)
 
 
+@pytest.mark.parametrize("noise", [0, 300])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_intervals_hold_the_truth_as_often_as_they_say_with_few_seeds(seeds):
-    """Where the seeds alone say how models differ: the second makes 0.05 more errors a word in the
-    mean over all seeds, and with each seed equally many more in all utterances."""
+def test_intervals_hold_the_truth_as_often_as_they_say_with_few_seeds(seeds, noise):
+    """Two models differ by 0.05 errors a word in the mean over all seeds, and with each seed by
+    equally much in all utterances but for noise."""
     rng = np.random.default_rng(9)
     words, held = np.full(40, 1000), 0
-    for _ in range(400):
-        more = np.rint(50 + 10 * rng.standard_normal((seeds, 1))).astype(int)
-        errors = np.stack([np.full((seeds, 40), 100), np.full((seeds, 40), 100) + more])
-        one, other = resampled_rates(errors, words, range(40), resamples=500)
-        low, high = interval(other - one)
-        held += low <= 0.05 <= high
-    assert 0.9 <= held / 400 <= 0.99
+    for _ in range(300):
+        more = 50 + 10 * rng.standard_normal((seeds, 1)) + noise * rng.standard_normal((seeds, 40))
+        errors = np.stack([np.full((seeds, 40), 2000), np.rint(2000 + more).astype(int)])
+        _, [_, gap] = bootstrap(errors, words, range(40), resamples=500)
+        held += gap.interval[0] <= 0.05 <= gap.interval[1]
+    assert 0.9 <= held / 300 <= (1 if noise else 0.98)
 
 
-def drawn_trainings(errors, words):
-    return resampled_rates(errors, words, range(len(words)))[0]
+def test_sets_share_the_draws_of_seeds():
+    """Else what is common to all sets would fall out of their mean."""
+    errors = np.tile(np.array([[[2000] * 20] * 3, [[2030] * 20, [2050] * 20, [2070] * 20]]), 4)
+    words, sets = np.full(80, 1000), list("abcd" * 20)
+    _, [_, gap] = bootstrap(errors, words, range(80), sets=sets)
+    _, [_, one] = bootstrap(errors[..., :20], words[:20], range(20))
+    assert gap.interval == pytest.approx(one.interval)
 
 
 def test_the_rate_of_several_sets_is_the_mean_of_theirs():

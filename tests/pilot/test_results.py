@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echo.evaluate.decodings import DECODER
-from echo.evaluate.statistics import interval, resampled_rates
+from echo.evaluate.statistics import interval, resampled_deviations, resampled_rates
 from echo.pilot.contenders import read_pilot
 from echo.pilot.equal_seconds import at_equal_seconds, count_ahead
 from echo.pilot.measure import read_heard, watched
@@ -41,12 +41,13 @@ def test_differences_are_pooled_over_seeds_and_utterances(tmp_path):
     assert found["resampling"]["unit"] == "utterance"
     assert (found["resampling"]["seeds"], found["resampling"]["units"]) == (2, 30)
     stacked = np.stack([*errors.values()])
-    rates = resampled_rates(stacked, np.full(30, WORDS), range(30))
+    rates = resampled_rates(stacked.sum(1), np.full(30, 2 * WORDS), range(30))
+    rates += resampled_deviations(stacked.sum(2) / (30 * WORDS))
     for i, name in enumerate(("one", "other")):
         difference = found["differences"]["joint"][name]
         expected = (errors[name].sum() - errors["base"].sum()) / (2 * 30 * WORDS)
         assert difference["difference"] == pytest.approx(expected)
-        assert difference["interval"] == interval(rates[i] - rates[2])
+        assert difference["interval"] == pytest.approx(interval(rates[i] - rates[2]))
 
 
 def test_speakers_are_drawn_where_there_are_enough(tmp_path):

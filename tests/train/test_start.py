@@ -14,7 +14,7 @@ from echo.config import RunConfig, load_run_config
 from echo.support.errors import ConfigError
 from echo.support.settings import build, merge, to_dict
 from echo.support.yaml import save_yaml
-from echo.train.check import FOR_SOURCES, check_contradictions, check_run
+from echo.train.check import FOR_SOURCES, check_run
 from echo.train.run import resume_run, start_run
 from echo.train.start import is_config_of, starting_point
 from tests.data.recordings import write, write_manifest
@@ -186,7 +186,7 @@ def test_a_built_in_corpus_has_no_use_for_the_settings_of_sources(settings, sett
     other = {"allow_outside": True, "streaming": True, "shards_per_block": 2}.get(setting, "a")
     config = settings(data={"corpus": "espeak", setting: other}, init=None)
     with pytest.raises(ConfigError, match=rf"data\.{setting} has no effect with data\.corpus"):
-        check_contradictions(config)
+        check_run(config)
 
 
 def test_an_attention_of_its_own_leaves_the_padding_of_a_checkpoint(settings, tmp_path, whisper):
