@@ -197,8 +197,7 @@ def check_comparable(contenders: Sequence[Contender], source: str) -> None:
         )
     for other in others:
         for key in SHARED:
-            value_of = attrgetter(key)
-            if value_of(other.config) != value_of(first.config):
+            if not same_for_all([first, other], key):
                 raise ConfigError(
                     f"{source}: models.{first.name} and models.{other.name} differ in {key}, which "
                     "must be the same for all"
