@@ -154,12 +154,12 @@ def with_settings(value: Any, settings: Mapping[str, Any]) -> Any:
     blocks = value if isinstance(value, list) else [value]
     blocks = [block if isinstance(block, Mapping) else {"form": block} for block in blocks]
     takes = [block.get("form", DEFAULT_FORM) == DEFAULT_FORM for block in blocks]
-    if not any(takes):
+    taking = [*compress(blocks, takes)]
+    if not taking:
         raise ConfigError(
             f"attention.{next(iter(settings))} is for {DEFAULT_FORM} blocks, and the encoder has "
             "none"
         )
-    taking = [*compress(blocks, takes)]
     for name in settings:
         if all(name in block for block in taking):
             raise ConfigError(

@@ -257,9 +257,9 @@ def split(
     rules = read_names(by, "--by")
     strata = read_names(stratify, "--stratify") if stratify is not None else []
     if check:
-        writing = {"out": out, "dev": dev, "test": test, "stratify": stratify, "keep": keep}
-        told = {**writing, "seed": seed}
-        if given := [f"--{option}" for option, value in told.items() if value is not None]:
+        writing: dict[str, object] = {"out": out, "dev": dev, "test": test}
+        writing |= {"stratify": stratify, "keep": keep, "seed": seed}
+        if given := [f"--{option}" for option, value in writing.items() if value is not None]:
             raise ConfigError(f"--check writes nothing: leave out {', '.join(given)}")
         if len(data) < 2:
             raise ConfigError("--check compares the sides of a split: name at least two")

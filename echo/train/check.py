@@ -37,9 +37,10 @@ def check_run(config: RunConfig) -> None:
     ConfigError if they contradict each other or are not allowed; EchoError if `init` cannot be
     read."""
     check(config, "config")
+    default = RunConfig()
     for key, where in settings_without_effect(config):
         value_of = attrgetter(key)
-        if value_of(config) != value_of(RunConfig()):
+        if value_of(config) != value_of(default):
             raise ConfigError(f"{key} has no effect {where}: leave it out")
     check_contradictions(config)
     has = None if config.init is None else echo_config(read_config(model_folder(config.init)))
